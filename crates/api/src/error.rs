@@ -1,0 +1,134 @@
+//! The error body and its stable codes.
+//!
+//! A code is a promise: clients branch on it. A message says what went wrong and what to do next,
+//! and may change. Codes are added, never reused.
+
+use serde::{Deserialize, Serialize};
+
+/// The body of every failed request: `{"error":{...}}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorBody {
+    pub error: ErrorDetail,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ErrorDetail {
+    pub code: ErrorCode,
+    /// What went wrong and what to do next, for a person.
+    pub message: String,
+    /// Quote this when you ask for help; the server's log has it.
+    pub request_id: String,
+    /// Machine-readable particulars, such as the offending field. `{}` when there are none.
+    #[serde(default)]
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
+    pub details: serde_json::Value,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:literal;)*) => {
+        /// Stable error codes.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        pub enum ErrorCode {
+            $($(#[$doc])* #[serde(rename = $text)] $variant,)*
+            /// A code of a newer server than this client.
+            #[serde(other, rename = "unknown")]
+            Unknown,
+        }
+
+        impl ErrorCode {
+            /// The code as it stands on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                    Self::Unknown => "unknown",
+                }
+            }
+
+            /// The HTTP status that goes with the code.
+            pub const fn http_status(self) -> u16 {
+                match self {
+                    $(Self::$variant => $status,)*
+                    Self::Unknown => 500,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is not JSON.
+    InvalidJson = "invalid_json", 400;
+    /// A field is missing, of the wrong type or out of range; `details.field` names it.
+    InvalidRequest = "invalid_request", 422;
+    /// An id in the path is not an id.
+    InvalidId = "invalid_id", 400;
+    /// No such route under `/api`.
+    NoSuchRoute = "no_such_route", 404;
+    MethodNotAllowed = "method_not_allowed", 405;
+    /// The body must be `application/json`.
+    UnsupportedMediaType = "unsupported_media_type", 415;
+    BodyTooLarge = "body_too_large", 413;
+    /// The request did not arrive in full in time.
+    RequestTimeout = "request_timeout", 408;
+    /// Sign in first.
+    Unauthenticated = "unauthenticated", 401;
+    /// The token is malformed or forged.
+    InvalidToken = "invalid_token", 401;
+    /// The token has run out; refresh it or sign in again.
+    TokenExpired = "token_expired", 401;
+    /// The login session was ended.
+    SessionRevoked = "session_revoked", 401;
+    /// E-mail or password wrong.
+    BadCredentials = "bad_credentials", 401;
+    Forbidden = "forbidden", 403;
+    /// A request with a cookie came from another site.
+    ForeignOrigin = "foreign_origin", 403;
+    /// Nothing there that you may see.
+    NotFound = "not_found", 404;
+    EmailTaken = "email_taken", 409;
+    /// The workspace is in a state in which this cannot be done; `details.status` says which.
+    WorkspaceState = "workspace_state", 409;
+    /// The workspace's guest does not answer at the moment.
+    WorkspaceUnreachable = "workspace_unreachable", 503;
+    WorkspaceLimit = "workspace_limit", 409;
+    TerminalLimit = "terminal_limit", 409;
+    /// The terminal has exited or its container has gone.
+    TerminalGone = "terminal_gone", 410;
+    /// The offset lies ahead of the terminal's output.
+    OffsetAhead = "offset_ahead", 400;
+    /// A WebSocket message is not a terminal frame.
+    BadFrame = "bad_frame", 400;
+    ImageNotFound = "image_not_found", 422;
+    ImagePullFailed = "image_pull_failed", 502;
+    /// The host lacks the OCI runtime that was asked for.
+    RuntimeUnavailable = "runtime_unavailable", 422;
+    /// A requested limit or option is not offered by the host.
+    UnsupportedByHost = "unsupported_by_host", 422;
+    HostFull = "host_full", 503;
+    /// The container engine does not answer or refused.
+    EngineUnavailable = "engine_unavailable", 503;
+    EngineError = "engine_error", 502;
+    /// No space left, on the host or in the workspace.
+    DiskFull = "disk_full", 507;
+    DatabaseUnavailable = "database_unavailable", 503;
+    CommandNotFound = "command_not_found", 422;
+    /// The command ran into `timeout_ms` and was ended; the output so far is in `details`.
+    ExecTimeout = "exec_timeout", 504;
+    /// The output is larger than the answer may be; use `Accept: text/event-stream`.
+    OutputTooLarge = "output_too_large", 413;
+    FileNotFound = "file_not_found", 404;
+    FileExists = "file_exists", 409;
+    NotAFile = "not_a_file", 409;
+    NotADirectory = "not_a_directory", 409;
+    /// The workspace's user may not do that to this path.
+    FileDenied = "file_denied", 403;
+    FileError = "file_error", 422;
+    RateLimited = "rate_limited", 429;
+    /// The server is stopping; try again shortly.
+    ShuttingDown = "shutting_down", 503;
+    /// A fault of ours; the log has the particulars under the request id.
+    Internal = "internal", 500;
+}

@@ -1,0 +1,63 @@
+//! Running one command in a workspace and taking its output.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Most bytes of `stdin` in a request.
+pub const STDIN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most bytes of each of `stdout` and `stderr` in a plain answer; the event stream has no limit.
+pub const OUTPUT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a command may run when the request does not say, and at most.
+pub const TIMEOUT_MS_DEFAULT: u64 = 60_000;
+pub const TIMEOUT_MS_MAX: u64 = 24 * 3600 * 1000;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    /// Program and arguments; no shell is involved unless you name one.
+    pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Text given to standard input, which is then closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
+}
+
+/// The result of a command. Output that is not UTF-8 has its invalid bytes replaced by U+FFFD;
+/// the event stream carries them unharmed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExecResult {
+    /// As a shell reports it: 128 + n when signal n ended it.
+    pub exit_code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub duration_ms: u64,
+}
+
+/// One event of `Accept: text/event-stream`; the SSE event's name is `type`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ExecEvent {
+    /// Bytes of standard output, in base64.
+    Stdout {
+        data: String,
+    },
+    /// Bytes of standard error, in base64.
+    Stderr {
+        data: String,
+    },
+    Exit {
+        exit_code: i32,
+        duration_ms: u64,
+    },
+    Error {
+        error: crate::error::ErrorDetail,
+    },
+}

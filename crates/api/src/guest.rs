@@ -1,0 +1,228 @@
+//! Messages between the server and a guest, carried by the `channel` crate over HTTP/2.
+//!
+//! **Version.** [`PROTOCOL`] is negotiated by `hello`: a server speaks to every guest version that
+//! may still be running, so fields are added with defaults and never change their meaning.
+//!
+//! **Trust.** Root in the workspace can become the guest: everything a guest says is the tenant's
+//! word and hostile input. The server bounds sizes and counts, and believes no identity in it.
+//!
+//! **Routes** (requests and answers are JSON unless a stream is named):
+//!
+//! ```text
+//! GET    /hello                         Hello
+//! POST   /configure        Configure    -> Hello               idempotent; terminals and exec wait for it
+//! GET    /terminals                     -> [TerminalInfo]
+//! POST   /terminals        TerminalSpec -> TerminalInfo
+//! DELETE /terminals/{id}                -> {}                  hangs up, then forgets
+//! POST   /terminals/{id}/attach         stream of terminal frames both ways; header x-rexec-attach: AttachSpec
+//! POST   /exec                          stream of ExecFrame both ways; header x-rexec-exec: ExecSpec
+//! GET    /files?path=                   body is the content; header x-rexec-file: FileInfo
+//! PUT    /files?path=&mode=             body is the content, written beside and renamed
+//! DELETE /files?path=&recursive=
+//! GET    /files/stat?path=              -> FileInfo
+//! GET    /files/list?path=              -> [FileInfo]
+//! POST   /files/mkdir?path=             -> {}                  parents are made
+//! POST   /files/move?from=&to=          -> {}
+//! GET    /ports                         -> [PortInfo]
+//! POST   /dial                          byte stream both ways; header x-rexec-dial: DialSpec
+//! GET    /usage                         -> Usage
+//! ```
+//!
+//! A refusal is HTTP 4xx or 5xx with a [`GuestError`] body.
+
+use crate::error::ErrorCode;
+use crate::ids::{TerminalId, WorkspaceId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The protocol version that this build speaks.
+pub const PROTOCOL: u32 = 1;
+/// Where the guest volume is mounted in a workspace.
+pub const MOUNT: &str = "/.rexec";
+/// The guest's own path there: a symlink `current` names the version.
+pub const PROGRAM: &str = "/.rexec/current/guest";
+/// Where the server's dial directory is mounted when server and engine share a machine.
+pub const DIAL_MOUNT: &str = "/.rexec-dial";
+/// The listening socket's name in that directory.
+pub const DIAL_SOCKET: &str = "server.sock";
+/// The variable in PID 1's environment that holds the workspace's key, 64 hexadecimal digits.
+pub const KEY_VARIABLE: &str = "REXEC_GUEST_KEY";
+/// A dialling guest first sends this and the 32 bytes of its key, then serves HTTP/2.
+pub const DIAL_PREFACE: &[u8; 8] = b"REXECv1\n";
+pub const KEY_BYTES: usize = 32;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    pub protocol: u32,
+    /// The guest's version, such as `0.1.0`.
+    pub version: String,
+    /// New at each boot of the workspace: terminals of another boot are gone.
+    pub boot_id: uuid::Uuid,
+    pub configured: bool,
+}
+
+/// Who a user's processes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserSpec {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub home: String,
+    /// Login shell; the guest falls back to `/bin/sh` when the image lacks it.
+    #[serde(default)]
+    pub shell: Option<String>,
+}
+
+impl Default for UserSpec {
+    fn default() -> Self {
+        Self {
+            name: "user".into(),
+            uid: 1000,
+            gid: 1000,
+            home: "/home/user".into(),
+            shell: None,
+        }
+    }
+}
+
+/// Whether the workspace's user may become root inside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SudoPolicy {
+    #[default]
+    Allow,
+    Deny,
+}
+
+/// What a freshly booted guest waits for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Configure {
+    pub workspace: WorkspaceId,
+    #[serde(default)]
+    pub user: UserSpec,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    #[serde(default)]
+    pub sudo: SudoPolicy,
+    /// The template's own entrypoint, started once per boot as the image's user asked for.
+    #[serde(default)]
+    pub entrypoint: Option<Vec<String>>,
+    /// Raw output kept per terminal, in bytes.
+    #[serde(default)]
+    pub ring_bytes: Option<u32>,
+    /// Scrollback kept per terminal, in lines.
+    #[serde(default)]
+    pub scrollback_lines: Option<u32>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TerminalSpec {
+    pub id: TerminalId,
+    pub cols: u16,
+    pub rows: u16,
+    #[serde(default)]
+    pub command: Option<Vec<String>>,
+    #[serde(default)]
+    pub cwd: Option<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct TerminalInfo {
+    pub id: TerminalId,
+    pub command: Vec<String>,
+    pub title: Option<String>,
+    pub cols: u16,
+    pub rows: u16,
+    pub viewers: u32,
+    pub end: u64,
+    /// Milliseconds since 1970.
+    pub created_ms: i64,
+    pub last_input_ms: i64,
+    pub last_output_ms: i64,
+    pub exit_code: Option<i32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttachMode {
+    /// May type and size.
+    Control,
+    /// Watches only.
+    View,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AttachSpec {
+    /// Go on from here if the ring still has it.
+    #[serde(default)]
+    pub offset: Option<u64>,
+    pub mode: AttachMode,
+    /// Names a client across reconnects, so that its input is taken once.
+    #[serde(default)]
+    pub client: Option<uuid::Uuid>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ExecSpec {
+    pub command: Vec<String>,
+    #[serde(default)]
+    pub cwd: Option<String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// Exec frames: a kind byte and a payload, like terminal frames.
+///
+/// Server to guest: `0x00` stdin bytes, `0x01` end of stdin, `0x02` u8 signal number.
+/// Guest to server: `0x00` stdout, `0x01` stderr, `0x02` i32 exit code (the last frame).
+/// The process group is killed when the stream is reset before the exit.
+pub mod exec_frame {
+    pub const STDIN: u8 = 0x00;
+    pub const STDIN_END: u8 = 0x01;
+    pub const SIGNAL: u8 = 0x02;
+    pub const STDOUT: u8 = 0x00;
+    pub const STDERR: u8 = 0x01;
+    pub const EXIT: u8 = 0x02;
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PortInfo {
+    pub port: u16,
+    /// Whether it listens on loopback only.
+    pub loopback: bool,
+    /// The program that listens, when it can be told.
+    pub process: Option<String>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum DialSpec {
+    /// A port on the workspace's loopback.
+    Tcp {
+        port: u16,
+    },
+    Unix {
+        path: String,
+    },
+}
+
+/// What the workspace uses, and the signals from which idleness is judged.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Usage {
+    pub processes: u32,
+    pub terminals: u32,
+    pub execs: u32,
+    /// Milliseconds since 1970; 0 when never.
+    pub last_input_ms: i64,
+    pub last_output_ms: i64,
+    /// The guest's own resident memory, in bytes.
+    pub guest_rss_bytes: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GuestError {
+    pub code: ErrorCode,
+    pub message: String,
+}

@@ -1,0 +1,23 @@
+//! The wire contract of Rexec: every type that crosses a process boundary, and nothing else.
+//!
+//! What is here is a promise to clients (`/api`, terminal frames) or to guests that are still
+//! running an older version (`guest`). There is no I/O and no policy; validation is limited to
+//! what a value must satisfy to be meaningful at all (bounds, shapes).
+
+pub mod accounts;
+pub mod error;
+pub mod exec;
+pub mod files;
+pub mod frames;
+pub mod guest;
+pub mod ids;
+pub mod terminals;
+pub mod workspaces;
+
+/// A page of a list. `next` is an opaque cursor, absent on the last page.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    pub next: Option<String>,
+}
