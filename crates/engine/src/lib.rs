@@ -5,8 +5,8 @@
 //! Raw byte streams (exec, archives) are ours from the socket up: no third-party decoder stands
 //! between an untrusted container and the server.
 
-mod error;
 pub mod docker;
+mod error;
 
 pub use error::{EngineError, Result};
 
@@ -186,7 +186,11 @@ pub enum ContainerState {
     Paused,
     /// Being started again or removed.
     Changing,
-    Exited { code: i32, oom_killed: bool, error: String },
+    Exited {
+        code: i32,
+        oom_killed: bool,
+        error: String,
+    },
 }
 
 #[derive(Debug, Clone)]
