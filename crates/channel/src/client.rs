@@ -1,0 +1,299 @@
+//! The server's end: one connection to one guest.
+
+use crate::body::{BodyReceiver, BodySender};
+use crate::error::{ChannelError, Result};
+use crate::frames::{FrameReceiver, FrameSender};
+use crate::keepalive::Pace;
+use crate::piece::Piece;
+use crate::stream::{Inlet, Outlet};
+use crate::*;
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use rexec_api::files::FileInfo;
+use rexec_api::guest::GuestError;
+use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Longest body of a refusal.
+const REFUSAL_BYTES_MAX: usize = 64 * 1024;
+
+/// A guest. Clones share the connection, which ends when its driver ends.
+#[derive(Clone)]
+pub struct GuestClient {
+    requests: SendRequest<Piece>,
+    closed: watch::Receiver<()>,
+}
+
+impl GuestClient {
+    /// Speaks HTTP/2 over a byte stream. The second value drives the connection: spawn it; it
+    /// ends when the guest, the byte stream, or the last client and stream are gone.
+    pub async fn connect<IO>(io: IO) -> Result<(Self, impl Future<Output = ()> + Send + use<IO>)>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::connect_at(io, Pace::default()).await
+    }
+
+    async fn connect_at<IO>(
+        io: IO,
+        pace: Pace,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<IO>)>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let handshake = connection::client().handshake::<_, Piece>(io);
+        let (requests, mut connection) = timeout(HANDSHAKE_TIMEOUT, handshake)
+            .await
+            .map_err(|_| ChannelError::TimedOut)??;
+        let pings = connection.ping_pong();
+        // Dropped with the driver, however that ends; the receivers see it.
+        let (alive, closed) = watch::channel(());
+        let driver = async move {
+            let _alive = alive;
+            tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "guest connection ended");
+                    }
+                }
+                () = keepalive::watch(pings, pace) => {
+                    tracing::debug!("guest connection given up: no answer to pings");
+                }
+            }
+        };
+        Ok((Self { requests, closed }, driver))
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.has_changed().is_err()
+    }
+
+    /// Waits until the connection has ended.
+    pub async fn closed(&self) {
+        let mut closed = self.closed.clone();
+        while closed.changed().await.is_ok() {}
+    }
+
+    /// Sends a request's head. `ends` when there is no body.
+    async fn open(&self, head: Head, ends: bool) -> Result<(Outlet, ResponseFuture)> {
+        let mut request = Request::new(());
+        *request.method_mut() = head.method;
+        *request.uri_mut() = format!("http://guest{}", head.uri)
+            .parse()
+            .map_err(|_| ChannelError::protocol("a path that is too long"))?;
+        if let Some((name, value)) = head.header {
+            request
+                .headers_mut()
+                .insert(HeaderName::from_static(name), value);
+        }
+        let mut requests = self.requests.clone().ready().await?;
+        let (answer, stream) = requests.send_request(request, ends)?;
+        let outlet = if ends {
+            Outlet::ended(stream)
+        } else {
+            Outlet::new(stream)
+        };
+        Ok((outlet, answer))
+    }
+
+    /// A JSON call: the whole of it within `limit`.
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        head: Head,
+        body: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<T> {
+        let whole = async {
+            let (mut outlet, answer) = self.open(head, body.is_none()).await?;
+            if let Some(body) = body {
+                outlet.send(Piece::plain(Bytes::from(body))).await?;
+                outlet.finish()?;
+            }
+            let (_, mut inlet) = accepted(answer).await?;
+            json::parse(&json::collect(&mut inlet, ANSWER_BYTES_MAX).await?)
+        };
+        timeout(limit, whole)
+            .await
+            .map_err(|_| ChannelError::TimedOut)?
+    }
+
+    /// A stream both ways, once the guest has accepted it.
+    pub(crate) async fn stream(&self, head: Head) -> Result<(Outlet, Inlet)> {
+        let accept = async {
+            let (outlet, answer) = self.open(head, false).await?;
+            let (_, inlet) = accepted(answer).await?;
+            Ok((outlet, inlet))
+        };
+        timeout(CALL_TIMEOUT, accept)
+            .await
+            .map_err(|_| ChannelError::TimedOut)?
+    }
+
+    pub(crate) async fn frames(&self, head: Head) -> Result<(FrameSender, FrameReceiver)> {
+        let (outlet, inlet) = self.stream(head).await?;
+        Ok((
+            FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX),
+            FrameReceiver::new(inlet, SERVER_FRAME_BYTES_MAX),
+        ))
+    }
+
+    pub(crate) async fn download(&self, head: Head) -> Result<(HeaderMap, BodyReceiver)> {
+        let accept = async {
+            // Kept until the answer is there: a dropped request would be reset.
+            let (_outlet, answer) = self.open(head, true).await?;
+            accepted(answer).await
+        };
+        let (headers, inlet) = timeout(FILE_CALL_TIMEOUT, accept)
+            .await
+            .map_err(|_| ChannelError::TimedOut)??;
+        Ok((headers, BodyReceiver::new(inlet)))
+    }
+
+    pub(crate) async fn upload(&self, head: Head) -> Result<FileSender> {
+        let (outlet, answer) = timeout(CALL_TIMEOUT, self.open(head, false))
+            .await
+            .map_err(|_| ChannelError::TimedOut)??;
+        Ok(FileSender {
+            body: Some(BodySender::new(outlet)),
+            answer: Some(answer),
+        })
+    }
+}
+
+/// What a request begins with.
+pub(crate) struct Head {
+    pub method: Method,
+    pub uri: String,
+    pub header: Option<(&'static str, HeaderValue)>,
+}
+
+/// Waits for the answer's head; a refusal becomes an error.
+async fn accepted(answer: ResponseFuture) -> Result<(HeaderMap, Inlet)> {
+    let (head, body) = answer.await?.into_parts();
+    let mut inlet = Inlet::new(body);
+    if head.status.is_success() {
+        return Ok((head.headers, inlet));
+    }
+    Err(refusal(head.status, &mut inlet).await)
+}
+
+async fn refusal(status: StatusCode, inlet: &mut Inlet) -> ChannelError {
+    let body = match json::collect(inlet, REFUSAL_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(error) => return error,
+    };
+    match json::parse::<GuestError>(&body) {
+        Ok(error) => ChannelError::Guest(error),
+        Err(_) => ChannelError::protocol(format!("a refusal {status} without a reason")),
+    }
+}
+
+/// A file on its way into a workspace. It appears under its name, whole, when
+/// [`FileSender::finish`] succeeds; dropped before, it leaves what was there.
+pub struct FileSender {
+    body: Option<BodySender>,
+    answer: Option<ResponseFuture>,
+}
+
+impl FileSender {
+    /// Sends a chunk. When the guest has refused the file meanwhile, the error says why.
+    pub async fn send(&mut self, bytes: Bytes) -> Result<()> {
+        let Some(body) = &mut self.body else {
+            return Err(ChannelError::Closed);
+        };
+        match body.send(bytes).await {
+            Err(ChannelError::Closed) => Err(self.ended_early().await),
+            sent => sent,
+        }
+    }
+
+    /// Ends the content and waits until the file is in its place.
+    pub async fn finish(mut self) -> Result<FileInfo> {
+        let Some(body) = self.body.take() else {
+            return Err(ChannelError::Closed);
+        };
+        // A refusal may have closed our direction already; the answer says so.
+        let _ = body.finish();
+        self.settled().await
+    }
+
+    async fn ended_early(&mut self) -> ChannelError {
+        match self.settled().await {
+            Err(error) => error,
+            Ok(_) => ChannelError::protocol("a file was taken before its end"),
+        }
+    }
+
+    async fn settled(&mut self) -> Result<FileInfo> {
+        let Some(answer) = self.answer.take() else {
+            return Err(ChannelError::Closed);
+        };
+        let settle = async {
+            let (head, body) = answer.await?.into_parts();
+            let mut inlet = Inlet::new(body);
+            if !head.status.is_success() {
+                return Err(refusal(head.status, &mut inlet).await);
+            }
+            json::parse(&json::collect(&mut inlet, ANSWER_BYTES_MAX).await?)
+        };
+        timeout(FILE_CALL_TIMEOUT, settle)
+            .await
+            .map_err(|_| ChannelError::TimedOut)?
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    /// Reads everything and says nothing but the first SETTINGS frame.
+    async fn mute(mut io: DuplexStream) {
+        io.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut sink = [0; 1024];
+        while io.read(&mut sink).await.unwrap_or(0) > 0 {}
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_stops_answering_is_given_up() {
+        let (near, far) = duplex(64 * 1024);
+        let mute = tokio::spawn(mute(far));
+        let pace = Pace {
+            period: Duration::from_millis(10),
+            timeout: Duration::from_millis(10),
+        };
+        let (client, driver) = GuestClient::connect_at(near, pace).await.unwrap();
+        tokio::join!(driver, client.closed());
+        assert!(client.is_closed());
+        assert!(matches!(client.usage().await, Err(ChannelError::Closed)));
+        mute.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_call_without_an_answer_times_out() {
+        let (near, far) = duplex(64 * 1024);
+        let mute = tokio::spawn(mute(far));
+        let (client, driver) = GuestClient::connect(near).await.unwrap();
+        let driver = tokio::spawn(driver);
+        let head = Head {
+            method: Method::GET,
+            uri: "/ports".into(),
+            header: None,
+        };
+        let answer = client
+            .call::<()>(head, None, Duration::from_millis(20))
+            .await;
+        assert!(matches!(answer, Err(ChannelError::TimedOut)));
+        assert!(!client.is_closed());
+        driver.abort();
+        let _ = driver.await;
+        assert!(client.is_closed());
+        mute.await.unwrap();
+    }
+}

@@ -1,0 +1,154 @@
+//! What a guest can be asked, one method per route of `rexec_api::guest`.
+
+use crate::body::{BodyReceiver, BodySender};
+use crate::client::{FileSender, GuestClient, Head};
+use crate::error::{ChannelError, Result};
+use crate::frames::{FrameReceiver, FrameSender};
+use crate::json::{self, encode};
+use crate::{CALL_TIMEOUT, FILE_CALL_TIMEOUT};
+use http::Method;
+use rexec_api::files::FileInfo;
+use rexec_api::guest::*;
+use rexec_api::ids::TerminalId;
+use serde::Serialize;
+use serde::de::IgnoredAny;
+
+pub(crate) const ATTACH_HEADER: &str = "x-rexec-attach";
+pub(crate) const EXEC_HEADER: &str = "x-rexec-exec";
+pub(crate) const FILE_HEADER: &str = "x-rexec-file";
+pub(crate) const DIAL_HEADER: &str = "x-rexec-dial";
+
+impl GuestClient {
+    pub async fn hello(&self) -> Result<Hello> {
+        self.call(get("/hello"), None, CALL_TIMEOUT).await
+    }
+
+    /// May be repeated; terminals and exec are refused before it.
+    pub async fn configure(&self, configure: &Configure) -> Result<Hello> {
+        let head = post("/configure");
+        self.call(head, Some(body(configure)?), CALL_TIMEOUT).await
+    }
+
+    pub async fn terminals(&self) -> Result<Vec<TerminalInfo>> {
+        self.call(get("/terminals"), None, CALL_TIMEOUT).await
+    }
+
+    pub async fn create_terminal(&self, spec: &TerminalSpec) -> Result<TerminalInfo> {
+        let head = post("/terminals");
+        self.call(head, Some(body(spec)?), CALL_TIMEOUT).await
+    }
+
+    pub async fn remove_terminal(&self, id: TerminalId) -> Result<()> {
+        let head = request(Method::DELETE, format!("/terminals/{id}"));
+        self.done(self.call(head, None, CALL_TIMEOUT).await)
+    }
+
+    /// Terminal frames both ways.
+    pub async fn attach(
+        &self,
+        id: TerminalId,
+        spec: &AttachSpec,
+    ) -> Result<(FrameSender, FrameReceiver)> {
+        let mut head = post(format!("/terminals/{id}/attach"));
+        head.header = Some((ATTACH_HEADER, json::header(spec)?));
+        self.frames(head).await
+    }
+
+    /// Exec frames both ways. Dropping either before the exit kills the command's process group.
+    pub async fn exec(&self, spec: &ExecSpec) -> Result<(FrameSender, FrameReceiver)> {
+        let mut head = post("/exec");
+        head.header = Some((EXEC_HEADER, json::header(spec)?));
+        self.frames(head).await
+    }
+
+    pub async fn read_file(&self, path: &str) -> Result<(FileInfo, BodyReceiver)> {
+        let head = get(format!("/files?path={}", encode(path)));
+        let (headers, body) = self.download(head).await?;
+        let info = headers
+            .get(FILE_HEADER)
+            .ok_or_else(|| ChannelError::protocol("a file without its description"))?;
+        Ok((json::parse(info.as_bytes())?, body))
+    }
+
+    /// Writes a file, its parents made, `mode` being its permission bits. Without `mode` an
+    /// existing file keeps its own.
+    pub async fn write_file(&self, path: &str, mode: Option<u32>) -> Result<FileSender> {
+        let mut uri = format!("/files?path={}", encode(path));
+        if let Some(mode) = mode {
+            uri.push_str(&format!("&mode={mode}"));
+        }
+        self.upload(request(Method::PUT, uri)).await
+    }
+
+    pub async fn remove_file(&self, path: &str, recursive: bool) -> Result<()> {
+        let uri = format!("/files?path={}&recursive={recursive}", encode(path));
+        let head = request(Method::DELETE, uri);
+        self.done(self.call(head, None, FILE_CALL_TIMEOUT).await)
+    }
+
+    /// Describes the path itself: a symbolic link is not followed.
+    pub async fn stat(&self, path: &str) -> Result<FileInfo> {
+        let head = get(format!("/files/stat?path={}", encode(path)));
+        self.call(head, None, FILE_CALL_TIMEOUT).await
+    }
+
+    /// A directory's entries by name, at most `LIST_ENTRIES_MAX`.
+    pub async fn list(&self, path: &str) -> Result<Vec<FileInfo>> {
+        let head = get(format!("/files/list?path={}", encode(path)));
+        self.call(head, None, FILE_CALL_TIMEOUT).await
+    }
+
+    /// Makes a directory and its parents; one that is there is success.
+    pub async fn mkdir(&self, path: &str) -> Result<()> {
+        let head = post(format!("/files/mkdir?path={}", encode(path)));
+        self.done(self.call(head, None, FILE_CALL_TIMEOUT).await)
+    }
+
+    /// Moves a file or directory; a file at `to` is replaced.
+    pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = (encode(from), encode(to));
+        let head = post(format!("/files/move?from={from}&to={to}"));
+        self.done(self.call(head, None, FILE_CALL_TIMEOUT).await)
+    }
+
+    pub async fn ports(&self) -> Result<Vec<PortInfo>> {
+        self.call(get("/ports"), None, CALL_TIMEOUT).await
+    }
+
+    /// A connection to a port or socket inside the workspace.
+    pub async fn dial(&self, spec: &DialSpec) -> Result<(BodySender, BodyReceiver)> {
+        let mut head = post("/dial");
+        head.header = Some((DIAL_HEADER, json::header(spec)?));
+        let (outlet, inlet) = self.stream(head).await?;
+        Ok((BodySender::new(outlet), BodyReceiver::new(inlet)))
+    }
+
+    pub async fn usage(&self) -> Result<Usage> {
+        self.call(get("/usage"), None, CALL_TIMEOUT).await
+    }
+
+    /// An answer of which only the success matters.
+    fn done(&self, answer: Result<IgnoredAny>) -> Result<()> {
+        answer.map(|_| ())
+    }
+}
+
+fn request(method: Method, uri: impl Into<String>) -> Head {
+    Head {
+        method,
+        uri: uri.into(),
+        header: None,
+    }
+}
+
+fn get(uri: impl Into<String>) -> Head {
+    request(Method::GET, uri)
+}
+
+fn post(uri: impl Into<String>) -> Head {
+    request(Method::POST, uri)
+}
+
+fn body<T: Serialize>(value: &T) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|e| ChannelError::protocol(e.to_string()))
+}
