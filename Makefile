@@ -8,6 +8,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 IMAGE ?= rexec/rexec
 WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/dist -prune -o -path web/e2e -prune -o -type f -print 2>/dev/null)
 
+# Set-up comes before building, whatever -j says.
+.NOTPARALLEL:
 .PHONY: help setup build run dev test check bench images web docker-build docker-run
 
 help: ## Show the targets

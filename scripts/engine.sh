@@ -72,7 +72,7 @@ engine_clear_stale() {
 }
 
 # Starts dockerd apart from this script: own session, no inherited descriptor (an open pipe of `make` or CI
-# would never see its end), and its output in a log file.
+# would never see its end), and its output in a log file. Takes further options of dockerd's.
 engine_spawn() {
   local -a options=("$@")
   grep -qs live-restore /etc/docker/daemon.json || options+=(--live-restore)
@@ -100,7 +100,7 @@ engine_start() {
     grep -qs cgroup /proc/mounts || { need cgroupfs-mount cgroupfs-mount && cgroupfs-mount; }
     # Debian links /var/run to /run; the daemon writes both names.
     engine_clear_stale /run
-    is_running "$(cat /run/docker.pid 2>/dev/null || true)" dockerd || engine_spawn
+    is_running "$(cat /run/docker.pid 2>/dev/null || true)" dockerd || engine_spawn --host "unix://$ENGINE_SOCKET"
   fi
   engine_wait "unix://$ENGINE_SOCKET"
 }

@@ -5,6 +5,7 @@
 REXEC_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 readonly REXEC_ROOT
 # Outside the clone, so that a second clone (and CI's next run) finds what the first one made.
+# shellcheck disable=SC2034
 readonly REXEC_CACHE="${REXEC_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/rexec}"
 
 # How long a quiet step may take before it says that it is still at work, in seconds.

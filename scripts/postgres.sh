@@ -79,6 +79,7 @@ postgres_start() {
   for ((try = 0; try < POSTGRES_START_TRIES; try++)); do
     port=$(free_port)
     if postgres_try "$port"; then
+      # shellcheck disable=SC2034
       POSTGRES_URL="postgres://rexec@127.0.0.1:$port/postgres?sslmode=disable"
       return 0
     fi
