@@ -1,1 +1,309 @@
+//! Typed client of the Rexec API: what the command line, the tests and the benchmarks speak through.
+//!
+//! One method per route, the `api` crate's types in and out, and the server's own error when it
+//! refuses. It keeps a base address and a token and nothing else.
 
+mod terminal;
+
+pub use terminal::{AttachOptions, Attachment, Received};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use reqwest::RequestBuilder;
+use rexec_api::Page;
+use rexec_api::accounts::{AuthStatus, LoginRequest, RegisterRequest, SignedIn, UserView};
+use rexec_api::error::{ErrorBody, ErrorCode, ErrorDetail};
+use rexec_api::exec::{ExecRequest, ExecResult};
+use rexec_api::files::FileInfo;
+use rexec_api::ids::{TerminalId, WorkspaceId};
+use rexec_api::terminals::{NewTerminal, TerminalView};
+use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WorkspaceView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// Longer than the longest wait that a request can ask for.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The server refused, and says why.
+    #[error("{}: {} (request {})", .0.code.as_str(), .0.message, .0.request_id)]
+    Refused(Box<ErrorDetail>),
+    #[error("cannot reach the server")]
+    Transport(#[from] reqwest::Error),
+    #[error("the server's answer is not of this API (status {0})")]
+    Strange(StatusCode),
+    #[error("the terminal's connection failed")]
+    WebSocket(#[from] Box<tokio_tungstenite::tungstenite::Error>),
+    #[error("the server sent what is no terminal frame: {0}")]
+    Frame(#[from] rexec_api::frames::FrameError),
+}
+
+impl ClientError {
+    /// The server's code, when it refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused(detail) => Some(detail.code),
+            _ => None,
+        }
+    }
+}
+
+pub type Result<T> = std::result::Result<T, ClientError>;
+
+/// What a lifecycle route is called.
+#[derive(Debug, Clone, Copy)]
+pub enum Lifecycle {
+    Start,
+    Stop,
+    Restart,
+    Pause,
+    Resume,
+}
+
+impl Lifecycle {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+/// A client of one server, signed in or not. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// Without a trailing slash.
+    base: String,
+    token: Option<String>,
+    http: reqwest::Client,
+}
+
+impl Client {
+    /// `base` is such as `http://127.0.0.1:8080`.
+    pub fn new(base: impl Into<String>) -> Result<Self> {
+        let http = reqwest::Client::builder()
+            .timeout(REQUEST_TIMEOUT)
+            .no_proxy()
+            .build()?;
+        Ok(Self {
+            base: base.into().trim_end_matches('/').to_owned(),
+            token: None,
+            http,
+        })
+    }
+
+    #[must_use]
+    pub fn with_token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// A request of any kind to a path below the base, with the token.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    pub async fn auth_status(&self) -> Result<AuthStatus> {
+        self.get("/api/auth/status").await
+    }
+
+    /// Makes an account and gives a client signed in to it.
+    pub async fn register(&self, email: &str, password: &str) -> Result<(Self, UserView)> {
+        let body = RegisterRequest {
+            email: email.into(),
+            password: password.into(),
+            name: None,
+        };
+        let signed: SignedIn = self.send(Method::POST, "/api/auth/register", &body).await?;
+        Ok((self.clone().with_token(signed.token), signed.user))
+    }
+
+    pub async fn log_in(&self, email: &str, password: &str) -> Result<(Self, UserView)> {
+        let body = LoginRequest {
+            email: email.into(),
+            password: password.into(),
+        };
+        let signed: SignedIn = self.send(Method::POST, "/api/auth/login", &body).await?;
+        Ok((self.clone().with_token(signed.token), signed.user))
+    }
+
+    pub async fn log_out(&self) -> Result<()> {
+        accepted(
+            self.request(Method::POST, "/api/auth/logout")
+                .send()
+                .await?,
+        )
+        .await
+        .map(drop)
+    }
+
+    pub async fn me(&self) -> Result<UserView> {
+        self.get("/api/me").await
+    }
+
+    pub async fn create_workspace(&self, new: &NewWorkspace) -> Result<WorkspaceView> {
+        self.send(Method::POST, "/api/workspaces", new).await
+    }
+
+    pub async fn workspaces(&self) -> Result<Page<WorkspaceView>> {
+        self.get("/api/workspaces").await
+    }
+
+    pub async fn workspace(&self, id: WorkspaceId) -> Result<WorkspaceView> {
+        self.get(&format!("/api/workspaces/{id}")).await
+    }
+
+    pub async fn rename_workspace(&self, id: WorkspaceId, name: &str) -> Result<WorkspaceView> {
+        let change = PatchWorkspace {
+            name: Some(name.into()),
+        };
+        self.send(Method::PATCH, &format!("/api/workspaces/{id}"), &change)
+            .await
+    }
+
+    pub async fn lifecycle(&self, id: WorkspaceId, request: Lifecycle) -> Result<WorkspaceView> {
+        let path = format!("/api/workspaces/{id}/{}", request.path());
+        json(self.request(Method::POST, &path).send().await?).await
+    }
+
+    pub async fn delete_workspace(&self, id: WorkspaceId) -> Result<()> {
+        accepted(
+            self.request(Method::DELETE, &format!("/api/workspaces/{id}"))
+                .send()
+                .await?,
+        )
+        .await
+        .map(drop)
+    }
+
+    pub async fn create_terminal(
+        &self,
+        workspace: WorkspaceId,
+        new: &NewTerminal,
+    ) -> Result<TerminalView> {
+        self.send(
+            Method::POST,
+            &format!("/api/workspaces/{workspace}/terminals"),
+            new,
+        )
+        .await
+    }
+
+    pub async fn terminals(&self, workspace: WorkspaceId) -> Result<Page<TerminalView>> {
+        self.get(&format!("/api/workspaces/{workspace}/terminals"))
+            .await
+    }
+
+    pub async fn delete_terminal(&self, workspace: WorkspaceId, id: TerminalId) -> Result<()> {
+        let path = format!("/api/workspaces/{workspace}/terminals/{id}");
+        accepted(self.request(Method::DELETE, &path).send().await?)
+            .await
+            .map(drop)
+    }
+
+    pub async fn exec(&self, workspace: WorkspaceId, request: &ExecRequest) -> Result<ExecResult> {
+        self.send(
+            Method::POST,
+            &format!("/api/workspaces/{workspace}/exec"),
+            request,
+        )
+        .await
+    }
+
+    /// The bytes of a file, whole in memory.
+    pub async fn read_file(&self, workspace: WorkspaceId, path: &str) -> Result<Bytes> {
+        let request = self.files(Method::GET, workspace, path);
+        Ok(accepted(request.send().await?).await?.bytes().await?)
+    }
+
+    pub async fn write_file(
+        &self,
+        workspace: WorkspaceId,
+        path: &str,
+        content: impl Into<reqwest::Body>,
+    ) -> Result<FileInfo> {
+        json(
+            self.files(Method::PUT, workspace, path)
+                .body(content)
+                .send()
+                .await?,
+        )
+        .await
+    }
+
+    pub async fn remove_file(&self, workspace: WorkspaceId, path: &str) -> Result<()> {
+        accepted(self.files(Method::DELETE, workspace, path).send().await?)
+            .await
+            .map(drop)
+    }
+
+    fn files(&self, method: Method, workspace: WorkspaceId, path: &str) -> RequestBuilder {
+        let query = format!("/api/workspaces/{workspace}/files?path={}", percent(path));
+        self.request(method, &query)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        json(self.request(Method::GET, path).send().await?).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        json(self.request(method, path).json(body).send().await?).await
+    }
+}
+
+async fn json<T: DeserializeOwned>(response: reqwest::Response) -> Result<T> {
+    let response = accepted(response).await?;
+    let status = response.status();
+    let bytes = response.bytes().await?;
+    serde_json::from_slice(&bytes).map_err(|_| ClientError::Strange(status))
+}
+
+async fn accepted(response: reqwest::Response) -> Result<reqwest::Response> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let bytes = response.bytes().await?;
+    match serde_json::from_slice::<ErrorBody>(&bytes) {
+        Ok(body) => Err(ClientError::Refused(Box::new(body.error))),
+        Err(_) => Err(ClientError::Strange(status)),
+    }
+}
+
+/// Percent-encodes all but the unreserved characters of RFC 3986, section 2.3.
+fn percent(text: &str) -> String {
+    use std::fmt::Write as _;
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte))
+            }
+            // Writing to a string does not fail.
+            _ => drop(write!(encoded, "%{byte:02X}")),
+        }
+    }
+    encoded
+}

@@ -1,0 +1,65 @@
+//! Builds the guest as a static binary and hands its path and content hash to the server, which
+//! embeds it. `REXEC_GUEST_BINARY` names one that was built elsewhere.
+
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=REXEC_GUEST_BINARY");
+    let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let root = manifest.join("../..");
+    for source in ["guest", "channel", "api"] {
+        println!("cargo::rerun-if-changed={}", root.join("crates").join(source).join("src").display());
+        println!("cargo::rerun-if-changed={}", root.join("crates").join(source).join("Cargo.toml").display());
+    }
+    println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
+
+    // The page is embedded too: an empty folder lets the server build before the page is.
+    fs::create_dir_all(root.join("web/dist")).expect("web/dist can be made");
+    // A release embeds files that rustc has read; a page built for the first time it has not.
+    if env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        println!("cargo::rerun-if-changed={}", root.join("web/dist/index.html").display());
+    }
+
+    let built = match env::var_os("REXEC_GUEST_BINARY") {
+        Some(path) => PathBuf::from(path),
+        None => build_guest(&root),
+    };
+    let bytes = fs::read(&built).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
+    // A copy of our own, so that a later build of the guest cannot change what this one embeds.
+    let copy = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("guest");
+    fs::write(&copy, &bytes).expect("OUT_DIR is writable");
+    println!("cargo::rustc-env=REXEC_GUEST_PATH={}", copy.display());
+    println!("cargo::rustc-env=REXEC_GUEST_HASH={}", hex::encode(&Sha256::digest(&bytes)[..8]));
+}
+
+/// Runs cargo for the guest with flags and a target directory of its own: a static binary wants
+/// other flags than the server, and the outer cargo holds a lock on the outer directory.
+fn build_guest(root: &Path) -> PathBuf {
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
+    let target = format!("{arch}-unknown-linux-gnu");
+    let target_dir = target_dir().join("guest");
+    let status = Command::new(env::var_os("CARGO").expect("cargo sets it"))
+        .current_dir(root)
+        .args(["build", "--package", "rexec-guest", "--bin", "rexec-guest", "--profile", "guest", "--locked"])
+        .args(["--target", &target, "--target-dir"])
+        .arg(&target_dir)
+        // These would override RUSTFLAGS, or make the inner build check rather than build.
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("RUSTC_WORKSPACE_WRAPPER")
+        .env_remove("RUSTC_WRAPPER")
+        .env_remove("CLIPPY_ARGS")
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .status()
+        .expect("cargo can be run");
+    assert!(status.success(), "the guest did not build; the reason stands above");
+    target_dir.join(&target).join("guest/rexec-guest")
+}
+
+/// The outer target directory: OUT_DIR is `<target>/<profile>/build/<package>/out`.
+fn target_dir() -> PathBuf {
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    out.ancestors().nth(4).expect("OUT_DIR lies below the target directory").to_path_buf()
+}

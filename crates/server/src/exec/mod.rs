@@ -1,0 +1,167 @@
+//! Exec: one command in a workspace, its output taken whole or as it comes.
+//!
+//! Invariant: the command lives no longer than its request: when the caller goes or the time is
+//! up, the guest is told by the end of the stream and ends the command's process group.
+
+pub mod http;
+
+use crate::actor::Actor;
+use crate::error::{Error, Result};
+use crate::terminals;
+use crate::workspaces::{Workspaces, validate};
+use bytes::{BufMut, Bytes, BytesMut};
+use rexec_api::error::ErrorCode;
+use rexec_api::exec::{ExecRequest, ExecResult, OUTPUT_BYTES_MAX, STDIN_BYTES_MAX, TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
+use rexec_api::guest::{ExecSpec, exec_frame};
+use rexec_api::ids::WorkspaceId;
+use rexec_channel::{FrameReceiver, FrameSender};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// The longest piece of standard input in one frame.
+const STDIN_PIECE_BYTES: usize = 32 * 1024;
+
+#[derive(Clone)]
+pub struct Execs {
+    workspaces: Workspaces,
+}
+
+/// Something that a running command did.
+#[derive(Debug)]
+pub enum Happening {
+    Stdout(Bytes),
+    Stderr(Bytes),
+    Exit { code: i32, duration: Duration },
+}
+
+/// A running command.
+pub struct Running {
+    /// Kept to the end: without it the guest would end the command.
+    to_guest: FrameSender,
+    from_guest: FrameReceiver,
+    /// What is still to be given; `None` once its end has been said.
+    stdin: Option<Bytes>,
+    began: Instant,
+    deadline: tokio::time::Instant,
+}
+
+impl Execs {
+    pub fn new(workspaces: Workspaces) -> Self {
+        Self { workspaces }
+    }
+
+    /// Starts a command.
+    pub async fn start(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<Running> {
+        let reach = self.workspaces.reach(actor, workspace).await?;
+        check(&request)?;
+        let spec = ExecSpec { command: request.command, cwd: request.cwd, env: request.env };
+        let began = Instant::now();
+        let (to_guest, from_guest) = reach.guest.exec(&spec).await?;
+        let limit = Duration::from_millis(request.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT));
+        Ok(Running {
+            to_guest,
+            from_guest,
+            stdin: Some(request.stdin.unwrap_or_default().into()),
+            began,
+            deadline: tokio::time::Instant::now() + limit,
+        })
+    }
+
+    /// Runs a command to its end and gives its whole output.
+    pub async fn run(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<ExecResult> {
+        let mut running = self.start(actor, workspace, request).await?;
+        let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
+        loop {
+            match running.next().await {
+                Ok(Happening::Stdout(bytes)) => stdout.extend_from_slice(&bytes),
+                Ok(Happening::Stderr(bytes)) => stderr.extend_from_slice(&bytes),
+                Ok(Happening::Exit { code, duration }) => {
+                    return Ok(ExecResult {
+                        exit_code: code,
+                        stdout: text(&stdout),
+                        stderr: text(&stderr),
+                        duration_ms: duration.as_millis() as u64,
+                    });
+                }
+                Err(error) => {
+                    return Err(error.details(json!({ "stdout": text(&stdout), "stderr": text(&stderr) })));
+                }
+            }
+            if stdout.len().max(stderr.len()) > OUTPUT_BYTES_MAX {
+                return Err(Error::new(
+                    ErrorCode::OutputTooLarge,
+                    format!("The output is larger than {OUTPUT_BYTES_MAX} bytes. Ask with `Accept: text/event-stream`, or write it to a file and read that."),
+                ));
+            }
+        }
+    }
+}
+
+impl Running {
+    /// What the command does next. After an exit or an error, nothing follows.
+    pub async fn next(&mut self) -> Result<Happening> {
+        let happening = async {
+            loop {
+                let feeding = feed(&mut self.to_guest, &mut self.stdin);
+                tokio::select! {
+                    biased;
+                    frame = self.from_guest.recv() => {
+                        let frame = frame?.ok_or(rexec_channel::ChannelError::Closed)?;
+                        return read(frame, self.began);
+                    }
+                    () = feeding => {}
+                }
+            }
+        };
+        tokio::time::timeout_at(self.deadline, happening).await.map_err(|_| {
+            Error::new(
+                ErrorCode::ExecTimeout,
+                "The command did not end in time and was ended. Give it a larger `timeout_ms`, or run it in a terminal.",
+            )
+        })?
+    }
+}
+
+/// Sends one piece of what is left of standard input, then its end; then waits for ever.
+async fn feed(to_guest: &mut FrameSender, stdin: &mut Option<Bytes>) {
+    let Some(rest) = stdin else { return std::future::pending().await };
+    let piece = rest.slice(..rest.len().min(STDIN_PIECE_BYTES));
+    let mut frame = BytesMut::with_capacity(1 + piece.len());
+    frame.put_u8(if piece.is_empty() { exec_frame::STDIN_END } else { exec_frame::STDIN });
+    frame.put_slice(&piece);
+    let sent = to_guest.send(frame.freeze()).await.is_ok();
+    // A command that has ended takes no more; what it said is still to be read.
+    *stdin = (sent && !piece.is_empty()).then(|| rest.slice(piece.len()..));
+}
+
+fn read(frame: Bytes, began: Instant) -> Result<Happening> {
+    let strange = || Error::from(rexec_channel::ChannelError::Protocol("a strange exec frame".into()));
+    match frame.first() {
+        Some(&exec_frame::STDOUT) => Ok(Happening::Stdout(frame.slice(1..))),
+        Some(&exec_frame::STDERR) => Ok(Happening::Stderr(frame.slice(1..))),
+        Some(&exec_frame::EXIT) => {
+            let code = frame[1..].try_into().map_err(|_| strange())?;
+            Ok(Happening::Exit { code: i32::from_be_bytes(code), duration: began.elapsed() })
+        }
+        _ => Err(strange()),
+    }
+}
+
+fn check(request: &ExecRequest) -> Result<()> {
+    terminals::command(Some(&request.command))?;
+    terminals::cwd(request.cwd.as_deref())?;
+    validate::env(&request.env)?;
+    if request.stdin.as_ref().is_some_and(|stdin| stdin.len() > STDIN_BYTES_MAX) {
+        return Err(Error::field("stdin", format!("`stdin` may hold {STDIN_BYTES_MAX} bytes at most; upload a file instead.")));
+    }
+    match request.timeout_ms {
+        Some(ms) if !(1..=TIMEOUT_MS_MAX).contains(&ms) => {
+            Err(Error::field("timeout_ms", format!("`timeout_ms` must be from 1 to {TIMEOUT_MS_MAX}.")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,52 @@
+//! A guest's failure as an error of ours. The guest is the tenant's: its codes are taken from a
+//! short list, its sentences are shortened and kept to one line.
+
+use crate::error::Error;
+use rexec_api::error::ErrorCode;
+use rexec_api::guest::GuestError;
+use rexec_channel::ChannelError;
+use std::time::Duration;
+
+/// The longest sentence of a guest that is passed on.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+impl From<ChannelError> for Error {
+    fn from(error: ChannelError) -> Self {
+        match error {
+            ChannelError::Guest(GuestError { code, message }) if may_say(code) => {
+                Self::new(code, tame(&message))
+            }
+            other => Self::new(
+                ErrorCode::WorkspaceUnreachable,
+                "The workspace does not answer at the moment. Try again shortly; if it stays so, restart the workspace.",
+            )
+            .retry_after(Duration::from_secs(1))
+            .source(other),
+        }
+    }
+}
+
+/// The codes that are a guest's to say; it cannot sign anyone out or blame the server.
+const fn may_say(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::InvalidRequest
+            | ErrorCode::NotFound
+            | ErrorCode::TerminalLimit
+            | ErrorCode::TerminalGone
+            | ErrorCode::OffsetAhead
+            | ErrorCode::CommandNotFound
+            | ErrorCode::DiskFull
+            | ErrorCode::FileNotFound
+            | ErrorCode::FileExists
+            | ErrorCode::NotAFile
+            | ErrorCode::NotADirectory
+            | ErrorCode::FileDenied
+            | ErrorCode::FileError
+            | ErrorCode::WorkspaceUnreachable
+    )
+}
+
+fn tame(message: &str) -> String {
+    message.chars().take(MESSAGE_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,157 @@
+//! Puts the guest where workspaces find it: one read-only volume per host, versions side by side,
+//! a symlink `current` naming the newest.
+//!
+//! The volume is filled through the archive upload into a container that is created and never
+//! started, of an image with nothing in it: so it works with any engine that can be reached, and
+//! no image has to be had. The same container proves whether the engine sees our file system,
+//! which is what the dial-in needs.
+//!
+//! Invariant: a version's folder is never changed once it is there; running workspaces keep theirs.
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use rexec_api::guest::{DIAL_MOUNT, MOUNT};
+use rexec_engine::{ContainerSpec, Engine, EngineError, Labels, Limits, Mount, Result};
+use std::path::Path;
+
+/// The guest, built for the workspaces' machines.
+pub const GUEST: &[u8] = include_bytes!(env!("REXEC_GUEST_PATH"));
+/// The start of its SHA-256: names its version in the volume.
+pub const GUEST_HASH: &str = env!("REXEC_GUEST_HASH");
+/// The volume's name on every host.
+pub const VOLUME: &str = "rexec-guest";
+const EMPTY_IMAGE: &str = "rexec/empty:1";
+const NONCE_FILE: &str = "nonce";
+/// The longest archive read back here; a path that holds more is not what was put there.
+const READ_BACK_BYTES_MAX: usize = 64 * 1024;
+
+/// What delivering found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivered {
+    /// The engine sees the dial directory: workspaces on it can dial in.
+    pub sees_dial_dir: bool,
+}
+
+/// Makes sure that the host has this build's guest. `dial_root` is offered to the engine as a test.
+pub async fn deliver(engine: &dyn Engine, labels: &Labels, dial_root: Option<&Path>) -> Result<Delivered> {
+    if engine.image(EMPTY_IMAGE).await?.is_none() {
+        engine.import_image(EMPTY_IMAGE, empty_tar()).await?;
+    }
+    // The volume outlives every server, so it carries no instance label.
+    engine.ensure_volume(VOLUME, &Labels::from([("rexec.guest".into(), "1".into())])).await?;
+    let (helper, with_dial) = create_helper(engine, labels, dial_root).await?;
+    let done = fill(engine, &helper, dial_root.filter(|_| with_dial)).await;
+    engine.remove(&helper).await?;
+    done
+}
+
+async fn create_helper(engine: &dyn Engine, labels: &Labels, dial_root: Option<&Path>) -> Result<(String, bool)> {
+    let spec = |dial_dir| ContainerSpec {
+        name: format!("rexec-delivery-{}", uuid::Uuid::new_v4().simple()),
+        hostname: "delivery".into(),
+        image: EMPTY_IMAGE.into(),
+        command: vec!["/never-started".into()],
+        env: Vec::new(),
+        labels: labels.clone(),
+        network: "none".into(),
+        runtime: None,
+        limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
+        mounts: vec![Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: false, labels: Labels::new() }],
+        dial_dir,
+    };
+    if let Some(root) = dial_root.and_then(Path::to_str) {
+        match engine.create(&spec(Some((root.to_owned(), DIAL_MOUNT.to_owned())))).await {
+            Ok(id) => return Ok((id, true)),
+            // The engine's machine has no such directory: it is another machine.
+            Err(EngineError::Refused(_) | EngineError::NotFound(_)) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((engine.create(&spec(None)).await?, false))
+}
+
+async fn fill(engine: &dyn Engine, helper: &str, dial_root: Option<&Path>) -> Result<Delivered> {
+    let version = format!("v-{GUEST_HASH}");
+    let current = read_entry(engine, helper, &format!("{MOUNT}/current")).await?;
+    let there = match &current {
+        Some(entry) if entry.link.as_deref() == Some(&version) => {
+            read_entry(engine, helper, &format!("{MOUNT}/{version}/bin/sudo")).await?.is_some()
+        }
+        _ => false,
+    };
+    if !there {
+        engine.archive_put(helper, MOUNT, guest_tar(&version)).await?;
+    }
+    let sees_dial_dir = match dial_root {
+        Some(root) => proves_shared(engine, helper, root).await?,
+        None => false,
+    };
+    Ok(Delivered { sees_dial_dir })
+}
+
+/// Writes a random file into the dial directory and reads it back through the engine.
+async fn proves_shared(engine: &dyn Engine, helper: &str, root: &Path) -> Result<bool> {
+    let nonce = uuid::Uuid::new_v4().to_string();
+    if let Err(error) = tokio::fs::write(root.join(NONCE_FILE), &nonce).await {
+        tracing::warn!(%error, "the dial directory cannot be written; using exec streams");
+        return Ok(false);
+    }
+    let seen = read_entry(engine, helper, &format!("{DIAL_MOUNT}/{NONCE_FILE}")).await?;
+    Ok(seen.is_some_and(|entry| entry.content == nonce.as_bytes()))
+}
+
+struct Entry {
+    link: Option<String>,
+    content: Vec<u8>,
+}
+
+/// The first entry of a path's archive, or `None` when the path is not there.
+async fn read_entry(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<Entry>> {
+    let mut stream = match engine.archive_get(container, path).await {
+        Ok(stream) => stream,
+        Err(EngineError::NotFound(_)) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        bytes.extend_from_slice(&chunk?);
+        if bytes.len() > READ_BACK_BYTES_MAX {
+            return Ok(None);
+        }
+    }
+    let broken = |e: std::io::Error| EngineError::Protocol(format!("archive of {path}: {e}"));
+    let mut archive = tar::Archive::new(bytes.as_slice());
+    let Some(entry) = archive.entries().map_err(broken)?.next() else { return Ok(None) };
+    let mut entry = entry.map_err(broken)?;
+    let link = entry.link_name().map_err(broken)?.map(|l| l.to_string_lossy().into_owned());
+    let mut content = Vec::new();
+    std::io::Read::read_to_end(&mut entry, &mut content).map_err(broken)?;
+    Ok(Some(Entry { link, content }))
+}
+
+fn empty_tar() -> Bytes {
+    // Two zero blocks end an archive (POSIX.1-2001, pax interchange format).
+    Bytes::from_static(&[0; 1024])
+}
+
+/// `v-<hash>/guest`, `v-<hash>/bin/sudo` (the guest under another name) and `current`.
+fn guest_tar(version: &str) -> Bytes {
+    let mut tar = tar::Builder::new(Vec::with_capacity(GUEST.len() + 8 * 1024));
+    let mut add = |path: &str, kind: tar::EntryType, mode: u32, link: Option<&str>, data: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(data.len() as u64);
+        match link {
+            Some(target) => tar.append_link(&mut header, path, target),
+            None => tar.append_data(&mut header, path, data),
+        }
+    };
+    let written = add(&format!("{version}/"), tar::EntryType::Directory, 0o755, None, b"")
+        .and_then(|()| add(&format!("{version}/bin/"), tar::EntryType::Directory, 0o755, None, b""))
+        .and_then(|()| add(&format!("{version}/guest"), tar::EntryType::Regular, 0o755, None, GUEST))
+        .and_then(|()| add(&format!("{version}/bin/sudo"), tar::EntryType::Symlink, 0o777, Some("../guest"), b""))
+        .and_then(|()| add("current", tar::EntryType::Symlink, 0o777, Some(version), b""))
+        .and_then(|()| tar.into_inner());
+    Bytes::from(written.expect("writing to memory with short paths does not fail"))
+}

@@ -1,0 +1,272 @@
+//! Hosts: the container engines that run workspaces. Today there is one, the engine that
+//! `DOCKER_HOST` or a usual socket names; a fleet adds rows, not other words.
+//!
+//! A host is tended by one task: it connects, prepares (guest volume, network, host rules), then
+//! pings, and says in a watch what it found. Nobody else decides whether a host is usable.
+//!
+//! ```text
+//!   connecting --prepared--> ready --two pings lost--> offline --prepared--> ready
+//! ```
+//!
+//! Invariant: a host is `ready` only when its network is closed as the profile promises, or the
+//! operator has said in so many words that it need not be.
+
+pub mod delivery;
+pub mod dial;
+pub mod store;
+
+use crate::config::Config;
+use futures_util::StreamExt;
+use rexec_api::ids::{HostId, WorkspaceId};
+use rexec_engine::{Engine, EngineError, EngineInfo, Labels, NetworkSpec, firewall};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Labels of everything that is ours.
+pub const LABEL_INSTANCE: &str = "rexec.instance";
+pub const LABEL_WORKSPACE: &str = "rexec.workspace";
+pub const LABEL_GENERATION: &str = "rexec.generation";
+
+const PING_EVERY: Duration = Duration::from_secs(5);
+const PINGS_LOST_MAX: u32 = 2;
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often the host's rules are looked at: a firewall reload can take them away.
+const RULES_EVERY: Duration = Duration::from_secs(60);
+
+/// What is known of a usable host.
+#[derive(Debug, Clone)]
+pub struct HostFacts {
+    pub engine: EngineInfo,
+    /// Workspaces can dial in: server and engine share a machine.
+    pub dials: bool,
+    /// What the host cannot enforce, in sentences; allowed by the operator.
+    pub weaker: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub enum HostState {
+    Connecting { reason: String },
+    Ready(Arc<HostFacts>),
+    Offline { reason: String },
+}
+
+impl HostState {
+    pub fn facts(&self) -> Option<&Arc<HostFacts>> {
+        match self {
+            Self::Ready(facts) => Some(facts),
+            Self::Connecting { .. } | Self::Offline { .. } => None,
+        }
+    }
+}
+
+/// One host.
+pub struct Host {
+    pub id: HostId,
+    pub name: String,
+    pub region: String,
+    pub engine: Arc<dyn Engine>,
+    /// Labels what this installation made, as against another on the same engine.
+    pub instance: String,
+    /// The network of every workspace, and its bridge on the host.
+    pub network: String,
+    bridge: String,
+    dial_root: PathBuf,
+    allow_weaker: bool,
+    state: watch::Sender<HostState>,
+}
+
+impl Host {
+    pub fn new(id: HostId, instance: String, engine: Arc<dyn Engine>, config: &Config) -> Arc<Self> {
+        let connecting = HostState::Connecting { reason: "the container engine has not answered yet".into() };
+        Arc::new(Self {
+            id,
+            name: "local".into(),
+            region: "local".into(),
+            engine,
+            instance,
+            bridge: bridge_name(&config.engine.network),
+            network: config.engine.network.clone(),
+            dial_root: config.data_dir.join("dial"),
+            allow_weaker: config.engine.allow_weaker_isolation,
+            state: watch::Sender::new(connecting),
+        })
+    }
+
+    pub fn watch(&self) -> watch::Receiver<HostState> {
+        self.state.subscribe()
+    }
+
+    /// The facts if the host can be used now, else why not.
+    pub fn ready(&self) -> Result<Arc<HostFacts>, String> {
+        match &*self.state.borrow() {
+            HostState::Ready(facts) => Ok(facts.clone()),
+            HostState::Connecting { reason } | HostState::Offline { reason } => Err(reason.clone()),
+        }
+    }
+
+    pub fn labels(&self) -> Labels {
+        Labels::from([(LABEL_INSTANCE.into(), self.instance.clone())])
+    }
+
+    /// Where the server listens for this workspace's guest.
+    pub fn dial_dir(&self, workspace: WorkspaceId) -> PathBuf {
+        self.dial_root.join(workspace.0.simple().to_string())
+    }
+
+    /// Tends the host until dropped. `on_event` hears of every change to a workspace's container.
+    pub async fn tend(self: Arc<Self>, on_event: impl Fn(WorkspaceId)) {
+        let mut retry = RETRY_FIRST;
+        loop {
+            match self.prepare().await {
+                Ok(facts) => {
+                    retry = RETRY_FIRST;
+                    tracing::info!(
+                        host = self.name, engine = facts.engine.version, dials = facts.dials,
+                        runtimes = ?facts.engine.runtimes, "host is ready"
+                    );
+                    self.state.send_replace(HostState::Ready(Arc::new(facts)));
+                    let reason = self.watch_over(&on_event).await;
+                    tracing::warn!(host = self.name, reason, "host went offline");
+                    self.state.send_replace(HostState::Offline { reason });
+                }
+                Err(reason) => {
+                    self.say_why_not(reason);
+                    tokio::time::sleep(retry).await;
+                    retry = (retry * 2).min(RETRY_MAX);
+                }
+            }
+        }
+    }
+
+    fn say_why_not(&self, reason: String) {
+        self.state.send_if_modified(|state| match state {
+            HostState::Connecting { reason: before } | HostState::Offline { reason: before } if *before == reason => false,
+            HostState::Connecting { .. } => {
+                tracing::warn!(host = self.name, reason, "host is not ready");
+                *state = HostState::Connecting { reason };
+                true
+            }
+            _ => {
+                *state = HostState::Offline { reason };
+                true
+            }
+        });
+    }
+
+    async fn prepare(&self) -> Result<HostFacts, String> {
+        let info = self.engine.info().await.map_err(|e| explain(&e))?;
+        let dial_root = self.make_dial_root();
+        let delivered =
+            delivery::deliver(&*self.engine, &self.labels(), dial_root).await.map_err(|e| explain(&e))?;
+        let network = NetworkSpec {
+            name: self.network.clone(),
+            bridge: self.bridge.clone(),
+            internal: false,
+            labels: Labels::from([("rexec.network".into(), "1".into())]),
+        };
+        self.engine.ensure_network(&network).await.map_err(|e| explain(&e))?;
+        let weaker = self.shortfalls(&info).await;
+        if !weaker.is_empty() && !self.allow_weaker {
+            return Err(format!(
+                "{} Mend that, or set REXEC_ALLOW_WEAKER_ISOLATION=true to run workspaces all the same.",
+                weaker.join(" ")
+            ));
+        }
+        Ok(HostFacts { engine: info, dials: delivered.sees_dial_dir, weaker })
+    }
+
+    fn make_dial_root(&self) -> Option<&Path> {
+        match std::fs::create_dir_all(&self.dial_root) {
+            Ok(()) => Some(&self.dial_root),
+            Err(error) => {
+                tracing::warn!(%error, path = %self.dial_root.display(), "no dial directory; using exec streams");
+                None
+            }
+        }
+    }
+
+    /// What the profile promises and this host does not keep, in sentences.
+    async fn shortfalls(&self, info: &EngineInfo) -> Vec<String> {
+        let mut weaker = Vec::new();
+        if let Err(error) = firewall::close_host(&self.bridge).await {
+            weaker.push(format!("Workspaces could reach this machine's ports: {error}."));
+        }
+        for (holds, what) in [
+            (info.memory_limit, "memory limits"),
+            (info.cpu_limit, "CPU limits"),
+            (info.pids_limit, "process limits"),
+            (info.seccomp, "the default seccomp profile"),
+        ] {
+            if !holds {
+                weaker.push(format!("The engine does not enforce {what}."));
+            }
+        }
+        weaker
+    }
+
+    /// Pings, passes events on, keeps the rules; returns why the host counts as lost.
+    async fn watch_over(&self, on_event: &impl Fn(WorkspaceId)) -> String {
+        let mut events = self.engine.events(&self.labels());
+        let mut ping = tokio::time::interval(PING_EVERY);
+        let mut rules = tokio::time::interval(RULES_EVERY);
+        rules.tick().await;
+        let mut lost = 0;
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(Ok(event)) => {
+                        if let Some(id) = event.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse().ok()) {
+                            on_event(id);
+                        }
+                    }
+                    // The stream ends with the daemon: ask it at once.
+                    Some(Err(_)) | None => match self.engine.ping().await {
+                        Ok(()) => {
+                            tokio::time::sleep(RETRY_FIRST).await;
+                            events = self.engine.events(&self.labels());
+                        }
+                        Err(error) => return explain(&error),
+                    },
+                },
+                _ = ping.tick() => match self.engine.ping().await {
+                    Ok(()) => lost = 0,
+                    Err(error) => {
+                        lost += 1;
+                        if lost >= PINGS_LOST_MAX {
+                            return explain(&error);
+                        }
+                    }
+                },
+                _ = rules.tick() => if let Err(error) = firewall::close_host(&self.bridge).await
+                    && !self.allow_weaker
+                {
+                    return format!("Workspaces could reach this machine's ports: {error}.");
+                },
+            }
+        }
+    }
+}
+
+/// The bridge of a network: a name that host rules can hold to, 15 bytes at most (IFNAMSIZ - 1).
+fn bridge_name(network: &str) -> String {
+    if network == "rexec" {
+        return "rexec0".into();
+    }
+    use sha2::Digest as _;
+    format!("rexec-{}", hex::encode(&sha2::Sha256::digest(network)[..4]))
+}
+
+/// An engine's failure as a sentence for people; the particulars go to the log.
+pub fn explain(error: &EngineError) -> String {
+    tracing::debug!(error = error as &dyn std::error::Error, "engine error");
+    match error {
+        EngineError::Unavailable(_) => {
+            "The container engine does not answer. Start it, or point DOCKER_HOST at one that runs.".into()
+        }
+        EngineError::DiskFull(_) => "The engine's disk is full. Free some space on the host.".into(),
+        other => format!("The container engine refused: {other}."),
+    }
+}

@@ -1,0 +1,153 @@
+//! One WebSocket joined to one attachment.
+//!
+//! ```text
+//!   viewer --judge--> guest      both directions run at once in one task, each with its own
+//!   viewer <--------- guest      back-pressure: a viewer that does not read stops only itself
+//! ```
+//!
+//! Between the guest's frames the server says what it alone knows: the workspace's status. It
+//! closes with 4410 when the terminal has ended, 1012 when the link to the guest broke (come
+//! back), 4401 within a second of the login session's end.
+
+use super::relay::{Ruling, judge};
+use super::{Attachment, error_frame};
+use crate::auth::Auth;
+use crate::actor::Actor;
+use crate::tasks::Tasks;
+use crate::workspaces::Report;
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use rexec_api::error::ErrorCode;
+use rexec_api::frames::{ServerControl, ServerFrame, close};
+use rexec_api::guest::AttachMode;
+use rexec_channel::{FrameReceiver, FrameSender};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+const PING_EVERY: Duration = Duration::from_secs(20);
+/// How long a viewer that does not read may hold up our farewell.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// First byte of an exit frame, after which nothing follows.
+const KIND_EXIT: u8 = 0x02;
+
+/// Why an attachment ended.
+enum End {
+    /// The viewer has gone.
+    ViewerGone,
+    Close(u16, &'static str),
+    /// The viewer broke the protocol.
+    BadFrame(String),
+}
+
+/// What a relay needs besides its two ends.
+pub struct Watchful {
+    pub actor: Actor,
+    pub auth: Auth,
+    pub tasks: Tasks,
+    pub mode: AttachMode,
+}
+
+/// Relays until either side ends.
+pub async fn relay(socket: WebSocket, attachment: Attachment, watchful: Watchful) {
+    let (mut to_viewer, from_viewer) = socket.split();
+    let Attachment { to_guest, from_guest, reach } = attachment;
+    let end = tokio::select! {
+        end = upward(from_viewer, to_guest, watchful.mode) => end,
+        end = downward(&mut to_viewer, from_guest, reach.reports) => end,
+        error = watchful.auth.ended(&watchful.actor) => {
+            tracing::debug!(code = error.code.as_str(), "a viewer's login session has ended");
+            End::Close(close::SIGN_IN, "the login session has ended")
+        }
+        () = watchful.tasks.stopping() => End::Close(close::TRY_AGAIN, "the server is restarting"),
+    };
+    say_farewell(to_viewer, end).await;
+}
+
+async fn say_farewell(mut to_viewer: SplitSink<WebSocket, Message>, end: End) {
+    let farewell = async {
+        let (code, reason) = match end {
+            End::ViewerGone => return,
+            End::Close(code, reason) => (code, reason.to_owned()),
+            End::BadFrame(reason) => {
+                let frame = error_frame(ErrorCode::BadFrame, &reason);
+                // The viewer may be gone already; then nobody needs the reason.
+                let _ = to_viewer.send(Message::Binary(frame.into())).await;
+                (close::PROTOCOL, "bad frame".to_owned())
+            }
+        };
+        let frame = CloseFrame { code, reason: Utf8Bytes::from(reason) };
+        let _ = to_viewer.send(Message::Close(Some(frame))).await;
+    };
+    let _ = timeout(CLOSE_PATIENCE, farewell).await;
+}
+
+async fn upward(mut from_viewer: SplitStream<WebSocket>, mut to_guest: FrameSender, mode: AttachMode) -> End {
+    while let Some(message) = from_viewer.next().await {
+        match message {
+            Ok(Message::Binary(frame)) => match judge(&frame, mode) {
+                Ruling::Pass => {
+                    if to_guest.send(frame).await.is_err() {
+                        // The guest has said why, or the link broke: downward knows which.
+                        return std::future::pending().await;
+                    }
+                }
+                Ruling::Drop => {}
+                Ruling::Refuse(reason) => return End::BadFrame(reason),
+            },
+            Ok(Message::Text(_)) => return End::BadFrame("frames are binary messages".into()),
+            Ok(Message::Ping(_) | Message::Pong(_)) => {}
+            Ok(Message::Close(_)) | Err(_) => break,
+        }
+    }
+    End::ViewerGone
+}
+
+async fn downward(
+    to_viewer: &mut SplitSink<WebSocket, Message>,
+    mut from_guest: FrameReceiver,
+    mut reports: watch::Receiver<Report>,
+) -> End {
+    let mut ping = interval(PING_EVERY);
+    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ping.tick().await;
+    let mut told = reports.borrow_and_update().status;
+    let mut exited = false;
+    loop {
+        let message = tokio::select! {
+            biased;
+            frame = from_guest.recv() => match frame {
+                Ok(Some(frame)) => {
+                    exited = frame.first() == Some(&KIND_EXIT);
+                    Message::Binary(frame)
+                }
+                Ok(None) if exited => return End::Close(close::ENDED, "the terminal has ended"),
+                // The guest ends an attachment in good order only after it has said why.
+                Ok(None) => return End::Close(close::ENDED, "the attachment has ended"),
+                Err(_) => return End::Close(close::TRY_AGAIN, "the link to the workspace broke"),
+            },
+            changed = reports.changed() => {
+                let report = reports.borrow_and_update().clone();
+                if changed.is_err() {
+                    return End::Close(close::ENDED, "the workspace is gone");
+                }
+                if report.status == told {
+                    continue;
+                }
+                told = report.status;
+                Message::Binary(status_frame(report))
+            }
+            _ = ping.tick() => Message::Ping(Bytes::new()),
+        };
+        if to_viewer.send(message).await.is_err() {
+            return End::ViewerGone;
+        }
+    }
+}
+
+fn status_frame(report: Report) -> Bytes {
+    let control = ServerControl::Status { status: report.status, reason: report.reason };
+    ServerFrame::Control(control).to_vec().into()
+}

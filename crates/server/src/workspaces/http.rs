@@ -1,0 +1,195 @@
+//! Routes of workspaces.
+
+use super::lifecycle::Request;
+use super::Outcome;
+use crate::app::AppState;
+use crate::error::{Error, Result};
+use crate::http::extract::{Authenticated, Json, Path, Query};
+use axum::extract::State;
+use http::StatusCode;
+use rexec_api::Page;
+use rexec_api::error::ErrorBody;
+use rexec_api::ids::WorkspaceId;
+use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WAIT_MS_DEFAULT, WAIT_MS_MAX, WorkspaceView};
+use serde::Deserialize;
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+pub fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(get, patch, delete))
+        .routes(routes!(start))
+        .routes(routes!(stop))
+        .routes(routes!(restart))
+        .routes(routes!(pause))
+        .routes(routes!(resume))
+}
+
+/// Create a workspace.
+#[utoipa::path(
+    post, path = "/api/workspaces", tag = "workspaces",
+    request_body = NewWorkspace,
+    responses(
+        (status = 201, description = "It is running.", body = WorkspaceView),
+        (status = 202, description = "Not yet running after `wait_ms`; `status` and `status_reason` say what it waits for.", body = WorkspaceView),
+        (status = "4XX", description = "Refused; nothing was made.", body = ErrorBody),
+        (status = "5XX", description = "Refused; nothing was made.", body = ErrorBody),
+    )
+)]
+async fn create(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Json(new): Json<NewWorkspace>,
+) -> Result<(StatusCode, Json<WorkspaceView>)> {
+    let Outcome { view, done } = app.workspaces.create(&actor, new).await?;
+    Ok((if done { StatusCode::CREATED } else { StatusCode::ACCEPTED }, Json(view)))
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// The `next` of the page before.
+    cursor: Option<WorkspaceId>,
+}
+
+/// List your workspaces, newest first.
+#[utoipa::path(
+    get, path = "/api/workspaces", tag = "workspaces",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page of them.", body = Page<WorkspaceView>),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn list(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<WorkspaceView>>> {
+    Ok(Json(app.workspaces.list(&actor, query.cursor).await?))
+}
+
+/// One workspace.
+#[utoipa::path(
+    get, path = "/api/workspaces/{id}", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)),
+    responses(
+        (status = 200, description = "The workspace.", body = WorkspaceView),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn get(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+) -> Result<Json<WorkspaceView>> {
+    Ok(Json(app.workspaces.get(&actor, id).await?))
+}
+
+/// Change a workspace.
+#[utoipa::path(
+    patch, path = "/api/workspaces/{id}", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)),
+    request_body = PatchWorkspace,
+    responses(
+        (status = 200, description = "The workspace as it is now.", body = WorkspaceView),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn patch(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Json(change): Json<PatchWorkspace>,
+) -> Result<Json<WorkspaceView>> {
+    let view = match change.name {
+        Some(name) => app.workspaces.rename(&actor, id, &name).await?,
+        None => app.workspaces.get(&actor, id).await?,
+    };
+    Ok(Json(view))
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct WaitQuery {
+    /// How long to wait before answering 202, in milliseconds: 25000 unless told, 120000 at most.
+    wait_ms: Option<u64>,
+}
+
+impl WaitQuery {
+    fn duration(&self) -> Result<Duration> {
+        match self.wait_ms.unwrap_or(WAIT_MS_DEFAULT) {
+            ms if ms <= WAIT_MS_MAX => Ok(Duration::from_millis(ms)),
+            _ => Err(Error::field("wait_ms", format!("`wait_ms` must be at most {WAIT_MS_MAX}."))),
+        }
+    }
+}
+
+/// Delete a workspace and its home.
+#[utoipa::path(
+    delete, path = "/api/workspaces/{id}", tag = "workspaces",
+    params(("id" = WorkspaceId, Path), WaitQuery),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = 202, description = "It is no longer yours to see; its remains go as soon as the engine allows."),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn delete(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Query(query): Query<WaitQuery>,
+) -> Result<StatusCode> {
+    let gone = app.workspaces.delete(&actor, id, query.duration()?).await?;
+    Ok(if gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
+}
+
+/// One route for each request to the lifecycle: they differ in name and meaning only.
+macro_rules! lifecycle_route {
+    ($(#[$doc:meta])* $name:ident, $path:literal, $request:expr) => {
+        $(#[$doc])*
+        #[utoipa::path(
+            post, path = $path, tag = "workspaces",
+            params(("id" = WorkspaceId, Path), WaitQuery),
+            responses(
+                (status = 200, description = "Done.", body = WorkspaceView),
+                (status = 202, description = "Not yet done after `wait_ms`; it goes on.", body = WorkspaceView),
+                (status = "4XX", description = "Refused.", body = ErrorBody),
+                (status = "5XX", description = "Could not be done; `status` says where the workspace stands.", body = ErrorBody),
+            )
+        )]
+        async fn $name(
+            State(app): State<AppState>,
+            Authenticated(actor): Authenticated,
+            Path(id): Path<WorkspaceId>,
+            Query(query): Query<WaitQuery>,
+        ) -> Result<(StatusCode, Json<WorkspaceView>)> {
+            let Outcome { view, done } = app.workspaces.request(&actor, id, $request, query.duration()?).await?;
+            Ok((if done { StatusCode::OK } else { StatusCode::ACCEPTED }, Json(view)))
+        }
+    };
+}
+
+lifecycle_route!(
+    /// Start a stopped workspace.
+    start, "/api/workspaces/{id}/start", Request::Start
+);
+lifecycle_route!(
+    /// Stop a workspace: its processes end, its files stay.
+    stop, "/api/workspaces/{id}/stop", Request::Stop
+);
+lifecycle_route!(
+    /// Stop a workspace and start it again.
+    restart, "/api/workspaces/{id}/restart", Request::Restart
+);
+lifecycle_route!(
+    /// Freeze a workspace with all its processes.
+    pause, "/api/workspaces/{id}/pause", Request::Pause
+);
+lifecycle_route!(
+    /// Let a frozen workspace go on.
+    resume, "/api/workspaces/{id}/resume", Request::Resume
+);

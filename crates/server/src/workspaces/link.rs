@@ -1,0 +1,141 @@
+//! The link to a workspace's guest: how it is made, and the place where others find it.
+//!
+//! A link comes about in one of two ways: the guest dials in (same machine), or we run
+//! `guest connect` through the engine. Whichever stands is published in a watch; when it breaks,
+//! the watch says so and the driver makes it anew. Nobody else holds a connection.
+//!
+//! Invariant: a published client belongs to a guest that proved the workspace's key (dial-in) or
+//! was reached through the engine by the container's id, and that has its configuration.
+
+use crate::hosts::dial::{self, GuestKey};
+use rexec_api::guest::{Configure, PROGRAM, PROTOCOL};
+use rexec_channel::{ChannelError, GuestClient};
+use rexec_engine::{Engine, ExecStart};
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// Connections that wait to be taken by the driver; more are dropped and dial again.
+const DIALLED_MAX: usize = 4;
+/// How long a first answer of the guest may take.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where the current link is found.
+pub type LinkWatch = watch::Receiver<Option<GuestClient>>;
+
+/// Takes proven dial-ins of one workspace; ends when dropped.
+pub struct DialDesk {
+    dialled: mpsc::Receiver<UnixStream>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for DialDesk {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl DialDesk {
+    pub fn open(dir: &Path, key: GuestKey) -> std::io::Result<Self> {
+        let listener = dial::listen(dir)?;
+        let (accepted, dialled) = mpsc::channel(DIALLED_MAX);
+        let task = tokio::spawn(take_dials(listener, key, accepted));
+        Ok(Self { dialled, task })
+    }
+
+    /// The newest proven connection, waiting for one if there is none.
+    pub async fn next(&mut self) -> Option<UnixStream> {
+        let mut stream = self.dialled.recv().await?;
+        while let Ok(newer) = self.dialled.try_recv() {
+            stream = newer;
+        }
+        Some(stream)
+    }
+}
+
+/// One at a time: a dialler that dawdles holds up only its own workspace, and for 2 s at most.
+async fn take_dials(listener: UnixListener, key: GuestKey, accepted: mpsc::Sender<UnixStream>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => match dial::authenticate(stream, &key).await {
+                Ok(stream) => {
+                    if let Err(mpsc::error::TrySendError::Closed(_)) = accepted.try_send(stream) {
+                        return;
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "a dial-in did not prove itself"),
+            },
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a guest's dial-in");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// A live link; its connection ends when this is dropped.
+pub struct Link {
+    pub client: GuestClient,
+    /// Differs when the guest has booted anew: its terminals are new too.
+    pub boot_id: uuid::Uuid,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    #[error("the guest did not answer in time")]
+    Timeout,
+    #[error("the guest speaks protocol {0}, which this server does not")]
+    Protocol(u32),
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error(transparent)]
+    Engine(#[from] rexec_engine::EngineError),
+}
+
+impl Link {
+    /// Over a connection that the guest dialled.
+    pub async fn over_dial(stream: UnixStream, configure: &Configure) -> Result<Self, LinkError> {
+        Self::establish(stream, configure).await
+    }
+
+    /// Over the stdio of `guest connect`, run by the engine as root.
+    pub async fn over_exec(engine: &dyn Engine, container: &str, configure: &Configure) -> Result<Self, LinkError> {
+        let exec = ExecStart {
+            command: vec![PROGRAM.into(), "connect".into()],
+            user: "0:0".into(),
+            env: Vec::new(),
+        };
+        let stream = engine.exec_stream(container, &exec).await?;
+        Self::establish(stream, configure).await
+    }
+
+    async fn establish<T>(io: T, configure: &Configure) -> Result<Self, LinkError>
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        tokio::time::timeout(HELLO_TIMEOUT, async {
+            let (client, connection) = GuestClient::connect(io).await?;
+            // Owned by the link from here on: dropping it on any later error ends the task.
+            let mut link =
+                Self { client, boot_id: uuid::Uuid::nil(), driver: tokio::spawn(connection) };
+            // Configuring is idempotent and answers as hello does: one round trip instead of two.
+            let hello = link.client.configure(configure).await?;
+            if hello.protocol != PROTOCOL {
+                return Err(LinkError::Protocol(hello.protocol));
+            }
+            link.boot_id = hello.boot_id;
+            Ok(link)
+        })
+        .await
+        .map_err(|_| LinkError::Timeout)?
+    }
+}

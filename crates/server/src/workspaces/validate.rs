@@ -1,0 +1,122 @@
+//! What a request for a workspace must satisfy, as pure checks that name the field at fault.
+
+use crate::error::{Error, Result};
+use rexec_api::workspaces::{
+    CPU_MAX, CPU_MIN, ENV_BYTES_MAX, ENV_VARIABLES_MAX, MEMORY_MB_MAX, MEMORY_MB_MIN, NAME_CHARS_MAX, NewWorkspace,
+    WAIT_MS_MAX,
+};
+use std::collections::BTreeMap;
+
+/// The longest image reference: a registry, a path, a tag and a digest fit many times.
+const IMAGE_BYTES_MAX: usize = 512;
+const RUNTIME_BYTES_MAX: usize = 64;
+
+pub fn new_workspace(new: &NewWorkspace) -> Result<()> {
+    if let Some(text) = &new.name {
+        name(text)?;
+    }
+    if let Some(text) = &new.image {
+        image(text)?;
+    }
+    if let Some(text) = &new.runtime {
+        runtime(text)?;
+    }
+    if new.cpu.is_some_and(|cpu| !(CPU_MIN..=CPU_MAX).contains(&cpu)) {
+        return Err(Error::field("cpu", format!("`cpu` must be from {CPU_MIN} to {CPU_MAX} cores.")));
+    }
+    if new.memory_mb.is_some_and(|mb| !(MEMORY_MB_MIN..=MEMORY_MB_MAX).contains(&mb)) {
+        return Err(Error::field("memory_mb", format!("`memory_mb` must be from {MEMORY_MB_MIN} to {MEMORY_MB_MAX} MiB.")));
+    }
+    if new.wait_ms.is_some_and(|ms| ms > WAIT_MS_MAX) {
+        return Err(Error::field("wait_ms", format!("`wait_ms` must be at most {WAIT_MS_MAX}.")));
+    }
+    env(&new.env)
+}
+
+pub fn name(text: &str) -> Result<()> {
+    let fits = (1..=NAME_CHARS_MAX).contains(&text.chars().count())
+        && text.trim() == text
+        && !text.chars().any(char::is_control);
+    if fits {
+        return Ok(());
+    }
+    Err(Error::field(
+        "name",
+        format!("`name` must have 1 to {NAME_CHARS_MAX} characters, none of them control characters, and no space at its ends."),
+    ))
+}
+
+/// The shape of a reference, `[registry[:port]/]path[:tag][@digest]`, after the grammar of the
+/// distribution project: enough to keep out what is no name at all; whether there is such an
+/// image, the engine knows.
+fn image(text: &str) -> Result<()> {
+    let fits = (1..=IMAGE_BYTES_MAX).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/:@+".contains(c))
+        && !text.contains("//");
+    if fits {
+        return Ok(());
+    }
+    Err(Error::field("image", "`image` must be a container image reference, such as `debian:12` or `ghcr.io/acme/dev:1.4`."))
+}
+
+fn runtime(text: &str) -> Result<()> {
+    let fits = (1..=RUNTIME_BYTES_MAX).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if fits { Ok(()) } else { Err(Error::field("runtime", "`runtime` must be an OCI runtime's name, such as `runc` or `runsc`.")) }
+}
+
+/// Variables that a process can be given (also used for terminals and exec).
+pub fn env(env: &BTreeMap<String, String>) -> Result<()> {
+    if env.len() > ENV_VARIABLES_MAX {
+        return Err(Error::field("env", format!("`env` may hold {ENV_VARIABLES_MAX} variables at most.")));
+    }
+    for (key, value) in env {
+        if key.is_empty() || key.contains(['=', '\0']) || key.chars().any(char::is_control) {
+            return Err(Error::field("env", "a name in `env` must not be empty nor hold `=` or control characters."));
+        }
+        if value.contains('\0') || key.len() + value.len() > ENV_BYTES_MAX {
+            let message = format!("`env.{key}` must hold no NUL byte and at most {ENV_BYTES_MAX} bytes.");
+            return Err(Error::field(&format!("env.{key}"), message));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn field_at_fault(new: NewWorkspace) -> String {
+        new_workspace(&new).unwrap_err().details["field"].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn bad_values_are_named() {
+        let new = NewWorkspace::default;
+        for bad in ["", " x", "x ", "a\u{7}b", "\u{9b}", &"x".repeat(64)] {
+            assert_eq!(field_at_fault(NewWorkspace { name: Some(bad.into()), ..new() }), "name", "{bad:?}");
+        }
+        for bad in ["", "-x", "a b", "x\n", "a//b", "x:", "../x", "$(x)"] {
+            assert_eq!(field_at_fault(NewWorkspace { image: Some(bad.into()), ..new() }), "image", "{bad:?}");
+        }
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY, 300.0] {
+            assert_eq!(field_at_fault(NewWorkspace { cpu: Some(bad), ..new() }), "cpu", "{bad}");
+        }
+        assert_eq!(field_at_fault(NewWorkspace { memory_mb: Some(0), ..new() }), "memory_mb");
+        assert_eq!(field_at_fault(NewWorkspace { runtime: Some("a/b".into()), ..new() }), "runtime");
+        let env = |k: &str, v: &str| BTreeMap::from([(k.to_owned(), v.to_owned())]);
+        assert_eq!(field_at_fault(NewWorkspace { env: env("A=B", ""), ..new() }), "env");
+        assert_eq!(field_at_fault(NewWorkspace { env: env("A", "\0"), ..new() }), "env.A");
+    }
+
+    #[test]
+    fn good_values_pass() {
+        for image in ["debian:12", "rexec/base:latest", "localhost:5000/a/b@sha256:0123", "ghcr.io/acme/dev_x:1.4-rc_1"] {
+            new_workspace(&NewWorkspace { image: Some(image.into()), ..Default::default() }).unwrap();
+        }
+        new_workspace(&NewWorkspace { name: Some("Büro 🦀".into()), cpu: Some(0.5), ..Default::default() }).unwrap();
+    }
+}
