@@ -5,8 +5,11 @@
 //! Raw byte streams (exec, archives) are ours from the socket up: no third-party decoder stands
 //! between an untrusted container and the server.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 pub mod docker;
 mod error;
+pub mod firewall;
 
 pub use error::{EngineError, Result};
 
@@ -58,7 +61,9 @@ pub trait Engine: Send + Sync + 'static {
     async fn containers(&self, labels: &Labels) -> Result<Vec<ContainerInfo>>;
 
     /// Runs a program in a running container as a given user, and gives its stdin and stdout as
-    /// one byte stream; stderr is dropped (its last lines are kept for the error). No TTY.
+    /// one byte stream; no TTY. Shutting down the stream closes stdin. The stream ends well when
+    /// the program ends with 0, else with an error that holds [`ExecFailure`]. Dropping the stream
+    /// closes both ends: the program is expected to end with its stdin.
     async fn exec_stream(&self, id: &str, exec: &ExecStart) -> Result<Box<dyn ByteStream>>;
 
     /// Unpacks a tar archive at a path of a container, running or not.
@@ -177,6 +182,8 @@ pub struct Mount {
     pub volume: String,
     pub path: String,
     pub read_only: bool,
+    /// Given to the volume when this makes it.
+    pub labels: Labels,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -214,6 +221,17 @@ pub struct ExecStart {
     pub env: Vec<String>,
 }
 
+/// How a program of an exec stream ended, when not with 0: the inner error of the `io::Error` that
+/// its stream ends with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the program ended with code {exit_code}: {stderr}")]
+pub struct ExecFailure {
+    /// 126 and 127 when it could not be started.
+    pub exit_code: i32,
+    /// The last 4 KiB of what it wrote there.
+    pub stderr: String,
+}
+
 #[derive(Debug, Clone, Default)]
 pub struct Stats {
     /// CPU time used since start, in nanoseconds.
@@ -228,7 +246,8 @@ pub struct Stats {
 #[derive(Debug, Clone)]
 pub struct EngineEvent {
     pub container_id: String,
-    /// Docker's word: `start`, `die`, `oom`, `pause`, `unpause`, `destroy`, ...
+    /// Docker's word: `create`, `start`, `die`, `oom`, `pause`, `unpause`, `stop`, `update`, `destroy`.
     pub action: String,
+    /// The container's labels, and the event's own attributes such as `exitCode`.
     pub labels: Labels,
 }

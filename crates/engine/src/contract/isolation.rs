@@ -1,0 +1,101 @@
+//! What a container may not do, seen from inside it.
+
+use super::{World, assert_kind};
+use crate::NetworkSpec;
+
+const PORT: u16 = 5000;
+/// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID and SETUID: bits 0, 1 and 3 to 7 (capability.h).
+const CAPABILITIES: &str = "00000000000000fb";
+
+pub async fn profile_holds(world: &World) {
+    let info = world.engine.info().await.expect("tells");
+    let id = world.running("a").await;
+    let status = world.sh(&id, "cat /proc/1/status").await;
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("{name} in {status}")).trim().to_owned()
+    };
+    for set in ["CapBnd", "CapPrm", "CapEff"] {
+        assert_eq!(field(set), CAPABILITIES, "{set}");
+    }
+    assert_eq!(field("CapAmb"), "0000000000000000");
+    assert_eq!(field("NoNewPrivs"), "1");
+    assert!(!info.seccomp || field("Seccomp") == "2");
+    let exec_status = world.sh(&id, "grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status").await;
+    assert!(exec_status.contains(CAPABILITIES) && exec_status.contains("NoNewPrivs:\t1"), "{exec_status}");
+
+    assert!(!world.succeeds(&id, "mount -t tmpfs none /tmp").await, "no mounts");
+    assert!(!world.succeeds(&id, "echo x > /proc/sys/kernel/core_pattern").await, "no sysctls");
+    assert!(!world.succeeds(&id, "test -s /proc/kcore && head -c 1 /proc/kcore | grep -q .").await, "no kernel memory");
+    assert_eq!(world.sh(&id, "ls /dev | grep -E '^(sd|vd|nvme|mem$|kmem$)' | wc -l").await, "0", "no disks");
+    assert_eq!(world.sh(&id, "hostname").await, "a");
+}
+
+async fn on_network(world: &World, role: &str, network: &NetworkSpec) -> String {
+    let mut spec = world.spec(role);
+    spec.network = network.name.clone();
+    world.run(&spec).await
+}
+
+async fn address(world: &World, id: &str) -> String {
+    let addresses = world.sh(id, "ip -4 -o addr show eth0").await;
+    let words: Vec<&str> = addresses.split_whitespace().collect();
+    let cidr = words.iter().skip_while(|w| **w != "inet").nth(1).expect("an address");
+    cidr.split('/').next().expect("an address").to_owned()
+}
+
+pub async fn siblings_are_apart(world: &World) {
+    let network = world.network("net", false);
+    world.engine.ensure_network(&network).await.expect("is made");
+    let a = on_network(world, "a", &network).await;
+    let b = on_network(world, "b", &network).await;
+    let there = address(world, &a).await;
+    let connect = format!("echo hello | nc -w 2 {there} {PORT}");
+    let mut listener = world
+        .engine
+        .exec_stream(&a, &super::world::exec("0:0", &["/bin/sh", "-c", &format!("nc -lk -p {PORT} -e /bin/cat")]))
+        .await
+        .expect("starts");
+    world.until("the listener answers in its own container", async || world.succeeds(&a, &connect).await).await;
+    assert!(!world.succeeds(&b, &connect).await, "a sibling reaches it");
+    assert_eq!(world.sh(&b, "ls /sys/class/net").await, "eth0\nlo");
+    tokio::io::AsyncWriteExt::shutdown(&mut listener).await.expect("closes");
+}
+
+pub async fn networks_are_ensured_once(world: &World) {
+    let engine = &world.engine;
+    let network = world.network("net", false);
+    let all = futures_util::future::join_all((0..6).map(|_| engine.ensure_network(&network))).await;
+    for ensured in all {
+        ensured.expect("whoever is first");
+    }
+    let mut other = network.clone();
+    other.bridge = format!("rx{}o", &world.id[..11]);
+    assert_kind(engine.ensure_network(&other).await, "Conflict");
+    let mut other = network.clone();
+    other.internal = true;
+    assert_kind(engine.ensure_network(&other).await, "Conflict");
+    // Another network cannot take the bridge.
+    let mut other = world.network("other", false);
+    other.bridge = network.bridge.clone();
+    assert_kind(engine.ensure_network(&other).await, "Conflict");
+    for bridge in ["", "a name too long for a bridge", "a/b"] {
+        let mut bad = network.clone();
+        bad.bridge = bridge.into();
+        assert_kind(engine.ensure_network(&bad).await, "Refused");
+    }
+
+    let id = on_network(world, "a", &network).await;
+    assert_kind(engine.remove_network(&network.name).await, "Conflict");
+    engine.remove(&id).await.expect("is removed");
+    engine.remove_network(&network.name).await.expect("is removed");
+    engine.remove_network(&network.name).await.expect("a second time is no failure");
+}
+
+pub async fn closed_networks_have_no_way_out(world: &World) {
+    let network = world.network("net", true);
+    world.engine.ensure_network(&network).await.expect("is made");
+    let id = on_network(world, "a", &network).await;
+    assert_eq!(world.sh(&id, "ip -4 route show default").await, "");
+    assert_eq!(world.sh(&id, "ip -6 addr show eth0").await, "", "no IPv6");
+}

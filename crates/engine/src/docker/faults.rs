@@ -1,0 +1,137 @@
+//! Turns what Docker says went wrong into the kinds that callers act upon.
+//!
+//! Status codes decide where they can; Docker gives one code to several faults (500 for a full
+//! disk, 400 for a missing runtime), and there its words decide. Its words are always kept.
+
+use crate::EngineError;
+use bollard::errors::Error;
+
+const DISK_FULL: &[&str] = &["no space left on device", "disk quota exceeded"];
+const NO_RUNTIME: &[&str] =
+    &["unknown runtime specified", "unknown or invalid runtime name", "invalid runtime name", "binary not installed"];
+const TAKEN: &[&str] = &["already exists", "same bridge name", "active endpoints", "is in use"];
+const NO_IMAGE: &[&str] =
+    &["manifest unknown", "name unknown", "not found", "does not exist", "no such image", "no matching manifest"];
+
+pub(super) fn engine_error(error: Error) -> EngineError {
+    match error {
+        Error::DockerResponseServerError { status_code: 502..=504, .. }
+        | Error::RequestTimeoutError
+        | Error::IOError { .. }
+        | Error::HyperResponseError { .. }
+        | Error::HyperLegacyError { .. } => EngineError::Unavailable(Box::new(error)),
+        Error::DockerResponseServerError { status_code, message } => refusal(status_code, message),
+        Error::DockerStreamError { error } => refusal(500, error),
+        other => EngineError::Protocol(other.to_string()),
+    }
+}
+
+/// The kind of a refused request.
+pub(super) fn refusal(status: u16, message: String) -> EngineError {
+    let says = |phrases: &[&str]| contains_any(&message, phrases);
+    match status {
+        _ if says(DISK_FULL) => EngineError::DiskFull(message),
+        _ if says(NO_RUNTIME) => EngineError::RuntimeUnavailable(message),
+        404 if says(&["no such image"]) => EngineError::ImageNotFound(message),
+        404 => EngineError::NotFound(message),
+        409 => EngineError::Conflict(message),
+        403 if says(TAKEN) => EngineError::Conflict(message),
+        _ => EngineError::Refused(message),
+    }
+}
+
+/// The kind of a failed pull: everything that is not the engine's own trouble is the image's.
+pub(super) fn pull_error(reference: &str, error: Error) -> EngineError {
+    match engine_error(error) {
+        EngineError::NotFound(message) | EngineError::ImageNotFound(message) => {
+            EngineError::ImageNotFound(format!("{reference}: {message}"))
+        }
+        EngineError::Refused(message) | EngineError::Conflict(message) if contains_any(&message, NO_IMAGE) => {
+            EngineError::ImageNotFound(format!("{reference}: {message}"))
+        }
+        EngineError::Refused(message) | EngineError::Conflict(message) => {
+            EngineError::PullFailed(format!("{reference}: {message}"))
+        }
+        other => other,
+    }
+}
+
+/// The kind of a failed start. A network that is gone must not read as a container that is gone.
+pub(super) fn start_error(error: EngineError) -> EngineError {
+    match error {
+        EngineError::NotFound(message) if !contains_any(&message, &["no such container"]) => EngineError::Refused(message),
+        other => other,
+    }
+}
+
+fn contains_any(message: &str, phrases: &[&str]) -> bool {
+    let message = message.to_ascii_lowercase();
+    phrases.iter().any(|phrase| message.contains(phrase))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(error: &EngineError) -> &'static str {
+        match error {
+            EngineError::Unavailable(_) => "unavailable",
+            EngineError::NotFound(_) => "not_found",
+            EngineError::Conflict(_) => "conflict",
+            EngineError::ImageNotFound(_) => "image_not_found",
+            EngineError::PullFailed(_) => "pull_failed",
+            EngineError::RuntimeUnavailable(_) => "runtime",
+            EngineError::DiskFull(_) => "disk_full",
+            EngineError::Refused(_) => "refused",
+            EngineError::Protocol(_) => "protocol",
+        }
+    }
+
+    fn answer(status_code: u16, message: &str) -> Error {
+        Error::DockerResponseServerError { status_code, message: message.into() }
+    }
+
+    #[test]
+    fn answers_have_kinds() {
+        for (status, message, wanted) in [
+            (404, "No such container: x", "not_found"),
+            (404, "No such image: x:latest", "image_not_found"),
+            (404, "network x not found", "not_found"),
+            (409, "Conflict. The container name \"/x\" is already in use", "conflict"),
+            (403, "cannot create network a: conflicts with network b: networks have same bridge name", "conflict"),
+            (403, "error while removing network: network x has active endpoints", "conflict"),
+            (403, "plugin is not allowed", "refused"),
+            (400, "Unknown runtime specified runsc", "runtime"),
+            (400, "unknown or invalid runtime name: runsc", "runtime"),
+            (500, "write /var/lib/docker/tmp/x: no space left on device", "disk_full"),
+            (500, "something else", "refused"),
+            (503, "gateway", "unavailable"),
+        ] {
+            let error = engine_error(answer(status, message));
+            assert_eq!(kind(&error), wanted, "{status} {message}");
+            let kept = format!("{error} {:?}", std::error::Error::source(&error));
+            assert!(kept.contains(message) || kept.contains(&message.replace('"', "\\\"")), "{kept}");
+        }
+    }
+
+    #[test]
+    fn pulls_have_kinds() {
+        for (error, wanted) in [
+            (answer(404, "pull access denied for x, repository does not exist"), "image_not_found"),
+            (answer(500, "manifest for x:9 not found: manifest unknown"), "image_not_found"),
+            (answer(500, "Get \"https://registry/v2/\": dial tcp: connection refused"), "pull_failed"),
+            (Error::DockerStreamError { error: "unexpected EOF".into() }, "pull_failed"),
+            (Error::DockerStreamError { error: "write: no space left on device".into() }, "disk_full"),
+            (Error::RequestTimeoutError, "unavailable"),
+        ] {
+            assert_eq!(kind(&pull_error("x:9", error)), wanted);
+        }
+    }
+
+    #[test]
+    fn a_missing_network_is_no_missing_container() {
+        let start = |message| kind(&start_error(engine_error(answer(404, message))));
+        assert_eq!(start("network x not found"), "refused");
+        assert_eq!(start("No such container: x"), "not_found");
+    }
+}

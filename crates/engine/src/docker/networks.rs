@@ -1,0 +1,51 @@
+//! Workspace networks: a bridge on which containers do not reach each other.
+//!
+//! Docker allows two networks of one name, but no two bridges of one name: the bridge is what makes
+//! [`ensure`] safe when several servers start at once. A network that is there already is used only
+//! if it keeps containers apart as asked; it is never changed.
+
+use super::profile;
+use crate::{EngineError, NetworkSpec, Result};
+use bollard::models::{NetworkCreateRequest, NetworkInspect};
+
+const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
+const APART_OPTION: &str = "com.docker.network.bridge.enable_icc";
+/// The kernel's IFNAMSIZ, less its closing zero.
+const BRIDGE_BYTES_MAX: usize = 15;
+
+pub(super) fn request(spec: &NetworkSpec) -> Result<NetworkCreateRequest> {
+    profile::name(&spec.name)?;
+    if profile::name(&spec.bridge).is_err() || spec.bridge.len() > BRIDGE_BYTES_MAX {
+        return Err(EngineError::Refused(format!("{:?} is no name for a bridge", spec.bridge)));
+    }
+    let options = [(BRIDGE_OPTION, spec.bridge.as_str()), (APART_OPTION, "false")];
+    Ok(NetworkCreateRequest {
+        name: spec.name.clone(),
+        driver: Some("bridge".into()),
+        internal: Some(spec.internal),
+        attachable: Some(false),
+        enable_ipv6: Some(false),
+        options: Some(options.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        ..Default::default()
+    })
+}
+
+/// Whether a network that is there is the one asked for.
+pub(super) fn check(spec: &NetworkSpec, there: &NetworkInspect) -> Result<()> {
+    let option = |name: &str| there.options.as_ref().and_then(|o| o.get(name)).map(String::as_str);
+    let wrong = if there.driver.as_deref() != Some("bridge") {
+        "is no bridge"
+    } else if option(BRIDGE_OPTION) != Some(&spec.bridge) {
+        "has another bridge"
+    } else if option(APART_OPTION) != Some("false") {
+        "lets containers reach each other"
+    } else if there.enable_ipv6 == Some(true) {
+        "has IPv6 on"
+    } else if there.internal.unwrap_or(false) != spec.internal {
+        "is not as closed to the outside as asked"
+    } else {
+        return Ok(());
+    };
+    Err(EngineError::Conflict(format!("the network {:?} exists and {wrong}; remove it", spec.name)))
+}

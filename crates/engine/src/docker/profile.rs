@@ -1,0 +1,246 @@
+//! The container profile: what a workspace may do on its host, the same for every one.
+//!
+//! Invariant: nothing in a [`ContainerSpec`] can widen it. A spec that would (the host's network,
+//! another container's, a limit of zero that Docker reads as none) is refused, not corrected.
+
+use crate::{ContainerSpec, EngineError, Limits, Result};
+use bollard::models::{
+    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+    MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum,
+};
+
+/// What the guest needs to become the workspace's user and to own files; `apt install` works with these.
+const CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
+/// `/dev/shm`; it counts towards the memory limit. Browsers fail with less.
+const SHM_BYTES: i64 = 64 * 1024 * 1024;
+/// How long a stop without a grace of its own waits before it kills.
+const STOP_TIMEOUT_SECONDS: i64 = 10;
+/// Docker's own least.
+const MEMORY_BYTES_MIN: u64 = 6 * 1024 * 1024;
+/// More cores than any machine; keeps the arithmetic exact.
+const CPU_MAX: f64 = 4096.0;
+const NAME_BYTES_MAX: usize = 255;
+
+/// A container's or volume's name or id, as Docker allows them; so none can leave its place in a path.
+pub(super) fn name(name: &str) -> Result<&str> {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
+    let good = name.len() <= NAME_BYTES_MAX
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.bytes().all(inner);
+    if good { Ok(name) } else { Err(EngineError::Refused(format!("{name:?} is no name"))) }
+}
+
+/// An image reference: lower-case path segments, an optional registry, tag and digest.
+pub(super) fn reference(reference: &str) -> Result<&str> {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/' | b':' | b'@');
+    let segment = |s: &str| s.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    let good = reference.len() <= NAME_BYTES_MAX + "@sha256:".len() + 64
+        && reference.bytes().all(inner)
+        && reference.split(['/', ':', '@']).all(segment);
+    if good { Ok(reference) } else { Err(EngineError::Refused(format!("{reference:?} is no image reference"))) }
+}
+
+fn absolute(path: &str) -> Result<String> {
+    let parts_good = path.split('/').all(|part| part != "." && part != "..");
+    if path.starts_with('/') && path.len() > 1 && parts_good && !path.contains('\0') {
+        return Ok(path.to_owned());
+    }
+    Err(EngineError::Refused(format!("{path:?} is no path to mount")))
+}
+
+fn network(network: &str) -> Result<String> {
+    match name(network)? {
+        "host" | "bridge" | "default" | "nat" => {
+            Err(EngineError::Refused(format!("the network {network:?} does not keep workspaces apart")))
+        }
+        own => Ok(own.to_owned()),
+    }
+}
+
+struct Amounts {
+    nano_cpus: i64,
+    memory: i64,
+    pids: i64,
+}
+
+fn amounts(limits: &Limits) -> Result<Amounts> {
+    if !(limits.cpu > 0.0 && limits.cpu <= CPU_MAX) {
+        return Err(EngineError::Refused(format!("a limit of {} cores", limits.cpu)));
+    }
+    let memory = i64::try_from(limits.memory_bytes).ok().filter(|_| limits.memory_bytes >= MEMORY_BYTES_MIN);
+    let Some(memory) = memory else {
+        return Err(EngineError::Refused(format!("a limit of {} bytes of memory", limits.memory_bytes)));
+    };
+    if limits.pids == 0 {
+        return Err(EngineError::Refused("a limit of 0 processes".into()));
+    }
+    Ok(Amounts { nano_cpus: (limits.cpu * 1e9) as i64, memory, pids: limits.pids.into() })
+}
+
+pub(super) fn update(limits: &Limits) -> Result<ContainerUpdateBody> {
+    let amounts = amounts(limits)?;
+    Ok(ContainerUpdateBody {
+        nano_cpus: Some(amounts.nano_cpus),
+        memory: Some(amounts.memory),
+        memory_swap: Some(amounts.memory),
+        pids_limit: Some(amounts.pids),
+        ..Default::default()
+    })
+}
+
+fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>> {
+    let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
+    for mount in &spec.mounts {
+        let labels = mount.labels.clone().into_iter().collect();
+        mounts.push(Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(name(&mount.volume)?.to_owned()),
+            target: Some(absolute(&mount.path)?),
+            read_only: Some(mount.read_only),
+            volume_options: Some(MountVolumeOptions { labels: Some(labels), ..Default::default() }),
+            ..Default::default()
+        });
+    }
+    if let Some((source, target)) = &spec.dial_dir {
+        // A bind of the mount kind is refused when the source is missing; `Binds` would make it, as root.
+        mounts.push(Mount {
+            typ: Some(MountType::BIND),
+            source: Some(absolute(source)?),
+            target: Some(absolute(target)?),
+            read_only: Some(true),
+            ..Default::default()
+        });
+    }
+    Ok(mounts)
+}
+
+fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
+    let amounts = amounts(&spec.limits)?;
+    Ok(HostConfig {
+        cap_drop: Some(vec!["ALL".into()]),
+        cap_add: Some(CAPABILITIES.iter().map(|&c| c.to_owned()).collect()),
+        privileged: Some(false),
+        // Naming no seccomp profile is the engine's default one.
+        security_opt: Some(vec!["no-new-privileges:true".into()]),
+        nano_cpus: Some(amounts.nano_cpus),
+        memory: Some(amounts.memory),
+        memory_swap: Some(amounts.memory),
+        pids_limit: Some(amounts.pids),
+        shm_size: Some(SHM_BYTES),
+        ipc_mode: Some("private".into()),
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: Some(0) }),
+        auto_remove: Some(false),
+        publish_all_ports: Some(false),
+        init: Some(false),
+        // The guest keeps what terminals say; a log of PID 1's stdio would only fill the host's disk.
+        log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+        network_mode: Some(network(&spec.network)?),
+        runtime: spec.runtime.clone(),
+        mounts: Some(mounts(spec)?),
+        ..Default::default()
+    })
+}
+
+pub(super) fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
+    if spec.command.is_empty() {
+        return Err(EngineError::Refused("a container without a command".into()));
+    }
+    Ok(ContainerCreateBody {
+        hostname: Some(spec.hostname.clone()),
+        image: Some(reference(&spec.image)?.to_owned()),
+        // An entrypoint of ours keeps the image's entrypoint and command out.
+        entrypoint: Some(spec.command.clone()),
+        cmd: Some(Vec::new()),
+        env: Some(spec.env.clone()),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        // The image's user, signal and health check are for its own entrypoint, not for the guest.
+        user: Some("0:0".into()),
+        stop_signal: Some("SIGTERM".into()),
+        stop_timeout: Some(STOP_TIMEOUT_SECONDS),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
+        tty: Some(false),
+        open_stdin: Some(false),
+        attach_stdin: Some(false),
+        attach_stdout: Some(false),
+        attach_stderr: Some(false),
+        host_config: Some(host_config(spec)?),
+        ..Default::default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Labels;
+
+    fn spec() -> ContainerSpec {
+        ContainerSpec {
+            name: "a".into(),
+            hostname: "a".into(),
+            image: "base:1".into(),
+            command: vec!["/init".into()],
+            env: Vec::new(),
+            labels: Labels::new(),
+            network: "apart".into(),
+            runtime: None,
+            limits: Limits { cpu: 0.5, memory_bytes: 64 << 20, pids: 10 },
+            mounts: Vec::new(),
+            dial_dir: None,
+        }
+    }
+
+    #[test]
+    fn names_and_references() {
+        for good in ["a", "rexec-guest", "A1_.-"] {
+            assert!(name(good).is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "../images", "-a", "a/b", "a b", "a\0", "ä"] {
+            assert!(name(bad).is_err(), "{bad:?}");
+        }
+        for good in ["a", "rexec/base:1", "localhost:5000/a/b:c", "a@sha256:0123", "sha256:abc"] {
+            assert!(reference(good).is_ok(), "{good}");
+        }
+        for bad in ["", "../x", "a/../b", "a//b", "/a", "a:", "a b", "a?x=1", "a\n", "a/./b"] {
+            assert!(reference(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_would_widen_the_profile_is_refused() {
+        assert!(container(&spec()).is_ok());
+        type Change = fn(&mut ContainerSpec);
+        let changes: &[Change] = &[
+            |s| s.network = "host".into(),
+            |s| s.network = "bridge".into(),
+            |s| s.network = "container:abc".into(),
+            |s| s.limits.pids = 0,
+            |s| s.limits.memory_bytes = 0,
+            |s| s.limits.memory_bytes = u64::MAX,
+            |s| s.limits.cpu = 0.0,
+            |s| s.limits.cpu = f64::NAN,
+            |s| s.limits.cpu = f64::INFINITY,
+            |s| s.command.clear(),
+            |s| s.image = "../x".into(),
+            |s| s.dial_dir = Some(("/a/../etc".into(), "/d".into())),
+            |s| s.dial_dir = Some(("relative".into(), "/d".into())),
+            |s| s.mounts.push(crate::Mount { volume: "/etc".into(), path: "/m".into(), read_only: false, labels: Labels::new() }),
+            |s| s.mounts.push(crate::Mount { volume: "v".into(), path: "/".into(), read_only: false, labels: Labels::new() }),
+        ];
+        for (i, change) in changes.iter().enumerate() {
+            let mut changed = spec();
+            change(&mut changed);
+            assert!(matches!(container(&changed), Err(EngineError::Refused(_))), "change {i}");
+        }
+    }
+
+    #[test]
+    fn the_dial_directory_is_read_only_and_must_exist() {
+        let mut with = spec();
+        with.dial_dir = Some(("/run/dial".into(), "/dial".into()));
+        let host = container(&with).expect("allowed").host_config.expect("there");
+        assert_eq!(host.binds, None);
+        let mounts = host.mounts.expect("there");
+        assert_eq!((mounts.len(), mounts[0].read_only), (1, Some(true)));
+        assert_eq!(mounts[0].bind_options, None);
+    }
+}

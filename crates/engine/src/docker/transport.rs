@@ -1,0 +1,233 @@
+//! How the bytes reach an engine: its address, one pool of kept-alive connections for requests,
+//! and fresh connections for streams.
+//!
+//! Every request carries the API version agreed on first contact, so that an engine's upgrade
+//! does not change what an answer means. Invariant: what dials for the pool dials for the streams,
+//! so a transport that passes the contract passes it for both.
+
+use crate::{ByteStream, EngineError, Result};
+use bollard::errors::Error;
+use bollard::models::SystemVersion;
+use futures_util::future::BoxFuture;
+use http::{Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+use tokio::sync::OnceCell;
+
+/// The API that this engine's requests are written for: Docker 20.10, Podman 4.
+const API_WANTED: ApiVersion = ApiVersion(1, 41);
+/// Idle connections kept; more are closed after use.
+const IDLE_CONNECTIONS_MAX: usize = 8;
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest answer to `/version` that is read.
+const VERSION_BYTES_MAX: usize = 256 * 1024;
+/// The host in request lines; engines ignore it.
+const AUTHORITY: &str = "engine";
+
+pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Where an engine listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Address {
+    Unix(PathBuf),
+}
+
+impl Address {
+    pub(super) fn parse(address: &str) -> Result<Address> {
+        match address.split_once("://") {
+            Some(("unix", path)) if path.starts_with('/') => Ok(Address::Unix(path.into())),
+            Some(("unix", _)) => Err(EngineError::Refused(format!("engine address {address:?}: a unix socket needs an absolute path"))),
+            Some((scheme, _)) => Err(EngineError::Refused(format!(
+                "engine address {address:?}: the scheme {scheme:?} is not supported, only unix:///path"
+            ))),
+            None => Err(EngineError::Refused(format!("engine address {address:?} has no scheme; write unix:///path"))),
+        }
+    }
+
+    async fn dial(&self) -> io::Result<Wire> {
+        match self {
+            Address::Unix(path) => {
+                let stream = UnixStream::connect(path)
+                    .await
+                    .map_err(|e| io::Error::new(e.kind(), format!("unix://{}: {e}", path.display())))?;
+                Ok(Wire(Box::new(stream)))
+            }
+        }
+    }
+}
+
+impl tower::Service<Uri> for Address {
+    type Response = TokioIo<Wire>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<TokioIo<Wire>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let address = self.clone();
+        Box::pin(async move { address.dial().await.map(TokioIo::new) })
+    }
+}
+
+/// One connection to an engine, whatever it runs over.
+pub(super) struct Wire(Box<dyn ByteStream>);
+
+impl Connection for Wire {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// Requests and streams to one engine; a clone shares the connections.
+#[derive(Clone)]
+pub(super) struct Transport(Arc<Shared>);
+
+struct Shared {
+    address: Address,
+    client: Client<Address, Body>,
+    api: OnceCell<ApiVersion>,
+}
+
+impl Transport {
+    /// Contacts nobody yet.
+    pub(super) fn new(address: Address) -> Transport {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .build(address.clone());
+        Transport(Arc::new(Shared { address, client, api: OnceCell::new() }))
+    }
+
+    /// A connection of one's own.
+    pub(super) async fn dial(&self) -> io::Result<Wire> {
+        self.0.address.dial().await
+    }
+
+    /// A path under the agreed API version.
+    pub(super) async fn versioned(&self, path: &str) -> std::result::Result<Uri, Error> {
+        let version = self.api().await?;
+        Ok(format!("http://{AUTHORITY}/v{}.{}{path}", version.0, version.1).parse::<Uri>()?)
+    }
+
+    /// Sends a request of bollard's, whose path names no version.
+    pub(super) async fn send(&self, mut request: Request<Body>) -> std::result::Result<Response<Incoming>, Error> {
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
+        *request.uri_mut() = self.versioned(&path).await?;
+        Ok(self.0.client.request(request).await?)
+    }
+
+    pub(super) async fn api(&self) -> std::result::Result<ApiVersion, Error> {
+        self.0.api.get_or_try_init(|| self.negotiate()).await.copied()
+    }
+
+    async fn negotiate(&self) -> std::result::Result<ApiVersion, Error> {
+        let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = Request::get(format!("http://{AUTHORITY}/version")).body(body)?;
+        let response = self.0.client.request(request).await?;
+        let status_code = response.status().as_u16();
+        let bytes = Limited::new(response.into_body(), VERSION_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|e| Error::from(io::Error::other(e)))?
+            .to_bytes();
+        if status_code != 200 {
+            return Err(Error::DockerResponseServerError { status_code, message: String::from_utf8_lossy(&bytes).into_owned() });
+        }
+        let told: SystemVersion = serde_json::from_slice(&bytes)?;
+        ApiVersion::agree(told.api_version.as_deref(), told.min_api_version.as_deref())
+            .map_err(|message| Error::DockerResponseServerError { status_code: 400, message })
+    }
+}
+
+/// Major and minor; ordered as such.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ApiVersion(pub(super) u32, pub(super) u32);
+
+impl ApiVersion {
+    fn parse(text: &str) -> Option<ApiVersion> {
+        let (major, minor) = text.split_once('.')?;
+        Some(ApiVersion(major.parse().ok()?, minor.parse().ok()?))
+    }
+
+    /// What we want, if the engine still or already speaks it; else its oldest that is newer.
+    fn agree(newest: Option<&str>, oldest: Option<&str>) -> std::result::Result<ApiVersion, String> {
+        let newest = newest.and_then(ApiVersion::parse).ok_or("the engine told no API version")?;
+        let oldest = oldest.and_then(ApiVersion::parse).unwrap_or(API_WANTED);
+        if newest < API_WANTED {
+            return Err(format!(
+                "the engine speaks API {}.{}; {}.{} (Docker 20.10, Podman 4) or newer is needed",
+                newest.0, newest.1, API_WANTED.0, API_WANTED.1
+            ));
+        }
+        Ok(API_WANTED.max(oldest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(Address::parse("unix:///run/x.sock").expect("parses"), Address::Unix("/run/x.sock".into()));
+        for bad in ["tcp://1.2.3.4:2376", "ssh://a@b", "/var/run/docker.sock", "unix://relative", ""] {
+            assert!(matches!(Address::parse(bad), Err(EngineError::Refused(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn api_versions() {
+        assert_eq!(ApiVersion::agree(Some("1.41"), Some("1.12")), Ok(ApiVersion(1, 41)));
+        assert_eq!(ApiVersion::agree(Some("1.52"), Some("1.44")), Ok(ApiVersion(1, 44)));
+        assert_eq!(ApiVersion::agree(Some("1.41"), None), Ok(ApiVersion(1, 41)));
+        assert!(ApiVersion::agree(Some("1.39"), Some("1.12")).is_err());
+        assert!(ApiVersion::agree(None, None).is_err());
+        assert!(ApiVersion::agree(Some("new"), None).is_err());
+    }
+}

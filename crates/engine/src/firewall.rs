@@ -1,0 +1,296 @@
+//! Closes this machine to the workspaces of one bridge: its own ports, at every address it has, and
+//! the metadata addresses of clouds. What else they reach outside is not decided here.
+//!
+//! Every bridge has two chains of its own in the `filter` table, `RXI-<bridge>` for what is for
+//! this machine and `RXF-<bridge>` for what passes through; one jump each, first in `INPUT` and in
+//! `DOCKER-USER` (the chain that Docker leaves to others and asks before its own; `FORWARD` where
+//! there is none). IPv6 is off on these networks, so nothing of it is let in or through.
+//!
+//! Invariant: a chain is written in one transaction, so no packet ever sees half of it, and the
+//! jumps are added last. All of it may be repeated, by several servers at once. It works only where
+//! the engine is on this machine; rules of others are left alone. The DNS that Docker answers at
+//! 127.0.0.11 lives inside the container and is not touched.
+
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+/// Clouds' metadata services: link-local (AWS, GCP, Azure, OpenStack, ...), Alibaba's.
+const METADATA_V4: &[&str] = &["169.254.0.0/16", "100.100.100.200/32"];
+/// How long the tools wait for each other's lock, in seconds.
+const LOCK_WAIT_SECONDS: &str = "20";
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Held while the jumps are looked at and added, so that two servers do not add them twice.
+const LOCK_FILE: &str = "/run/rexec-firewall.lock";
+/// Where the tools are, beside `PATH`: services often run without these.
+const TOOL_DIRS: &[&str] = &["/usr/sbin", "/sbin", "/usr/local/sbin"];
+/// The kernel's IFNAMSIZ, less its closing zero; with it a chain's name stays under its 28.
+const BRIDGE_BYTES_MAX: usize = 15;
+/// Exists when the kernel has IPv6.
+const KERNEL_V6: &str = "/proc/net/if_inet6";
+
+pub type Result<T> = std::result::Result<T, FirewallError>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FirewallError {
+    #[error("only root can close this machine's ports to workspaces")]
+    NotRoot,
+    #[error("{0} is not installed: it is in the package `iptables`")]
+    NoTool(&'static str),
+    #[error("{0:?} is no name of a bridge")]
+    BadBridge(String),
+    /// A tool refused; its own words.
+    #[error("`{command}` failed: {message}")]
+    Failed { command: String, message: String },
+    #[error("`{0}` did not end in time")]
+    TimedOut(String),
+    #[error("cannot {what}")]
+    Io {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Both families' tools and what differs between them.
+struct Family {
+    tool: &'static str,
+    restore: &'static str,
+    /// Destinations dropped on the way through; `None` is all.
+    closed: Option<&'static [&'static str]>,
+}
+
+const V4: Family = Family { tool: "iptables", restore: "iptables-restore", closed: Some(METADATA_V4) };
+const V6: Family = Family { tool: "ip6tables", restore: "ip6tables-restore", closed: None };
+
+/// A rule that leads packets of the bridge to a chain of ours.
+struct Jump {
+    from: &'static str,
+    to: String,
+}
+
+/// Closes this machine's ports and the metadata addresses to what comes from a bridge. The bridge
+/// need not exist yet.
+pub async fn close_host(bridge: &str) -> Result<()> {
+    check_bridge(bridge)?;
+    check_root()?;
+    let _lock = lock().await?;
+    for family in families() {
+        run(family.restore, &["-w", LOCK_WAIT_SECONDS, "--noflush"], Some(&family.chains(bridge))).await?;
+        for jump in family.jumps(bridge).await? {
+            if !family.has(&jump, bridge).await? {
+                family.change("-I", &jump, bridge).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether all that [`close_host`] does is in force: another firewall's reload may have undone it.
+pub async fn host_is_closed(bridge: &str) -> Result<bool> {
+    check_bridge(bridge)?;
+    check_root()?;
+    for family in families() {
+        for (chain, rule) in family.rules(bridge) {
+            if !family.holds(&chain, &rule).await? {
+                return Ok(false);
+            }
+        }
+        for jump in family.jumps(bridge).await? {
+            if !family.has(&jump, bridge).await? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Takes back what [`close_host`] did, for a bridge that is gone.
+pub async fn forget_bridge(bridge: &str) -> Result<()> {
+    check_bridge(bridge)?;
+    check_root()?;
+    let _lock = lock().await?;
+    for family in families() {
+        for jump in family.jumps(bridge).await? {
+            if family.has(&jump, bridge).await? {
+                family.change("-D", &jump, bridge).await?;
+            }
+            if family.chain_exists(&jump.to).await? {
+                family.run(&["-F", &jump.to]).await?;
+                family.run(&["-X", &jump.to]).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Family {
+    fn rules(&self, bridge: &str) -> Vec<(String, Vec<String>)> {
+        let drop = |to: Option<&str>| {
+            let to = to.map(|to| vec!["-d".to_owned(), to.to_owned()]).unwrap_or_default();
+            [to, vec!["-j".to_owned(), "DROP".to_owned()]].concat()
+        };
+        let mut rules = vec![(input_chain(bridge), drop(None))];
+        match self.closed {
+            Some(destinations) => rules.extend(destinations.iter().map(|to| (forward_chain(bridge), drop(Some(to))))),
+            None => rules.push((forward_chain(bridge), drop(None))),
+        }
+        rules
+    }
+
+    /// For `iptables-restore --noflush`: naming a chain makes it, or empties it.
+    fn chains(&self, bridge: &str) -> String {
+        let mut text = format!("*filter\n:{} - [0:0]\n:{} - [0:0]\n", input_chain(bridge), forward_chain(bridge));
+        for (chain, rule) in self.rules(bridge) {
+            text.push_str(&format!("-A {chain} {}\n", rule.join(" ")));
+        }
+        text.push_str("COMMIT\n");
+        text
+    }
+
+    async fn jumps(&self, bridge: &str) -> Result<[Jump; 2]> {
+        let forward = if self.chain_exists("DOCKER-USER").await? { "DOCKER-USER" } else { "FORWARD" };
+        Ok([Jump { from: "INPUT", to: input_chain(bridge) }, Jump { from: forward, to: forward_chain(bridge) }])
+    }
+
+    async fn chain_exists(&self, chain: &str) -> Result<bool> {
+        self.asks(&["-n", "-L", chain]).await
+    }
+
+    async fn has(&self, jump: &Jump, bridge: &str) -> Result<bool> {
+        // Asking after a jump to a chain that is not there is an error in some versions.
+        Ok(self.chain_exists(&jump.to).await? && self.asks(&["-C", jump.from, "-i", bridge, "-j", &jump.to]).await?)
+    }
+
+    async fn holds(&self, chain: &str, rule: &[String]) -> Result<bool> {
+        let args: Vec<&str> = ["-C", chain].into_iter().chain(rule.iter().map(String::as_str)).collect();
+        self.asks(&args).await
+    }
+
+    async fn change(&self, how: &str, jump: &Jump, bridge: &str) -> Result<()> {
+        self.run(&[how, jump.from, "-i", bridge, "-j", &jump.to]).await
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<()> {
+        let args = [&["-w", LOCK_WAIT_SECONDS], args].concat();
+        run(self.tool, &args, None).await
+    }
+
+    /// Runs a question: the tools answer no with code 1, and everything else with other codes.
+    async fn asks(&self, args: &[&str]) -> Result<bool> {
+        let args = [&["-w", LOCK_WAIT_SECONDS], args].concat();
+        let output = output(self.tool, &args, None).await?;
+        match output.status.code() {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            _ => Err(failed(self.tool, &args, &output)),
+        }
+    }
+}
+
+fn families() -> impl Iterator<Item = Family> {
+    let v6 = Path::new(KERNEL_V6).exists().then_some(V6);
+    [V4].into_iter().chain(v6)
+}
+
+fn input_chain(bridge: &str) -> String {
+    format!("RXI-{bridge}")
+}
+
+fn forward_chain(bridge: &str) -> String {
+    format!("RXF-{bridge}")
+}
+
+fn check_bridge(bridge: &str) -> Result<()> {
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let good = bridge.len() <= BRIDGE_BYTES_MAX
+        && bridge.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bridge.bytes().all(inner);
+    if good { Ok(()) } else { Err(FirewallError::BadBridge(bridge.to_owned())) }
+}
+
+fn check_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(FirewallError::NotRoot) }
+}
+
+/// The lock ends with the file.
+async fn lock() -> Result<File> {
+    let locked = tokio::task::spawn_blocking(|| {
+        let file = File::create(LOCK_FILE)?;
+        flock(&file, FlockOperation::LockExclusive)?;
+        Ok(file)
+    });
+    let locked = locked.await.unwrap_or_else(|ended| Err(io::Error::other(ended)));
+    locked.map_err(|source| FirewallError::Io { what: format!("lock {LOCK_FILE}"), source })
+}
+
+async fn run(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Result<()> {
+    let output = output(tool, args, stdin).await?;
+    if output.status.success() { Ok(()) } else { Err(failed(tool, args, &output)) }
+}
+
+async fn output(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Result<Output> {
+    let io_error = |source| FirewallError::Io { what: format!("run {tool}"), source };
+    let mut child = Command::new(find(tool).ok_or(FirewallError::NoTool(tool))?)
+        .args(args)
+        .env("LC_ALL", "C")
+        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(io_error)?;
+    if let (Some(mut pipe), Some(text)) = (child.stdin.take(), stdin) {
+        // A few hundred bytes: they fit the pipe, whether the tool reads them or not.
+        pipe.write_all(text.as_bytes()).await.map_err(io_error)?;
+    }
+    match tokio::time::timeout(COMMAND_TIMEOUT, child.wait_with_output()).await {
+        Ok(output) => output.map_err(io_error),
+        Err(_) => Err(FirewallError::TimedOut(command_line(tool, args))),
+    }
+}
+
+fn find(tool: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(TOOL_DIRS.iter().map(PathBuf::from));
+    dirs.map(|dir| dir.join(tool)).find(|file| file.is_file())
+}
+
+fn command_line(tool: &str, args: &[&str]) -> String {
+    format!("{tool} {}", args.join(" "))
+}
+
+fn failed(tool: &str, args: &[&str], output: &Output) -> FirewallError {
+    let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    FirewallError::Failed { command: command_line(tool, args), message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bridges_are_names() {
+        for good in ["rexec0", "br-1.2_3"] {
+            assert!(check_bridge(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-i", "a b", "a\nb", "sixteen-letters!", "0123456789abcdef"] {
+            assert!(matches!(check_bridge(bad), Err(FirewallError::BadBridge(_))), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn chains_drop_all_for_this_machine_and_metadata_on_the_way_through() {
+        let v4 = V4.chains("rx0");
+        assert!(v4.contains("-A RXI-rx0 -j DROP\n"));
+        assert!(v4.contains("-A RXF-rx0 -d 169.254.0.0/16 -j DROP\n"));
+        assert!(v4.contains("-A RXF-rx0 -d 100.100.100.200/32 -j DROP\n"));
+        assert!(!v4.contains("-A RXF-rx0 -j DROP\n"));
+        assert!(V6.chains("rx0").contains("-A RXF-rx0 -j DROP\n"));
+    }
+}
