@@ -1,1 +1,175 @@
+//! The Rexec server: the product, as one library that the command runs and tests embed.
+//!
+//! [`start`] builds every service in order and reads like the table of contents of the crate.
+//! Services take only those above them; nothing is started before all of it is built.
 
+pub mod accounts;
+pub mod actor;
+pub mod app;
+pub mod auth;
+pub mod config;
+pub mod db;
+pub mod error;
+pub mod events;
+pub mod exec;
+pub mod files;
+mod guest_error;
+pub mod hosts;
+pub mod http;
+pub mod migrations;
+pub mod secret;
+pub mod tasks;
+pub mod terminals;
+pub mod time;
+pub mod workspaces;
+
+use crate::accounts::Accounts;
+use crate::app::{App, AppState};
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::db::Db;
+use crate::exec::Execs;
+use crate::files::Files;
+use crate::hosts::Host;
+use crate::http::health::Checks;
+use crate::tasks::Tasks;
+use crate::terminals::Terminals;
+use crate::workspaces::Workspaces;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long everything may take to end in good order.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Database(#[from] db::OpenError),
+    #[error("cannot keep the signing secret in {place}")]
+    Secret {
+        place: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot read what the database says of this installation")]
+    Installation(#[source] error::Error),
+    #[error("cannot use the container engine")]
+    Engine(#[from] rexec_engine::EngineError),
+    #[error(transparent)]
+    Listen(#[from] http::listener::ListenError),
+}
+
+/// A server that runs. Dropped without [`Running::shutdown`], it runs until the process ends.
+pub struct Running {
+    /// Where it listens; with port 0 this tells which it got.
+    pub addr: SocketAddr,
+    pub app: AppState,
+}
+
+/// Builds the server and starts it; once this returns, requests are answered.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    for notice in &config.notices {
+        tracing::info!("{notice}");
+    }
+    http::metrics::recorder();
+    let config = Arc::new(config);
+    let listener = http::listener::bind(SocketAddr::new(config.host, config.port)).await?;
+    let addr = listener.local_addr().map_err(|source| {
+        let address = SocketAddr::new(config.host, config.port);
+        http::listener::ListenError { address, source }
+    })?;
+    let tasks = Tasks::new();
+    let checks = Checks::default();
+    let db = Db::open(&config.database).await?;
+    let auth = Auth::new(db.clone(), Arc::clone(&config)).map_err(|source| StartError::Secret {
+        place: config.data_dir.display().to_string(),
+        source,
+    })?;
+    let accounts = Accounts::new(db.clone(), auth.clone());
+    let host = local_host(&db, &config).await?;
+    let deps = workspaces::Deps { db: db.clone(), host: host.clone(), pids_max: workspaces::PIDS_MAX };
+    let workspaces = Workspaces::new(deps, Arc::clone(&config), tasks.clone());
+    let app = Arc::new(App {
+        config,
+        db,
+        auth,
+        accounts,
+        host,
+        terminals: Terminals::new(workspaces.clone()),
+        execs: Execs::new(workspaces.clone()),
+        files: Files::new(workspaces.clone()),
+        workspaces,
+        checks,
+        tasks,
+    });
+    add_checks(&app);
+    start_background(&app);
+    app.workspaces.adopt().await.map_err(StartError::Installation)?;
+    let router = http::router(Arc::clone(&app));
+    let serving = http::listener::serve(listener, router, app.tasks.clone());
+    app.tasks.spawn("listener", serving);
+    Ok(Running { addr, app })
+}
+
+/// The host whose engine `DOCKER_HOST` or a usual socket names.
+async fn local_host(db: &Db, config: &Config) -> Result<Arc<Host>, StartError> {
+    let socket = config.engine.socket.clone().unwrap_or_else(hosts::usual_socket);
+    let address = format!("unix://{}", socket.display());
+    let installation = async {
+        let id = hosts::store::ensure_local(db.write(), hosts::LOCAL, &address, time::now_ms()).await?;
+        Ok((id, hosts::store::ensure_instance(db.write()).await?))
+    };
+    let (id, instance) = installation.await.map_err(|e: sea_orm::DbErr| StartError::Installation(e.into()))?;
+    let engine = rexec_engine::docker::DockerEngine::connect(&address)?;
+    Ok(Host::new(id, instance, Arc::new(engine), config))
+}
+
+fn add_checks(app: &AppState) {
+    let host = app.host.clone();
+    app.checks.add("engine", move || {
+        let ready = host.ready().map(|_| ());
+        Box::pin(async move { ready })
+    });
+    let db = app.db.clone();
+    app.checks.add("database", move || {
+        let db = db.clone();
+        Box::pin(async move { db.ping().await.map_err(|_| "does not answer".to_owned()) })
+    });
+    let db = app.db.clone();
+    app.checks.add("migrations", move || {
+        let db = db.clone();
+        Box::pin(async move {
+            match migrations::pending(&db).await {
+                Ok(pending) if pending.is_empty() => Ok(()),
+                Ok(pending) => Err(format!("to be applied: {}", pending.join(", "))),
+                Err(_) => Err("cannot be read, or are those of another version".to_owned()),
+            }
+        })
+    });
+}
+
+fn start_background(app: &AppState) {
+    app.auth.start(&app.tasks);
+    let workspaces = app.workspaces.clone();
+    let tending = app.host.clone().tend(move |id| workspaces.heard(id));
+    app.tasks.spawn_abortable("host", tending);
+    app.tasks.spawn_abortable("metrics-upkeep", async {
+        let mut period = tokio::time::interval(http::metrics::UPKEEP_PERIOD);
+        loop {
+            period.tick().await;
+            http::metrics::recorder().run_upkeep();
+        }
+    });
+}
+
+impl Running {
+    /// Stops accepting, lets what is under way end, and closes the database. `false` when
+    /// something did not end in time and was left behind.
+    pub async fn shutdown(self) -> bool {
+        let orderly = self.app.tasks.shutdown(SHUTDOWN_PATIENCE).await;
+        self.app.db.close().await;
+        orderly
+    }
+}

@@ -1,0 +1,32 @@
+//! The application: every service of one server, built once and in order, shared by all routes.
+
+use crate::accounts::Accounts;
+use crate::auth::Auth;
+use crate::config::Config;
+use crate::db::Db;
+use crate::exec::Execs;
+use crate::files::Files;
+use crate::hosts::Host;
+use crate::http::health::Checks;
+use crate::tasks::Tasks;
+use crate::terminals::Terminals;
+use crate::workspaces::Workspaces;
+use std::sync::Arc;
+
+/// The state of the routes.
+pub type AppState = Arc<App>;
+
+pub struct App {
+    pub config: Arc<Config>,
+    pub db: Db,
+    pub auth: Auth,
+    pub accounts: Accounts,
+    pub host: Arc<Host>,
+    pub workspaces: Workspaces,
+    pub terminals: Terminals,
+    pub execs: Execs,
+    pub files: Files,
+    /// What `/ready` asks; services add theirs while the server is built.
+    pub checks: Checks,
+    pub tasks: Tasks,
+}

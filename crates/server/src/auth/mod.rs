@@ -1,0 +1,386 @@
+//! Who asks: login sessions, the tokens bound to them, and how often one may ask.
+//!
+//! Invariant: an [`Actor`] exists only for a token with our signature whose session is live; a
+//! session that was ended anywhere counts for at most [`SESSION_CACHE`] longer. A cookie is
+//! believed for a change, or for a WebSocket, only with our own `Origin`.
+
+pub mod http;
+pub mod limits;
+mod store;
+pub mod token;
+
+use crate::actor::{Actor, Via};
+use crate::config::Config;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::events::{self, NewEvent};
+use crate::http::origin::{self, Scene};
+use crate::tasks::Tasks;
+use crate::time::{now_ms, rfc3339};
+use ::http::request::Parts;
+use ::http::{HeaderMap, HeaderValue, Method, header};
+use limits::Limits;
+use rexec_api::accounts::{Role, SessionView};
+use rexec_api::error::ErrorCode;
+use rexec_api::frames::TOKEN_SUBPROTOCOL_PREFIX;
+use rexec_api::ids::{SessionId, UserId};
+use sea_orm::ConnectionTrait;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use store::{SessionRow, Standing};
+use token::{Expiry, Keys};
+
+/// How long what is known of a session is believed. Together with the query it stays under the
+/// second within which a session must end on every server.
+const SESSION_CACHE: Duration = Duration::from_millis(700);
+/// Sessions remembered at once; beyond that the memory is cleared and filled anew.
+const SESSION_CACHE_MAX: usize = 10_000;
+/// A login session ends after 30 days.
+const SESSION_MS: i64 = 30 * 24 * 3600 * 1000;
+/// Live sessions of one user; a further sign-in ends the oldest.
+pub const SESSIONS_MAX: u64 = 100;
+/// How much older `last_used_ms` may be than the truth: writing it at each request would cost.
+const TOUCH_MS: i64 = 60_000;
+/// Most characters kept of a `User-Agent`.
+const USER_AGENT_CHARS_MAX: usize = 200;
+/// How often old sessions and idle limits are swept away.
+const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+/// How often a long-lived connection asks whether its session still holds.
+const WATCH_PERIOD: Duration = Duration::from_millis(250);
+/// The cookie where it may be `Secure`, and where the address is plain HTTP on a network, for
+/// which browsers refuse the `__Host-` prefix.
+const COOKIE_SECURE: &str = "__Host-rexec";
+const COOKIE_PLAIN: &str = "rexec";
+
+/// A handle to the service. Cheap to clone.
+#[derive(Clone)]
+pub struct Auth {
+    inner: Arc<Inner>,
+    pub limits: Arc<Limits>,
+}
+
+struct Inner {
+    db: Db,
+    config: Arc<Config>,
+    keys: Keys,
+    sessions: Mutex<HashMap<SessionId, Known>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    standing: Standing,
+    at: Instant,
+}
+
+/// How a request carries its token.
+enum Carrier {
+    /// A header or subprotocol: no other site can make a browser send it.
+    Explicit(String),
+    /// A cookie, which a browser sends whoever asks.
+    Cookie(String),
+}
+
+impl Auth {
+    pub fn new(db: Db, config: Arc<Config>) -> std::io::Result<Self> {
+        let secret = match &config.jwt_secret {
+            Some(secret) => secret.clone(),
+            None => token::kept_secret(&config.data_dir)?,
+        };
+        Ok(Self {
+            limits: Arc::new(Limits::new(&config.limits)),
+            inner: Arc::new(Inner {
+                db,
+                config,
+                keys: Keys::from_secret(&secret),
+                sessions: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Starts what the service does in the background.
+    pub fn start(&self, tasks: &Tasks) {
+        let auth = self.clone();
+        tasks.spawn_abortable("auth-sweep", async move {
+            let mut period = tokio::time::interval(SWEEP_PERIOD);
+            loop {
+                period.tick().await;
+                auth.limits.prune();
+                let swept = store::delete_expired(auth.inner.db.write(), now_ms()).await;
+                if let Err(error) = swept {
+                    tracing::warn!(%error, "old login sessions could not be removed");
+                }
+            }
+        });
+    }
+
+    /// Whoever makes this request.
+    pub async fn authenticate(&self, parts: &Parts, scene: &Scene) -> Result<Actor> {
+        self.actor_of(parts, scene, Expiry::Refuse).await
+    }
+
+    /// The same for `/api/auth/refresh`, where a token may have run out.
+    pub async fn authenticate_to_refresh(&self, parts: &Parts, scene: &Scene) -> Result<Actor> {
+        self.actor_of(parts, scene, Expiry::Accept).await
+    }
+
+    async fn actor_of(&self, parts: &Parts, scene: &Scene, expiry: Expiry) -> Result<Actor> {
+        let token = match carrier(&parts.headers, scene)? {
+            None => return Err(unauthenticated()),
+            Some(Carrier::Explicit(token)) => token,
+            Some(Carrier::Cookie(token)) => {
+                if !parts.method.is_safe() || is_upgrade(parts) {
+                    origin::require_own(&parts.headers, scene, &self.inner.config)?;
+                }
+                token
+            }
+        };
+        let claims = self.inner.keys.verify(&token, expiry)?;
+        let standing = self.standing(claims.sid).await?;
+        if standing.user_id != claims.sub.to_string() {
+            return Err(token::invalid());
+        }
+        self.touch(claims.sid, &standing).await;
+        Ok(Actor {
+            user: claims.sub,
+            role: role_of(&standing.role),
+            via: Via::Session(claims.sid),
+        })
+    }
+
+    /// Whether what the actor came through still holds: for connections that outlive a request.
+    pub async fn check(&self, actor: &Actor) -> Result<()> {
+        let Via::Session(session) = actor.via;
+        self.standing(session).await.map(|_| ())
+    }
+
+    /// Resolves once the actor's session has ended, with the reason. A database that does not
+    /// answer ends nothing.
+    pub async fn ended(&self, actor: &Actor) -> Error {
+        let mut period = tokio::time::interval(WATCH_PERIOD);
+        loop {
+            period.tick().await;
+            match self.check(actor).await {
+                Err(error) if error.code.http_status() == 401 => return error,
+                _ => {}
+            }
+        }
+    }
+
+    /// What the database says of a live session, at most [`SESSION_CACHE`] old.
+    async fn standing(&self, id: SessionId) -> Result<Standing> {
+        let known = self.sessions().get(&id).cloned();
+        let standing = match known {
+            Some(known) if known.at.elapsed() < SESSION_CACHE => known.standing,
+            _ => {
+                // Taken before the query: what changes during it must count as older.
+                let at = Instant::now();
+                let found = store::standing(self.inner.db.read(), id).await?;
+                let standing = found.filter(|s| s.revoked_ms.is_none()).ok_or_else(|| {
+                    self.sessions().remove(&id);
+                    session_ended()
+                })?;
+                self.remember(id, standing.clone(), at);
+                standing
+            }
+        };
+        if standing.expires_ms <= now_ms() {
+            return Err(session_ended());
+        }
+        Ok(standing)
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Known>> {
+        self.inner
+            .sessions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, id: SessionId, standing: Standing, at: Instant) {
+        let mut sessions = self.sessions();
+        if sessions.len() >= SESSION_CACHE_MAX {
+            sessions.clear();
+        }
+        sessions.insert(id, Known { standing, at });
+    }
+
+    /// Notes now and then that a session is in use; a failure to do so harms nobody.
+    async fn touch(&self, id: SessionId, standing: &Standing) {
+        let now = now_ms();
+        if now - standing.last_used_ms < TOUCH_MS {
+            return;
+        }
+        if let Some(known) = self.sessions().get_mut(&id) {
+            known.standing.last_used_ms = now;
+        }
+        if let Err(error) = store::touch(self.inner.db.write(), id, now).await {
+            tracing::debug!(%error, "the use of a session could not be noted");
+        }
+    }
+
+    /// Begins a login session in the caller's transaction and gives its token.
+    pub async fn begin_session<C: ConnectionTrait>(
+        &self,
+        conn: &C,
+        user: UserId,
+        scene: &Scene,
+        user_agent: Option<&str>,
+    ) -> Result<String> {
+        let now = now_ms();
+        let id = SessionId::new();
+        let row = SessionRow {
+            id: id.to_string(),
+            user_id: user.to_string(),
+            created_ms: now,
+            expires_ms: now + SESSION_MS,
+            last_used_ms: now,
+            user_agent: user_agent.map(|a| a.chars().take(USER_AGENT_CHARS_MAX).collect()),
+            address: Some(scene.address.to_string()),
+        };
+        store::insert(conn, &row).await?;
+        store::revoke_beyond(conn, user, SESSIONS_MAX, now).await?;
+        let event = NewEvent::of_user(user, "session.started").data(serde_json::json!({
+            "session_id": id, "address": row.address
+        }));
+        events::append(conn, &event).await?;
+        self.inner.keys.sign(user, id, now)
+    }
+
+    /// A fresh token for the actor's session.
+    pub fn refreshed_token(&self, actor: &Actor) -> Result<String> {
+        let Via::Session(session) = actor.via;
+        self.inner.keys.sign(actor.user, session, now_ms())
+    }
+
+    /// The actor's live sessions, newest first; there are never more than [`SESSIONS_MAX`].
+    pub async fn sessions_of(&self, actor: &Actor) -> Result<Vec<SessionView>> {
+        let rows = store::live(self.inner.db.read(), actor.user, now_ms(), SESSIONS_MAX).await?;
+        rows.into_iter()
+            .map(|row| {
+                let id: SessionId = row.id.parse().map_err(Error::internal)?;
+                Ok(SessionView {
+                    current: actor.via == Via::Session(id),
+                    id,
+                    created_at: rfc3339(row.created_ms),
+                    expires_at: rfc3339(row.expires_ms),
+                    last_used_at: rfc3339(row.last_used_ms),
+                    user_agent: row.user_agent,
+                    address: row.address,
+                })
+            })
+            .collect()
+    }
+
+    /// Ends one of the actor's sessions.
+    pub async fn revoke(&self, actor: &Actor, session: SessionId) -> Result<()> {
+        let tx = self.inner.db.begin().await?;
+        if !store::revoke(&tx, actor.user, session, now_ms()).await? {
+            return Err(Error::not_found("session"));
+        }
+        let event = NewEvent::of_user(actor.user, "session.revoked")
+            .data(serde_json::json!({ "session_id": session }));
+        events::append(&tx, &event).await?;
+        tx.commit().await?;
+        self.sessions().remove(&session);
+        Ok(())
+    }
+
+    /// Ends the session that the actor came through.
+    pub async fn log_out(&self, actor: &Actor) -> Result<()> {
+        let Via::Session(session) = actor.via;
+        self.revoke(actor, session).await
+    }
+}
+
+fn role_of(text: &str) -> Role {
+    match text {
+        "admin" => Role::Admin,
+        _ => Role::User,
+    }
+}
+
+fn unauthenticated() -> Error {
+    Error::new(
+        ErrorCode::Unauthenticated,
+        "Sign in first, or send a token as `Authorization: Bearer <token>`.",
+    )
+}
+
+fn session_ended() -> Error {
+    Error::new(
+        ErrorCode::SessionRevoked,
+        "This login session has ended. Sign in again.",
+    )
+}
+
+/// Whether a request asks to become a WebSocket.
+fn is_upgrade(parts: &Parts) -> bool {
+    parts.method == Method::CONNECT || parts.headers.contains_key(header::UPGRADE)
+}
+
+/// The token of a request: the header first, then the subprotocol, then the cookie.
+fn carrier(headers: &HeaderMap, scene: &Scene) -> Result<Option<Carrier>> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let token = value
+            .to_str()
+            .ok()
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim().to_owned());
+        return token.map(Carrier::Explicit).map(Some).ok_or_else(token::invalid);
+    }
+    if let Some(token) = offered_protocols(headers)
+        .find_map(|protocol| protocol.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX))
+    {
+        return Ok(Some(Carrier::Explicit(token.to_owned())));
+    }
+    Ok(cookie(headers, cookie_name(scene)).map(Carrier::Cookie))
+}
+
+/// The WebSocket subprotocols that the client offers.
+pub fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::SEC_WEBSOCKET_PROTOCOL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(found, value)| *found == name && !value.is_empty())
+        .map(|(_, value)| value.to_owned())
+}
+
+fn cookie_name(scene: &Scene) -> &'static str {
+    if scene.secure_cookies {
+        COOKIE_SECURE
+    } else {
+        COOKIE_PLAIN
+    }
+}
+
+/// `Set-Cookie` that keeps the token for as long as its session can last.
+pub fn cookie_with(token: &str, scene: &Scene) -> Result<HeaderValue> {
+    set_cookie(token, SESSION_MS / 1000, scene)
+}
+
+/// `Set-Cookie` that takes the token away.
+pub fn cookie_gone(scene: &Scene) -> Result<HeaderValue> {
+    set_cookie("", 0, scene)
+}
+
+fn set_cookie(value: &str, seconds: i64, scene: &Scene) -> Result<HeaderValue> {
+    let name = cookie_name(scene);
+    let secure = if scene.secure_cookies { "; Secure" } else { "" };
+    let text =
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
+    HeaderValue::from_str(&text).map_err(Error::internal)
+}

@@ -1,0 +1,383 @@
+//! The configuration: one validated value from `rexec.toml`, `.env` and the environment.
+//!
+//! Invariant: a [`Config`] is valid as a whole; every fault of the sources is found in one pass
+//! and told by the variable's name. Nothing else in the server reads the process environment.
+//! What a variable is called, and its aliases, stand in [`Config::from_sources`]; those that
+//! belong to capabilities this version does not have are in `later.rs`.
+
+mod later;
+mod sources;
+
+pub use sources::Sources;
+
+use crate::secret::Secret;
+use sources::Reader;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The port when none is named.
+const PORT_DEFAULT: u16 = 8080;
+/// The image of a workspace that does not name one.
+const WORKSPACE_IMAGE_DEFAULT: &str = "rexec/base:latest";
+/// The fewest bytes of a signing secret. `openssl rand -hex 32` gives 64.
+const JWT_SECRET_BYTES_MIN: usize = 16;
+/// Where data is kept when the server may write there.
+const DATA_DIR_SYSTEM: &str = "/var/lib/rexec";
+/// The database's file in the data directory.
+const SQLITE_FILE: &str = "rexec.db";
+
+/// Every fault that was found, in the order of the variables.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration has {} fault(s):\n{}", .0.len(), .0.iter().map(|f| format!("  - {f}")).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Text logs with more detail.
+    Debug,
+    /// JSON logs.
+    Release,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabaseUrl {
+    Sqlite(PathBuf),
+    /// A `postgres://` address; it may hold a password.
+    Postgres(Secret),
+}
+
+impl DatabaseUrl {
+    /// Where the database is, without its password: for messages.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Sqlite(path) => path.display().to_string(),
+            Self::Postgres(url) => {
+                let url = url.expose();
+                let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+                let rest = rest.split(['?', '#']).next().unwrap_or_default();
+                let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+                format!("postgres://{host}")
+            }
+        }
+    }
+}
+
+/// The address that users type, as `PUBLIC_URL` gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    /// `http` or `https`, host and port without a trailing slash, lower-cased: an Origin.
+    pub origin: String,
+    pub https: bool,
+}
+
+/// How many requests are let through. Zero means no limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests per second of one user, and of one address; ten seconds' worth may come at once.
+    pub requests_per_second: u32,
+    /// Sign-in attempts per minute of one address for one e-mail address.
+    pub sign_ins_per_minute: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            requests_per_second: 100,
+            sign_ins_per_minute: 10,
+        }
+    }
+}
+
+/// What the server needs to know of the container engine and the workspaces on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The engine's unix socket; the usual places are tried when absent.
+    pub socket: Option<PathBuf>,
+    pub workspace_image: String,
+    /// The OCI runtime of workspaces that do not name one; the engine's own default when absent.
+    pub runtime: Option<String>,
+    /// Workspaces that may exist at once on this server.
+    pub workspaces_max: Option<u32>,
+    /// The name of the workspaces' network.
+    pub network: String,
+    /// Run workspaces although the host cannot keep all that the profile promises.
+    pub allow_weaker_isolation: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub host: IpAddr,
+    /// 0 takes any free port.
+    pub port: u16,
+    pub mode: Mode,
+    pub data_dir: PathBuf,
+    pub database: DatabaseUrl,
+    /// Absent with the embedded database: then made once and kept in the data directory.
+    pub jwt_secret: Option<Secret>,
+    pub public_url: Option<PublicUrl>,
+    /// Serve the page from this folder instead of the embedded one.
+    pub web_dir: Option<PathBuf>,
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    pub limits: Limits,
+    pub engine: EngineConfig,
+    /// Sentences for the log: what was accepted and is not used, and why.
+    pub notices: Vec<String>,
+}
+
+impl Config {
+    /// Reads the process environment, `.env` and `rexec.toml` (or the file `REXEC_CONFIG` names).
+    pub fn load() -> Result<Self, ConfigError> {
+        Self::from_sources(&Sources::of_process()?)
+    }
+
+    /// Reads a configuration from given sources: the same for the process and for tests.
+    pub fn from_sources(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut reader = Reader::new(sources);
+        let data_dir = data_dir(&mut reader);
+        let database = database(&mut reader, &data_dir);
+        let config = Self {
+            host: host(&mut reader),
+            port: reader.number(&["PORT"], 0, u64::from(u16::MAX)).map_or(PORT_DEFAULT, |p| p as u16),
+            mode: mode(&mut reader),
+            jwt_secret: jwt_secret(&mut reader, &database),
+            public_url: public_url(&mut reader),
+            web_dir: web_dir(&mut reader),
+            trusted_proxies: trusted_proxies(&mut reader),
+            limits: limits(&mut reader),
+            engine: engine(&mut reader),
+            data_dir,
+            database,
+            notices: Vec::new(),
+        };
+        later::take(&mut reader);
+        let notices = reader.finish()?;
+        Ok(Self { notices, ..config })
+    }
+
+    /// How long a request body may pause, and how long a small body may take in all.
+    pub const fn body_patience(&self) -> Duration {
+        Duration::from_secs(30)
+    }
+}
+
+fn host(reader: &mut Reader) -> IpAddr {
+    let default = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let Some((name, text)) = reader.text(&["HOST"]) else {
+        return default;
+    };
+    match text.as_str() {
+        "localhost" => default,
+        text => text.parse().unwrap_or_else(|_| {
+            reader.fault(&name, "is not an IP address; use 127.0.0.1, or 0.0.0.0 to listen on every interface");
+            default
+        }),
+    }
+}
+
+fn mode(reader: &mut Reader) -> Mode {
+    let names = ["REXEC_MODE", "GIN_MODE", "ENVIRONMENT", "COMPUTE_ENVIRONMENT"];
+    let Some((name, text)) = reader.text(&names) else {
+        return Mode::Release;
+    };
+    match text.to_ascii_lowercase().as_str() {
+        "release" | "production" | "prod" | "staging" => Mode::Release,
+        "debug" | "development" | "dev" | "local" | "test" | "testing" => Mode::Debug,
+        // A name as common as this may be set for something else.
+        _ if name == "ENVIRONMENT" => Mode::Release,
+        _ => {
+            reader.fault(&name, "must be `release` or `debug`");
+            Mode::Release
+        }
+    }
+}
+
+fn data_dir(reader: &mut Reader) -> PathBuf {
+    if let Some((name, text)) = reader.text(&["REXEC_DATA_DIR"]) {
+        let path = PathBuf::from(text);
+        if !path.is_absolute() {
+            reader.fault(&name, "must be an absolute path");
+        } else if let Err(reason) = make_private_dir(&path) {
+            reader.fault(&name, &format!("cannot be used: {reason}"));
+        }
+        return path;
+    }
+    let system = PathBuf::from(DATA_DIR_SYSTEM);
+    let home = reader
+        .ambient("HOME")
+        .map(|home| PathBuf::from(home).join(".local/share/rexec"));
+    for path in [Some(system.clone()), home].into_iter().flatten() {
+        if make_private_dir(&path).is_ok() {
+            return path;
+        }
+    }
+    reader.fault(
+        "REXEC_DATA_DIR",
+        "is unset, and neither /var/lib/rexec nor ~/.local/share/rexec can be written; name a directory",
+    );
+    system
+}
+
+/// Makes a directory for its owner alone and proves that it can be written.
+fn make_private_dir(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)?;
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
+    Ok(())
+}
+
+fn database(reader: &mut Reader, data_dir: &Path) -> DatabaseUrl {
+    let embedded = DatabaseUrl::Sqlite(data_dir.join(SQLITE_FILE));
+    let Some((name, text)) = reader.text(&["DATABASE_URL"]) else {
+        return embedded;
+    };
+    let Some((scheme, rest)) = text.split_once(':') else {
+        reader.fault(&name, "is not an address such as `postgres://user:password@host/name` or `sqlite:/path/rexec.db`");
+        return embedded;
+    };
+    // `postgresql+asyncpg` names a Python driver; the address means the same without it.
+    match scheme.split('+').next().unwrap_or_default() {
+        "postgres" | "postgresql" if rest.starts_with("//") => {
+            DatabaseUrl::Postgres(Secret::new(format!("postgres:{rest}")))
+        }
+        "sqlite" => {
+            let path = rest.strip_prefix("//").unwrap_or(rest);
+            let path = path.split('?').next().unwrap_or_default();
+            if path.is_empty() || path.contains(":memory:") {
+                reader.fault(&name, "must name a file: a database in memory would lose every account at a restart");
+                return embedded;
+            }
+            DatabaseUrl::Sqlite(PathBuf::from(path))
+        }
+        _ => {
+            reader.fault(&name, "must begin with `postgres://` or `sqlite:`; other databases are not supported");
+            embedded
+        }
+    }
+}
+
+fn jwt_secret(reader: &mut Reader, database: &DatabaseUrl) -> Option<Secret> {
+    let names = ["JWT_SECRET", "JWT_SECRET_KEY", "BETTER_AUTH_SECRET"];
+    let Some((name, text)) = reader.text(&names) else {
+        if matches!(database, DatabaseUrl::Postgres(_)) {
+            reader.fault(
+                "JWT_SECRET",
+                "is required with an external database, so that every server signs alike; make one with `openssl rand -hex 32`",
+            );
+        }
+        return None;
+    };
+    if text.len() < JWT_SECRET_BYTES_MIN {
+        reader.fault(&name, "is too short to be secret; make one with `openssl rand -hex 32`");
+    }
+    Some(Secret::new(text))
+}
+
+fn public_url(reader: &mut Reader) -> Option<PublicUrl> {
+    let names = ["PUBLIC_URL", "FRONTEND_URL", "BETTER_AUTH_URL", "NEXT_PUBLIC_APP_URL"];
+    let (name, text) = reader.text(&names)?;
+    let parsed: Option<http::Uri> = text.parse().ok();
+    let origin = parsed.as_ref().and_then(|uri| {
+        let scheme = uri.scheme_str().filter(|s| matches!(*s, "http" | "https"))?;
+        let authority = uri.authority().filter(|a| !a.as_str().contains('@'))?;
+        (uri.path() == "/" && uri.query().is_none())
+            .then(|| (scheme == "https", format!("{scheme}://{authority}").to_ascii_lowercase()))
+    });
+    let Some((https, origin)) = origin else {
+        reader.fault(&name, "must be an address such as `https://rexec.example.com`, without a path");
+        return None;
+    };
+    let default_port = if https { ":443" } else { ":80" };
+    let origin = origin.strip_suffix(default_port).unwrap_or(&origin).to_owned();
+    Some(PublicUrl { origin, https })
+}
+
+fn web_dir(reader: &mut Reader) -> Option<PathBuf> {
+    let (name, text) = reader.text(&["WEB_DIR"])?;
+    let path = PathBuf::from(text);
+    if !path.join("index.html").is_file() {
+        reader.fault(&name, "has no index.html; build the page first, or unset it to serve the embedded one");
+    }
+    Some(path)
+}
+
+fn trusted_proxies(reader: &mut Reader) -> Vec<IpAddr> {
+    let Some((name, text)) = reader.text(&["REXEC_TRUSTED_PROXIES"]) else {
+        return Vec::new();
+    };
+    let parsed: Result<Vec<IpAddr>, _> = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(str::parse)
+        .collect();
+    parsed.unwrap_or_else(|_| {
+        reader.fault(&name, "must be IP addresses separated by commas");
+        Vec::new()
+    })
+}
+
+fn limits(reader: &mut Reader) -> Limits {
+    let default = Limits::default();
+    let mut read = |name, default| {
+        reader
+            .number(&[name], 0, 1_000_000)
+            .map_or(default, |n| n as u32)
+    };
+    Limits {
+        requests_per_second: read("REXEC_REQUESTS_PER_SECOND", default.requests_per_second),
+        sign_ins_per_minute: read("REXEC_SIGN_INS_PER_MINUTE", default.sign_ins_per_minute),
+    }
+}
+
+fn engine(reader: &mut Reader) -> EngineConfig {
+    EngineConfig {
+        socket: docker_host(reader),
+        workspace_image: reader
+            .text(&["REXEC_WORKSPACE_IMAGE", "COMPUTE_WORKSPACE_IMAGE"])
+            .map_or_else(|| WORKSPACE_IMAGE_DEFAULT.to_owned(), |(_, text)| text),
+        runtime: reader
+            .text(&["REXEC_RUNTIME", "COMPUTE_DOCKER_RUNTIME"])
+            .map(|(_, text)| text),
+        workspaces_max: reader
+            .number(&["REXEC_MAX_WORKSPACES", "COMPUTE_MAX_WORKSPACES"], 1, 1_000_000)
+            .map(|n| n as u32),
+        network: reader
+            .text(&["REXEC_NETWORK"])
+            .map_or_else(|| "rexec".to_owned(), |(_, text)| text),
+        allow_weaker_isolation: flag(reader, "REXEC_ALLOW_WEAKER_ISOLATION"),
+    }
+}
+
+fn flag(reader: &mut Reader, name: &str) -> bool {
+    match reader.text(&[name]).as_ref().map(|(_, text)| text.to_ascii_lowercase()).as_deref() {
+        None | Some("false" | "0" | "no" | "off") => false,
+        Some("true" | "1" | "yes" | "on") => true,
+        Some(_) => {
+            reader.fault(name, "must be `true` or `false`");
+            false
+        }
+    }
+}
+
+fn docker_host(reader: &mut Reader) -> Option<PathBuf> {
+    let (name, text) = reader.text(&["DOCKER_HOST"])?;
+    match text.split_once("://") {
+        Some(("unix", path)) if path.starts_with('/') => Some(PathBuf::from(path)),
+        Some(("tcp" | "ssh" | "http" | "https", _)) => {
+            reader.fault(&name, "names an engine on the network, which this version cannot drive yet; use the socket of a local one, such as `unix:///var/run/docker.sock`");
+            None
+        }
+        _ => {
+            reader.fault(&name, "must be a socket such as `unix:///var/run/docker.sock`");
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! What handlers take from a request, each refusing with our own error body.
+//!
+//! [`Authenticated`] is the only way from a request to an [`Actor`]. `Result<Authenticated, Error>`
+//! is an extractor too, for WebSockets that accept first and then close with a code.
+
+use crate::actor::Actor;
+use crate::app::AppState;
+use crate::error::{Error, Result};
+use crate::http::origin;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::response::{IntoResponse, Response};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use rexec_api::error::ErrorCode;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+
+/// How long a JSON body may take to arrive in full.
+const JSON_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Whoever makes the request, checked.
+pub struct Authenticated(pub Actor);
+
+impl FromRequestParts<AppState> for Authenticated {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Self> {
+        let scene = parts.extensions.get::<origin::Scene>().cloned();
+        let scene = scene.unwrap_or_else(|| origin::Scene::of(parts, &app.config));
+        let actor = app.auth.authenticate(parts, &scene).await?;
+        app.auth.limits.request_of_user(actor.user)?;
+        Ok(Self(actor))
+    }
+}
+
+/// The id of the request, as the answer's `x-request-id` tells it.
+#[derive(Debug, Clone)]
+pub struct RequestId(pub String);
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _: &S,
+    ) -> std::result::Result<Self, Self::Rejection> {
+        let id = parts.extensions.get::<Self>().cloned();
+        Ok(id.unwrap_or_else(|| Self(String::new())))
+    }
+}
+
+/// A JSON body, in either direction.
+pub struct Json<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        match serde_json::to_vec(&self.0) {
+            Ok(bytes) => ([(header::CONTENT_TYPE, "application/json")], bytes).into_response(),
+            Err(e) => Error::internal(e).into_response(),
+        }
+    }
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
+        require_json(request.headers())?;
+        let body = tokio::time::timeout(JSON_PATIENCE, Bytes::from_request(request, state)).await;
+        let bytes = match body {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(rejection)) => return Err(body_error(&rejection)),
+            Err(_) => {
+                return Err(Error::new(
+                    ErrorCode::RequestTimeout,
+                    "The request did not arrive in full in time. Send it again.",
+                ));
+            }
+        };
+        parse_json(&bytes).map(Self)
+    }
+}
+
+fn require_json(headers: &HeaderMap) -> Result<()> {
+    let media = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.split(';').next())
+        .map(|v| v.trim().to_ascii_lowercase())
+        .unwrap_or_default();
+    if media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::UnsupportedMediaType,
+        "The body must be JSON: send it with `Content-Type: application/json`.",
+    ))
+}
+
+fn body_error(rejection: &axum::extract::rejection::BytesRejection) -> Error {
+    match rejection.status().as_u16() {
+        413 => Error::new(
+            ErrorCode::BodyTooLarge,
+            "The body is larger than this route accepts.",
+        ),
+        408 => Error::new(
+            ErrorCode::RequestTimeout,
+            "The request did not arrive in full in time. Send it again.",
+        ),
+        _ => Error::new(
+            ErrorCode::InvalidRequest,
+            "The body could not be read to its end. Send the request again.",
+        ),
+    }
+}
+
+/// Reads JSON, naming the field that does not fit.
+pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let parsed = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
+        let path = e.path().to_string();
+        json_error(&path, e.inner())
+    })?;
+    reader.end().map_err(|e| json_error(".", &e))?;
+    Ok(parsed)
+}
+
+fn json_error(path: &str, error: &serde_json::Error) -> Error {
+    if !error.is_data() {
+        return Error::new(
+            ErrorCode::InvalidJson,
+            format!("The body is not JSON: {error}."),
+        );
+    }
+    let text = error.to_string();
+    let text = text.split(" at line ").next().unwrap_or_default();
+    Error::field(&field_of(path, text), format!("The body does not fit: {text}."))
+}
+
+/// The field that a serde message is about: the path where it failed, and for a field that is
+/// missing or unknown, which serde blames on its parent, that field's name.
+fn field_of(path: &str, message: &str) -> String {
+    let named = ["missing field `", "unknown field `"]
+        .iter()
+        .find_map(|start| message.strip_prefix(start))
+        .and_then(|rest| rest.split('`').next());
+    let parent = if path == "." { "" } else { path };
+    match named {
+        // The path of an unknown field already ends with it.
+        Some(name) if parent == name || parent.ends_with(&format!(".{name}")) => parent.to_owned(),
+        Some(name) if parent.is_empty() => name.to_owned(),
+        Some(name) => format!("{parent}.{name}"),
+        None => parent.to_owned(),
+    }
+}
+
+/// Parameters of the path; ids that are none are refused as `invalid_id`.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        axum::extract::Path::<T>::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Path(value)| Self(value))
+            .map_err(|_| {
+                Error::new(
+                    ErrorCode::InvalidId,
+                    "An id in the path is not an id; they look like 0197f0c2-6b1e-7c3a-8f00-1234567890ab.",
+                )
+            })
+    }
+}
+
+/// Parameters after the `?`.
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
+        axum::extract::Query::<T>::from_request_parts(parts, state)
+            .await
+            .map(|axum::extract::Query(value)| Self(value))
+            .map_err(|rejection| {
+                let text = rejection.body_text();
+                let text = text
+                    .strip_prefix("Failed to deserialize query string: ")
+                    .unwrap_or(&text);
+                // A failed value is told as `name: what is wrong`.
+                let (path, what) = match text.split_once(": ") {
+                    Some((path, what)) if !path.contains(' ') => (path, what),
+                    _ => (".", text),
+                };
+                Error::field(&field_of(path, what), format!("The query does not fit: {what}."))
+            })
+    }
+}

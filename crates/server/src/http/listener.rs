@@ -1,0 +1,131 @@
+//! The listening socket: accepts connections, bounds what a slow client can hold, and ends in
+//! good order.
+//!
+//! Each connection is a task. At shutdown no further one is accepted, requests under way are
+//! answered, and what is left after [`DRAIN_PATIENCE`] is cut. An upgraded connection (WebSocket)
+//! belongs to its handler, which watches [`Tasks::stopping`] itself.
+
+use crate::http::origin::Peer;
+use crate::tasks::Tasks;
+use axum::Router;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt as _;
+
+/// How long a client may take to send the head of a request.
+const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+/// How long requests under way may take once the server stops.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(8);
+/// The pause after `accept` failed: without free descriptors it would fail in a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS_MAX: usize = 20_000;
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", explain(source))]
+pub struct ListenError {
+    pub address: SocketAddr,
+    #[source]
+    pub source: std::io::Error,
+}
+
+fn explain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "another program listens there; stop it, or choose another PORT".to_owned()
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            "this user may not; choose a PORT above 1023".to_owned()
+        }
+        std::io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; check HOST".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ListenError { address, source })
+}
+
+/// Serves until the server stops.
+pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks) {
+    let room = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            () = tasks.stopping() => return,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer, place)) => {
+                let router = router.clone();
+                let stop = tasks.clone();
+                tasks.spawn("connection", async move {
+                    let _place = place;
+                    connection(stream, peer, router, stop).await;
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(
+    listener: &TcpListener,
+    room: &std::sync::Arc<tokio::sync::Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, Place)> {
+    let place = std::sync::Arc::clone(room)
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    // A keystroke's echo must not wait for more bytes to come.
+    stream.set_nodelay(true)?;
+    Ok((stream, peer, place))
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, tasks: Tasks) {
+    let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(Peer(peer.ip()));
+        router.clone().oneshot(request.map(axum::body::Body::new) as Request)
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_PATIENCE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20));
+    let serving = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    tokio::pin!(serving);
+    let outcome = tokio::select! {
+        outcome = serving.as_mut() => outcome,
+        () = tasks.stopping() => {
+            serving.as_mut().graceful_shutdown();
+            match tokio::time::timeout(DRAIN_PATIENCE, serving).await {
+                Ok(outcome) => outcome,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, error, "a connection ended badly");
+    }
+}

@@ -1,0 +1,137 @@
+//! Where a request comes from: the client's address, the scheme, and whether a browser's `Origin`
+//! is our own.
+//!
+//! Invariant: forwarded headers count only when the peer is a proxy that the configuration names.
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use http::request::Parts;
+use http::{HeaderMap, header};
+use rexec_api::error::ErrorCode;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The peer of the connection, put into every request by the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// The surroundings of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scene {
+    pub address: IpAddr,
+    /// Whether cookies may be `Secure`: HTTPS, or a loopback name that browsers trust alike.
+    pub secure_cookies: bool,
+    /// The `Host` that the client asked for, lower-cased.
+    pub host: Option<String>,
+}
+
+impl Scene {
+    pub fn of(parts: &Parts, config: &Config) -> Self {
+        let peer = parts
+            .extensions
+            .get::<Peer>()
+            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.to_canonical());
+        let trusted = config.trusted_proxies.contains(&peer);
+        let forwarded = |name| {
+            let value = trusted.then(|| parts.headers.get(name)).flatten()?;
+            value.to_str().ok()
+        };
+        let host = parts
+            .uri
+            .authority()
+            .map(|a| a.as_str().to_owned())
+            .or_else(|| text(&parts.headers, header::HOST))
+            .map(|host| host.to_ascii_lowercase());
+        let https_proxy = forwarded("x-forwarded-proto").is_some_and(|p| p.trim() == "https");
+        let secure_cookies = match &config.public_url {
+            Some(url) => url.https,
+            None => https_proxy || host.as_deref().is_some_and(is_loopback_host),
+        };
+        Self {
+            address: forwarded("x-forwarded-for")
+                .and_then(|list| client_address(list, &config.trusted_proxies))
+                .unwrap_or(peer),
+            secure_cookies,
+            host,
+        }
+    }
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<String> {
+    Some(headers.get(name)?.to_str().ok()?.to_owned())
+}
+
+/// The last address of the list that is no proxy of ours: what stands before it is hearsay.
+fn client_address(list: &str, trusted: &[IpAddr]) -> Option<IpAddr> {
+    list.split(',')
+        .rev()
+        .map_while(|part| part.trim().parse::<IpAddr>().ok())
+        .map(|address| address.to_canonical())
+        .find(|address| !trusted.contains(address))
+}
+
+/// Browsers keep `Secure` cookies of these although the scheme is plain HTTP.
+fn is_loopback_host(host: &str) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
+    });
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Refuses a request whose `Origin` is not our own: neither `PUBLIC_URL` nor the host asked for.
+/// Without the header it is refused too: browsers send it wherever this is asked.
+pub fn require_own(headers: &HeaderMap, scene: &Scene, config: &Config) -> Result<()> {
+    let origin = text(headers, header::ORIGIN).map(|o| o.to_ascii_lowercase());
+    let own = origin.as_deref().is_some_and(|origin| is_own(origin, scene, config));
+    if own {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorCode::ForeignOrigin,
+        "This request came from another site. Open Rexec's own page, or use a token in the Authorization header.",
+    ))
+}
+
+fn is_own(origin: &str, scene: &Scene, config: &Config) -> bool {
+    if config.public_url.as_ref().is_some_and(|url| url.origin == origin) {
+        return true;
+    }
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let default_port = match scheme {
+        "http" => ":80",
+        "https" => ":443",
+        _ => return false,
+    };
+    let plain = |name: &str| name.strip_suffix(default_port).unwrap_or(name).to_owned();
+    scene
+        .host
+        .as_deref()
+        .is_some_and(|host| plain(host) == plain(authority))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_client_is_the_last_stranger() {
+        let proxies = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        let client = |list| client_address(list, &proxies).map(|a| a.to_string());
+        assert_eq!(client("1.2.3.4"), Some("1.2.3.4".into()));
+        assert_eq!(client("6.6.6.6, 1.2.3.4, 10.0.0.2"), Some("1.2.3.4".into()));
+        assert_eq!(client("1.2.3.4, nonsense, 10.0.0.2"), None);
+        assert_eq!(client("::ffff:1.2.3.4"), Some("1.2.3.4".into()));
+    }
+
+    #[test]
+    fn loopback_names_are_told_from_others() {
+        for host in ["localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "[::1]"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in ["192.168.0.7:8080", "localhost.evil.example", "example.com"] {
+            assert!(!is_loopback_host(host), "{host}");
+        }
+    }
+}

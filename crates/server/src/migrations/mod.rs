@@ -1,0 +1,59 @@
+//! The schema's history: one append-only list for both databases.
+//!
+//! Invariant: all pending steps run in one transaction under a lock that excludes other servers
+//! (an advisory lock on PostgreSQL, the write lock on SQLite). Of two servers that start together
+//! one migrates, the other waits and finds the work done; a failed step leaves nothing behind.
+
+mod m0001_foundation;
+
+use crate::db::{self, Db, OpenError};
+use sea_orm::DbErr;
+use sea_orm_migration::{MigrationTrait, MigratorTrait};
+
+/// "rexec" in ASCII: the advisory lock that serialises migrations.
+const ADVISORY_LOCK: i64 = 0x72_6578_6563;
+
+struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m0001_foundation::Migration)]
+    }
+}
+
+/// Brings the schema up to date.
+pub async fn run(db: &Db) -> Result<(), OpenError> {
+    let tx = db.begin().await.map_err(OpenError::Migrate)?;
+    if db.is_postgres() {
+        db::execute(
+            &tx,
+            "SELECT pg_advisory_xact_lock($1)",
+            [ADVISORY_LOCK.into()],
+        )
+        .await
+        .map_err(OpenError::Migrate)?;
+    }
+    refuse_newer(&tx).await?;
+    Migrator::up(&tx, None).await.map_err(OpenError::Migrate)?;
+    tx.commit().await.map_err(OpenError::Migrate)
+}
+
+/// Names of the steps that are still to run; empty when the schema is up to date.
+pub async fn pending(db: &Db) -> Result<Vec<String>, DbErr> {
+    let pending = Migrator::get_pending_migrations_read_only(db.read()).await?;
+    Ok(pending.iter().map(|m| m.name().to_owned()).collect())
+}
+
+async fn refuse_newer(tx: &sea_orm::DatabaseTransaction) -> Result<(), OpenError> {
+    let known = Migrator::migrations();
+    let applied = Migrator::get_migration_models(tx)
+        .await
+        .map_err(OpenError::Migrate)?;
+    match applied
+        .into_iter()
+        .find(|a| !known.iter().any(|k| k.name() == a.version))
+    {
+        Some(newer) => Err(OpenError::Newer(newer.version)),
+        None => Ok(()),
+    }
+}
