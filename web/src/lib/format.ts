@@ -11,8 +11,12 @@ export function duration(seconds: number): string {
   const s = Math.max(0, Math.floor(seconds));
   if (s < MINUTE) return `${s}s`;
   if (s < HOUR) return `${Math.floor(s / MINUTE)}m`;
-  if (s < DAY) return `${Math.floor(s / HOUR)}h ${Math.floor((s % HOUR) / MINUTE)}m`;
-  return `${Math.floor(s / DAY)}d ${Math.floor((s % DAY) / HOUR)}h`;
+  if (s < DAY) return pair(Math.floor(s / HOUR), 'h', Math.floor((s % HOUR) / MINUTE), 'm');
+  return pair(Math.floor(s / DAY), 'd', Math.floor((s % DAY) / HOUR), 'h');
+}
+
+function pair(large: number, largeUnit: string, small: number, smallUnit: string): string {
+  return small === 0 ? `${large}${largeUnit}` : `${large}${largeUnit} ${small}${smallUnit}`;
 }
 
 export function since(time: string | null, nowMs: number): string {

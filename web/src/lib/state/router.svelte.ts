@@ -1,12 +1,6 @@
 // Where the page is: the path of the address bar, read into a route.
 
-export type Route = { page: 'dashboard' } | { page: 'workspace'; id: string; terminal: string | undefined };
-
-export function parseRoute(path: string): Route {
-  const [, first, id, terminal] = path.split('/').map(decodeURIComponent);
-  if (first === 'w' && id) return { page: 'workspace', id, terminal: terminal || undefined };
-  return { page: 'dashboard' };
-}
+import { parseRoute, type Route } from './route';
 
 class Router {
   route = $state<Route>(parseRoute(location.pathname));

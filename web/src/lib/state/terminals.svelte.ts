@@ -87,6 +87,12 @@ export class WorkspaceTerminals {
     tab.rang = false;
   }
 
+  /** News of an attached terminal. */
+  update(id: string, news: Partial<Omit<Tab, 'id'>>): void {
+    const tab = this.tab(id);
+    if (tab) Object.assign(tab, news);
+  }
+
   /** The tab to the left (-1) or right (1), around the ends. */
   step(by: -1 | 1): void {
     const at = this.tabs.findIndex((tab) => tab.id === this.active);

@@ -18,6 +18,7 @@ import {
   CLOSE_FORBIDDEN,
   CLOSE_SIGN_IN,
   inputFrames,
+  KIND_INPUT,
   parseServerFrame,
   resizeFrame,
   SUBPROTOCOL,
@@ -180,6 +181,11 @@ export class TerminalClient {
     if (!hidden && this.#phase === 'reconnecting') this.reconnectNow();
   }
 
+  /** Makes this page the one that sizes the terminal: input does, even of no bytes. */
+  takeControl(): void {
+    if (this.#inputOpen) this.#socket?.send(new Uint8Array([KIND_INPUT]));
+  }
+
   #over(): boolean {
     return this.#phase === 'ended' || this.#phase === 'refused' || this.#phase === 'signed_out';
   }
@@ -276,8 +282,7 @@ export class TerminalClient {
         this.#size = { cols: control.cols, rows: control.rows };
         return this.options.emulator.resize(control.cols, control.rows);
       case 'viewers':
-        this.#setController(control.controller);
-        return this.options.events.viewers?.(control.count, control.controller);
+        return this.#viewers(control.count, control.controller);
       case 'title':
         return this.options.events.title?.(control.title);
       case 'error':
@@ -299,11 +304,12 @@ export class TerminalClient {
     this.#acks.restart(this.#received ?? 0);
     this.#setPhase('live');
     if (this.#hidden) this.#socket?.send(visibilityFrame(true));
-    this.#setController(control.controller);
+    this.#viewers(1, control.controller);
   }
 
-  #setController(controller: boolean): void {
+  #viewers(count: number, controller: boolean): void {
     this.#controller = controller;
+    this.options.events.viewers?.(count, controller);
     if (controller) this.#askForSize();
     else this.#asked = undefined;
   }

@@ -1,6 +1,6 @@
-// Scrolling by finger, which xterm.js 6 lacks. A drag becomes wheel events on the emulator's own
-// element, so that scrollback, alternate-screen scrolling and mouse-reporting programs all behave as
-// with a wheel; letting go in motion glides on.
+// Scrolling by finger, which xterm.js 6 lacks. A drag moves the scrollback; where a program takes the
+// whole screen or the mouse, it becomes wheel events, which the emulator turns into what the program
+// expects. Letting go in motion glides on.
 
 import type { Terminal } from '@xterm/xterm';
 
@@ -12,16 +12,29 @@ const FRICTION = 0.95;
 const SPEED_MIN = 0.4;
 
 export function enableTouchScroll(host: HTMLElement, term: Terminal): () => void {
+  /** Pixels moved that do not yet make a line. */
+  let rest = 0;
   let lastY = 0;
   let speed = 0;
   let dragging = false;
   let glide = 0;
 
-  const scroll = (deltaY: number, at: Touch | undefined): void => {
+  const wheel = (lines: number, at: Touch | undefined): void => {
     const target = term.element?.querySelector('.xterm-screen');
-    if (!target) return;
     const { clientX = 0, clientY = 0 } = at ?? {};
-    target.dispatchEvent(new WheelEvent('wheel', { deltaY, clientX, clientY, bubbles: true, cancelable: true }));
+    const line = { deltaMode: WheelEvent.DOM_DELTA_LINE, deltaY: Math.sign(lines), clientX, clientY };
+    for (let n = Math.abs(lines); n > 0; n -= 1) {
+      target?.dispatchEvent(new WheelEvent('wheel', { ...line, bubbles: true, cancelable: true }));
+    }
+  };
+  const scroll = (pixels: number, at: Touch | undefined): void => {
+    rest += pixels;
+    const lines = Math.trunc(rest / (host.clientHeight / term.rows));
+    if (lines === 0) return;
+    rest -= lines * (host.clientHeight / term.rows);
+    const programs = term.buffer.active.type === 'alternate' || term.modes.mouseTrackingMode !== 'none';
+    if (programs) wheel(lines, at);
+    else term.scrollLines(lines);
   };
   const glideOn = (): void => {
     speed *= FRICTION;
@@ -33,6 +46,7 @@ export function enableTouchScroll(host: HTMLElement, term: Terminal): () => void
     cancelAnimationFrame(glide);
     lastY = event.touches[0]?.clientY ?? 0;
     speed = 0;
+    rest = 0;
     dragging = false;
   };
   const move = (event: TouchEvent): void => {
