@@ -25,7 +25,7 @@ macro_rules! engine_contract {
             storage: volumes_survive, archives_go_both_ways, commits_keep_the_file_system, images_come_and_go;
             streams: exec_is_binary_safe, exec_tells_how_it_ended, exec_runs_as_asked, exec_ends_with_its_stream,
                 exec_ends_with_its_container, events_are_told, stats_are_told;
-            isolation: profile_holds, siblings_are_apart, networks_are_ensured_once, closed_networks_have_no_way_out;
+            isolation: profile_holds, siblings_are_apart, networks_are_ensured_once, networks_have_no_ipv6;
         );
     };
     (@cases $make:expr; $($module:ident: $($case:ident),+;)+) => {

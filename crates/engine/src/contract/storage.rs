@@ -124,6 +124,9 @@ pub async fn images_come_and_go(world: &World) {
     let empty = format!("rexec-contract-{}:empty", world.id);
     world.owns_image(&empty);
     engine.import_image(&empty, Bytes::new()).await.expect("an empty image");
+    let first = engine.image(&empty).await.expect("looks").expect("is there");
+    // The second takes the first's name.
+    world.owns_image(&first.id);
     engine.import_image(&empty, Bytes::from_static(&[0; 1024])).await.expect("again is no failure");
     let image = engine.image(&empty).await.expect("looks").expect("is there");
     assert_eq!(image.size_bytes, 0);

@@ -106,7 +106,7 @@ impl ExecStream {
 
     fn poll_streaming(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<Progress>> {
         loop {
-            if self.start < self.end {
+            if self.start < self.end || self.decoder.is_broken() {
                 let step = self.decoder.decode(&self.buffer[self.start..self.end], out.initialize_unfilled()).map_err(broken)?;
                 self.start += step.consumed;
                 if step.written > 0 {

@@ -27,7 +27,7 @@ pub(super) struct Step {
 }
 
 /// Why a stream cannot be read on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Broken {
     /// No such kind of frame; or padding that is not zero.
     Header([u8; 4]),
@@ -43,12 +43,30 @@ pub(super) struct Stdcopy {
     /// Payload bytes still to come in this frame.
     remaining: u32,
     stderr: Vec<u8>,
+    /// Found behind stdout that had to be given first; there is no reading on.
+    broken: Option<Broken>,
 }
 
 impl Stdcopy {
-    /// Takes from `input` and writes stdout to `out` until one of them ends.
+    /// Takes from `input` and writes stdout to `out` until one of them ends. What came before a
+    /// fault is given before the fault is told.
     pub(super) fn decode(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
         let mut step = Step { consumed: 0, written: 0 };
+        if self.broken.is_none() {
+            self.broken = self.advance(input, out, &mut step).err();
+        }
+        match &self.broken {
+            Some(broken) if step.written == 0 => Err(broken.clone()),
+            _ => Ok(step),
+        }
+    }
+
+    /// Whether [`Stdcopy::decode`] has a fault to tell, without any input.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    fn advance(&mut self, input: &[u8], out: &mut [u8], step: &mut Step) -> Result<(), Broken> {
         while step.consumed < input.len() {
             let rest = &input[step.consumed..];
             let Some(kind) = self.kind else {
@@ -75,7 +93,7 @@ impl Stdcopy {
             step.consumed += taken;
             self.payload_taken(taken)?;
         }
-        Ok(step)
+        Ok(())
     }
 
     /// Whether the stream may end here: not within a frame.
@@ -150,12 +168,12 @@ mod tests {
         for mut part in input.chunks(piece) {
             while !part.is_empty() {
                 let step = decoder.decode(part, &mut out)?;
-                assert!(step.consumed > 0 || step.written == window);
+                assert!(step.consumed > 0);
                 part = &part[step.consumed..];
                 stdout.extend_from_slice(&out[..step.written]);
             }
         }
-        Ok(stdout)
+        if decoder.is_broken() { decoder.decode(&[], &mut out).map(|_| stdout) } else { Ok(stdout) }
     }
 
     proptest! {
@@ -190,6 +208,19 @@ mod tests {
             let mut input = header.to_vec();
             input.extend_from_slice(&[0, 0, 0, 1, b'x']);
             assert_eq!(run(&mut Stdcopy::default(), &input, 3, 8), Err(Broken::Header(header)));
+        }
+    }
+
+    #[test]
+    fn what_came_before_a_fault_is_given_first() {
+        let mut input = frame(1, b"good");
+        input.extend_from_slice(&[7; 8]);
+        let (mut decoder, mut out) = (Stdcopy::default(), [0; 64]);
+        let step = decoder.decode(&input, &mut out).expect("the good part");
+        assert_eq!(&out[..step.written], b"good");
+        assert!(decoder.is_broken());
+        for _ in 0..2 {
+            assert_eq!(decoder.decode(&frame(1, b"x"), &mut out), Err(Broken::Header([7; 4])));
         }
     }
 
