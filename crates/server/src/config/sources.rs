@@ -12,7 +12,10 @@ use std::path::PathBuf;
 /// The file that is read when `REXEC_CONFIG` names none.
 const FILE_DEFAULT: &str = "rexec.toml";
 /// Variables of ours that configure the tests and builds, not the server.
-const FOREIGN_PREFIXES: [&str; 4] = ["REXEC_TEST_", "REXEC_BENCH_", "REXEC_BUILD_", "REXEC_GUEST_"];
+const FOREIGN_PREFIXES: [&str; 11] = [
+    "REXEC_TEST_", "REXEC_BENCH_", "REXEC_BUILD_", "REXEC_GUEST_", "REXEC_ROOT", "REXEC_CACHE", "REXEC_BIN",
+    "REXEC_CHROMIUM", "REXEC_DEV_", "REXEC_APT_", "REXEC_IMAGE",
+];
 
 /// The raw settings by source.
 #[derive(Debug, Clone, Default)]

@@ -1,1 +1,141 @@
+use super::*;
+use std::collections::BTreeMap;
 
+/// A configuration from these variables, with a data directory that goes away again.
+fn config(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let dir = tempfile::tempdir().unwrap();
+    Config::from_sources(&sources(dir.path(), env))
+}
+
+fn sources(dir: &Path, env: &[(&str, &str)]) -> Sources {
+    let mut all = BTreeMap::from([("REXEC_DATA_DIR".to_owned(), dir.display().to_string())]);
+    all.extend(env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
+    Sources::from_env(all)
+}
+
+fn faults(env: &[(&str, &str)]) -> Vec<String> {
+    config(env).unwrap_err().0
+}
+
+#[test]
+fn nothing_need_be_set() {
+    let config = config(&[]).unwrap();
+    assert_eq!((config.host.to_string(), config.port), ("127.0.0.1".into(), 8080));
+    assert_eq!(config.mode, Mode::Release);
+    assert_eq!(config.database, DatabaseUrl::Sqlite(config.data_dir.join("rexec.db")));
+    assert_eq!(config.jwt_secret, None);
+    assert_eq!(config.notices, Vec::<String>::new());
+}
+
+#[test]
+fn every_fault_is_told_at_once_and_no_value_with_it() {
+    let found = faults(&[
+        ("PORT", "http"),
+        ("HOST", "example.com"),
+        ("REXEC_MODE", "loud"),
+        ("DATABASE_URL", "mysql://user:geheim@db/rexec"),
+        ("JWT_SECRET", "geheim"),
+        ("PUBLIC_URL", "rexec.example.com"),
+        ("REXEC_TRUSTED_PROXIES", "10.0.0.0/8"),
+        ("REXEC_MAX_WORKSPACES", "0"),
+        ("DOCKER_HOST", "tcp://10.0.0.5:2376"),
+        ("TTYD_EGRESS_PROXY_HOST", "squid"),
+        ("WEB_DIR", "/nowhere"),
+    ]);
+    let names = [
+        "PORT", "HOST", "REXEC_MODE", "DATABASE_URL", "JWT_SECRET", "PUBLIC_URL",
+        "REXEC_TRUSTED_PROXIES", "REXEC_MAX_WORKSPACES", "DOCKER_HOST", "TTYD_EGRESS_PROXY_HOST",
+        "WEB_DIR",
+    ];
+    for name in names {
+        assert!(found.iter().any(|f| f.starts_with(&format!("{name} "))), "{name}: {found:#?}");
+    }
+    assert_eq!(found.len(), names.len(), "{found:#?}");
+    assert!(!found.iter().any(|f| f.contains("geheim")));
+}
+
+#[test]
+fn an_external_database_needs_a_secret() {
+    let url = ("DATABASE_URL", "postgresql+asyncpg://u:p@db:5432/rexec?sslmode=disable");
+    assert!(faults(&[url])[0].starts_with("JWT_SECRET is required"));
+    let config = config(&[url, ("BETTER_AUTH_SECRET", "0123456789abcdef0123456789abcdef")]).unwrap();
+    let DatabaseUrl::Postgres(text) = &config.database else {
+        panic!("not PostgreSQL");
+    };
+    assert_eq!(text.expose(), "postgres://u:p@db:5432/rexec?sslmode=disable");
+    assert_eq!(config.database.place(), "postgres://db:5432/rexec");
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+}
+
+#[test]
+fn sqlite_addresses_name_a_file() {
+    for (url, path) in [
+        ("sqlite:/data/r.db", "/data/r.db"),
+        ("sqlite:///data/r.db?mode=rwc", "/data/r.db"),
+        ("sqlite+aiosqlite:///data/r.db", "/data/r.db"),
+    ] {
+        let config = config(&[("DATABASE_URL", url)]).unwrap();
+        assert_eq!(config.database, DatabaseUrl::Sqlite(path.into()), "{url}");
+    }
+    for url in ["sqlite::memory:", "sqlite:", "nonsense"] {
+        assert!(faults(&[("DATABASE_URL", url)])[0].starts_with("DATABASE_URL "), "{url}");
+    }
+}
+
+#[test]
+fn our_names_win_over_aliases() {
+    let env = [
+        ("COMPUTE_DOCKER_RUNTIME", "runc"),
+        ("REXEC_RUNTIME", "runsc"),
+        ("FRONTEND_URL", "https://Rexec.example.com:443/"),
+        ("GIN_MODE", "debug"),
+        ("COMPUTE_MAX_WORKSPACES", "7"),
+    ];
+    let config = config(&env).unwrap();
+    assert_eq!(config.engine.runtime.as_deref(), Some("runsc"));
+    assert_eq!(config.engine.workspaces_max, Some(7));
+    assert_eq!(config.mode, Mode::Debug);
+    let url = config.public_url.unwrap();
+    assert_eq!((url.origin.as_str(), url.https), ("https://rexec.example.com", true));
+}
+
+#[test]
+fn the_environment_wins_over_dotenv_over_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sources = sources(dir.path(), &[("PORT", "1"), ("REXEC_RUNTIME", "")]);
+    sources.dotenv = "# ours\nexport PORT=2\nREXEC_RUNTIME='runsc'\nHOST=0.0.0.0 # all\n".into();
+    sources.file = "port = 3\nruntime = \"kata\"\nmax_workspaces = 5\n".into();
+    let config = Config::from_sources(&sources).unwrap();
+    assert_eq!(config.port, 1);
+    assert_eq!(config.engine.runtime.as_deref(), Some("runsc"));
+    assert_eq!(config.host.to_string(), "0.0.0.0");
+    assert_eq!(config.engine.workspaces_max, Some(5));
+}
+
+#[test]
+fn unknown_settings_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut unknown = sources(dir.path(), &[]);
+    unknown.file = "prot = 3\n[stripe]\nsecret_key = \"x\"\n".into();
+    let found = Config::from_sources(&unknown).unwrap_err().0;
+    assert_eq!(found, ["rexec.toml: prot is not a setting."]);
+    let config = config(&[("REXEC_PROT", "3")]).unwrap();
+    assert!(config.notices[0].starts_with("REXEC_PROT is not a setting"));
+}
+
+#[test]
+fn what_is_not_used_is_said() {
+    let env = [
+        ("REDIS_URL", "redis://x"),
+        ("OIDC_ISSUER", "https://id"),
+        ("COMPUTE_SERVICE_URL", "http://compute"),
+        ("AGENT_INTERNAL_URL", "http://agent"),
+        ("NODE_ENV", "production"),
+    ];
+    let notices = config(&env).unwrap().notices.join("\n");
+    for name in ["REDIS_URL is accepted", "OIDC_ISSUER is accepted"] {
+        assert!(notices.contains(name), "{notices}");
+    }
+    let last = "one server does it all: COMPUTE_SERVICE_URL, NODE_ENV, AGENT_INTERNAL_URL.";
+    assert!(notices.ends_with(last), "{notices}");
+}

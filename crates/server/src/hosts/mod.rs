@@ -24,6 +24,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// The name of the host that needs no configuration.
+pub const LOCAL: &str = "local";
 /// Labels of everything that is ours.
 pub const LABEL_INSTANCE: &str = "rexec.instance";
 pub const LABEL_WORKSPACE: &str = "rexec.workspace";
@@ -83,7 +85,7 @@ impl Host {
         let connecting = HostState::Connecting { reason: "the container engine has not answered yet".into() };
         Arc::new(Self {
             id,
-            name: "local".into(),
+            name: LOCAL.into(),
             region: "local".into(),
             engine,
             instance,
@@ -248,6 +250,19 @@ impl Host {
             }
         }
     }
+}
+
+/// The first socket that is there of those where an engine usually listens.
+pub fn usual_socket() -> PathBuf {
+    let own = format!("/run/user/{}", rustix::process::getuid().as_raw());
+    let usual = [
+        "/var/run/docker.sock".into(),
+        format!("{own}/docker.sock"),
+        "/run/podman/podman.sock".into(),
+        format!("{own}/podman/podman.sock"),
+    ];
+    let found = usual.iter().find(|path| Path::new(path).exists()).unwrap_or(&usual[0]);
+    PathBuf::from(found)
 }
 
 /// The bridge of a network: a name that host rules can hold to, 15 bytes at most (IFNAMSIZ - 1).

@@ -59,12 +59,18 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// The whole service of a server.
 pub fn router(app: AppState) -> Router {
     let (router, _) = routes().split_for_parts();
-    let patience = app.config.body_patience();
-    router
+    let router = router
         .route("/api/openapi.json", get(openapi::json))
         .route("/api/docs", get(openapi::page))
         .route("/api/docs/docs.js", get(openapi::script))
-        .route("/api/docs/docs.css", get(openapi::style))
+        .route("/api/docs/docs.css", get(openapi::style));
+    framed(router, app)
+}
+
+/// Puts around routes what every request passes.
+pub fn framed(router: Router<AppState>, app: AppState) -> Router {
+    let patience = app.config.body_patience();
+    router
         .method_not_allowed_fallback(async || web::method_not_allowed())
         .fallback(web::fallback)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

@@ -14,7 +14,7 @@ use rexec_engine::{Engine, ExecStart};
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Connections that wait to be taken by the driver; more are dropped and dial again.
@@ -22,8 +22,6 @@ const DIALLED_MAX: usize = 4;
 /// How long a first answer of the guest may take.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where the current link is found.
-pub type LinkWatch = watch::Receiver<Option<GuestClient>>;
 
 /// Takes proven dial-ins of one workspace; ends when dropped.
 pub struct DialDesk {

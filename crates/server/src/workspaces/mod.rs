@@ -44,6 +44,8 @@ use tokio::sync::watch;
 /// What a workspace has when its request does not say.
 const CPU_MILLI_DEFAULT: i64 = 2000;
 const MEMORY_MB_DEFAULT: u32 = 2048;
+/// Processes and threads of one workspace.
+pub const PIDS_MAX: u32 = 4096;
 /// Entries of one page of a list.
 const PAGE_LIMIT: u64 = 100;
 /// How long a request for the guest waits while a link is being made anew.

@@ -1,0 +1,96 @@
+//! The database at start: made, shared, and refused when it is another version's.
+
+use crate::support::{Backend, in_place, on_both};
+use futures_util::future::join_all;
+use rexec_server::db::{self, Db, OpenError};
+use rexec_server::migrations;
+use sea_orm::{ConnectionTrait as _, TransactionSession as _};
+
+on_both!(
+    servers_that_start_together_migrate_once,
+    a_newer_database_is_refused,
+    a_transaction_that_is_dropped_leaves_nothing,
+);
+
+async fn servers_that_start_together_migrate_once(backend: Backend) {
+    in_place(backend, async |place| {
+        let url = place.database();
+        let opened = join_all((0..5).map(|_| Db::open(&url))).await;
+        for db in opened {
+            let db = db.unwrap();
+            assert_eq!(migrations::pending(&db).await.unwrap(), Vec::<String>::new());
+            db.ping().await.unwrap();
+            db.close().await;
+        }
+    })
+    .await;
+}
+
+async fn a_newer_database_is_refused(backend: Backend) {
+    in_place(backend, async |place| {
+        let db = Db::open(&place.database()).await.unwrap();
+        let future = "INSERT INTO seaql_migrations (version, applied_at) VALUES ($1, $2)";
+        db::execute(db.write(), future, ["m9999_of_the_future".into(), 0_i64.into()])
+            .await
+            .unwrap();
+        db.close().await;
+        let refused = Db::open(&place.database()).await.err().unwrap();
+        assert!(matches!(&refused, OpenError::Newer(name) if name == "m9999_of_the_future"));
+    })
+    .await;
+}
+
+async fn a_transaction_that_is_dropped_leaves_nothing(backend: Backend) {
+    in_place(backend, async |place| {
+        let db = Db::open(&place.database()).await.unwrap();
+        let insert = "INSERT INTO settings (key, value) VALUES ($1, $2)";
+        let tx = db.begin().await.unwrap();
+        db::execute(&tx, insert, ["dropped".into(), "x".into()]).await.unwrap();
+        drop(tx);
+        let tx = db.begin().await.unwrap();
+        db::execute(&tx, insert, ["kept".into(), "x".into()]).await.unwrap();
+        let twice = db::execute(&tx, insert, ["kept".into(), "y".into()]).await.unwrap_err();
+        assert!(db::is_duplicate(&twice), "{twice}");
+        drop(tx);
+        let tx = db.begin().await.unwrap();
+        db::execute(&tx, insert, ["kept".into(), "x".into()]).await.unwrap();
+        tx.commit().await.unwrap();
+        let query = "SELECT key FROM settings WHERE key IN ('dropped', 'kept')";
+        let rows = db.read().query_all_raw(db::sql(db.read(), query, [])).await.unwrap();
+        let keys: Vec<String> = rows.iter().map(|r| r.try_get("", "key").unwrap()).collect();
+        assert_eq!(keys, ["kept"]);
+        db.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_embedded_database_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    in_place(Backend::Sqlite, async |place| {
+        let db = Db::open(&place.database()).await.unwrap();
+        for entry in std::fs::read_dir(place.dir.path()).unwrap() {
+            let entry = entry.unwrap();
+            let mode = entry.metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{:?}", entry.path());
+        }
+        db.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_unreachable_database_is_told_without_its_password() {
+    let url = "postgres://ann:geheim@127.0.0.1:1/rexec?sslmode=disable";
+    let url = rexec_server::config::DatabaseUrl::Postgres(rexec_server::secret::Secret::new(url));
+    let refused = Db::open(&url).await.err().unwrap();
+    let text = format!("{:#}", anyhow_like(&refused));
+    assert!(text.contains("127.0.0.1:1/rexec"), "{text}");
+    assert!(!text.contains("geheim") && !format!("{refused:?}").contains("geheim"), "{text}");
+}
+
+/// The error with its causes, as the command prints it.
+fn anyhow_like(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}

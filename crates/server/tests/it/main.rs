@@ -1,0 +1,13 @@
+//! The server as its clients see it: in this process, on a free port, with a real database.
+//!
+//! What touches storage runs on both databases. `make test` starts the PostgreSQL that these
+//! tests make their own databases on.
+
+mod accounts;
+mod database;
+mod frame;
+mod page;
+mod sign_in;
+mod support;
+mod terminals;
+mod workspaces;

@@ -1,0 +1,219 @@
+//! Workspaces on a real engine: their life, their repair, and what bad requests meet.
+
+use crate::support::workspaces::{PATIENCE, on_stage};
+use crate::support::{Backend, PASSWORD, on_both, with_server};
+use rexec_api::error::ErrorCode;
+use rexec_api::exec::ExecRequest;
+use rexec_api::ids::WorkspaceId;
+use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
+use rexec_client::{Client, ClientError, Lifecycle};
+use rexec_engine::Engine as _;
+use serde_json::json;
+
+on_both!(a_life, repairs, refusals_leave_nothing, others_do_not_exist, a_server_restart_adopts);
+
+async fn a_life(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let client = &stage.client;
+        let workspace = stage.workspace().await;
+        let id = workspace.id;
+        assert_eq!(workspace.host.as_deref(), Some("local"), "an administrator sees the host");
+
+        let who = stage.run(id, "id -un; pwd; echo $HOME; touch ~/kept; echo oops >&2; exit 3").await;
+        assert_eq!(who.stdout, "user\n/home/user\n/home/user\n", "{who:?}");
+        assert_eq!((who.stderr.as_str(), who.exit_code), ("oops\n", 3));
+
+        let renamed = client.rename_workspace(id, "Büro").await.unwrap();
+        assert_eq!(renamed.name, "Büro");
+        assert_eq!(client.workspaces().await.unwrap().items.len(), 1);
+
+        let paused = client.lifecycle(id, Lifecycle::Pause).await.unwrap();
+        assert_eq!(paused.status, WorkspaceStatus::Paused);
+        let refused = client.exec(id, &ExecRequest { command: vec!["true".into()], ..Default::default() }).await;
+        assert_eq!(refused.unwrap_err().code(), Some(ErrorCode::WorkspaceState));
+        let resumed = client.lifecycle(id, Lifecycle::Resume).await.unwrap();
+        assert_eq!(resumed.status, WorkspaceStatus::Running);
+        stage.run(id, "test -e ~/kept").await;
+
+        stage.run(id, "touch /tmp/root-fs-stays").await;
+        let stopped = client.lifecycle(id, Lifecycle::Stop).await.unwrap();
+        assert_eq!(stopped.status, WorkspaceStatus::Stopped);
+        let started = client.lifecycle(id, Lifecycle::Start).await.unwrap();
+        assert_eq!(started.status, WorkspaceStatus::Running);
+        assert_eq!(stage.run(id, "ls ~/kept /tmp/root-fs-stays").await.exit_code, 0);
+
+        let before = stage.run(id, "cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1").await.stdout;
+        client.lifecycle(id, Lifecycle::Restart).await.unwrap();
+        let after = stage.run(id, "cat /proc/sys/kernel/random/boot_id; stat -c %Y /proc/1").await.stdout;
+        assert_ne!(before, after, "PID 1 is a new one");
+
+        client.delete_workspace(id).await.unwrap();
+        assert_eq!(client.workspace(id).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        assert!(stage.containers(id).await.is_empty());
+        assert!(stage.volumes(id).await.is_empty());
+        stage
+    })
+    .await;
+}
+
+async fn repairs(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        stage.run(id, "echo mine > ~/kept").await;
+
+        // Root in the workspace kills PID 1's processes; from outside that is a container that ends.
+        let container = stage.containers(id).await.remove(0);
+        stage.engine.stop(&container.id, 0).await.unwrap();
+        let view = stage
+            .until(id, "the restart after its end", |w| {
+                w.status == WorkspaceStatus::Running && w.status_reason.as_deref().is_some_and(|r| r.starts_with("Restarted"))
+            })
+            .await;
+        assert_eq!(stage.run(id, "cat ~/kept").await.stdout, "mine\n", "{view:?}");
+
+        let container = stage.containers(id).await.remove(0);
+        stage.engine.remove(&container.id).await.unwrap();
+        stage
+            .until(id, "the container to be made again", |w| {
+                w.status == WorkspaceStatus::Running && w.status_reason.as_deref().is_some_and(|r| r.contains("made again"))
+            })
+            .await;
+        assert_eq!(stage.run(id, "cat ~/kept").await.stdout, "mine\n");
+        assert_eq!(stage.containers(id).await.len(), 1);
+
+        // Asked for, it is no incident any more.
+        let restarted = stage.client.lifecycle(id, Lifecycle::Restart).await.unwrap();
+        assert_eq!(restarted.status_reason, None);
+        stage
+    })
+    .await;
+}
+
+async fn refusals_leave_nothing(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let refuse = async |new: NewWorkspace| stage.client.create_workspace(&new).await.unwrap_err().code();
+        let wait_ms = Some(PATIENCE.as_millis() as u64);
+        let image = Some("localhost:1/no/such-image:1".to_owned());
+        let code = refuse(NewWorkspace { image, wait_ms, ..Default::default() }).await;
+        assert!(matches!(code, Some(ErrorCode::ImageNotFound | ErrorCode::ImagePullFailed)), "{code:?}");
+        let runtime = Some("no-such-runtime".to_owned());
+        assert_eq!(refuse(NewWorkspace { runtime, ..Default::default() }).await, Some(ErrorCode::RuntimeUnavailable));
+        let name = Some("bell\u{7}".to_owned());
+        assert_eq!(refuse(NewWorkspace { name, ..Default::default() }).await, Some(ErrorCode::InvalidRequest));
+        assert!(stage.client.workspaces().await.unwrap().items.is_empty(), "nothing half made is shown");
+
+        for body in [json!({ "template": "x" }), json!({ "cpu": "two" }), json!([]), json!({ "memory_mb": -1 })] {
+            let answer = stage.client.request(http::Method::POST, "/api/workspaces").json(&body).send().await.unwrap();
+            assert_eq!(answer.status(), 422, "{body}");
+        }
+        stage
+    })
+    .await;
+}
+
+async fn others_do_not_exist(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        let anyone = Client::new(&stage.server.base).unwrap();
+        let (other, _) = anyone.register("eve@example.com", PASSWORD).await.unwrap();
+        let not_there = |error: ClientError| assert_eq!(error.code(), Some(ErrorCode::NotFound));
+        not_there(other.workspace(id).await.unwrap_err());
+        not_there(other.rename_workspace(id, "mine").await.unwrap_err());
+        not_there(other.delete_workspace(id).await.unwrap_err());
+        not_there(other.lifecycle(id, Lifecycle::Stop).await.unwrap_err());
+        not_there(other.terminals(id).await.unwrap_err());
+        not_there(other.exec(id, &ExecRequest { command: vec!["id".into()], ..Default::default() }).await.unwrap_err());
+        not_there(other.read_file(id, "/etc/passwd").await.unwrap_err());
+        assert!(other.workspaces().await.unwrap().items.is_empty());
+        assert_eq!(stage.client.workspace(id).await.unwrap().status, WorkspaceStatus::Running);
+        stage
+    })
+    .await;
+}
+
+async fn a_server_restart_adopts(backend: Backend) {
+    on_stage(backend, &[], async |place, stage| {
+        let kept = stage.workspace().await.id;
+        let stopped = stage.workspace().await.id;
+        stage.client.lifecycle(stopped, Lifecycle::Stop).await.unwrap();
+        let before = stage.run(kept, "stat -c %Y /proc/1").await.stdout;
+        let pid = stage.containers(kept).await[0].pid;
+        let stage = stage.restart_server(place, &[]).await;
+        assert_eq!(stage.run(kept, "stat -c %Y /proc/1").await.stdout, before);
+        assert_eq!(stage.containers(kept).await[0].pid, pid, "a running workspace is left running");
+        assert_eq!(stage.client.workspace(stopped).await.unwrap().status, WorkspaceStatus::Stopped);
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn files_travel_whole() {
+    on_stage(Backend::Sqlite, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        let content: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let path = "/home/user/a folder/ü\u{1F980}.bin";
+        let info = stage.client.write_file(id, path, content.clone()).await.unwrap();
+        assert_eq!(info.size, content.len() as u64);
+        assert_eq!(stage.client.read_file(id, path).await.unwrap(), content);
+        assert_eq!(stage.run(id, "stat -c '%U' ~/'a folder'").await.stdout, "user\n");
+        stage.client.remove_file(id, path).await.unwrap();
+        let gone = stage.client.read_file(id, path).await.unwrap_err();
+        assert_eq!(gone.code(), Some(ErrorCode::FileNotFound));
+        let denied = stage.client.write_file(id, "/etc/shadow", "x").await.unwrap_err();
+        assert_eq!(denied.code(), Some(ErrorCode::FileDenied));
+        let relative = stage.client.read_file(id, "home").await.unwrap_err();
+        assert_eq!(relative.code(), Some(ErrorCode::InvalidRequest));
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn exec_is_bounded_and_exact() {
+    on_stage(Backend::Sqlite, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        let exec = async |request: ExecRequest| stage.client.exec(id, &request).await;
+        let command = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
+        let stdin = Some("é".repeat(100_000));
+        let echoed = exec(ExecRequest { command: command(&["cat"]), stdin: stdin.clone(), ..Default::default() }).await.unwrap();
+        assert_eq!(Some(echoed.stdout), stdin);
+        let missing = exec(ExecRequest { command: command(&["no-such-program"]), ..Default::default() }).await.unwrap_err();
+        assert_eq!(missing.code(), Some(ErrorCode::CommandNotFound));
+        let slow = ExecRequest { command: command(&["sh", "-c", "echo early; sleep 600"]), timeout_ms: Some(500), ..Default::default() };
+        match exec(slow).await.unwrap_err() {
+            ClientError::Refused(error) => {
+                assert_eq!(error.code, ErrorCode::ExecTimeout);
+                assert_eq!(error.details["stdout"], "early\n");
+            }
+            other => panic!("{other}"),
+        }
+        let none_left = crate::support::workspaces::eventually("the command to be ended", async || {
+            (stage.run(id, "pgrep -x sleep").await.exit_code == 1).then_some(())
+        });
+        none_left.await;
+        let signalled = exec(ExecRequest { command: command(&["sh", "-c", "kill -9 $$"]), ..Default::default() }).await.unwrap();
+        assert_eq!(signalled.exit_code, 137);
+        for bad in [vec![], vec![String::new()], vec!["a\0b".to_owned()]] {
+            let refused = exec(ExecRequest { command: bad, ..Default::default() }).await.unwrap_err();
+            assert_eq!(refused.code(), Some(ErrorCode::InvalidRequest));
+        }
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_an_engine_the_server_says_so() {
+    with_server(Backend::Sqlite, &[], async |server| {
+        let (client, _) = Client::new(&server.base).unwrap().register("ada@example.com", PASSWORD).await.unwrap();
+        let refused = client.create_workspace(&NewWorkspace::default()).await.unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::EngineUnavailable), "{refused}");
+        assert!(client.workspaces().await.unwrap().items.is_empty());
+        let ready = reqwest::get(format!("{}/ready", server.base)).await.unwrap();
+        assert_eq!(ready.status(), 503);
+        let missing = client.workspace(WorkspaceId::new()).await.unwrap_err();
+        assert_eq!(missing.code(), Some(ErrorCode::NotFound));
+    })
+    .await;
+}
