@@ -3,6 +3,25 @@
 //! One thread runs everything (`tokio` current-thread with a `LocalSet`); blocking file work goes to
 //! a small pool. Nothing here trusts a process of the workspace, and the server trusts nothing here.
 
+mod attach;
+pub mod connect;
+mod control;
+mod descriptors;
+mod dial;
+mod exec;
+mod files;
+mod guest;
+mod home;
+pub mod init;
+mod link;
+mod ports;
 pub mod process;
+mod refusal;
+mod rights;
+mod routes;
 pub mod screen;
+pub mod sudo;
 pub mod terminal;
+
+#[cfg(test)]
+mod tests;

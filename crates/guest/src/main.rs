@@ -1,1 +1,35 @@
-fn main() {}
+//! The one binary inside a workspace: PID 1, the server's way to it, and `sudo`.
+
+use rexec_guest::{connect, init, sudo};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let called_as_sudo = std::path::Path::new(&name)
+        .file_name()
+        .is_some_and(|name| name == "sudo");
+    if called_as_sudo {
+        return sudo::run(arguments.collect());
+    }
+    let done = match arguments.next().as_ref().and_then(|verb| verb.to_str()) {
+        Some("init") => init::run(),
+        Some("connect") => connect::run(),
+        Some("sudo") => return sudo::run(arguments.collect()),
+        Some("version") => {
+            println!("{}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        _ => {
+            eprintln!("usage: guest init | connect | sudo ... | version");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rexec-guest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

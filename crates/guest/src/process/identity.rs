@@ -42,7 +42,7 @@ impl Identity {
 
 /// The numbers that the kernel judges by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Credentials {
+pub(crate) struct Credentials {
     pub uid: Uid,
     pub gid: Gid,
     /// The primary group is among them.

@@ -17,6 +17,7 @@ mod resolve;
 mod tests;
 
 pub use error::LaunchError;
+pub(crate) use identity::Credentials;
 pub use identity::Identity;
 pub use launch::{Launch, Launcher, Stdio, login_shell};
 pub use reaper::{ProcessGroup, Reaper};

@@ -1,0 +1,66 @@
+//! `guest connect`: joins its standard input and output to PID 1's control socket.
+//!
+//! The engine runs it as root to reach the guest where no faster way exists. It hands the two
+//! descriptors over and waits; where that cannot be, it carries the bytes itself.
+
+use crate::control::{CONNECT, NAME, RELAY, TAKEN};
+use crate::descriptors;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+
+const PIECE_BYTES: usize = 64 * 1024;
+
+pub fn run() -> io::Result<()> {
+    let mut socket = dial(NAME)?;
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    descriptors::send(&socket, &[CONNECT], &[stdin.as_fd(), stdout.as_fd()])?;
+    let mut answer = [0];
+    socket.read_exact(&mut answer)?;
+    match answer[0] {
+        TAKEN => {
+            // Ends when PID 1 is done with the descriptors.
+            let _ = socket.read(&mut answer)?;
+            Ok(())
+        }
+        RELAY => relay(socket),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Connects to PID 1. An abstract name belongs to whoever binds it first, so the peer is checked.
+pub fn dial(name: &str) -> io::Result<UnixStream> {
+    let socket = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    let peer = descriptors::peer(&socket)?;
+    if peer.uid.is_root() && peer.pid.is_init() {
+        Ok(socket)
+    } else {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+}
+
+fn relay(socket: UnixStream) -> io::Result<()> {
+    let inward = socket.try_clone()?;
+    // Not joined: a blocked read of standard input must not outlive the guest's end.
+    std::thread::Builder::new().spawn(move || {
+        // A failure shows as the end of the stream on the other side.
+        let _ = copy(io::stdin().lock(), &inward);
+        let _ = inward.shutdown(Shutdown::Write);
+    })?;
+    copy(&socket, io::stdout().lock())
+}
+
+/// Flushes every piece: frames must not wait for more.
+fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let count = from.read(&mut piece)?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all(&piece[..count])?;
+        to.flush()?;
+    }
+}

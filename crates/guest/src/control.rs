@@ -1,0 +1,116 @@
+//! The control socket: how a process of root inside the workspace brings a byte stream to PID 1.
+//!
+//! It is an abstract unix socket, so it needs nothing from the image's file system. Only a peer of
+//! uid 0 is listened to.
+//!
+//! ```text
+//! peer  -> PID 1   one byte CONNECT, with two descriptors: what to read from and what to write to
+//! PID 1 -> peer    TAKEN: PID 1 uses the descriptors; the peer waits for the end of this socket
+//!                  RELAY: PID 1 cannot use them; the peer carries the bytes over this socket
+//! ```
+//!
+//! Descriptors spare a copy through a third process on every byte. They are used when both are
+//! pipes, which is what engines give to an exec without a terminal.
+
+use crate::descriptors;
+use crate::guest::Guest;
+use crate::routes;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener as StdUnixListener};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, join};
+use tokio::net::unix::pipe;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::time::timeout;
+
+pub const NAME: &str = "rexec/control";
+pub const CONNECT: u8 = b'C';
+pub const TAKEN: u8 = b'T';
+pub const RELAY: u8 = b'R';
+
+/// A peer says what it wants within this.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Waiting after a failed accept: only a lack of descriptors makes one fail.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Binds an abstract socket. Fails when somebody has the name already.
+pub fn bind(name: &str) -> io::Result<UnixListener> {
+    let address = SocketAddr::from_abstract_name(name)?;
+    let listener = StdUnixListener::bind_addr(&address)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}
+
+pub async fn accept(listener: &UnixListener) -> UnixStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return stream,
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+/// Accepts for ever.
+pub async fn listen(guest: Rc<Guest>, listener: UnixListener) {
+    loop {
+        let stream = accept(&listener).await;
+        let uid = descriptors::peer(&stream).map(|peer| peer.uid);
+        if uid.is_ok_and(|uid| uid.is_root()) {
+            tokio::task::spawn_local(greet(guest.clone(), stream));
+        }
+    }
+}
+
+/// A peer that breaks off or breaks the protocol is left alone: nobody waits for a word from us.
+async fn greet(guest: Rc<Guest>, mut stream: UnixStream) {
+    let mut greeting = [0];
+    let received = timeout(GREETING_TIMEOUT, receive(&stream, &mut greeting)).await;
+    let Ok(Ok((1, mut given))) = received else {
+        return;
+    };
+    if greeting != [CONNECT] {
+        return;
+    }
+    let pipes = match (given.pop(), given.pop(), given.pop()) {
+        (Some(write), Some(read), None) => open_pipes(read, write),
+        _ => None,
+    };
+    match pipes {
+        Some((read, write)) => {
+            if stream.write_all(&[TAKEN]).await.is_err() {
+                return;
+            }
+            // The peer's end means that whoever ran it wants this over.
+            tokio::select! {
+                () = routes::serve(guest, join(read, write)) => {}
+                _ = stream.read_u8() => {}
+            }
+        }
+        None => {
+            if stream.write_all(&[RELAY]).await.is_ok() {
+                routes::serve(guest, stream).await;
+            }
+        }
+    }
+}
+
+fn open_pipes(read: OwnedFd, write: OwnedFd) -> Option<(pipe::Receiver, pipe::Sender)> {
+    Some((
+        pipe::Receiver::from_owned_fd(read).ok()?,
+        pipe::Sender::from_owned_fd(write).ok()?,
+    ))
+}
+
+/// Receives bytes with descriptors, waiting for them.
+pub async fn receive(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    loop {
+        stream.readable().await?;
+        match stream.try_io(Interest::READABLE, || descriptors::receive(stream, bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            received => return received,
+        }
+    }
+}

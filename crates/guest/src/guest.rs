@@ -1,0 +1,208 @@
+//! What one boot of a workspace knows: who its user is, and what is running for the server.
+//!
+//! Everything lives on one thread; others hold an `Rc`. Invariant: nothing runs for a user before
+//! the first [`Guest::configure`], and an entrypoint is started at most once per boot.
+
+use crate::home;
+use crate::process::{Identity, Launch, Launcher, Reaper, Stdio, login_shell};
+use crate::refusal::{internal, invalid, not_configured};
+use crate::rights::Rights;
+use crate::terminal::{Memory, Terminals};
+use rexec_api::guest::{
+    Configure, GuestError, Hello, KEY_VARIABLE, PROTOCOL, SudoPolicy, Usage, UserSpec,
+};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::rc::Rc;
+use uuid::Uuid;
+
+/// Variables of PID 1 that are its own affair; the rest is what the image gives to programs.
+const OWN_VARIABLES: [&str; 8] = [
+    KEY_VARIABLE,
+    "HOME",
+    "LOGNAME",
+    "PWD",
+    "SHELL",
+    "SHLVL",
+    "TERM",
+    "USER",
+];
+/// Commands of the server at once; more are refused.
+const EXECS_MAX: u32 = 1024;
+
+pub struct Guest {
+    boot_id: Uuid,
+    pub reaper: Reaper,
+    inherited: BTreeMap<String, String>,
+    workspace: RefCell<Option<Rc<Workspace>>>,
+    /// Two servers may configure at once; the second waits for the first.
+    configuring: tokio::sync::Mutex<()>,
+    entrypoint_started: Cell<bool>,
+    execs: Cell<u32>,
+}
+
+/// What the server has said about the workspace.
+pub struct Workspace {
+    pub launcher: Launcher,
+    pub rights: Rights,
+    pub sudo: SudoPolicy,
+    pub terminals: Terminals,
+    user: UserSpec,
+}
+
+/// One running command; counts until dropped.
+pub struct ExecCount(Rc<Guest>);
+
+impl Drop for ExecCount {
+    fn drop(&mut self) {
+        self.0.execs.set(self.0.execs.get() - 1);
+    }
+}
+
+impl Guest {
+    pub fn new(reaper: Reaper) -> Self {
+        let inherited = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str()))
+            .collect();
+        Self {
+            boot_id: Uuid::new_v4(),
+            reaper,
+            inherited,
+            workspace: RefCell::default(),
+            configuring: tokio::sync::Mutex::default(),
+            entrypoint_started: Cell::new(false),
+            execs: Cell::new(0),
+        }
+    }
+
+    pub fn hello(&self) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            version: env!("CARGO_PKG_VERSION").into(),
+            boot_id: self.boot_id,
+            configured: self.workspace.borrow().is_some(),
+        }
+    }
+
+    pub fn workspace(&self) -> Result<Rc<Workspace>, GuestError> {
+        self.workspace.borrow().clone().ok_or_else(not_configured)
+    }
+
+    /// Takes what the server says. Repeating it is harmless; what has changed holds for programs
+    /// started from then on, except the user, who stays for the whole boot.
+    pub async fn configure(&self, configure: Configure) -> Result<Hello, GuestError> {
+        let _turn = self.configuring.lock().await;
+        let before = self.workspace.borrow().clone();
+        let user = configure.user;
+        match &before {
+            Some(before) if before.user != user => {
+                return Err(invalid(
+                    "The user of a workspace cannot change while it runs; restart it.",
+                ));
+            }
+            Some(_) => {}
+            None => home::settle(&user, login_shell(&user)).await?,
+        }
+        let mut env = self.inherited.clone();
+        env.extend(configure.env);
+        let launcher = Launcher::new(self.reaper.clone(), user.clone(), env);
+        let terminals = match before {
+            Some(before) => before.terminals.clone(),
+            None => Terminals::new(Memory::new(
+                configure.ring_bytes,
+                configure.scrollback_lines,
+            )),
+        };
+        let workspace = Rc::new(Workspace {
+            rights: Rights::of(&user),
+            launcher,
+            sudo: configure.sudo,
+            terminals,
+            user,
+        });
+        *self.workspace.borrow_mut() = Some(workspace.clone());
+        if let Some(entrypoint) = configure.entrypoint {
+            self.start_entrypoint(&workspace, entrypoint)?;
+        }
+        Ok(self.hello())
+    }
+
+    fn start_entrypoint(
+        &self,
+        workspace: &Workspace,
+        command: Vec<String>,
+    ) -> Result<(), GuestError> {
+        if command.is_empty() || self.entrypoint_started.replace(true) {
+            return Ok(());
+        }
+        // Its end is of no consequence: the workspace goes on, and the reaper collects it.
+        workspace.launcher.launch(Launch {
+            identity: Identity::User,
+            command,
+            arg0: None,
+            cwd: None,
+            env: BTreeMap::new(),
+            stdio: Stdio::Null,
+        })?;
+        Ok(())
+    }
+
+    /// Counts a command in, unless there are too many.
+    pub fn count_exec(self: &Rc<Self>) -> Result<ExecCount, GuestError> {
+        if self.execs.get() >= EXECS_MAX {
+            return Err(invalid(format!(
+                "The workspace runs {EXECS_MAX} commands already; wait for one to end."
+            )));
+        }
+        self.execs.set(self.execs.get() + 1);
+        Ok(ExecCount(self.clone()))
+    }
+
+    pub fn usage(&self) -> Result<Usage, GuestError> {
+        let mut usage = Usage {
+            processes: processes(),
+            execs: self.execs.get(),
+            guest_rss_bytes: resident_bytes()
+                .map_err(|e| internal("could not read the guest's memory", e))?,
+            ..Usage::default()
+        };
+        if let Some(workspace) = &*self.workspace.borrow() {
+            let terminals = &workspace.terminals;
+            usage.terminals = u32::try_from(terminals.alive()).unwrap_or(u32::MAX);
+            usage.last_input_ms = terminals.last_input_ms();
+            usage.last_output_ms = terminals.last_output_ms();
+        }
+        Ok(usage)
+    }
+}
+
+impl Workspace {
+    pub fn user(&self) -> &UserSpec {
+        &self.user
+    }
+}
+
+/// All processes of the workspace but the guest.
+fn processes() -> u32 {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return 0;
+    };
+    let count = entries
+        .flatten()
+        .filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit))
+        .count();
+    u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1)
+}
+
+/// `VmRSS` of `proc(5)`, which counts in units of 1024 bytes.
+fn resident_bytes() -> std::io::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let number = line.and_then(|line| line.split_ascii_whitespace().next());
+    let kilobytes: u64 = number
+        .and_then(|number| number.parse().ok())
+        .ok_or(std::io::ErrorKind::InvalidData)?;
+    Ok(kilobytes * 1024)
+}

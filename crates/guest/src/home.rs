@@ -1,0 +1,256 @@
+//! Making the workspace's user at home: a home directory and an entry in the image's user files.
+//!
+//! Repeating it changes nothing more. What the image does not allow (a read-only or absent `/etc`)
+//! is left: programs run by number either way.
+
+use crate::refusal::internal;
+use crate::rights::Rights;
+use rexec_api::guest::{GuestError, UserSpec};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Gid, Uid};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+const SKELETON: &str = "/etc/skel";
+/// Entries of the skeleton that are copied at most, and the longest file among them.
+const SKELETON_ENTRIES_MAX: usize = 1024;
+const SKELETON_FILE_BYTES_MAX: u64 = 1024 * 1024;
+const HOME_MODE: u32 = 0o755;
+/// The longest user file that is read.
+const ACCOUNTS_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Everything the user needs to feel at home.
+pub async fn settle(user: &UserSpec, shell: String) -> Result<(), GuestError> {
+    let spec = user.clone();
+    let fresh = Rights::own()
+        .run(move || {
+            add_accounts(&spec, &shell, Path::new("/etc"));
+            own_home(&spec).map_err(|e| internal("could not prepare the home directory", e))
+        })
+        .await?;
+    if fresh {
+        let home = PathBuf::from(&user.home);
+        let copy = move || {
+            let mut budget = SKELETON_ENTRIES_MAX;
+            // A skeleton that cannot be read in full is no reason to refuse a workspace.
+            let _ = copy_tree(Path::new(SKELETON), &home, &mut budget);
+            Ok(())
+        };
+        Rights::of(user).run(copy).await?;
+    }
+    Ok(())
+}
+
+/// Gives the user a home that is missing, or is root's and empty as a new volume is. True when it
+/// is fresh. The directory itself is opened first, so that no link can be put in its place.
+fn own_home(user: &UserSpec) -> io::Result<bool> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(false);
+    }
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(HOME_MODE)
+        .create(&user.home);
+    match made {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let home = match rustix::fs::open(user.home.as_str(), flags, Mode::empty()) {
+        Ok(home) => home,
+        // Not a directory: the user finds out, and it is not ours to replace.
+        Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if rustix::fs::fstat(&home)?.st_uid != 0 || user.uid == 0 {
+        return Ok(false);
+    }
+    let mut entries = rustix::fs::Dir::read_from(&home)?;
+    let other = |name: &std::ffi::CStr| name != c"." && name != c".." && name != c"lost+found";
+    if entries.any(|entry| entry.is_ok_and(|entry| other(entry.file_name()))) {
+        return Ok(false);
+    }
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    rustix::fs::fchown(&home, Some(uid), Some(gid))?;
+    Ok(true)
+}
+
+/// Copies directories, files and links, as the user; what is there already stays.
+fn copy_tree(from: &Path, to: &Path, budget: &mut usize) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        *budget = budget
+            .checked_sub(1)
+            .ok_or_else(|| io::Error::from(io::ErrorKind::QuotaExceeded))?;
+        let target = to.join(entry.file_name());
+        let metadata = entry.metadata()?;
+        if metadata.is_symlink() {
+            let _ = std::os::unix::fs::symlink(std::fs::read_link(entry.path())?, &target);
+        } else if metadata.is_dir() {
+            let _ = std::fs::create_dir(&target);
+            copy_tree(&entry.path(), &target, budget)?;
+        } else if metadata.is_file() && metadata.len() <= SKELETON_FILE_BYTES_MAX {
+            let mode = metadata.permissions().mode() & 0o777;
+            let created = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(mode)
+                .open(&target);
+            if let Ok(mut file) = created {
+                io::copy(&mut File::open(entry.path())?, &mut file)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Appends to `passwd` and `group` when neither the number nor the name is in them.
+fn add_accounts(user: &UserSpec, shell: &str, directory: &Path) {
+    let clean = |text: &str| !text.contains([':', '\n', '\0']);
+    if !clean(&user.name) || !clean(&user.home) || !clean(shell) {
+        return;
+    }
+    let passwd = format!(
+        "{name}:x:{uid}:{gid}::{home}:{shell}\n",
+        name = user.name,
+        uid = user.uid,
+        gid = user.gid,
+        home = user.home,
+    );
+    add_line(&directory.join("passwd"), &user.name, user.uid, &passwd);
+    let group = format!("{}:x:{}:\n", user.name, user.gid);
+    add_line(&directory.join("group"), &user.name, user.gid, &group);
+}
+
+/// Both files have the name first and the number third. Failing is tolerated: see the module.
+fn add_line(path: &Path, name: &str, number: u32, line: &str) {
+    let mut text = String::new();
+    if let Ok(file) = File::open(path) {
+        let read = file.take(ACCOUNTS_BYTES_MAX).read_to_string(&mut text);
+        if read.is_err() || text.len() as u64 == ACCOUNTS_BYTES_MAX {
+            return;
+        }
+    }
+    let number = number.to_string();
+    let known = text.lines().any(|line| {
+        let mut fields = line.split(':');
+        fields.next() == Some(name) || fields.nth(1) == Some(&number)
+    });
+    if known {
+        return;
+    }
+    if let Some(parent) = path.parent() {
+        let _ = std::fs::create_dir_all(parent);
+    }
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(path);
+    if let Ok(mut file) = opened {
+        let newline = if text.is_empty() || text.ends_with('\n') {
+            ""
+        } else {
+            "\n"
+        };
+        let _ = file.write_all(format!("{newline}{line}").as_bytes());
+    }
+}
+
+/// The account of a name, or of `#` and a number, from the image's `passwd`.
+pub fn account(name: &str) -> Option<UserSpec> {
+    let mut text = String::new();
+    let file = File::open("/etc/passwd").ok()?;
+    file.take(ACCOUNTS_BYTES_MAX)
+        .read_to_string(&mut text)
+        .ok()?;
+    find_account(&text, name)
+}
+
+fn find_account(passwd: &str, name: &str) -> Option<UserSpec> {
+    let number: Option<u32> = name.strip_prefix('#').and_then(|n| n.parse().ok());
+    passwd.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [entry, _, uid, gid, _, home, shell] = fields[..] else {
+            return None;
+        };
+        let uid: u32 = uid.parse().ok()?;
+        (entry == name || number == Some(uid)).then_some(())?;
+        Some(UserSpec {
+            name: entry.to_owned(),
+            uid,
+            gid: gid.parse().ok()?,
+            home: home.to_owned(),
+            shell: (!shell.is_empty()).then(|| shell.to_owned()),
+        })
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_are_added_once_and_only_when_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let passwd = directory.path().join("passwd");
+        std::fs::write(&passwd, "root:x:0:0:root:/root:/bin/sh").unwrap();
+        let user = UserSpec::default();
+        for _ in 0..2 {
+            add_accounts(&user, "/bin/bash", directory.path());
+        }
+        assert_eq!(
+            std::fs::read_to_string(&passwd).unwrap(),
+            "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/bash\n"
+        );
+        assert_eq!(
+            std::fs::read_to_string(directory.path().join("group")).unwrap(),
+            "user:x:1000:\n"
+        );
+        let evil = UserSpec {
+            name: "a:b\n".into(),
+            uid: 7,
+            ..user
+        };
+        add_accounts(&evil, "/bin/sh", directory.path());
+        assert_eq!(std::fs::read_to_string(&passwd).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn accounts_are_found_by_name_and_number() {
+        let passwd = "bad\nann:x:7:8:Ann:/home/ann:\nuser:x:1000:1000::/home/user:/bin/zsh\n";
+        assert_eq!(find_account(passwd, "ann").unwrap().uid, 7);
+        let user = find_account(passwd, "#1000").unwrap();
+        assert_eq!(user.shell.as_deref(), Some("/bin/zsh"));
+        assert!(find_account(passwd, "#").is_none());
+        assert!(find_account(passwd, "nobody").is_none());
+    }
+
+    #[test]
+    fn a_new_home_becomes_the_users_and_a_used_one_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let home = directory.path().join("home/user");
+        let user = UserSpec {
+            home: home.to_str().unwrap().to_owned(),
+            ..UserSpec::default()
+        };
+        let root = rustix::process::geteuid().is_root();
+        assert_eq!(own_home(&user).unwrap(), root);
+        assert!(!own_home(&user).unwrap());
+        if root {
+            let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&home).unwrap());
+            assert_eq!(owner, user.uid);
+        }
+        let skeleton = directory.path().join("skel");
+        std::fs::create_dir_all(skeleton.join("sub")).unwrap();
+        std::fs::write(skeleton.join("sub/.rc"), "x").unwrap();
+        std::os::unix::fs::symlink("sub", skeleton.join("link")).unwrap();
+        std::fs::create_dir_all(&home).unwrap();
+        copy_tree(&skeleton, &home, &mut 10).unwrap();
+        assert_eq!(std::fs::read_to_string(home.join("link/.rc")).unwrap(), "x");
+        assert!(copy_tree(&skeleton, &home, &mut 1).is_err());
+    }
+}

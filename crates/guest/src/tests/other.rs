@@ -1,0 +1,172 @@
+use super::*;
+use rexec_api::frames::{ClientFrame, ServerFrame};
+use rexec_api::guest::{AttachMode, AttachSpec, DialSpec, TerminalSpec};
+use rexec_api::ids::TerminalId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
+
+fn terminal(words: Option<&[&str]>) -> TerminalSpec {
+    TerminalSpec {
+        id: TerminalId::new(),
+        cols: 80,
+        rows: 24,
+        command: words.map(|words| words.iter().map(|&w| w.to_owned()).collect()),
+        cwd: None,
+        env: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn nothing_runs_before_it_is_configured() {
+    with_guest(|bench| async move {
+        let client = &bench.client;
+        assert!(!client.hello().await.unwrap().configured);
+        let unready = ErrorCode::WorkspaceUnreachable;
+        assert_eq!(code(client.exec(&shell("true")).await), unready);
+        assert_eq!(code(client.terminals().await), unready);
+        assert_eq!(code(client.create_terminal(&terminal(None)).await), unready);
+        assert_eq!(code(client.stat("/").await), unready);
+        assert_eq!(code(client.dial(&DialSpec::Tcp { port: 1 }).await), unready);
+        assert!(client.usage().await.is_ok());
+
+        bench.configure().await;
+        bench.configure().await;
+        let hello = client.hello().await.unwrap();
+        assert!(hello.configured);
+        assert!(client.terminals().await.unwrap().is_empty());
+        let mut other = configure(bench.home.path());
+        other.user.uid += 1;
+        assert_eq!(
+            code(client.configure(&other).await),
+            ErrorCode::InvalidRequest
+        );
+    });
+}
+
+#[test]
+fn an_entrypoint_runs_once_per_boot() {
+    with_guest(|bench| async move {
+        let mut configure = configure(bench.home.path());
+        let mark = format!("echo x >> {}", bench.path("mark"));
+        configure.entrypoint = Some(["/bin/sh", "-c", &mark].map(str::to_owned).into());
+        for _ in 0..3 {
+            bench.client.configure(&configure).await.unwrap();
+        }
+        while bench.guest.reaper.count() > 0 {
+            bench.client.usage().await.unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(bench.real("mark")).unwrap(), "x\n");
+    });
+}
+
+#[test]
+fn a_terminal_is_typed_into_and_tells_its_exit() {
+    with_configured(|bench| async move {
+        let client = &bench.client;
+        let spec = terminal(Some(&[
+            "/bin/sh",
+            "-c",
+            "read line; echo \"<$line>\"; exit 5",
+        ]));
+        let info = client.create_terminal(&spec).await.unwrap();
+        assert_eq!(client.terminals().await.unwrap().len(), 1);
+        let attach = AttachSpec {
+            offset: Some(0),
+            mode: AttachMode::Control,
+            client: None,
+        };
+        let (mut tx, mut rx) = client.attach(info.id, &attach).await.unwrap();
+        let typed = ClientFrame::Input(b"hello\n").to_vec();
+        tx.send(typed.into()).await.unwrap();
+        let (mut text, mut exit) = (Vec::new(), None);
+        while let Some(frame) = rx.recv().await.unwrap() {
+            match ServerFrame::parse(&frame).unwrap() {
+                ServerFrame::Output { bytes, .. } => text.extend_from_slice(bytes),
+                ServerFrame::Exit(code) => exit = Some(code),
+                _ => {}
+            }
+        }
+        assert!(String::from_utf8(text).unwrap().contains("<hello>"));
+        assert_eq!(exit, Some(5));
+        assert!(client.usage().await.unwrap().last_input_ms > 0);
+        client.remove_terminal(info.id).await.unwrap();
+        assert_eq!(
+            code(client.remove_terminal(info.id).await),
+            ErrorCode::TerminalGone
+        );
+        assert_eq!(
+            code(client.attach(info.id, &attach).await),
+            ErrorCode::TerminalGone
+        );
+    });
+}
+
+#[test]
+fn ports_and_sockets_of_the_workspace_can_be_dialled() {
+    with_configured(|bench| async move {
+        let client = &bench.client;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let ports = client.ports().await.unwrap();
+        assert!(ports.iter().any(|p| p.port == port && p.loopback));
+        let echo = tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut read, mut write) = stream.split();
+            tokio::io::copy(&mut read, &mut write).await.unwrap();
+        });
+        let (mut tx, mut rx) = client.dial(&DialSpec::Tcp { port }).await.unwrap();
+        let content = vec![5; 1_000_000];
+        let send = async {
+            tx.send(Bytes::from(content.clone())).await.unwrap();
+            tx.finish().unwrap();
+        };
+        let receive = async {
+            let mut all = Vec::new();
+            while let Some(bytes) = rx.recv().await.unwrap() {
+                all.extend_from_slice(&bytes);
+            }
+            all
+        };
+        let ((), all) = tokio::join!(send, receive);
+        assert!(all == content);
+        echo.await.unwrap();
+        let refused = client.dial(&DialSpec::Tcp { port }).await;
+        assert_eq!(code(refused), ErrorCode::NotFound);
+
+        let path = bench.path("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&path, mode).unwrap();
+        let (mut tx, _rx) = client.dial(&DialSpec::Unix { path }).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tx.send(Bytes::from_static(b"hi")).await.unwrap();
+        let mut greeting = [0; 2];
+        stream.read_exact(&mut greeting).await.unwrap();
+        assert_eq!(&greeting, b"hi");
+        stream.shutdown().await.unwrap();
+        let nowhere = DialSpec::Unix {
+            path: bench.path("nowhere"),
+        };
+        assert_eq!(code(client.dial(&nowhere).await), ErrorCode::NotFound);
+    });
+}
+
+#[test]
+fn usage_counts_what_runs() {
+    with_configured(|bench| async move {
+        let client = &bench.client;
+        let (tx, rx) = client.exec(&command(&["sleep", "1000"])).await.unwrap();
+        let info = client
+            .create_terminal(&terminal(Some(&["cat"])))
+            .await
+            .unwrap();
+        let usage = client.usage().await.unwrap();
+        assert_eq!((usage.execs, usage.terminals), (1, 1));
+        assert!(usage.processes >= 2);
+        assert!(usage.guest_rss_bytes > 100_000);
+        client.remove_terminal(info.id).await.unwrap();
+        drop((tx, rx));
+        while client.usage().await.unwrap().execs > 0 {}
+        assert_eq!(client.usage().await.unwrap().terminals, 0);
+    });
+}
