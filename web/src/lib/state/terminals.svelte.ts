@@ -18,6 +18,8 @@ export interface Tab {
   rang: boolean;
   viewers: number;
   controller: boolean;
+  /** The terminal has the size of this window. */
+  fits: boolean;
   /** Was looked at: only then is it attached and drawn. */
   opened: boolean;
 }
@@ -47,6 +49,7 @@ function tabOf(view: TerminalView): Tab {
     rang: false,
     viewers: 1,
     controller: true,
+    fits: true,
     opened: false,
   };
 }

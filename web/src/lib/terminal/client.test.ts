@@ -340,6 +340,33 @@ describe('a connection that ends', () => {
     expect(client.phase).toBe('ended');
   });
 
+  test('tells a refusal that is meant, and keeps quiet about one that passes', async () => {
+    const guest = new Guest();
+    const attach = guest.attach;
+    const heard: string[] = [];
+    const refuse = (error: string, code: number) => (wire: Wire) => {
+      wire.json({ type: 'error', code: error, message: 'no' });
+      wire.cut(code);
+    };
+    guest.attach = refuse('workspace_unreachable', 1012);
+    const client = start(guest, { notice: (code) => heard.push(code) });
+    await settle();
+    guest.attach = attach;
+    await settle(100);
+    expect([client.phase, heard]).toEqual(['live', []]);
+    guest.print('abc');
+    guest.wire.cut();
+    guest.attach = refuse('offset_ahead', CLOSE_ENDED);
+    await settle(100);
+    guest.attach = attach;
+    await settle(5_000);
+    expect([client.phase, guest.wire.url.searchParams.has('offset')]).toEqual(['live', false]);
+    guest.wire.cut();
+    guest.attach = refuse('terminal_gone', CLOSE_ENDED);
+    await settle(5_000);
+    expect([client.phase, heard]).toEqual(['ended', ['terminal_gone']]);
+  });
+
   test('asks what became of a terminal that does not open', async () => {
     const guest = new Guest();
     guest.attach = (wire) => wire.cut();

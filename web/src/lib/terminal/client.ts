@@ -45,6 +45,8 @@ export interface ClientEvents {
   exit?(code: number): void;
   title?(title: string): void;
   viewers?(count: number, controller: boolean): void;
+  /** Whether the terminal has the size of this window. */
+  fits?(fits: boolean): void;
   /** Something that the user should read: an error message of the server, or refused input. */
   notice?(code: string, message: string): void;
 }
@@ -74,6 +76,13 @@ const PROBE_AFTER = 2;
  */
 export const UNDRAWN_BYTES_MAX = 24 * 1024 * 1024;
 
+/** What close codes mean; any other is a cut. */
+const VERDICTS: Record<number, 'signed_out' | 'refused' | 'ended' | undefined> = {
+  [CLOSE_SIGN_IN]: 'signed_out',
+  [CLOSE_FORBIDDEN]: 'refused',
+  [CLOSE_ENDED]: 'ended',
+};
+
 interface Size {
   cols: number;
   rows: number;
@@ -83,6 +92,8 @@ export class TerminalClient {
   #phase: Phase = 'connecting';
   #socket: WebSocket | undefined;
   #attached = false;
+  /** Why the server would not attach us, told just before it closes. */
+  #refusal: { code: string; message: string } | undefined;
   #attempt = 0;
   #retry: ReturnType<typeof setTimeout> | undefined;
   #deadline: ReturnType<typeof setTimeout> | undefined;
@@ -134,6 +145,7 @@ export class TerminalClient {
     socket.binaryType = 'arraybuffer';
     this.#socket = socket;
     this.#attached = false;
+    this.#refusal = undefined;
     socket.onmessage = (event) => this.#socket === socket && this.#message(event.data);
     socket.onclose = (event) => this.#socket === socket && this.#closed(event.code);
     this.#deadline = setTimeout(() => this.#drop(), ATTACH_MS_MAX);
@@ -171,6 +183,7 @@ export class TerminalClient {
   /** What fits the window now. */
   fit(cols: number, rows: number): void {
     this.#wanted = { cols, rows };
+    this.#compareSizes();
     if (this.#controller) this.#askForSize();
   }
 
@@ -279,15 +292,13 @@ export class TerminalClient {
       case 'attached':
         return this.#attach(control);
       case 'size':
-        this.#size = { cols: control.cols, rows: control.rows };
-        return this.options.emulator.resize(control.cols, control.rows);
+        return this.#resized(control);
       case 'viewers':
         return this.#viewers(control.count, control.controller);
       case 'title':
         return this.options.events.title?.(control.title);
       case 'error':
-        if (control.code === 'offset_ahead') this.#received = undefined;
-        return this.options.events.notice?.(control.code, control.message);
+        return this.#told(control);
       case 'status':
         return; // The page polls its workspace; newer kinds than these are not for us either.
     }
@@ -299,12 +310,28 @@ export class TerminalClient {
     this.#attempt = 0;
     this.#replayEnd = control.end;
     this.#asked = undefined;
-    this.#size = { cols: control.cols, rows: control.rows };
-    this.options.emulator.resize(control.cols, control.rows);
+    this.#resized(control);
     this.#acks.restart(this.#received ?? 0);
     this.#setPhase('live');
     if (this.#hidden) this.#socket?.send(visibilityFrame(true));
     this.#viewers(1, control.controller);
+  }
+
+  #resized({ cols, rows }: Size): void {
+    this.#size = { cols, rows };
+    this.options.emulator.resize(cols, rows);
+    this.#compareSizes();
+  }
+
+  #compareSizes(): void {
+    if (this.#wanted && this.#size) this.options.events.fits?.(sameSize(this.#wanted, this.#size));
+  }
+
+  #told({ code, message }: { code: string; message: string }): void {
+    if (code === 'offset_ahead') this.#received = undefined;
+    // A refusal matters only if the server means it; otherwise the next attempt may do better.
+    if (this.#attached) this.options.events.notice?.(code, message);
+    else this.#refusal = { code, message };
   }
 
   #viewers(count: number, controller: boolean): void {
@@ -378,10 +405,11 @@ export class TerminalClient {
 
   #closed(code: number): void {
     this.#detach();
-    if (code === CLOSE_SIGN_IN) this.#finish('signed_out', true);
-    else if (code === CLOSE_FORBIDDEN) this.#finish('refused', true);
-    else if (code === CLOSE_ENDED) this.#finish('ended', true);
-    else this.#retryLater();
+    const refusal = this.#refusal;
+    const verdict = refusal?.code === 'offset_ahead' ? undefined : VERDICTS[code];
+    if (verdict === undefined) return this.#retryLater();
+    if (refusal && verdict !== 'signed_out') this.options.events.notice?.(refusal.code, refusal.message);
+    this.#finish(verdict, true);
   }
 
   #detach(): void {
