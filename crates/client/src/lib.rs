@@ -8,7 +8,8 @@ mod terminal;
 pub use terminal::{AttachOptions, Attachment, Received};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+pub use http::Method;
+use http::StatusCode;
 use reqwest::RequestBuilder;
 use rexec_api::Page;
 use rexec_api::accounts::{AuthStatus, LoginRequest, RegisterRequest, SignedIn, UserView};

@@ -1,0 +1,71 @@
+//! Figures of Rexec as ratios against the bare engine's API, measured in the same run on the same
+//! machine: pairs are interleaved, so that what disturbs one side disturbs the other.
+//!
+//! Ours goes through the public API of a server of its own; the peer is a client of the engine's
+//! socket as small as can be, which makes containers of the same profile, network and mounts.
+//! Every figure stands beside its bound; a missed bound is printed and is no error, because a
+//! figure on a noisy machine is for people to judge.
+
+mod ours;
+mod peer;
+mod procs;
+mod report;
+mod scenarios;
+
+use clap::Parser;
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(about = "Measures Rexec against the bare container engine")]
+struct Arguments {
+    /// The `rexec` binary to measure.
+    #[arg(long)]
+    rexec: PathBuf,
+    /// The engine's socket.
+    #[arg(long, default_value = "/var/run/docker.sock")]
+    socket: PathBuf,
+    /// Interleaved pairs of the figures that start something.
+    #[arg(long, default_value_t = 7)]
+    pairs: usize,
+    /// Only these: create, terminal, echo, crowd, bulk, memory.
+    scenarios: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let wants = |name: &str| arguments.scenarios.is_empty() || arguments.scenarios.iter().any(|s| s == name);
+    let ours = ours::Ours::start(&arguments.rexec, &arguments.socket).await?;
+    let outcome = async {
+        let mut report = report::Report::default();
+        let mut stage = scenarios::Stage::open(&ours, &arguments.socket).await?;
+        let outcome = async {
+            if wants("memory") {
+                scenarios::memory::run(&ours, &stage.peer, &mut report).await?;
+            }
+            if wants("create") {
+                scenarios::starting::create(&mut stage, arguments.pairs, &mut report).await?;
+            }
+            if wants("terminal") {
+                scenarios::starting::terminal(&stage, arguments.pairs * 3, &mut report).await?;
+            }
+            if wants("echo") {
+                scenarios::echo::alone(&stage, &mut report).await?;
+            }
+            if wants("crowd") {
+                scenarios::echo::crowd(&stage, &mut report).await?;
+            }
+            if wants("bulk") {
+                scenarios::bulk::run(&stage, &mut report).await?;
+            }
+            anyhow::Ok(())
+        }
+        .await;
+        stage.close().await?;
+        report.print();
+        outcome
+    }
+    .await;
+    ours.stop().await?;
+    outcome
+}

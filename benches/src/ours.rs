@@ -1,0 +1,139 @@
+//! Our side: a `rexec serve` of its own, spoken to through its public API only.
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use rexec_api::ids::{TerminalId, WorkspaceId};
+use rexec_api::terminals::NewTerminal;
+use rexec_api::workspaces::{NewWorkspace, WorkspaceView};
+use rexec_client::{AttachOptions, Attachment, Client, Method, Received};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+const START_PATIENCE: Duration = Duration::from_secs(60);
+const STOP_PATIENCE: Duration = Duration::from_secs(15);
+
+pub struct Ours {
+    pub client: Client,
+    child: Child,
+    _data: tempfile::TempDir,
+}
+
+/// An attachment with what a reader needs: where it stands.
+pub struct Terminal {
+    pub id: TerminalId,
+    pub attachment: Attachment,
+}
+
+impl Ours {
+    pub async fn start(binary: &Path, socket: &Path) -> Result<Self> {
+        let data = tempfile::tempdir()?;
+        let mut child = Command::new(binary)
+            .arg("serve")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .env("REXEC_DATA_DIR", data.path())
+            .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+            .env("REXEC_REQUESTS_PER_SECOND", "0")
+            .env("REXEC_SIGN_INS_PER_MINUTE", "0")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot run {}", binary.display()))?;
+        let mut lines = BufReader::new(child.stdout.take().context("stdout")?).lines();
+        let base = tokio::time::timeout(START_PATIENCE, async {
+            while let Some(line) = lines.next_line().await? {
+                if let Some(at) = line.find("http://") {
+                    return Ok(line[at..].split_whitespace().next().unwrap_or_default().to_owned());
+                }
+            }
+            bail!("the server ended before it was ready")
+        })
+        .await
+        .context("the server did not become ready")??;
+        let (client, _) = Client::new(base)?.register("bench@example.com", "correct horse battery").await?;
+        let ours = Self { client, child, _data: data };
+        ours.until_ready().await?;
+        Ok(ours)
+    }
+
+    async fn until_ready(&self) -> Result<()> {
+        let deadline = tokio::time::Instant::now() + START_PATIENCE;
+        while !self.client.request(Method::GET, "/ready").send().await?.status().is_success() {
+            if tokio::time::Instant::now() > deadline {
+                bail!("the server does not become ready; is the engine set up (`make setup`)?");
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
+    pub async fn workspace(&self) -> Result<WorkspaceView> {
+        let new = NewWorkspace { wait_ms: Some(60_000), ..Default::default() };
+        Ok(self.client.create_workspace(&new).await?)
+    }
+
+    /// Opens a terminal and attaches to it.
+    pub async fn terminal(&self, workspace: WorkspaceId, command: &[&str]) -> Result<Terminal> {
+        open(&self.client, workspace, command).await
+    }
+
+    pub async fn stop(mut self) -> Result<()> {
+        for workspace in self.client.workspaces().await?.items {
+            self.client.delete_workspace(workspace.id).await?;
+        }
+        let pid = self.pid();
+        if pid != 0 {
+            // SIGTERM, as an operator would.
+            Command::new("kill").arg(pid.to_string()).status().await?;
+        }
+        tokio::time::timeout(STOP_PATIENCE, self.child.wait()).await.context("the server did not end")??;
+        Ok(())
+    }
+}
+
+pub async fn open(client: &Client, workspace: WorkspaceId, command: &[&str]) -> Result<Terminal> {
+    let command = (!command.is_empty()).then(|| command.iter().map(|arg| (*arg).to_owned()).collect());
+    let new = NewTerminal { cols: 80, rows: 24, command, ..Default::default() };
+    let id = client.create_terminal(workspace, &new).await?.id;
+    let attachment = client.attach(workspace, id, AttachOptions::default()).await?;
+    Ok(Terminal { id, attachment })
+}
+
+impl Terminal {
+    /// The next output, acknowledged.
+    pub async fn read(&mut self) -> Result<Bytes> {
+        loop {
+            match self.attachment.next().await? {
+                Received::Output { offset, bytes } => {
+                    self.attachment.acknowledge(offset + bytes.len() as u64).await?;
+                    return Ok(bytes);
+                }
+                // A snapshot of a screen with something on it counts as output.
+                Received::Snapshot { offset, bytes } => {
+                    self.attachment.acknowledge(offset).await?;
+                    if offset > 0 {
+                        return Ok(bytes);
+                    }
+                }
+                Received::Closed(code) => bail!("closed with {code}"),
+                Received::Exit(code) => bail!("exited with {code}"),
+                Received::Control(_) | Received::InputAccepted(_) => {}
+            }
+        }
+    }
+
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.attachment.input(bytes).await?)
+    }
+}

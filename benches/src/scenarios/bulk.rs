@@ -1,0 +1,119 @@
+//! A terminal that streams as fast as it can: its speed, its cost, and what its neighbour feels.
+
+use super::{Stage, echo};
+use crate::ours::{self, Terminal};
+use crate::peer::Exec;
+use crate::procs;
+use crate::report::{Bound, Report};
+use anyhow::Result;
+use std::time::{Duration, Instant};
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// What one measured stretch reads.
+const STRETCH_BYTES: usize = 256 * 1024 * 1024;
+const STRETCHES: usize = 3;
+/// Long lines as fast as one process can write them.
+const FLOOD: [&str; 3] =
+    ["/bin/sh", "-c", "stty -opost; exec python3 -c \"import os\nb = (b'x' * 99 + b'\\n') * 655\nwhile 1: os.write(1, b)\""];
+/// Keys that the neighbour types while the flood runs.
+const NEIGHBOUR_KEYS: usize = 600;
+
+pub async fn run(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
+    let guest = stage.model["State"]["Pid"].as_u64().unwrap_or(0) as u32;
+    let ours_pids = [stage.ours.pid(), guest];
+    let peer_pids = daemon_pids(stage);
+
+    let mut flood = stage.ours.terminal(stage.workspace, &FLOOD).await?;
+    let mut exec = stage.peer.exec(&stage.container, &FLOOD).await?;
+    read_ours(&mut flood, STRETCH_BYTES / 8).await?;
+    let (mut ours_speed, mut peer_speed) = (Vec::new(), Vec::new());
+    let (mut ours_cpu, mut peer_cpu) = (Duration::ZERO, Duration::ZERO);
+    for _ in 0..STRETCHES {
+        // While one side is read, the other is stopped by its own flow control.
+        let before = procs::cpu_of(&ours_pids);
+        ours_speed.push(read_ours(&mut flood, STRETCH_BYTES).await?);
+        ours_cpu += procs::cpu_of(&ours_pids) - before;
+        let before = procs::cpu_of(&peer_pids);
+        peer_speed.push(read_peer(&mut exec, STRETCH_BYTES).await?);
+        peer_cpu += procs::cpu_of(&peer_pids) - before;
+    }
+    drop(exec);
+    let mib = (STRETCHES * STRETCH_BYTES) as f64 / MIB;
+    let (ours_alone, peer_alone) = (middle(&mut ours_speed), middle(&mut peer_speed));
+    report.note(format!("stream alone: ours {ours_alone:.0} MiB/s, engine {peer_alone:.0} MiB/s"));
+    let per_mib = |cpu: Duration| cpu.as_secs_f64() * 1e3 / mib;
+    report.figure(
+        "server and guest CPU per MiB",
+        &format!("ours {:.2} ms/MiB  daemon and shim {:.2} ms/MiB", per_mib(ours_cpu), per_mib(peer_cpu)),
+        per_mib(ours_cpu) / per_mib(peer_cpu).max(1e-9),
+        "x",
+        Bound::AtMost(0.6),
+    );
+    beside(stage, flood, peer_alone, report).await
+}
+
+/// A typist, first beside nothing and then beside the flood.
+async fn beside(stage: &Stage<'_>, flood: Terminal, peer_speed: f64, report: &mut Report) -> Result<()> {
+    stage.ours.client.delete_terminal(stage.workspace, flood.id).await?;
+    drop(flood);
+    let mut typist = stage.ours.terminal(stage.workspace, &["cat"]).await?;
+    let mut idle = echo::keys_on_ours(&mut typist, NEIGHBOUR_KEYS).await?;
+
+    let client = stage.ours.client.clone();
+    let workspace = stage.workspace;
+    let (ready, started) = tokio::sync::oneshot::channel();
+    // On a thread of its own: the reader of a flood must not slow the typist's clock.
+    let reader = tokio::spawn(async move {
+        let mut flood = ours::open(&client, workspace, &FLOOD).await?;
+        read_ours(&mut flood, STRETCH_BYTES / 8).await?;
+        let _ = ready.send(());
+        let (began, mut bytes) = (Instant::now(), 0usize);
+        while began.elapsed() < Duration::from_secs(4) {
+            bytes += flood.read().await?.len();
+        }
+        client.delete_terminal(workspace, flood.id).await?;
+        anyhow::Ok(bytes as f64 / MIB / began.elapsed().as_secs_f64())
+    });
+    started.await?;
+    let mut beside = echo::keys_on_ours(&mut typist, NEIGHBOUR_KEYS).await?;
+    let speed = reader.await??;
+    stage.ours.client.delete_terminal(stage.workspace, typist.id).await?;
+
+    let ratio = echo::p99(&mut beside).as_secs_f64() / echo::p99(&mut idle).as_secs_f64();
+    let sides = format!("idle {}  beside a stream {}", echo::told(&mut idle), echo::told(&mut beside));
+    report.figure("typist's p99 beside a stream, to its own idle", &sides, ratio, "x", Bound::AtMost(3.0));
+    let sides = format!("ours {speed:.0} MiB/s with the typist  engine {peer_speed:.0} MiB/s alone");
+    report.figure("that stream against an exec's", &sides, speed / peer_speed, "x", Bound::AtLeast(1.2));
+    Ok(())
+}
+
+/// MiB per second.
+async fn read_ours(terminal: &mut Terminal, bytes: usize) -> Result<f64> {
+    let (began, mut read) = (Instant::now(), 0);
+    while read < bytes {
+        read += terminal.read().await?.len();
+    }
+    Ok(read as f64 / MIB / began.elapsed().as_secs_f64())
+}
+
+async fn read_peer(exec: &mut Exec, bytes: usize) -> Result<f64> {
+    let mut buffer = vec![0; 64 * 1024];
+    let (began, mut read) = (Instant::now(), 0);
+    while read < bytes {
+        read += exec.read(&mut buffer).await?;
+    }
+    Ok(read as f64 / MIB / began.elapsed().as_secs_f64())
+}
+
+fn middle(speeds: &mut [f64]) -> f64 {
+    speeds.sort_by(f64::total_cmp);
+    speeds[speeds.len() / 2]
+}
+
+/// The daemon, containerd, and the shim of the peer's container.
+fn daemon_pids(stage: &Stage<'_>) -> Vec<u32> {
+    let mut pids = procs::named("dockerd", &[]);
+    pids.extend(procs::named("containerd", &[]));
+    pids.extend(procs::named("containerd-shim-runc-v2", &[&stage.container]));
+    pids
+}
