@@ -111,9 +111,12 @@ async fn attach(
     Query(query): Query<AttachQuery>,
     upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
 ) -> Result<Response> {
-    let upgrade = upgrade.map_err(|_| {
-        Error::field("upgrade", format!("This route is a WebSocket: connect with the subprotocol {SUBPROTOCOL}."))
-    })?;
+    let Ok(upgrade) = upgrade else {
+        // Whoever is not signed in is told that first, as on every route.
+        authenticated?;
+        let message = format!("This route is a WebSocket: connect with the subprotocol {SUBPROTOCOL}.");
+        return Err(Error::field("upgrade", message));
+    };
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)

@@ -4,7 +4,7 @@ use crate::support::{Backend, in_place, on_both};
 use futures_util::future::join_all;
 use rexec_server::db::{self, Db, OpenError};
 use rexec_server::migrations;
-use sea_orm::{ConnectionTrait as _, TransactionSession as _};
+use sea_orm::ConnectionTrait as _;
 
 on_both!(
     servers_that_start_together_migrate_once,
