@@ -1,0 +1,79 @@
+//! Taking turns on the one thread: how much a terminal may do before the others get theirs.
+//!
+//! A stream of bulk output is always ready and would keep a neighbour's keystroke waiting for tens
+//! of milliseconds. So output is gathered in small pieces while another terminal is in use, in large
+//! ones otherwise, and every piece ends with a yield.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+/// Output gathered in one turn beside others, and alone. The latter is the longest output frame.
+pub(super) const SHARED_BYTES: usize = 8 * 1024;
+pub(super) const ALONE_BYTES: usize = rexec_api::frames::OUTPUT_BYTES_MAX;
+/// A terminal counts as in use for this long after its last byte either way.
+const IN_USE: Duration = Duration::from_secs(1);
+
+/// Shared by the terminals of one guest.
+pub(super) struct Turns {
+    epoch: Instant,
+    /// The two terminals used last, the later one first, and when.
+    recent: Cell<[(u64, Duration); 2]>,
+    /// Where output is read to; never borrowed across an await.
+    pub scratch: RefCell<Box<[u8]>>,
+}
+
+impl Turns {
+    pub fn new() -> Self {
+        // Nobody is number 0, and the clock starts late enough for "long ago" to be expressible.
+        let never = (0, Duration::ZERO);
+        let now = Instant::now();
+        Self {
+            epoch: now.checked_sub(2 * IN_USE).unwrap_or(now),
+            recent: Cell::new([never; 2]),
+            scratch: RefCell::new(vec![0; ALONE_BYTES].into()),
+        }
+    }
+
+    /// The time that the cores are told.
+    pub fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+
+    /// The moment at which `now` will be `time`.
+    pub fn instant(&self, time: Duration) -> tokio::time::Instant {
+        (self.epoch + time).into()
+    }
+
+    /// A byte has passed through this terminal.
+    pub fn touch(&self, who: u64, now: Duration) {
+        let [latest, before] = self.recent.get();
+        let before = if latest.0 == who { before } else { latest };
+        self.recent.set([(who, now), before]);
+    }
+
+    /// How much this terminal may gather now.
+    pub fn bytes(&self, who: u64, now: Duration) -> usize {
+        let [latest, before] = self.recent.get();
+        let other = if latest.0 == who { before } else { latest };
+        if now.saturating_sub(other.1) < IN_USE { SHARED_BYTES } else { ALONE_BYTES }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_small_only_beside_another() {
+        let turns = Turns::new();
+        let second = Duration::from_secs;
+        turns.touch(1, second(10));
+        assert_eq!(turns.bytes(1, second(10)), ALONE_BYTES);
+        turns.touch(2, second(11));
+        turns.touch(1, second(11));
+        turns.touch(1, second(11));
+        assert_eq!(turns.bytes(1, second(11)), SHARED_BYTES);
+        assert_eq!(turns.bytes(1, second(12)), ALONE_BYTES);
+        assert_eq!(turns.bytes(2, second(11)), SHARED_BYTES);
+    }
+}
