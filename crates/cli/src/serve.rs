@@ -58,7 +58,10 @@ fn log_as(mode: Mode) {
     if mode == Mode::Debug || on_terminal {
         log.with_ansi(on_terminal).init();
     } else {
-        log.json().flatten_event(true).init();
+        log.json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .init();
     }
 }
 

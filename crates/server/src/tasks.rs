@@ -20,7 +20,8 @@ impl Tasks {
 
     /// Runs a task that watches [`Tasks::stopping`] itself and then ends in good order.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let span = tracing::info_span!("task", task = name);
+        // A root of its own: a task outlives whatever happened to start it.
+        let span = tracing::info_span!(parent: None, "task", task = name);
         self.tracker.spawn(work.instrument(span));
     }
 
