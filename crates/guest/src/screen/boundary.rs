@@ -232,14 +232,10 @@ impl Boundary {
         let mut from = 0;
         let delivered = self.skips.partition_point(|(_, end)| *end <= complete.len());
         for (start, end) in self.skips.drain(..delivered) {
-            if start > from {
-                sink(&complete[from..start]);
-            }
+            pass(&complete[from..start], sink);
             from = end;
         }
-        if from < complete.len() {
-            sink(&complete[from..]);
-        }
+        pass(&complete[from..], sink);
     }
 
     /// Positions are in the tail again after its first `cut` bytes have gone.
@@ -272,6 +268,23 @@ impl Boundary {
         }
         self.dropped = true;
         (self.item, self.hold, self.text, self.printed) = (0, 0, 0, false);
+    }
+}
+
+/// Passes on what is complete. If it ends with half a character, the rest of that never came: a NUL, which
+/// does nothing else, makes the parser say so now instead of remembering it.
+fn pass(piece: &[u8], sink: &mut impl FnMut(&[u8])) {
+    let Some(last) = piece.last() else {
+        return;
+    };
+    sink(piece);
+    if *last >= 0x80 {
+        let window = &piece[piece.len().saturating_sub(4)..];
+        let lead = window.iter().rposition(|byte| byte & 0xc0 != 0x80);
+        let cut = std::str::from_utf8(&window[lead.unwrap_or(0)..]).err();
+        if cut.is_some_and(|error| error.error_len().is_none()) {
+            sink(b"\0");
+        }
     }
 }
 

@@ -313,7 +313,7 @@ impl Emulator {
         } else if self.primary.is_none()
             && let Some(above) = self.history.back_mut()
         {
-            above.wrapped = false;
+            above.end(self.cols);
         }
     }
 

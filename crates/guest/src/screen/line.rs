@@ -14,7 +14,7 @@ pub(super) struct Line {
     text: Box<str>,
     runs: Box<[Run]>,
     /// Continues in the next line without a line break.
-    pub wrapped: bool,
+    wrapped: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -93,6 +93,20 @@ impl Line {
         {
             last.flags.insert(Flags::WRAPLINE);
         }
+    }
+
+    /// Ends the line: the next one is no longer its continuation.
+    pub fn end(&mut self, cols: usize) {
+        if self.wrapped {
+            let mut row = vec![Cell::default(); cols];
+            self.wrapped = false;
+            self.fill(&mut row);
+            *self = Self::of(&row);
+        }
+    }
+
+    pub fn wrapped(&self) -> bool {
+        self.wrapped
     }
 
     pub fn spans(&self) -> impl Iterator<Item = Span<'_>> {

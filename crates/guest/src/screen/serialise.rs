@@ -87,7 +87,7 @@ impl Painter {
             }
             let makes_room = lines.peek().is_some_and(|next| line.makes_room_for(next));
             self.line(&line, continues, makes_room);
-            continues = line.wrapped;
+            continues = line.wrapped();
             first = false;
         }
         self.pen(&Pen::default());
@@ -122,7 +122,7 @@ impl Painter {
                 continue;
             }
             self.pen(&span.pen);
-            let to_the_end = last && !line.wrapped && cells == self.cols;
+            let to_the_end = last && !line.wrapped() && cells == self.cols;
             if to_the_end && span.pen.is_erased() && text.bytes().all(|byte| byte == b' ') {
                 self.out.extend_from_slice(b"\x1b[K");
             } else {
