@@ -29,8 +29,10 @@ pub struct ErrorDetail {
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $status:literal;)*) => {
         /// Stable error codes.
+        // The description's generator cannot see a serde name that comes from a macro's literal, so
+        // it is told the rule that all of them follow.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(rename_all = "snake_case"))]
         pub enum ErrorCode {
             $($(#[$doc])* #[serde(rename = $text)] $variant,)*
             /// A code of a newer server than this client.

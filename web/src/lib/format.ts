@@ -19,8 +19,8 @@ function pair(large: number, largeUnit: string, small: number, smallUnit: string
   return small === 0 ? `${large}${largeUnit}` : `${large}${largeUnit} ${small}${smallUnit}`;
 }
 
-export function since(time: string | null, nowMs: number): string {
-  return time === null ? 'never' : duration((nowMs - Date.parse(time)) / 1000);
+export function since(time: string | null | undefined, nowMs: number): string {
+  return time == null ? 'never' : duration((nowMs - Date.parse(time)) / 1000);
 }
 
 export function memory(mb: number): string {

@@ -1,22 +1,16 @@
-// The names under which the page uses the server's types.
+// The names under which the page uses the server's types, which are generated from its description.
 
-export type Role = 'admin' | 'user';
-export type WorkspaceStatus =
-  | 'pending' | 'pulling' | 'creating' | 'running' | 'paused'
-  | 'stopping' | 'stopped' | 'unreachable' | 'error' | 'deleted';
-export interface UserView { id: string; email: string; name: string | null; role: Role; created_at: string }
-export interface AuthStatus { first_account: boolean; version: string }
-export interface WorkspaceView {
-  id: string; name: string; owner_id: string; status: WorkspaceStatus; status_reason: string | null;
-  image: string; region: string; host: string | null; runtime: string; cpu: number; memory_mb: number;
-  created_at: string; started_at: string | null;
-}
-export interface NewWorkspace {
-  name?: string; image?: string; cpu?: number; memory_mb?: number; runtime?: string; wait_ms?: number;
-}
-export interface TerminalView {
-  id: string; title: string | null; command: string[]; cols: number; rows: number; viewers: number;
-  end: number; created_at: string; exit_code: number | null;
-}
-export interface ErrorDetail { code: string; message: string; request_id: string; details: unknown }
+import type { components } from './schema';
+
+type Schemas = components['schemas'];
+
+export type AuthStatus = Schemas['AuthStatus'];
+export type UserView = Schemas['UserView'];
+export type WorkspaceView = Schemas['WorkspaceView'];
+export type WorkspaceStatus = Schemas['WorkspaceStatus'];
+export type NewWorkspace = Schemas['NewWorkspace'];
+export type TerminalView = Schemas['TerminalView'];
 export type WorkspaceAction = 'start' | 'stop' | 'restart' | 'pause' | 'resume';
+
+/** A failure; the page makes some of its own, and a newer server may have codes unknown here. */
+export type ErrorDetail = Omit<Schemas['ErrorDetail'], 'code'> & { code: string };

@@ -43,7 +43,7 @@ window.__rexec = { terminals: panes };
 function tabOf(view: TerminalView): Tab {
   return {
     id: view.id,
-    title: view.title,
+    title: view.title ?? null,
     phase: 'connecting',
     exitCode: null,
     rang: false,
@@ -69,7 +69,7 @@ export class WorkspaceTerminals {
   /** Takes over what runs in the workspace; makes a first terminal when nothing does. */
   async load(preferred: string | undefined, cells: Cells): Promise<void> {
     try {
-      const alive = (await api.terminals(this.workspace)).filter((view) => view.exit_code === null);
+      const alive = (await api.terminals(this.workspace)).filter((view) => view.exit_code == null);
       const ids = new Set(alive.map((view) => view.id));
       const kept = this.tabs.filter((tab) => ids.has(tab.id) || tab.exitCode !== null);
       const known = new Set(kept.map((tab) => tab.id));
