@@ -73,7 +73,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(600))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn a_restored_viewer_shows_what_an_uninterrupted_one_does(
