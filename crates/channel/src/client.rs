@@ -39,17 +39,13 @@ impl GuestClient {
         Self::connect_at(io, Pace::default()).await
     }
 
-    async fn connect_at<IO>(
-        io: IO,
-        pace: Pace,
-    ) -> Result<(Self, impl Future<Output = ()> + Send + use<IO>)>
+    async fn connect_at<IO>(io: IO, pace: Pace) -> Result<(Self, impl Future<Output = ()> + Send + use<IO>)>
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let handshake = connection::client().handshake::<_, Piece>(io);
-        let (requests, mut connection) = timeout(HANDSHAKE_TIMEOUT, handshake)
-            .await
-            .map_err(|_| ChannelError::TimedOut)??;
+        let (requests, mut connection) =
+            timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| ChannelError::TimedOut)??;
         let pings = connection.ping_pong();
         // Dropped with the driver, however that ends; the receivers see it.
         let (alive, closed) = watch::channel(());
@@ -87,17 +83,11 @@ impl GuestClient {
             .parse()
             .map_err(|_| ChannelError::protocol("a path that is too long"))?;
         if let Some((name, value)) = head.header {
-            request
-                .headers_mut()
-                .insert(HeaderName::from_static(name), value);
+            request.headers_mut().insert(HeaderName::from_static(name), value);
         }
         let mut requests = self.requests.clone().ready().await?;
         let (answer, stream) = requests.send_request(request, ends)?;
-        let outlet = if ends {
-            Outlet::ended(stream)
-        } else {
-            Outlet::new(stream)
-        };
+        let outlet = if ends { Outlet::ended(stream) } else { Outlet::new(stream) };
         Ok((outlet, answer))
     }
 
@@ -117,9 +107,7 @@ impl GuestClient {
             let (_, mut inlet) = accepted(answer).await?;
             json::parse(&json::collect(&mut inlet, ANSWER_BYTES_MAX).await?)
         };
-        timeout(limit, whole)
-            .await
-            .map_err(|_| ChannelError::TimedOut)?
+        timeout(limit, whole).await.map_err(|_| ChannelError::TimedOut)?
     }
 
     /// A stream both ways, once the guest has accepted it.
@@ -129,17 +117,12 @@ impl GuestClient {
             let (_, inlet) = accepted(answer).await?;
             Ok((outlet, inlet))
         };
-        timeout(CALL_TIMEOUT, accept)
-            .await
-            .map_err(|_| ChannelError::TimedOut)?
+        timeout(CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)?
     }
 
     pub(crate) async fn frames(&self, head: Head) -> Result<(FrameSender, FrameReceiver)> {
         let (outlet, inlet) = self.stream(head).await?;
-        Ok((
-            FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX),
-            FrameReceiver::new(inlet, SERVER_FRAME_BYTES_MAX),
-        ))
+        Ok((FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX), FrameReceiver::new(inlet, SERVER_FRAME_BYTES_MAX)))
     }
 
     pub(crate) async fn download(&self, head: Head) -> Result<(HeaderMap, BodyReceiver)> {
@@ -148,20 +131,14 @@ impl GuestClient {
             let (_outlet, answer) = self.open(head, true).await?;
             accepted(answer).await
         };
-        let (headers, inlet) = timeout(FILE_CALL_TIMEOUT, accept)
-            .await
-            .map_err(|_| ChannelError::TimedOut)??;
+        let (headers, inlet) = timeout(FILE_CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)??;
         Ok((headers, BodyReceiver::new(inlet)))
     }
 
     pub(crate) async fn upload(&self, head: Head) -> Result<FileSender> {
-        let (outlet, answer) = timeout(CALL_TIMEOUT, self.open(head, false))
-            .await
-            .map_err(|_| ChannelError::TimedOut)??;
-        Ok(FileSender {
-            body: Some(BodySender::new(outlet)),
-            answer: Some(answer),
-        })
+        let (outlet, answer) =
+            timeout(CALL_TIMEOUT, self.open(head, false)).await.map_err(|_| ChannelError::TimedOut)??;
+        Ok(FileSender { body: Some(BodySender::new(outlet)), answer: Some(answer) })
     }
 }
 
@@ -241,9 +218,7 @@ impl FileSender {
             }
             json::parse(&json::collect(&mut inlet, ANSWER_BYTES_MAX).await?)
         };
-        timeout(FILE_CALL_TIMEOUT, settle)
-            .await
-            .map_err(|_| ChannelError::TimedOut)?
+        timeout(FILE_CALL_TIMEOUT, settle).await.map_err(|_| ChannelError::TimedOut)?
     }
 }
 
@@ -264,10 +239,7 @@ mod tests {
     async fn a_peer_that_stops_answering_is_given_up() {
         let (near, far) = duplex(64 * 1024);
         let mute = tokio::spawn(mute(far));
-        let pace = Pace {
-            period: Duration::from_millis(10),
-            timeout: Duration::from_millis(10),
-        };
+        let pace = Pace { period: Duration::from_millis(10), timeout: Duration::from_millis(10) };
         let (client, driver) = GuestClient::connect_at(near, pace).await.unwrap();
         tokio::join!(driver, client.closed());
         assert!(client.is_closed());
@@ -281,14 +253,8 @@ mod tests {
         let mute = tokio::spawn(mute(far));
         let (client, driver) = GuestClient::connect(near).await.unwrap();
         let driver = tokio::spawn(driver);
-        let head = Head {
-            method: Method::GET,
-            uri: "/ports".into(),
-            header: None,
-        };
-        let answer = client
-            .call::<()>(head, None, Duration::from_millis(20))
-            .await;
+        let head = Head { method: Method::GET, uri: "/ports".into(), header: None };
+        let answer = client.call::<()>(head, None, Duration::from_millis(20)).await;
         assert!(matches!(answer, Err(ChannelError::TimedOut)));
         assert!(!client.is_closed());
         driver.abort();

@@ -68,12 +68,7 @@ pub struct FrameReceiver {
 
 impl FrameReceiver {
     pub(crate) fn new(inlet: Inlet, bytes_max: usize) -> Self {
-        Self {
-            inlet,
-            bytes_max,
-            ready: Bytes::new(),
-            partial: BytesMut::new(),
-        }
+        Self { inlet, bytes_max, ready: Bytes::new(), partial: BytesMut::new() }
     }
 
     /// The next frame; `None` at the orderly end. Dropping the future loses nothing.
@@ -132,9 +127,7 @@ impl FrameReceiver {
 
     /// Moves bytes until `partial` has `wanted` of them or none are left.
     fn move_to_partial(&mut self, wanted: usize) {
-        let count = wanted
-            .saturating_sub(self.partial.len())
-            .min(self.ready.len());
+        let count = wanted.saturating_sub(self.partial.len()).min(self.ready.len());
         self.partial.extend_from_slice(&self.ready[..count]);
         self.ready.advance(count);
     }

@@ -33,8 +33,8 @@ pub(crate) fn header<T: Serialize>(value: &T) -> Result<HeaderValue> {
                 .into(),
         }));
     }
-    let mut value = HeaderValue::try_from(escaped)
-        .map_err(|_| ChannelError::protocol("a value that no header can carry"))?;
+    let mut value =
+        HeaderValue::try_from(escaped).map_err(|_| ChannelError::protocol("a value that no header can carry"))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -44,9 +44,7 @@ pub(crate) async fn collect(inlet: &mut Inlet, bytes_max: usize) -> Result<Vec<u
     let mut body = Vec::new();
     while let Some(bytes) = inlet.chunk().await? {
         if body.len() + bytes.len() > bytes_max {
-            return Err(ChannelError::protocol(format!(
-                "a body is over the limit of {bytes_max} bytes"
-            )));
+            return Err(ChannelError::protocol(format!("a body is over the limit of {bytes_max} bytes")));
         }
         body.extend_from_slice(&bytes);
     }
@@ -54,8 +52,7 @@ pub(crate) async fn collect(inlet: &mut Inlet, bytes_max: usize) -> Result<Vec<u
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes)
-        .map_err(|e| ChannelError::protocol(format!("an answer is not as agreed: {e}")))
+    serde_json::from_slice(bytes).map_err(|e| ChannelError::protocol(format!("an answer is not as agreed: {e}")))
 }
 
 /// Percent-encodes all but what RFC 3986 calls unreserved, and `/`.

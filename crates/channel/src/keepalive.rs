@@ -15,10 +15,7 @@ pub(crate) struct Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self {
-            period: PING_PERIOD,
-            timeout: PING_TIMEOUT,
-        }
+        Self { period: PING_PERIOD, timeout: PING_TIMEOUT }
     }
 }
 

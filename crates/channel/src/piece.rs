@@ -17,20 +17,12 @@ pub(crate) struct Piece {
 impl Piece {
     /// Bytes without a prefix.
     pub fn plain(body: Bytes) -> Self {
-        Self {
-            head: [0; PREFIX_BYTES],
-            head_at: PREFIX_BYTES,
-            body,
-        }
+        Self { head: [0; PREFIX_BYTES], head_at: PREFIX_BYTES, body }
     }
 
     /// A frame; the caller has checked that its length fits the prefix.
     pub fn framed(body: Bytes) -> Self {
-        Self {
-            head: (body.len() as u32).to_be_bytes(),
-            head_at: 0,
-            body,
-        }
+        Self { head: (body.len() as u32).to_be_bytes(), head_at: 0, body }
     }
 
     fn head(&self) -> &[u8] {
@@ -44,11 +36,7 @@ impl Buf for Piece {
     }
 
     fn chunk(&self) -> &[u8] {
-        if self.head_at < PREFIX_BYTES {
-            self.head()
-        } else {
-            &self.body
-        }
+        if self.head_at < PREFIX_BYTES { self.head() } else { &self.body }
     }
 
     fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {

@@ -44,11 +44,7 @@ impl GuestClient {
     }
 
     /// Terminal frames both ways.
-    pub async fn attach(
-        &self,
-        id: TerminalId,
-        spec: &AttachSpec,
-    ) -> Result<(FrameSender, FrameReceiver)> {
+    pub async fn attach(&self, id: TerminalId, spec: &AttachSpec) -> Result<(FrameSender, FrameReceiver)> {
         let mut head = post(format!("/terminals/{id}/attach"));
         head.header = Some((ATTACH_HEADER, json::header(spec)?));
         self.frames(head).await
@@ -64,9 +60,7 @@ impl GuestClient {
     pub async fn read_file(&self, path: &str) -> Result<(FileInfo, BodyReceiver)> {
         let head = get(format!("/files?path={}", encode(path)));
         let (headers, body) = self.download(head).await?;
-        let info = headers
-            .get(FILE_HEADER)
-            .ok_or_else(|| ChannelError::protocol("a file without its description"))?;
+        let info = headers.get(FILE_HEADER).ok_or_else(|| ChannelError::protocol("a file without its description"))?;
         Ok((json::parse(info.as_bytes())?, body))
     }
 
@@ -134,11 +128,7 @@ impl GuestClient {
 }
 
 fn request(method: Method, uri: impl Into<String>) -> Head {
-    Head {
-        method,
-        uri: uri.into(),
-        header: None,
-    }
+    Head { method, uri: uri.into(), header: None }
 }
 
 fn get(uri: impl Into<String>) -> Head {

@@ -34,9 +34,7 @@ where
     F: Future<Output = ()> + 'static,
 {
     let handshake = connection::server().handshake::<_, Piece>(io);
-    let mut connection = timeout(HANDSHAKE_TIMEOUT, handshake)
-        .await
-        .map_err(|_| ChannelError::TimedOut)??;
+    let mut connection = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| ChannelError::TimedOut)??;
     let mut silence = pin!(keepalive::watch(connection.ping_pong(), Pace::default()));
     loop {
         tokio::select! {
@@ -63,11 +61,7 @@ pub struct Call {
 impl Call {
     fn new(request: Request<RecvStream>, respond: SendResponse<Piece>) -> Self {
         let (head, body) = request.into_parts();
-        Self {
-            head,
-            body,
-            respond,
-        }
+        Self { head, body, respond }
     }
 
     pub fn method(&self) -> &Method {
@@ -82,9 +76,7 @@ impl Call {
     pub fn query(&self, name: &str) -> Option<String> {
         let query = self.head.uri.query()?;
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-        pairs
-            .filter(|(key, _)| *key == name)
-            .find_map(|(_, value)| json::decode(value))
+        pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| json::decode(value))
     }
 
     /// The JSON of a header.
@@ -94,8 +86,7 @@ impl Call {
             .headers
             .get(name)
             .ok_or_else(|| invalid(ErrorCode::InvalidRequest, format!("{name} is missing")))?;
-        serde_json::from_slice(value.as_bytes())
-            .map_err(|e| invalid(ErrorCode::InvalidRequest, format!("{name}: {e}")))
+        serde_json::from_slice(value.as_bytes()).map_err(|e| invalid(ErrorCode::InvalidRequest, format!("{name}: {e}")))
     }
 
     /// The JSON body.
@@ -113,39 +104,26 @@ impl Call {
             body.extend_from_slice(&bytes);
         }
         serde_json::from_slice(&body).map_err(|e| {
-            let code = if e.is_data() {
-                ErrorCode::InvalidRequest
-            } else {
-                ErrorCode::InvalidJson
-            };
+            let code = if e.is_data() { ErrorCode::InvalidRequest } else { ErrorCode::InvalidJson };
             invalid(code, e.to_string())
         })
     }
 
     /// Takes the plain body; the call can then still be answered.
     pub fn into_body(self) -> (BodyReceiver, Answer) {
-        let answer = Answer {
-            respond: self.respond,
-        };
+        let answer = Answer { respond: self.respond };
         (BodyReceiver::new(Inlet::new(self.body)), answer)
     }
 
     /// Answers with JSON or with a refusal.
     pub async fn answer<T: Serialize>(self, result: Result<T, GuestError>) {
-        Answer {
-            respond: self.respond,
-        }
-        .send(result)
-        .await;
+        Answer { respond: self.respond }.send(result).await;
     }
 
     /// Accepts: frames both ways from here on.
     pub fn frames(self) -> Result<(FrameSender, FrameReceiver)> {
         let (outlet, inlet) = self.accept()?;
-        Ok((
-            FrameSender::new(outlet, SERVER_FRAME_BYTES_MAX),
-            FrameReceiver::new(inlet, GUEST_FRAME_BYTES_MAX),
-        ))
+        Ok((FrameSender::new(outlet, SERVER_FRAME_BYTES_MAX), FrameReceiver::new(inlet, GUEST_FRAME_BYTES_MAX)))
     }
 
     /// Accepts: plain bytes both ways from here on.
@@ -210,8 +188,5 @@ fn invalid(code: ErrorCode, message: String) -> GuestError {
 }
 
 fn cut() -> GuestError {
-    invalid(
-        ErrorCode::InvalidRequest,
-        "The request was cut short.".into(),
-    )
+    invalid(ErrorCode::InvalidRequest, "The request was cut short.".into())
 }

@@ -20,18 +20,12 @@ pub(crate) struct Outlet {
 
 impl Outlet {
     pub fn new(stream: SendStream<Piece>) -> Self {
-        Self {
-            stream,
-            finished: false,
-        }
+        Self { stream, finished: false }
     }
 
     /// For a request whose head was its end.
     pub fn ended(stream: SendStream<Piece>) -> Self {
-        Self {
-            stream,
-            finished: true,
-        }
+        Self { stream, finished: true }
     }
 
     /// Ready when at least one byte may be sent; the piece sent then may be longer, which is the
@@ -86,10 +80,7 @@ pub(crate) struct Inlet {
 
 impl Inlet {
     pub fn new(stream: RecvStream) -> Self {
-        Self {
-            stream,
-            ended: false,
-        }
+        Self { stream, ended: false }
     }
 
     /// The next bytes, never empty; `None` at the orderly end.
@@ -104,9 +95,7 @@ impl Inlet {
                     }
                 }
                 // A guest that has answered in full and wants no more from us ends like this.
-                Some(Err(error))
-                    if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) =>
-                {
+                Some(Err(error)) if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) => {
                     self.ended = true;
                 }
                 Some(Err(error)) => {

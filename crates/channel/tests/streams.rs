@@ -41,10 +41,7 @@ fn info(size: usize) -> FileInfo {
 }
 
 fn refused(code: ErrorCode) -> GuestError {
-    GuestError {
-        code,
-        message: "no".into(),
-    }
+    GuestError { code, message: "no".into() }
 }
 
 async fn handle(guest: Rc<Guest>, mut call: Call) {
@@ -63,9 +60,7 @@ async fn handle(guest: Rc<Guest>, mut call: Call) {
         }
         ("POST", "/exec") => {
             let Ok(_) = call.header::<ExecSpec>("x-rexec-exec") else {
-                return call
-                    .answer::<()>(Err(refused(ErrorCode::InvalidRequest)))
-                    .await;
+                return call.answer::<()>(Err(refused(ErrorCode::InvalidRequest))).await;
             };
             let (mut tx, mut rx) = call.frames().unwrap();
             let how = loop {
@@ -109,27 +104,19 @@ async fn handle(guest: Rc<Guest>, mut call: Call) {
             tx.finish().unwrap();
         }
         ("GET", "/ports") => std::future::pending().await,
-        _ => {
-            call.answer::<()>(Err(refused(ErrorCode::NoSuchRoute)))
-                .await
-        }
+        _ => call.answer::<()>(Err(refused(ErrorCode::NoSuchRoute))).await,
     }
 }
 
 /// Runs `test` with a client that is connected to a guest.
 fn with_guest<F: Future<Output = ()>>(test: impl FnOnce(GuestClient, Rc<Guest>) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = LocalSet::new();
     local.block_on(&runtime, async {
         let (near, far) = duplex(PIPE_BYTES);
         let guest = Rc::new(Guest::default());
         let shared = guest.clone();
-        tokio::task::spawn_local(async move {
-            serve(far, move |call| handle(shared.clone(), call)).await
-        });
+        tokio::task::spawn_local(async move { serve(far, move |call| handle(shared.clone(), call)).await });
         let (client, driver) = GuestClient::connect(near).await.unwrap();
         tokio::task::spawn_local(driver);
         test(client, guest).await;
@@ -137,11 +124,7 @@ fn with_guest<F: Future<Output = ()>>(test: impl FnOnce(GuestClient, Rc<Guest>) 
 }
 
 fn exec_spec() -> ExecSpec {
-    ExecSpec {
-        command: vec!["ä\n🦀".into()],
-        cwd: None,
-        env: BTreeMap::new(),
-    }
+    ExecSpec { command: vec!["ä\n🦀".into()], cwd: None, env: BTreeMap::new() }
 }
 
 #[test]
@@ -162,10 +145,7 @@ fn calls_are_answered_and_refused() {
             ring_bytes: None,
             scrollback_lines: None,
         };
-        assert_eq!(
-            client.configure(&configure).await.unwrap().version,
-            "1500000"
-        );
+        assert_eq!(client.configure(&configure).await.unwrap().version, "1500000");
     });
 }
 
@@ -193,9 +173,7 @@ fn a_body_over_the_limit_is_refused() {
 fn frames_of_every_size_come_back_in_order() {
     with_guest(|client, _| async move {
         let (mut tx, mut rx) = client.exec(&exec_spec()).await.unwrap();
-        let sizes = [
-            0, 1, 3, 4, 5, 255, 16_383, 16_384, 16_385, 65_535, 65_536, 1, 0,
-        ];
+        let sizes = [0, 1, 3, 4, 5, 255, 16_383, 16_384, 16_385, 65_535, 65_536, 1, 0];
         for round in 0..20u8 {
             let send = async {
                 for size in sizes {
@@ -341,9 +319,7 @@ async fn answered_with(bytes: &'static [u8], end: bool) -> ChannelError {
     let guest = tokio::spawn(async move {
         let mut connection = h2::server::handshake(far).await.unwrap();
         let (_request, mut respond) = connection.accept().await.unwrap().unwrap();
-        let mut body = respond
-            .send_response(http::Response::new(()), false)
-            .unwrap();
+        let mut body = respond.send_response(http::Response::new(()), false).unwrap();
         body.send_data(Bytes::from_static(bytes), end).unwrap();
         while connection.accept().await.is_some() {}
     });
@@ -376,18 +352,13 @@ async fn answers_that_are_not_as_agreed_are_faults() {
             while let Some(Ok((_, mut respond))) = connection.accept().await {
                 let answer = http::Response::builder().status(status).body(()).unwrap();
                 let mut stream = respond.send_response(answer, false).unwrap();
-                stream
-                    .send_data(Bytes::from_static(body.as_bytes()), true)
-                    .unwrap();
+                stream.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
             }
         });
         let (client, driver) = GuestClient::connect(near).await.unwrap();
         let driver = tokio::spawn(driver);
         let error = client.hello().await.unwrap_err();
-        assert!(
-            matches!(error, ChannelError::Protocol(_)),
-            "{status} {body}: {error}"
-        );
+        assert!(matches!(error, ChannelError::Protocol(_)), "{status} {body}: {error}");
         drop(client);
         driver.await.unwrap();
         guest.await.unwrap();

@@ -40,8 +40,6 @@ pub async fn run(terminals: &Terminals, id: TerminalId, spec: AttachSpec, call: 
     };
     // Failing means that the server has gone: dropping the attachment tells the terminal.
     if let Ok((sender, receiver)) = call.frames() {
-        attachment
-            .run(Incoming(receiver), Outgoing(Some(sender)))
-            .await;
+        attachment.run(Incoming(receiver), Outgoing(Some(sender))).await;
     }
 }

@@ -4,7 +4,7 @@
 //! descriptors over and waits; where that cannot be, it carries the bytes itself.
 
 use crate::control::{CONNECT, NAME, RELAY, TAKEN};
-use crate::descriptors;
+use crate::descriptors::{self, Sender};
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -16,7 +16,8 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub fn run() -> io::Result<()> {
     let mut socket = dial(NAME)?;
     let (stdin, stdout) = (io::stdin(), io::stdout());
-    descriptors::send(&socket, &[CONNECT], &[stdin.as_fd(), stdout.as_fd()])?;
+    let own = [stdin.as_fd(), stdout.as_fd()];
+    descriptors::send(&socket, &[CONNECT], &own, Sender::Named)?;
     let mut answer = [0];
     socket.read_exact(&mut answer)?;
     match answer[0] {
@@ -33,12 +34,7 @@ pub fn run() -> io::Result<()> {
 /// Connects to PID 1. An abstract name belongs to whoever binds it first, so the peer is checked.
 pub fn dial(name: &str) -> io::Result<UnixStream> {
     let socket = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
-    let peer = descriptors::peer(&socket)?;
-    if peer.uid.is_root() && peer.pid.is_init() {
-        Ok(socket)
-    } else {
-        Err(io::ErrorKind::PermissionDenied.into())
-    }
+    if descriptors::is_init(&socket)? { Ok(socket) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 
 fn relay(socket: UnixStream) -> io::Result<()> {

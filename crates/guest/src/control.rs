@@ -12,7 +12,7 @@
 //! Descriptors spare a copy through a third process on every byte. They are used when both are
 //! pipes, which is what engines give to an exec without a terminal.
 
-use crate::descriptors;
+use crate::descriptors::{self, Received};
 use crate::guest::Guest;
 use crate::routes;
 use std::io;
@@ -41,6 +41,7 @@ pub fn bind(name: &str) -> io::Result<UnixListener> {
     let address = SocketAddr::from_abstract_name(name)?;
     let listener = StdUnixListener::bind_addr(&address)?;
     listener.set_nonblocking(true)?;
+    descriptors::ask_for_senders(&listener)?;
     UnixListener::from_std(listener)
 }
 
@@ -57,10 +58,7 @@ pub async fn accept(listener: &UnixListener) -> UnixStream {
 pub async fn listen(guest: Rc<Guest>, listener: UnixListener) {
     loop {
         let stream = accept(&listener).await;
-        let uid = descriptors::peer(&stream).map(|peer| peer.uid);
-        if uid.is_ok_and(|uid| uid.is_root()) {
-            tokio::task::spawn_local(greet(guest.clone(), stream));
-        }
+        tokio::task::spawn_local(greet(guest.clone(), stream));
     }
 }
 
@@ -68,12 +66,15 @@ pub async fn listen(guest: Rc<Guest>, listener: UnixListener) {
 async fn greet(guest: Rc<Guest>, mut stream: UnixStream) {
     let mut greeting = [0];
     let received = timeout(GREETING_TIMEOUT, receive(&stream, &mut greeting)).await;
-    let Ok(Ok((1, mut given))) = received else {
+    let Ok(Ok(received)) = received else {
         return;
     };
-    if greeting != [CONNECT] {
+    let author = descriptors::author(&stream, received.sender);
+    let is_root = author.is_ok_and(|author| author.uid.is_root());
+    if !is_root || received.count != 1 || greeting != [CONNECT] {
         return;
     }
+    let mut given = received.descriptors;
     let pipes = match (given.pop(), given.pop(), given.pop()) {
         (Some(write), Some(read), None) => open_pipes(read, write),
         _ => None,
@@ -98,14 +99,12 @@ async fn greet(guest: Rc<Guest>, mut stream: UnixStream) {
 }
 
 fn open_pipes(read: OwnedFd, write: OwnedFd) -> Option<(pipe::Receiver, pipe::Sender)> {
-    Some((
-        pipe::Receiver::from_owned_fd(read).ok()?,
-        pipe::Sender::from_owned_fd(write).ok()?,
-    ))
+    Some((pipe::Receiver::from_owned_fd(read).ok()?, pipe::Sender::from_owned_fd(write).ok()?))
 }
 
-/// Receives bytes with descriptors, waiting for them.
-pub async fn receive(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+/// Receives bytes, waiting for them, with descriptors and the sender's name if there are any.
+pub async fn receive(stream: &UnixStream, bytes: &mut [u8]) -> io::Result<Received> {
+    descriptors::ask_for_senders(stream)?;
     loop {
         stream.readable().await?;
         match stream.try_io(Interest::READABLE, || descriptors::receive(stream, bytes)) {

@@ -42,10 +42,7 @@ async fn connect_tcp(port: u16) -> Result<TcpStream, GuestError> {
     if port == 0 {
         return Err(invalid("port must be from 1 to 65535"));
     }
-    let addresses: [SocketAddr; 2] = [
-        (Ipv4Addr::LOCALHOST, port).into(),
-        (Ipv6Addr::LOCALHOST, port).into(),
-    ];
+    let addresses: [SocketAddr; 2] = [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()];
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&addresses[..]))
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
@@ -57,36 +54,27 @@ async fn connect_tcp(port: u16) -> Result<TcpStream, GuestError> {
 
 async fn connect_unix(rights: &Rights, path: String) -> Result<UnixStream, GuestError> {
     let connected = rights.run(move || {
-        let address = SocketAddrUnix::new(path.as_str())
-            .map_err(|_| invalid("path must be shorter than 108 bytes"))?;
+        let address = SocketAddrUnix::new(path.as_str()).map_err(|_| invalid("path must be shorter than 108 bytes"))?;
         let connect = || -> rustix::io::Result<_> {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            let socket =
-                rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+            let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
             rustix::net::connect(&socket, &address)?;
             Ok(socket)
         };
-        connect()
-            .map(StdUnixStream::from)
-            .map_err(|e| refused(&path, &e.into()))
+        connect().map(StdUnixStream::from).map_err(|e| refused(&path, &e.into()))
     });
     UnixStream::from_std(connected.await?).map_err(|e| internal("could not watch a socket", e))
 }
 
 fn refused(what: &str, error: &io::Error) -> GuestError {
     match Errno::from_io_error(error) {
-        Some(Errno::CONNREFUSED | Errno::NOENT) => refuse(
-            ErrorCode::NotFound,
-            format!("Nothing listens on {what} in the workspace."),
-        ),
-        Some(Errno::ACCESS | Errno::PERM) => refuse(
-            ErrorCode::FileDenied,
-            format!("The workspace's user may not connect to {what}."),
-        ),
-        _ => refuse(
-            ErrorCode::NotFound,
-            format!("{what} does not answer: {error}"),
-        ),
+        Some(Errno::CONNREFUSED | Errno::NOENT) => {
+            refuse(ErrorCode::NotFound, format!("Nothing listens on {what} in the workspace."))
+        }
+        Some(Errno::ACCESS | Errno::PERM) => {
+            refuse(ErrorCode::FileDenied, format!("The workspace's user may not connect to {what}."))
+        }
+        _ => refuse(ErrorCode::NotFound, format!("{what} does not answer: {error}")),
     }
 }
 
@@ -99,10 +87,7 @@ async fn carry<S: AsyncRead + AsyncWrite>(call: Call, stream: S) {
     let _ = tokio::try_join!(outward(read, tx), inward(rx, write));
 }
 
-async fn outward(
-    mut read: impl AsyncRead + Unpin,
-    mut tx: BodySender,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn outward(mut read: impl AsyncRead + Unpin, mut tx: BodySender) -> Result<(), Box<dyn std::error::Error>> {
     loop {
         let mut piece = bytes::BytesMut::with_capacity(PIECE_BYTES);
         if read.read_buf(&mut piece).await? == 0 {
@@ -112,10 +97,7 @@ async fn outward(
     }
 }
 
-async fn inward(
-    mut rx: BodyReceiver,
-    mut write: impl AsyncWrite + Unpin,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn inward(mut rx: BodyReceiver, mut write: impl AsyncWrite + Unpin) -> Result<(), Box<dyn std::error::Error>> {
     while let Some(bytes) = rx.recv().await? {
         write.write_all(&bytes).await?;
     }

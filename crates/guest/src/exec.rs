@@ -78,10 +78,7 @@ async fn carry(
     mut sender: FrameSender,
     receiver: FrameReceiver,
 ) -> Result<(), ChannelError> {
-    let mut output = Output {
-        stdout: Some(pipes.stdout),
-        stderr: Some(pipes.stderr),
-    };
+    let mut output = Output { stdout: Some(pipes.stdout), stderr: Some(pipes.stderr) };
     let group = process.group.clone();
     let mut input = std::pin::pin!(take_input(pipes.stdin, group, receiver));
     let code = {
@@ -108,17 +105,8 @@ async fn carry(
 }
 
 /// Carries input to the program until the stream is cut, which it returns.
-async fn take_input(
-    stdin: pipe::Sender,
-    group: ProcessGroup,
-    mut receiver: FrameReceiver,
-) -> ChannelError {
-    let mut input = Input {
-        pipe: Some(stdin),
-        queue: VecDeque::new(),
-        queued_bytes: 0,
-        ended: false,
-    };
+async fn take_input(stdin: pipe::Sender, group: ProcessGroup, mut receiver: FrameReceiver) -> ChannelError {
+    let mut input = Input { pipe: Some(stdin), queue: VecDeque::new(), queued_bytes: 0, ended: false };
     let mut receiving = true;
     loop {
         let room = receiving && input.queued_bytes < INPUT_BYTES_MAX;
@@ -300,18 +288,13 @@ fn framed(kind: u8) -> BytesMut {
 
 fn pipes() -> io::Result<(Pipes, Stdio)> {
     let pair = || pipe_with(PipeFlags::CLOEXEC);
-    let ((stdin, stdin_ours), (stdout_ours, stdout), (stderr_ours, stderr)) =
-        (pair()?, pair()?, pair()?);
+    let ((stdin, stdin_ours), (stdout_ours, stdout), (stderr_ours, stderr)) = (pair()?, pair()?, pair()?);
     let receiver = |fd: OwnedFd| pipe::Receiver::from_owned_fd(fd);
     let ours = Pipes {
         stdin: pipe::Sender::from_owned_fd(stdin_ours)?,
         stdout: receiver(stdout_ours)?,
         stderr: receiver(stderr_ours)?,
     };
-    let theirs = Stdio::Descriptors {
-        stdin,
-        stdout,
-        stderr,
-    };
+    let theirs = Stdio::Descriptors { stdin, stdout, stderr };
     Ok((ours, theirs))
 }

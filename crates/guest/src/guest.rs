@@ -8,9 +8,7 @@ use crate::process::{Identity, Launch, Launcher, Reaper, Stdio, login_shell};
 use crate::refusal::{internal, invalid, not_configured};
 use crate::rights::Rights;
 use crate::terminal::{Memory, Terminals};
-use rexec_api::guest::{
-    Configure, GuestError, Hello, KEY_VARIABLE, PROTOCOL, SudoPolicy, Usage, UserSpec,
-};
+use rexec_api::guest::{Configure, GuestError, Hello, KEY_VARIABLE, PROTOCOL, SudoPolicy, Usage, UserSpec};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -18,16 +16,7 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 /// Variables of PID 1 that are its own affair; the rest is what the image gives to programs.
-const OWN_VARIABLES: [&str; 8] = [
-    KEY_VARIABLE,
-    "HOME",
-    "LOGNAME",
-    "PWD",
-    "SHELL",
-    "SHLVL",
-    "TERM",
-    "USER",
-];
+const OWN_VARIABLES: [&str; 8] = [KEY_VARIABLE, "HOME", "LOGNAME", "PWD", "SHELL", "SHLVL", "TERM", "USER"];
 /// Commands of the server at once; more are refused.
 const EXECS_MAX: u32 = 1024;
 
@@ -98,9 +87,7 @@ impl Guest {
         let user = configure.user;
         match &before {
             Some(before) if before.user != user => {
-                return Err(invalid(
-                    "The user of a workspace cannot change while it runs; restart it.",
-                ));
+                return Err(invalid("The user of a workspace cannot change while it runs; restart it."));
             }
             Some(_) => {}
             None => home::settle(&user, login_shell(&user)).await?,
@@ -110,18 +97,10 @@ impl Guest {
         let launcher = Launcher::new(self.reaper.clone(), user.clone(), env);
         let terminals = match before {
             Some(before) => before.terminals.clone(),
-            None => Terminals::new(Memory::new(
-                configure.ring_bytes,
-                configure.scrollback_lines,
-            )),
+            None => Terminals::new(Memory::new(configure.ring_bytes, configure.scrollback_lines)),
         };
-        let workspace = Rc::new(Workspace {
-            rights: Rights::of(&user),
-            launcher,
-            sudo: configure.sudo,
-            terminals,
-            user,
-        });
+        let workspace =
+            Rc::new(Workspace { rights: Rights::of(&user), launcher, sudo: configure.sudo, terminals, user });
         *self.workspace.borrow_mut() = Some(workspace.clone());
         if let Some(entrypoint) = configure.entrypoint {
             self.start_entrypoint(&workspace, entrypoint)?;
@@ -129,11 +108,7 @@ impl Guest {
         Ok(self.hello())
     }
 
-    fn start_entrypoint(
-        &self,
-        workspace: &Workspace,
-        command: Vec<String>,
-    ) -> Result<(), GuestError> {
+    fn start_entrypoint(&self, workspace: &Workspace, command: Vec<String>) -> Result<(), GuestError> {
         if command.is_empty() || self.entrypoint_started.replace(true) {
             return Ok(());
         }
@@ -152,9 +127,7 @@ impl Guest {
     /// Counts a command in, unless there are too many.
     pub fn count_exec(self: &Rc<Self>) -> Result<ExecCount, GuestError> {
         if self.execs.get() >= EXECS_MAX {
-            return Err(invalid(format!(
-                "The workspace runs {EXECS_MAX} commands already; wait for one to end."
-            )));
+            return Err(invalid(format!("The workspace runs {EXECS_MAX} commands already; wait for one to end.")));
         }
         self.execs.set(self.execs.get() + 1);
         Ok(ExecCount(self.clone()))
@@ -164,8 +137,7 @@ impl Guest {
         let mut usage = Usage {
             processes: processes(),
             execs: self.execs.get(),
-            guest_rss_bytes: resident_bytes()
-                .map_err(|e| internal("could not read the guest's memory", e))?,
+            guest_rss_bytes: resident_bytes().map_err(|e| internal("could not read the guest's memory", e))?,
             ..Usage::default()
         };
         if let Some(workspace) = &*self.workspace.borrow() {
@@ -189,10 +161,7 @@ fn processes() -> u32 {
     let Ok(entries) = std::fs::read_dir("/proc") else {
         return 0;
     };
-    let count = entries
-        .flatten()
-        .filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit))
-        .count();
+    let count = entries.flatten().filter(|entry| entry.file_name().as_bytes().iter().all(u8::is_ascii_digit)).count();
     u32::try_from(count).unwrap_or(u32::MAX).saturating_sub(1)
 }
 
@@ -201,8 +170,6 @@ fn resident_bytes() -> std::io::Result<u64> {
     let text = std::fs::read_to_string("/proc/self/status")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let number = line.and_then(|line| line.split_ascii_whitespace().next());
-    let kilobytes: u64 = number
-        .and_then(|number| number.parse().ok())
-        .ok_or(std::io::ErrorKind::InvalidData)?;
+    let kilobytes: u64 = number.and_then(|number| number.parse().ok()).ok_or(std::io::ErrorKind::InvalidData)?;
     Ok(kilobytes * 1024)
 }

@@ -49,10 +49,7 @@ fn own_home(user: &UserSpec) -> io::Result<bool> {
     if !rustix::process::geteuid().is_root() {
         return Ok(false);
     }
-    let made = std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(HOME_MODE)
-        .create(&user.home);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(HOME_MODE).create(&user.home);
     match made {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
         _ => {}
@@ -81,9 +78,7 @@ fn own_home(user: &UserSpec) -> io::Result<bool> {
 fn copy_tree(from: &Path, to: &Path, budget: &mut usize) -> io::Result<()> {
     for entry in std::fs::read_dir(from)? {
         let entry = entry?;
-        *budget = budget
-            .checked_sub(1)
-            .ok_or_else(|| io::Error::from(io::ErrorKind::QuotaExceeded))?;
+        *budget = budget.checked_sub(1).ok_or_else(|| io::Error::from(io::ErrorKind::QuotaExceeded))?;
         let target = to.join(entry.file_name());
         let metadata = entry.metadata()?;
         if metadata.is_symlink() {
@@ -93,11 +88,7 @@ fn copy_tree(from: &Path, to: &Path, budget: &mut usize) -> io::Result<()> {
             copy_tree(&entry.path(), &target, budget)?;
         } else if metadata.is_file() && metadata.len() <= SKELETON_FILE_BYTES_MAX {
             let mode = metadata.permissions().mode() & 0o777;
-            let created = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(mode)
-                .open(&target);
+            let created = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target);
             if let Ok(mut file) = created {
                 io::copy(&mut File::open(entry.path())?, &mut file)?;
             }
@@ -144,17 +135,9 @@ fn add_line(path: &Path, name: &str, number: u32, line: &str) {
     if let Some(parent) = path.parent() {
         let _ = std::fs::create_dir_all(parent);
     }
-    let opened = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o644)
-        .open(path);
+    let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
     if let Ok(mut file) = opened {
-        let newline = if text.is_empty() || text.ends_with('\n') {
-            ""
-        } else {
-            "\n"
-        };
+        let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         let _ = file.write_all(format!("{newline}{line}").as_bytes());
     }
 }
@@ -163,9 +146,7 @@ fn add_line(path: &Path, name: &str, number: u32, line: &str) {
 pub fn account(name: &str) -> Option<UserSpec> {
     let mut text = String::new();
     let file = File::open("/etc/passwd").ok()?;
-    file.take(ACCOUNTS_BYTES_MAX)
-        .read_to_string(&mut text)
-        .ok()?;
+    file.take(ACCOUNTS_BYTES_MAX).read_to_string(&mut text).ok()?;
     find_account(&text, name)
 }
 
@@ -206,15 +187,8 @@ mod tests {
             std::fs::read_to_string(&passwd).unwrap(),
             "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home/user:/bin/bash\n"
         );
-        assert_eq!(
-            std::fs::read_to_string(directory.path().join("group")).unwrap(),
-            "user:x:1000:\n"
-        );
-        let evil = UserSpec {
-            name: "a:b\n".into(),
-            uid: 7,
-            ..user
-        };
+        assert_eq!(std::fs::read_to_string(directory.path().join("group")).unwrap(), "user:x:1000:\n");
+        let evil = UserSpec { name: "a:b\n".into(), uid: 7, ..user };
         add_accounts(&evil, "/bin/sh", directory.path());
         assert_eq!(std::fs::read_to_string(&passwd).unwrap().lines().count(), 2);
     }
@@ -233,10 +207,7 @@ mod tests {
     fn a_new_home_becomes_the_users_and_a_used_one_stays() {
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path().join("home/user");
-        let user = UserSpec {
-            home: home.to_str().unwrap().to_owned(),
-            ..UserSpec::default()
-        };
+        let user = UserSpec { home: home.to_str().unwrap().to_owned(), ..UserSpec::default() };
         let root = rustix::process::geteuid().is_root();
         assert_eq!(own_home(&user).unwrap(), root);
         assert!(!own_home(&user).unwrap());

@@ -72,9 +72,7 @@ async fn live() -> io::Result<()> {
     let reaper = Reaper::new();
     let mut stop = Stop::listen()?;
     tokio::task::spawn_local(reaper.watch()?);
-    let key = std::env::var(KEY_VARIABLE)
-        .ok()
-        .and_then(|k| Key::parse(&k));
+    let key = std::env::var(KEY_VARIABLE).ok().and_then(|k| Key::parse(&k));
     let guest = Rc::new(Guest::new(reaper));
     tokio::task::spawn_local(link::keep(guest.clone(), key));
     let control = control::bind(control::NAME)?;
@@ -102,24 +100,13 @@ impl Stop {
             SignalKind::from_raw(libc::SIGPWR),
             SignalKind::from_raw(SIGNAL_HALT),
         ];
-        kinds
-            .into_iter()
-            .map(signal)
-            .collect::<Result<_, _>>()
-            .map(Self)
+        kinds.into_iter().map(signal).collect::<Result<_, _>>().map(Self)
     }
 
     async fn asked(&mut self) {
         std::future::poll_fn(|cx| {
-            let asked = self
-                .0
-                .iter_mut()
-                .any(|signal| signal.poll_recv(cx).is_ready());
-            if asked {
-                std::task::Poll::Ready(())
-            } else {
-                std::task::Poll::Pending
-            }
+            let asked = self.0.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
+            if asked { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
         })
         .await;
     }

@@ -116,10 +116,7 @@ mod tests {
 
     #[test]
     fn a_key_is_64_hexadecimal_digits() {
-        assert_eq!(
-            Key::parse(&"0aF".repeat(22)[..64]).unwrap().0[..2],
-            [0x0a, 0xf0]
-        );
+        assert_eq!(Key::parse(&"0aF".repeat(22)[..64]).unwrap().0[..2], [0x0a, 0xf0]);
         for bad in ["", "00", &"zz".repeat(32), &"0".repeat(65), &"ä".repeat(32)] {
             assert!(Key::parse(bad).is_none());
         }

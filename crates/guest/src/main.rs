@@ -6,9 +6,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
-    let called_as_sudo = std::path::Path::new(&name)
-        .file_name()
-        .is_some_and(|name| name == "sudo");
+    let called_as_sudo = std::path::Path::new(&name).file_name().is_some_and(|name| name == "sudo");
     if called_as_sudo {
         return sudo::run(arguments.collect());
     }

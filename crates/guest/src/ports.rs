@@ -41,12 +41,7 @@ pub fn owners(listeners: &[Listener]) -> HashMap<u64, String> {
         return owners;
     };
     for process in processes.flatten() {
-        if !process
-            .file_name()
-            .as_bytes()
-            .iter()
-            .all(u8::is_ascii_digit)
-        {
+        if !process.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
             continue;
         }
         let Ok(descriptors) = std::fs::read_dir(process.path().join("fd")) else {
@@ -75,11 +70,8 @@ pub fn describe(listeners: &[Listener], owners: &HashMap<u64, String>) -> Vec<Po
     let mut ports: BTreeMap<u16, PortInfo> = BTreeMap::new();
     for listener in listeners {
         let process = owners.get(&listener.inode).cloned();
-        let port = ports.entry(listener.port).or_insert(PortInfo {
-            port: listener.port,
-            loopback: true,
-            process: None,
-        });
+        let port =
+            ports.entry(listener.port).or_insert(PortInfo { port: listener.port, loopback: true, process: None });
         port.loopback &= listener.loopback;
         port.process = port.process.take().or(process);
     }
@@ -89,10 +81,7 @@ pub fn describe(listeners: &[Listener], owners: &HashMap<u64, String>) -> Vec<Po
 fn socket_inode(path: &std::path::Path) -> Option<u64> {
     let link = std::fs::read_link(path).ok()?;
     let text = link.to_str()?;
-    text.strip_prefix("socket:[")?
-        .strip_suffix(']')?
-        .parse()
-        .ok()
+    text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// Lines are `sl local_address rem_address st ... inode`, described in the kernel's
@@ -106,11 +95,7 @@ fn parse(table: &str) -> impl Iterator<Item = Listener> {
         }
         let inode = fields.nth(5)?.parse().ok()?;
         let (address, port) = local.split_once(':')?;
-        Some(Listener {
-            port: u16::from_str_radix(port, 16).ok()?,
-            loopback: is_loopback(address)?,
-            inode,
-        })
+        Some(Listener { port: u16::from_str_radix(port, 16).ok()?, loopback: is_loopback(address)?, inode })
     })
 }
 
@@ -158,17 +143,7 @@ mod tests {
             4: 0000000000000000FFFF00000100007F:1F94 0:0 0A 0:0 00:0 0 0 0 15 1\n\
             5: zz:1F93 0:0 0A 0:0 00:0 0 0 0 14 1\n\
             6: nonsense\n";
-        let found: Vec<_> = parse(table)
-            .map(|l| (l.port, l.loopback, l.inode))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                (8080, false, 11),
-                (8081, true, 12),
-                (8083, true, 14),
-                (8084, true, 15)
-            ]
-        );
+        let found: Vec<_> = parse(table).map(|l| (l.port, l.loopback, l.inode)).collect();
+        assert_eq!(found, [(8080, false, 11), (8081, true, 12), (8083, true, 14), (8084, true, 15)]);
     }
 }

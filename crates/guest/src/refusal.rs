@@ -4,10 +4,7 @@ use rexec_api::error::ErrorCode;
 use rexec_api::guest::GuestError;
 
 pub fn refuse(code: ErrorCode, message: impl Into<String>) -> GuestError {
-    GuestError {
-        code,
-        message: message.into(),
-    }
+    GuestError { code, message: message.into() }
 }
 
 pub fn invalid(message: impl Into<String>) -> GuestError {

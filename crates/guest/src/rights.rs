@@ -42,8 +42,7 @@ impl Rights {
             let _worn = credentials.as_ref().map(Worn::put_on).transpose()?;
             work()
         });
-        done.await
-            .unwrap_or_else(|error| Err(internal("file work was cut off", error)))
+        done.await.unwrap_or_else(|error| Err(internal("file work was cut off", error)))
     }
 }
 
@@ -56,10 +55,7 @@ struct Worn {
 impl Worn {
     fn put_on(user: &Credentials) -> Result<Self, GuestError> {
         let fault = |error| internal("could not take on the user's rights", error);
-        let worn = Self {
-            groups: getgroups().map_err(fault)?,
-            gid: getegid(),
-        };
+        let worn = Self { groups: getgroups().map_err(fault)?, gid: getegid() };
         set_thread_groups(&user.groups).map_err(fault)?;
         set_thread_res_gid(None, user.gid, None).map_err(fault)?;
         set_thread_res_uid(None, user.uid, None).map_err(fault)?;
@@ -86,18 +82,12 @@ mod tests {
 
     #[tokio::test]
     async fn the_kernel_judges_by_the_users_numbers_and_the_thread_goes_back() {
-        let user = UserSpec {
-            uid: 4321,
-            gid: 4321,
-            ..UserSpec::default()
-        };
+        let user = UserSpec { uid: 4321, gid: 4321, ..UserSpec::default() };
         let rights = Rights::of(&user);
         let secret = tempfile::NamedTempFile::new().unwrap();
         let path = secret.path().to_owned();
-        let (worn, opened) = rights
-            .run(move || Ok((geteuid().as_raw(), std::fs::File::open(path).is_ok())))
-            .await
-            .unwrap();
+        let (worn, opened) =
+            rights.run(move || Ok((geteuid().as_raw(), std::fs::File::open(path).is_ok()))).await.unwrap();
         if geteuid().is_root() {
             assert_eq!((worn, opened), (4321, false));
         }

@@ -48,16 +48,13 @@ async fn route(guest: Rc<Guest>, mut call: Call) {
 }
 
 async fn no_such_route(call: Call) {
-    let error = refuse(
-        ErrorCode::NoSuchRoute,
-        "This guest does not know that request; restart the workspace to renew it.",
-    );
+    let error =
+        refuse(ErrorCode::NoSuchRoute, "This guest does not know that request; restart the workspace to renew it.");
     call.answer::<()>(Err(error)).await;
 }
 
 fn terminal_id(text: &str) -> Result<TerminalId, GuestError> {
-    text.parse()
-        .map_err(|_| refuse(ErrorCode::InvalidId, "That is not a terminal's id."))
+    text.parse().map_err(|_| refuse(ErrorCode::InvalidId, "That is not a terminal's id."))
 }
 
 async fn terminals(guest: &Guest, mut call: Call, parts: &[&str]) {
@@ -83,8 +80,7 @@ async fn terminals(guest: &Guest, mut call: Call, parts: &[&str]) {
             call.answer(removed.map(|()| json!({}))).await;
         }
         ("POST", [id, "attach"]) => {
-            let asked = terminal_id(id)
-                .and_then(|id| Ok((id, call.header::<AttachSpec>("x-rexec-attach")?)));
+            let asked = terminal_id(id).and_then(|id| Ok((id, call.header::<AttachSpec>("x-rexec-attach")?)));
             match asked {
                 Ok((id, spec)) => attach::run(terminals, id, spec, call).await,
                 Err(error) => call.answer::<()>(Err(error)).await,
@@ -109,18 +105,12 @@ async fn file_route(guest: &Guest, call: Call, parts: &[&str]) {
                 Some("true") => Ok(true),
                 Some(_) => Err(invalid("recursive must be true or false")),
             };
-            file_work(&rights, call, move |path, _| {
-                files::remove(&path, recursive?).map(|()| json!({}))
-            })
-            .await;
+            file_work(&rights, call, move |path, _| files::remove(&path, recursive?).map(|()| json!({}))).await;
         }
         ("GET", ["stat"]) => file_work(&rights, call, |path, _| files::stat(&path)).await,
         ("GET", ["list"]) => file_work(&rights, call, |path, _| files::list(&path)).await,
         ("POST", ["mkdir"]) => {
-            file_work(&rights, call, |path, _| {
-                files::mkdir(&path).map(|()| json!({}))
-            })
-            .await;
+            file_work(&rights, call, |path, _| files::mkdir(&path).map(|()| json!({}))).await;
         }
         ("POST", ["move"]) => {
             file_work(&rights, call, |from, to| {

@@ -16,20 +16,13 @@ pub(super) fn of_io(path: &Path, error: &io::Error) -> GuestError {
         Some(Errno::EXIST) => (FileExists, "there is something of that name already"),
         Some(Errno::ISDIR) => (NotAFile, "it is a directory"),
         Some(Errno::NOTDIR) => (NotADirectory, "a part of the path is not a directory"),
-        Some(Errno::ACCESS | Errno::PERM) => {
-            (FileDenied, "the workspace's user may not do that here")
-        }
+        Some(Errno::ACCESS | Errno::PERM) => (FileDenied, "the workspace's user may not do that here"),
         Some(Errno::ROFS) => (FileDenied, "the file system is read-only"),
-        Some(Errno::NOSPC | Errno::DQUOT) => {
-            (DiskFull, "no space is left; remove something and try again")
-        }
+        Some(Errno::NOSPC | Errno::DQUOT) => (DiskFull, "no space is left; remove something and try again"),
         Some(Errno::NOTEMPTY) => (FileError, "the directory is not empty; ask for recursive"),
         Some(Errno::LOOP) => (FileError, "too many symbolic links on the way"),
         Some(Errno::NAMETOOLONG) => (FileError, "a name is too long"),
-        Some(Errno::XDEV) => (
-            FileError,
-            "it lies on another volume; copy it there and remove it here",
-        ),
+        Some(Errno::XDEV) => (FileError, "it lies on another volume; copy it there and remove it here"),
         Some(Errno::BUSY) => (FileError, "it is in use"),
         Some(Errno::NXIO | Errno::NODEV) => (NotAFile, "it is not a regular file"),
         Some(Errno::INVAL) => (FileError, "that cannot be done to this path"),
@@ -43,9 +36,7 @@ pub(super) fn refuse_kind(path: &Path, kind: FileKind) -> GuestError {
     let (code, what) = match kind {
         FileKind::Directory => (ErrorCode::NotAFile, "it is a directory"),
         FileKind::File => (ErrorCode::NotADirectory, "it is a file"),
-        FileKind::Symlink | FileKind::Other => {
-            (ErrorCode::NotAFile, "it is neither a file nor a directory")
-        }
+        FileKind::Symlink | FileKind::Other => (ErrorCode::NotAFile, "it is neither a file nor a directory"),
     };
     refuse(code, format!("{}: {what}", path.display()))
 }

@@ -30,10 +30,7 @@ pub(super) fn describe(path: &Path, metadata: &Metadata) -> FileInfo {
         mode: metadata.mode() & MODE_BITS,
         uid: metadata.uid(),
         gid: metadata.gid(),
-        modified_ms: metadata
-            .mtime()
-            .saturating_mul(1000)
-            .saturating_add(metadata.mtime_nsec() / 1_000_000),
+        modified_ms: metadata.mtime().saturating_mul(1000).saturating_add(metadata.mtime_nsec() / 1_000_000),
         target,
     }
 }

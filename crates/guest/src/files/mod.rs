@@ -36,13 +36,9 @@ const DIRECTORY_MODE: u32 = 0o755;
 
 /// The parameter `name` as an absolute path.
 pub fn path_of(call: &Call, name: &str) -> Result<PathBuf, GuestError> {
-    let text = call
-        .query(name)
-        .ok_or_else(|| invalid(format!("{name} is missing or not UTF-8")))?;
+    let text = call.query(name).ok_or_else(|| invalid(format!("{name} is missing or not UTF-8")))?;
     if !text.starts_with('/') || text.contains('\0') || text.len() > PATH_BYTES_MAX {
-        return Err(invalid(format!(
-            "{name} must be an absolute path of at most {PATH_BYTES_MAX} bytes"
-        )));
+        return Err(invalid(format!("{name} must be an absolute path of at most {PATH_BYTES_MAX} bytes")));
     }
     Ok(PathBuf::from(text))
 }
@@ -61,11 +57,7 @@ pub async fn read(rights: &Rights, call: Call) {
     let _ = send_content(Arc::new(file), &info, call).await;
 }
 
-async fn send_content(
-    file: Arc<File>,
-    info: &FileInfo,
-    call: Call,
-) -> Result<(), Box<dyn std::error::Error>> {
+async fn send_content(file: Arc<File>, info: &FileInfo, call: Call) -> Result<(), Box<dyn std::error::Error>> {
     let mut body = call.file(info)?;
     loop {
         let file = file.clone();
@@ -85,18 +77,10 @@ async fn send_content(
 /// Opens without waiting (a FIFO would) and without becoming a terminal's owner.
 fn open(path: &Path) -> Result<(File, FileInfo), GuestError> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-        .map_err(|e| of_io(path, &e))?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|e| of_io(path, &e))?;
     let metadata = file.metadata().map_err(|e| of_io(path, &e))?;
     let info = describe(path, &metadata);
-    if info.kind == FileKind::File {
-        Ok((file, info))
-    } else {
-        Err(refuse_kind(path, info.kind))
-    }
+    if info.kind == FileKind::File { Ok((file, info)) } else { Err(refuse_kind(path, info.kind)) }
 }
 
 /// Takes the content of a file and puts it in its place.
@@ -203,14 +187,10 @@ pub fn list(path: &Path) -> Result<Vec<FileInfo>, GuestError> {
 
 /// Makes a directory and its parents. One that is there is success.
 pub fn mkdir(path: &Path) -> Result<(), GuestError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(path)
-        .map_err(|e| match e.kind() {
-            std::io::ErrorKind::AlreadyExists => refuse_kind(path, FileKind::Other),
-            _ => of_io(path, &e),
-        })
+    DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => refuse_kind(path, FileKind::Other),
+        _ => of_io(path, &e),
+    })
 }
 
 /// Moves; parents of `to` are made, a file there is replaced.

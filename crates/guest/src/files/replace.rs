@@ -59,15 +59,12 @@ impl Replacement {
     }
 
     pub fn write(&mut self, content: &[u8]) -> Result<(), GuestError> {
-        self.file
-            .write_all(content)
-            .map_err(|e| of_io(&self.path, &e))
+        self.file.write_all(content).map_err(|e| of_io(&self.path, &e))
     }
 
     pub fn commit(mut self) -> Result<FileInfo, GuestError> {
         let commit = || -> io::Result<_> {
-            self.file
-                .set_permissions(Permissions::from_mode(self.mode))?;
+            self.file.set_permissions(Permissions::from_mode(self.mode))?;
             std::fs::rename(&self.temporary, &self.target)?;
             self.file.metadata()
         };
@@ -102,10 +99,7 @@ fn follow(path: &Path) -> Result<PathBuf, GuestError> {
 /// Whether the user may write what is there, and its permission bits. `None` when nothing is.
 fn existing_mode(target: &Path) -> Result<Option<u32>, GuestError> {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let opened = OpenOptions::new()
-        .write(true)
-        .custom_flags(flags)
-        .open(target);
+    let opened = OpenOptions::new().write(true).custom_flags(flags).open(target);
     let metadata = match opened {
         Ok(file) => file.metadata(),
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -115,9 +109,5 @@ fn existing_mode(target: &Path) -> Result<Option<u32>, GuestError> {
     };
     let metadata = metadata.map_err(|e| of_io(target, &e))?;
     let info = describe(target, &metadata);
-    if info.kind == FileKind::File {
-        Ok(Some(info.mode))
-    } else {
-        Err(refuse_kind(target, info.kind))
-    }
+    if info.kind == FileKind::File { Ok(Some(info.mode)) } else { Err(refuse_kind(target, info.kind)) }
 }

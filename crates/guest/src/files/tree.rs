@@ -61,9 +61,6 @@ impl Level {
     fn open(parent: BorrowedFd<'_>, name: CString) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(parent, &name, flags, Mode::empty())?;
-        Ok(Self {
-            directory: Dir::new(fd)?,
-            name,
-        })
+        Ok(Self { directory: Dir::new(fd)?, name })
     }
 }

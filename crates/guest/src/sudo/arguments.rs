@@ -33,16 +33,11 @@ pub const USAGE: &str = "usage: sudo [-EHn] [-u user] [-D directory] [-i | -s] [
      sudo -v | -l | -k | -h | -V";
 
 /// What follows an option that takes a value: the rest of the word, or the next word.
-fn value(
-    name: &str,
-    attached: &str,
-    rest: &mut impl Iterator<Item = String>,
-) -> Result<String, String> {
+fn value(name: &str, attached: &str, rest: &mut impl Iterator<Item = String>) -> Result<String, String> {
     if !attached.is_empty() {
         return Ok(attached.trim_start_matches('=').to_owned());
     }
-    rest.next()
-        .ok_or_else(|| format!("option {name} needs a value"))
+    rest.next().ok_or_else(|| format!("option {name} needs a value"))
 }
 
 pub fn parse(words: Vec<String>) -> Result<Arguments, String> {
@@ -77,11 +72,7 @@ fn is_assignment(word: &str) -> bool {
     })
 }
 
-fn parse_long(
-    word: &str,
-    rest: &mut impl Iterator<Item = String>,
-    parsed: &mut Arguments,
-) -> Result<(), String> {
+fn parse_long(word: &str, rest: &mut impl Iterator<Item = String>, parsed: &mut Arguments) -> Result<(), String> {
     let (name, attached) = match word.split_once('=') {
         Some((name, attached)) => (name, Some(attached)),
         None => (word, None),
@@ -113,11 +104,7 @@ fn parse_long(
     }
 }
 
-fn parse_short(
-    letters: &str,
-    rest: &mut impl Iterator<Item = String>,
-    parsed: &mut Arguments,
-) -> Result<(), String> {
+fn parse_short(letters: &str, rest: &mut impl Iterator<Item = String>, parsed: &mut Arguments) -> Result<(), String> {
     let mut letters = letters.chars();
     while let Some(letter) = letters.next() {
         match letter {
@@ -169,12 +156,7 @@ mod tests {
     use super::*;
 
     fn parsed(line: &str) -> Result<Arguments, String> {
-        parse(
-            line.split(' ')
-                .filter(|w| !w.is_empty())
-                .map(str::to_owned)
-                .collect(),
-        )
+        parse(line.split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect())
     }
 
     #[test]
@@ -191,14 +173,8 @@ mod tests {
         assert_eq!(full.command, ["env", "-i"]);
 
         assert_eq!(parsed("-uroot id").unwrap().user.as_deref(), Some("root"));
-        assert_eq!(
-            parsed("--user=ann id").unwrap().user.as_deref(),
-            Some("ann")
-        );
-        assert_eq!(
-            parsed("--user ann id").unwrap().user.as_deref(),
-            Some("ann")
-        );
+        assert_eq!(parsed("--user=ann id").unwrap().user.as_deref(), Some("ann"));
+        assert_eq!(parsed("--user ann id").unwrap().user.as_deref(), Some("ann"));
         assert_eq!(parsed("-D /tmp pwd").unwrap().cwd.as_deref(), Some("/tmp"));
         assert_eq!(parsed("-- -x").unwrap().command, ["-x"]);
         assert_eq!(parsed("-i").unwrap().mode, Mode::Login);

@@ -3,7 +3,7 @@
 use super::arguments::shell_line;
 use super::wire::{self, LENGTH_BYTES, Reply, Request, What};
 use crate::control::{accept, receive};
-use crate::descriptors::{self, DESCRIPTORS_MAX};
+use crate::descriptors::{self, DESCRIPTORS_MAX, Received, Sender};
 use crate::guest::{Guest, Workspace};
 use crate::home;
 use crate::process::{Identity, Launch, Process, Stdio, login_shell};
@@ -45,14 +45,14 @@ pub async fn listen(guest: Rc<Guest>, listener: UnixListener) {
 }
 
 pub(crate) async fn session(guest: &Guest, mut stream: UnixStream) -> io::Result<()> {
-    let peer = descriptors::peer(&stream)?;
-    let (request, given) = timeout(REQUEST_TIMEOUT, receive_request(&mut stream)).await??;
-    let started = guest
-        .workspace()
-        .and_then(|workspace| permit(&workspace, peer.uid.as_raw()).map(|()| workspace))
-        .and_then(|workspace| match request.what {
-            What::Validate => Ok(None),
-            _ => start(&workspace, request, given, peer.uid.as_raw()).map(Some),
+    let (request, received) = timeout(REQUEST_TIMEOUT, receive_request(&mut stream)).await??;
+    let author = descriptors::author(&stream, received.sender)?.uid.as_raw();
+    let started =
+        guest.workspace().and_then(|workspace| permit(&workspace, author).map(|()| workspace)).and_then(|workspace| {
+            match request.what {
+                What::Validate => Ok(None),
+                _ => start(&workspace, request, received.descriptors, author).map(Some),
+            }
         });
     match started {
         Err(error) => {
@@ -74,9 +74,10 @@ pub(crate) async fn session(guest: &Guest, mut stream: UnixStream) -> io::Result
     }
 }
 
-async fn receive_request(stream: &mut UnixStream) -> io::Result<(Request, Vec<OwnedFd>)> {
+async fn receive_request(stream: &mut UnixStream) -> io::Result<(Request, Received)> {
     let mut prefix = [0; LENGTH_BYTES];
-    let (mut have, given) = receive(stream, &mut prefix).await?;
+    let received = receive(stream, &mut prefix).await?;
+    let mut have = received.count;
     if have == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -90,7 +91,7 @@ async fn receive_request(stream: &mut UnixStream) -> io::Result<(Request, Vec<Ow
     let mut json = Vec::new();
     // Grows as bytes arrive, not as the length promises.
     stream.take(length as u64).read_to_end(&mut json).await?;
-    Ok((serde_json::from_slice(&json)?, given))
+    Ok((serde_json::from_slice(&json)?, received))
 }
 
 /// Root needs no leave; the workspace's user has it by the policy, nobody else has.
@@ -98,10 +99,7 @@ pub(crate) fn permit(workspace: &Workspace, uid: u32) -> Result<(), GuestError> 
     if uid == 0 || (workspace.sudo == SudoPolicy::Allow && uid == workspace.user().uid) {
         return Ok(());
     }
-    Err(refuse(
-        ErrorCode::Forbidden,
-        "this workspace does not allow its user to become root",
-    ))
+    Err(refuse(ErrorCode::Forbidden, "this workspace does not allow its user to become root"))
 }
 
 fn start(
@@ -113,8 +111,7 @@ fn start(
     let target = target_user(request.user.as_deref())?;
     let (stdio, terminal) = match request.terminal {
         Some(size) => {
-            let (ours, theirs) =
-                open_terminal(size).map_err(|e| internal("could not open a terminal", e))?;
+            let (ours, theirs) = open_terminal(size).map_err(|e| internal("could not open a terminal", e))?;
             (Stdio::Terminal(theirs), Some(ours))
         }
         None => (descriptors_of(given)?, None),
@@ -135,19 +132,8 @@ fn start(
     for (name, value) in about {
         env.entry(name.to_owned()).or_insert(value);
     }
-    let identity = if target.uid == 0 {
-        Identity::Root
-    } else {
-        Identity::Other(target)
-    };
-    let process = workspace.launcher.launch(Launch {
-        identity,
-        command,
-        arg0,
-        cwd: Some(cwd),
-        env,
-        stdio,
-    })?;
+    let identity = if target.uid == 0 { Identity::Root } else { Identity::Other(target) };
+    let process = workspace.launcher.launch(Launch { identity, command, arg0, cwd: Some(cwd), env, stdio })?;
     Ok((process, terminal))
 }
 
@@ -157,13 +143,9 @@ fn target_user(name: Option<&str>) -> Result<UserSpec, GuestError> {
     let known = home::account(name);
     match known {
         Some(user) => Ok(user),
-        None if matches!(name, "root" | "#0") => Ok(UserSpec {
-            name: "root".into(),
-            uid: 0,
-            gid: 0,
-            home: "/root".into(),
-            shell: None,
-        }),
+        None if matches!(name, "root" | "#0") => {
+            Ok(UserSpec { name: "root".into(), uid: 0, gid: 0, home: "/root".into(), shell: None })
+        }
         None => Err(refuse(ErrorCode::NotFound, format!("unknown user {name}"))),
     }
 }
@@ -188,29 +170,18 @@ fn program(what: What, target: &UserSpec, cwd: String) -> (Vec<String>, Option<S
             let shell = login_shell(target);
             let name = shell.rsplit('/').next().unwrap_or("sh");
             let arg0 = format!("-{name}");
-            let home = if std::path::Path::new(&target.home).is_dir() {
-                target.home.clone()
-            } else {
-                "/".into()
-            };
+            let home = if std::path::Path::new(&target.home).is_dir() { target.home.clone() } else { "/".into() };
             (by_shell(shell, &command), Some(arg0), home)
         }
     }
 }
 
 fn descriptors_of(given: Vec<OwnedFd>) -> Result<Stdio, GuestError> {
-    let given: [OwnedFd; DESCRIPTORS_MAX] = given.try_into().map_err(|_| {
-        refuse(
-            ErrorCode::InvalidRequest,
-            "standard input, output and error must be open",
-        )
-    })?;
+    let given: [OwnedFd; DESCRIPTORS_MAX] = given
+        .try_into()
+        .map_err(|_| refuse(ErrorCode::InvalidRequest, "standard input, output and error must be open"))?;
     let [stdin, stdout, stderr] = given;
-    Ok(Stdio::Descriptors {
-        stdin,
-        stdout,
-        stderr,
-    })
+    Ok(Stdio::Descriptors { stdin, stdout, stderr })
 }
 
 /// A PTY: the end to hold and the end for the program.
@@ -220,12 +191,7 @@ fn open_terminal((cols, rows): (u16, u16)) -> io::Result<(OwnedFd, OwnedFd)> {
     rustix::pty::grantpt(&ours)?;
     rustix::pty::unlockpt(&ours)?;
     let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
-    let size = Winsize {
-        ws_col: cols,
-        ws_row: rows,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = Winsize { ws_col: cols, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&ours, size)?;
     Ok((ours, theirs))
 }
@@ -265,7 +231,7 @@ async fn say(stream: &UnixStream, reply: &Reply, attached: &[BorrowedFd<'_>]) ->
         stream.writable().await?;
         // Descriptors go with the first byte.
         let beside = if sent == 0 { attached } else { &[] };
-        let send = || descriptors::send(stream, &bytes[sent..], beside);
+        let send = || descriptors::send(stream, &bytes[sent..], beside, Sender::Unnamed);
         match stream.try_io(Interest::WRITABLE, send) {
             Ok(count) => sent += count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

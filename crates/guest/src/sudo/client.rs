@@ -31,9 +31,7 @@ const KEPT_VARIABLES: [&str; 14] = [
 
 pub fn run(words: Vec<OsString>) -> ExitCode {
     let words: Result<Vec<String>, _> = words.into_iter().map(OsString::into_string).collect();
-    let parsed = words
-        .map_err(|_| "arguments must be UTF-8".to_owned())
-        .and_then(parse);
+    let parsed = words.map_err(|_| "arguments must be UTF-8".to_owned()).and_then(parse);
     let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(fault) => {
@@ -55,9 +53,7 @@ fn perform(arguments: Arguments) -> ExitCode {
     match request(arguments).and_then(relay::perform) {
         Ok(code) => {
             if list && code == 0 {
-                println!(
-                    "You may run every command in this workspace, as any user, without a password."
-                );
+                println!("You may run every command in this workspace, as any user, without a password.");
             }
             // A code is 0 to 255; anything else is not an exit code.
             ExitCode::from(u8::try_from(code).unwrap_or(FAILURE))
@@ -88,10 +84,7 @@ fn request(arguments: Arguments) -> io::Result<Request> {
     let command = arguments.command;
     let what = match arguments.mode {
         Mode::Validate | Mode::List => What::Validate,
-        Mode::Shell => What::Shell {
-            command,
-            program: std::env::var("SHELL").ok(),
-        },
+        Mode::Shell => What::Shell { command, program: std::env::var("SHELL").ok() },
         Mode::Login => What::Login { command },
         _ => What::Run { command },
     };
@@ -114,9 +107,7 @@ fn kept(
     let keep = |name: &str| {
         names.iter().any(|kept| kept == name)
             || (everything && !theirs.contains(&name))
-            || KEPT_VARIABLES
-                .iter()
-                .any(|kept| kept.eq_ignore_ascii_case(name))
+            || KEPT_VARIABLES.iter().any(|kept| kept.eq_ignore_ascii_case(name))
             || name.starts_with("LC_")
     };
     all.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
@@ -136,17 +127,8 @@ mod tests {
                 .map(|name| (OsString::from(name), OsString::from("x")))
         };
         let names = |env: BTreeMap<String, String>| env.into_keys().collect::<Vec<_>>();
-        assert_eq!(
-            names(kept(all(), false, &[])),
-            ["LC_ALL", "TERM", "http_proxy"]
-        );
-        assert_eq!(
-            names(kept(all(), true, &[])),
-            ["LC_ALL", "SECRET", "TERM", "http_proxy"]
-        );
-        assert_eq!(
-            names(kept(all(), false, &["HOME".into()])),
-            ["HOME", "LC_ALL", "TERM", "http_proxy"]
-        );
+        assert_eq!(names(kept(all(), false, &[])), ["LC_ALL", "TERM", "http_proxy"]);
+        assert_eq!(names(kept(all(), true, &[])), ["LC_ALL", "SECRET", "TERM", "http_proxy"]);
+        assert_eq!(names(kept(all(), false, &["HOME".into()])), ["HOME", "LC_ALL", "TERM", "http_proxy"]);
     }
 }

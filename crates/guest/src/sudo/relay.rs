@@ -4,7 +4,7 @@ use super::NAME;
 use super::wire::{self, LENGTH_BYTES, Reply, Request};
 use crate::connect::dial;
 use crate::control::receive;
-use crate::descriptors::{self, watched};
+use crate::descriptors::{self, Sender, watched};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
@@ -34,10 +34,7 @@ pub fn terminal_size() -> Option<(u16, u16)> {
 
 /// Has the program run, and returns its exit code.
 pub fn perform(request: Request) -> io::Result<i32> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(converse(request))
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(converse(request))
 }
 
 async fn converse(request: Request) -> io::Result<i32> {
@@ -47,7 +44,7 @@ async fn converse(request: Request) -> io::Result<i32> {
     let bytes = wire::encode(&request)?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let own = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
-    let sent = descriptors::send(&socket, &bytes, &own)?;
+    let sent = descriptors::send(&socket, &bytes, &own, Sender::Named)?;
     socket.set_nonblocking(true)?;
     let mut socket = UnixStream::from_std(socket)?;
     socket.write_all(&bytes[sent..]).await?;
@@ -76,11 +73,12 @@ async fn converse(request: Request) -> io::Result<i32> {
 /// The next reply. Not to be dropped half-way, except by giving the conversation up.
 async fn next_reply(socket: &mut UnixStream, pty: &mut Option<OwnedFd>) -> io::Result<Reply> {
     let mut prefix = [0; LENGTH_BYTES];
-    let (have, mut given) = receive(socket, &mut prefix).await?;
+    let mut received = receive(socket, &mut prefix).await?;
+    let have = received.count;
     if have == 0 {
         return Err(io::Error::other("the workspace is stopping"));
     }
-    *pty = given.pop().or(pty.take());
+    *pty = received.descriptors.pop().or(pty.take());
     socket.read_exact(&mut prefix[have..]).await?;
     let mut json = vec![0; wire::length(prefix)?];
     socket.read_exact(&mut json).await?;
@@ -92,23 +90,12 @@ struct Signals(Vec<(Signal, u8)>);
 
 impl Signals {
     fn listen() -> io::Result<Self> {
-        let numbers = [
-            libc::SIGINT,
-            libc::SIGTERM,
-            libc::SIGHUP,
-            libc::SIGQUIT,
-            libc::SIGUSR1,
-            libc::SIGUSR2,
-        ];
+        let numbers = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2];
         let listen = |number: i32| {
             let byte = u8::try_from(number).map_err(|_| io::ErrorKind::InvalidInput)?;
             Ok((signal(SignalKind::from_raw(number))?, byte))
         };
-        numbers
-            .into_iter()
-            .map(listen)
-            .collect::<io::Result<_>>()
-            .map(Self)
+        numbers.into_iter().map(listen).collect::<io::Result<_>>().map(Self)
     }
 
     async fn next(&mut self) -> u8 {
@@ -233,11 +220,7 @@ struct Pump {
 
 impl Pump {
     fn new() -> Self {
-        Self {
-            piece: vec![0; PIECE_BYTES],
-            start: 0,
-            end: 0,
-        }
+        Self { piece: vec![0; PIECE_BYTES], start: 0, end: 0 }
     }
 
     /// Ends when `from` has ended.

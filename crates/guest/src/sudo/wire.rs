@@ -51,10 +51,7 @@ pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(message)?;
     let length = u32::try_from(json.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     if json.len() > MESSAGE_BYTES_MAX {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the command and its environment are too long",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the command and its environment are too long"));
     }
     Ok([&length.to_be_bytes(), json.as_slice()].concat())
 }

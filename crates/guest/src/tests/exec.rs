@@ -4,11 +4,8 @@ use rustix::process::{Pid, Signal, kill_process};
 #[test]
 fn output_is_split_and_the_code_comes_last() {
     with_configured(|bench| async move {
-        let (_tx, mut rx) = bench
-            .client
-            .exec(&shell("echo out; echo err >&2; echo $COLOUR; pwd; exit 7"))
-            .await
-            .unwrap();
+        let (_tx, mut rx) =
+            bench.client.exec(&shell("echo out; echo err >&2; echo $COLOUR; pwd; exit 7")).await.unwrap();
         let said = all(&mut rx).await;
         let expected = format!("out\nviolet\n{}\n", bench.path("").trim_end_matches('/'));
         assert_eq!(String::from_utf8(said.stdout).unwrap(), expected);
@@ -48,21 +45,14 @@ fn a_program_that_does_not_read_can_still_be_signalled() {
         }
         tx.send(frame(exec_frame::SIGNAL, &[15])).await.unwrap();
         let said = all(&mut rx).await;
-        assert_eq!(
-            (said.stdout.as_slice(), said.code),
-            (b"got\n".as_slice(), Some(9))
-        );
+        assert_eq!((said.stdout.as_slice(), said.code), (b"got\n".as_slice(), Some(9)));
     });
 }
 
 #[test]
 fn a_killing_signal_is_told_as_shells_do() {
     with_configured(|bench| async move {
-        let (mut tx, mut rx) = bench
-            .client
-            .exec(&command(&["sleep", "1000"]))
-            .await
-            .unwrap();
+        let (mut tx, mut rx) = bench.client.exec(&command(&["sleep", "1000"])).await.unwrap();
         tx.send(frame(exec_frame::SIGNAL, &[9])).await.unwrap();
         assert_eq!(all(&mut rx).await.code, Some(137));
     });
@@ -71,11 +61,7 @@ fn a_killing_signal_is_told_as_shells_do() {
 #[test]
 fn what_stays_in_the_background_is_not_waited_for() {
     with_configured(|bench| async move {
-        let (_tx, mut rx) = bench
-            .client
-            .exec(&shell("sleep 1000 & echo $!; head -c 50000 /dev/zero"))
-            .await
-            .unwrap();
+        let (_tx, mut rx) = bench.client.exec(&shell("sleep 1000 & echo $!; head -c 50000 /dev/zero")).await.unwrap();
         let said = all(&mut rx).await;
         assert_eq!(said.code, Some(0));
         let text = String::from_utf8(said.stdout).unwrap();
@@ -89,11 +75,7 @@ fn what_stays_in_the_background_is_not_waited_for() {
 #[test]
 fn a_reset_kills_the_group() {
     with_configured(|bench| async move {
-        let (tx, mut rx) = bench
-            .client
-            .exec(&shell("sleep 1000 & echo $! $$.; wait"))
-            .await
-            .unwrap();
+        let (tx, mut rx) = bench.client.exec(&shell("sleep 1000 & echo $! $$.; wait")).await.unwrap();
         let text = until(&mut rx, ".\n").await;
         drop((tx, rx));
         for pid in text.trim_end().trim_end_matches('.').split(' ') {
@@ -109,21 +91,14 @@ fn the_end_of_our_side_is_the_end_of_input() {
         tx.send(frame(exec_frame::STDIN, b"x")).await.unwrap();
         tx.finish().unwrap();
         let said = all(&mut rx).await;
-        assert_eq!(
-            (said.stdout.as_slice(), said.code),
-            (b"x".as_slice(), Some(0))
-        );
+        assert_eq!((said.stdout.as_slice(), said.code), (b"x".as_slice(), Some(0)));
     });
 }
 
 #[test]
 fn output_waits_for_a_slow_reader() {
     with_configured(|bench| async move {
-        let (_tx, mut rx) = bench
-            .client
-            .exec(&shell("head -c 20000000 /dev/zero"))
-            .await
-            .unwrap();
+        let (_tx, mut rx) = bench.client.exec(&shell("head -c 20000000 /dev/zero")).await.unwrap();
         // Other calls go on while this one is not read.
         for _ in 0..20 {
             bench.client.usage().await.unwrap();
@@ -139,14 +114,8 @@ fn a_command_that_cannot_start_is_refused() {
         let client = &bench.client;
         let missing = client.exec(&command(&["no-such-program"])).await;
         assert_eq!(code(missing), ErrorCode::CommandNotFound);
-        assert_eq!(
-            code(client.exec(&command(&[])).await),
-            ErrorCode::InvalidRequest
-        );
-        let nowhere = ExecSpec {
-            cwd: Some("/no/such/place".into()),
-            ..shell("true")
-        };
+        assert_eq!(code(client.exec(&command(&[])).await), ErrorCode::InvalidRequest);
+        let nowhere = ExecSpec { cwd: Some("/no/such/place".into()), ..shell("true") };
         assert_eq!(code(client.exec(&nowhere).await), ErrorCode::NotADirectory);
         assert_eq!(client.usage().await.unwrap().execs, 0);
     });

@@ -2,12 +2,7 @@ use super::*;
 use rexec_api::files::FileKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-async fn put(
-    bench: &Bench,
-    path: &str,
-    mode: Option<u32>,
-    content: &[u8],
-) -> rexec_api::files::FileInfo {
+async fn put(bench: &Bench, path: &str, mode: Option<u32>, content: &[u8]) -> rexec_api::files::FileInfo {
     let mut file = bench.client.write_file(path, mode).await.unwrap();
     file.send(Bytes::copy_from_slice(content)).await.unwrap();
     file.finish().await.unwrap()
@@ -29,16 +24,10 @@ fn a_file_is_written_read_described_moved_and_removed() {
         let path = bench.path("sub/ä b%/🦀.bin");
         let content: Vec<u8> = (0..2_500_000u32).map(|n| (n % 253) as u8).collect();
         let info = put(&bench, &path, Some(0o600), &content).await;
-        assert_eq!(
-            (info.size, info.mode, info.kind),
-            (2_500_000, 0o600, FileKind::File)
-        );
+        assert_eq!((info.size, info.mode, info.kind), (2_500_000, 0o600, FileKind::File));
         assert!(get(&bench, &path).await == content);
         let user = configure(bench.home.path()).user;
-        assert_eq!(
-            std::fs::metadata(bench.real("sub")).unwrap().uid(),
-            user.uid
-        );
+        assert_eq!(std::fs::metadata(bench.real("sub")).unwrap().uid(), user.uid);
         assert_eq!(client.stat(&path).await.unwrap().uid, user.uid);
 
         // An existing file keeps its mode, and an empty body is an empty file.
@@ -49,10 +38,7 @@ fn a_file_is_written_read_described_moved_and_removed() {
         client.rename(&path, &moved).await.unwrap();
         assert_eq!(code(client.stat(&path).await), ErrorCode::FileNotFound);
         client.remove_file(&moved, false).await.unwrap();
-        assert_eq!(
-            code(client.remove_file(&moved, false).await),
-            ErrorCode::FileNotFound
-        );
+        assert_eq!(code(client.remove_file(&moved, false).await), ErrorCode::FileNotFound);
     });
 }
 
@@ -68,25 +54,13 @@ fn directories_are_made_listed_in_order_and_removed() {
         let names: Vec<_> = client.list(&directory).await.unwrap();
         let names: Vec<_> = names.iter().map(|info| info.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "e"]);
-        assert_eq!(
-            code(client.remove_file(&directory, false).await),
-            ErrorCode::FileError
-        );
+        assert_eq!(code(client.remove_file(&directory, false).await), ErrorCode::FileError);
         client.remove_file(&directory, true).await.unwrap();
         assert!(!bench.real("d").exists());
         put(&bench, &bench.path("file"), None, b"").await;
-        assert_eq!(
-            code(client.mkdir(&bench.path("file")).await),
-            ErrorCode::NotAFile
-        );
-        assert_eq!(
-            code(client.list(&bench.path("file")).await),
-            ErrorCode::NotADirectory
-        );
-        assert_eq!(
-            code(client.mkdir(&bench.path("file/x")).await),
-            ErrorCode::NotADirectory
-        );
+        assert_eq!(code(client.mkdir(&bench.path("file")).await), ErrorCode::NotAFile);
+        assert_eq!(code(client.list(&bench.path("file")).await), ErrorCode::NotADirectory);
+        assert_eq!(code(client.mkdir(&bench.path("file/x")).await), ErrorCode::NotADirectory);
     });
 }
 
@@ -99,13 +73,10 @@ fn an_upload_that_breaks_off_changes_nothing() {
         upload.send(Bytes::from(vec![1; 500_000])).await.unwrap();
         drop(upload);
         // The temporary file is there until the guest has seen the end.
-        while std::fs::read_dir(bench.home.path()).unwrap().any(|entry| {
-            entry
-                .unwrap()
-                .file_name()
-                .to_string_lossy()
-                .ends_with(".tmp")
-        }) {
+        while std::fs::read_dir(bench.home.path())
+            .unwrap()
+            .any(|entry| entry.unwrap().file_name().to_string_lossy().ends_with(".tmp"))
+        {
             bench.client.usage().await.unwrap();
         }
         assert_eq!(get(&bench, &path).await, b"old");
@@ -120,18 +91,11 @@ fn links_are_kept_and_not_followed_by_removal() {
         symlink(bench.real("outside"), bench.real("tree/link")).unwrap();
         symlink("inside", bench.real("tree/alias")).unwrap();
         let link = bench.client.stat(&bench.path("tree/alias")).await.unwrap();
-        assert_eq!(
-            (link.kind, link.target.as_deref()),
-            (FileKind::Symlink, Some("inside"))
-        );
+        assert_eq!((link.kind, link.target.as_deref()), (FileKind::Symlink, Some("inside")));
         put(&bench, &bench.path("tree/alias"), None, b"through").await;
         assert!(bench.real("tree/alias").is_symlink());
         assert_eq!(get(&bench, &bench.path("tree/inside")).await, b"through");
-        bench
-            .client
-            .remove_file(&bench.path("tree"), true)
-            .await
-            .unwrap();
+        bench.client.remove_file(&bench.path("tree"), true).await.unwrap();
         assert!(bench.real("outside/precious").exists());
     });
 }
@@ -151,11 +115,7 @@ fn what_is_not_a_file_is_refused() {
         .unwrap();
         std::fs::set_permissions(&fifo, std::fs::Permissions::from_mode(0o666)).unwrap();
         for path in [bench.path("fifo"), bench.path(""), "/dev/zero".into()] {
-            assert_eq!(
-                code(client.read_file(&path).await),
-                ErrorCode::NotAFile,
-                "{path}"
-            );
+            assert_eq!(code(client.read_file(&path).await), ErrorCode::NotAFile, "{path}");
             let upload = client.write_file(&path, None).await.unwrap();
             assert_eq!(code(upload.finish().await), ErrorCode::NotAFile, "{path}");
         }
@@ -163,10 +123,7 @@ fn what_is_not_a_file_is_refused() {
         for path in ["", "relative", "/nul\0", &long] {
             assert_eq!(code(client.stat(path).await), ErrorCode::InvalidRequest);
         }
-        let upload = client
-            .write_file(&bench.path("x"), Some(0o10000))
-            .await
-            .unwrap();
+        let upload = client.write_file(&bench.path("x"), Some(0o10000)).await.unwrap();
         assert_eq!(code(upload.finish().await), ErrorCode::InvalidRequest);
         assert_eq!(code(client.stat("/no/such").await), ErrorCode::FileNotFound);
     });
@@ -183,10 +140,7 @@ fn the_users_rights_hold_on_every_path() {
         let secret = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(secret.path(), "secret").unwrap();
         let secret_path = secret.path().to_str().unwrap();
-        assert_eq!(
-            code(client.read_file(secret_path).await),
-            ErrorCode::FileDenied
-        );
+        assert_eq!(code(client.read_file(secret_path).await), ErrorCode::FileDenied);
         symlink(secret.path(), bench.real("link")).unwrap();
         let link = bench.path("link");
         assert_eq!(code(client.read_file(&link).await), ErrorCode::FileDenied);
@@ -194,10 +148,7 @@ fn the_users_rights_hold_on_every_path() {
         assert_eq!(code(upload.finish().await), ErrorCode::FileDenied);
         let upload = client.write_file("/etc/rexec-test", None).await.unwrap();
         assert_eq!(code(upload.finish().await), ErrorCode::FileDenied);
-        assert_eq!(
-            code(client.remove_file(secret_path, false).await),
-            ErrorCode::FileDenied
-        );
+        assert_eq!(code(client.remove_file(secret_path, false).await), ErrorCode::FileDenied);
         assert_eq!(std::fs::read_to_string(secret.path()).unwrap(), "secret");
     });
 }

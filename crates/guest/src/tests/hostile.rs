@@ -19,19 +19,13 @@ async fn ask(
     header: Option<(&str, &str)>,
     body: &str,
 ) -> (u16, Option<ErrorCode>) {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(format!("http://guest{uri}"));
+    let mut request = Request::builder().method(method).uri(format!("http://guest{uri}"));
     if let Some((name, value)) = header {
         request = request.header(name, value);
     }
     let mut requests = requests.clone().ready().await.unwrap();
-    let (answer, mut stream) = requests
-        .send_request(request.body(()).unwrap(), false)
-        .unwrap();
-    stream
-        .send_data(Bytes::copy_from_slice(body.as_bytes()), true)
-        .unwrap();
+    let (answer, mut stream) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+    stream.send_data(Bytes::copy_from_slice(body.as_bytes()), true).unwrap();
     let (head, mut body) = answer.await.unwrap().into_parts();
     let mut all = Vec::new();
     while let Some(Ok(bytes)) = body.data().await {
@@ -53,54 +47,18 @@ fn requests_that_are_not_as_agreed_are_refused_by_name() {
             (post.clone(), "/hello", None, "", NoSuchRoute),
             (post.clone(), "/configure", None, "{", InvalidJson),
             (post.clone(), "/configure", None, "[]", InvalidRequest),
-            (
-                post.clone(),
-                "/terminals",
-                None,
-                "{\"id\":7}",
-                InvalidRequest,
-            ),
+            (post.clone(), "/terminals", None, "{\"id\":7}", InvalidRequest),
             (delete.clone(), "/terminals/not-an-id", None, "", InvalidId),
-            (
-                post.clone(),
-                "/terminals/not-an-id/attach",
-                None,
-                "",
-                InvalidId,
-            ),
+            (post.clone(), "/terminals/not-an-id/attach", None, "", InvalidId),
             (post.clone(), "/exec", None, "", InvalidRequest),
-            (
-                post.clone(),
-                "/exec",
-                Some(("x-rexec-exec", "{")),
-                "",
-                InvalidRequest,
-            ),
-            (
-                post.clone(),
-                "/dial",
-                Some(("x-rexec-dial", "{\"type\":\"tcp\",\"port\":70000}")),
-                "",
-                InvalidRequest,
-            ),
-            (
-                post.clone(),
-                "/dial",
-                Some(("x-rexec-dial", "{\"type\":\"tcp\",\"port\":0}")),
-                "",
-                InvalidRequest,
-            ),
+            (post.clone(), "/exec", Some(("x-rexec-exec", "{")), "", InvalidRequest),
+            (post.clone(), "/dial", Some(("x-rexec-dial", "{\"type\":\"tcp\",\"port\":70000}")), "", InvalidRequest),
+            (post.clone(), "/dial", Some(("x-rexec-dial", "{\"type\":\"tcp\",\"port\":0}")), "", InvalidRequest),
             (get.clone(), "/files", None, "", InvalidRequest),
             (get.clone(), "/files?path=%zz", None, "", InvalidRequest),
             (get.clone(), "/files?path=%ff", None, "", InvalidRequest),
             (get.clone(), "/files?path=etc", None, "", InvalidRequest),
-            (
-                delete,
-                "/files?path=/nope&recursive=maybe",
-                None,
-                "",
-                InvalidRequest,
-            ),
+            (delete, "/files?path=/nope&recursive=maybe", None, "", InvalidRequest),
             (post, "/files/move?from=/nope", None, "", InvalidRequest),
             (get, "/files/stat?path=/nope", None, "", FileNotFound),
         ];
@@ -131,9 +89,7 @@ fn broken_exec_frames_end_the_command() {
                 .unwrap();
             let mut requests = requests.clone().ready().await.unwrap();
             let (answer, mut stream) = requests.send_request(request, false).unwrap();
-            stream
-                .send_data(Bytes::copy_from_slice(frame), false)
-                .unwrap();
+            stream.send_data(Bytes::copy_from_slice(frame), false).unwrap();
             // Reset without an exit code, perhaps before the guest's acceptance went out.
             if let Ok(answer) = answer.await {
                 let end = answer.into_body().data().await.unwrap();

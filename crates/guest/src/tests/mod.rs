@@ -49,20 +49,11 @@ fn configure(home: &Path) -> Configure {
     let (uid, gid) = if rustix::process::geteuid().is_root() {
         (65534, 65534)
     } else {
-        (
-            rustix::process::geteuid().as_raw(),
-            rustix::process::getegid().as_raw(),
-        )
+        (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
     };
     Configure {
         workspace: WorkspaceId::new(),
-        user: UserSpec {
-            name: "nobody".into(),
-            uid,
-            gid,
-            home: home.to_str().unwrap().into(),
-            shell: None,
-        },
+        user: UserSpec { name: "nobody".into(), uid, gid, home: home.to_str().unwrap().into(), shell: None },
         env: BTreeMap::from([("COLOUR".to_owned(), "violet".to_owned())]),
         sudo: SudoPolicy::Allow,
         entrypoint: None,
@@ -73,10 +64,7 @@ fn configure(home: &Path) -> Configure {
 
 /// Runs `test` on the guest's one thread.
 fn with_guest<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         let reaper = Reaper::new();
         tokio::task::spawn_local(reaper.watch().unwrap());
@@ -86,12 +74,7 @@ fn with_guest<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F) {
         let (client, driver) = GuestClient::connect(near).await.unwrap();
         tokio::task::spawn_local(driver);
         let home = tempfile::tempdir().unwrap();
-        test(Bench {
-            guest,
-            client,
-            home,
-        })
-        .await;
+        test(Bench { guest, client, home }).await;
     });
 }
 
@@ -111,11 +94,7 @@ fn code<T>(result: Result<T, ChannelError>) -> ErrorCode {
 }
 
 fn command(words: &[&str]) -> ExecSpec {
-    ExecSpec {
-        command: words.iter().map(|&word| word.to_owned()).collect(),
-        cwd: None,
-        env: BTreeMap::new(),
-    }
+    ExecSpec { command: words.iter().map(|&word| word.to_owned()).collect(), cwd: None, env: BTreeMap::new() }
 }
 
 fn shell(script: &str) -> ExecSpec {

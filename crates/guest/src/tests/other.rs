@@ -36,10 +36,7 @@ fn nothing_runs_before_it_is_configured() {
         assert!(client.terminals().await.unwrap().is_empty());
         let mut other = configure(bench.home.path());
         other.user.uid += 1;
-        assert_eq!(
-            code(client.configure(&other).await),
-            ErrorCode::InvalidRequest
-        );
+        assert_eq!(code(client.configure(&other).await), ErrorCode::InvalidRequest);
     });
 }
 
@@ -63,18 +60,10 @@ fn an_entrypoint_runs_once_per_boot() {
 fn a_terminal_is_typed_into_and_tells_its_exit() {
     with_configured(|bench| async move {
         let client = &bench.client;
-        let spec = terminal(Some(&[
-            "/bin/sh",
-            "-c",
-            "read line; echo \"<$line>\"; exit 5",
-        ]));
+        let spec = terminal(Some(&["/bin/sh", "-c", "read line; echo \"<$line>\"; exit 5"]));
         let info = client.create_terminal(&spec).await.unwrap();
         assert_eq!(client.terminals().await.unwrap().len(), 1);
-        let attach = AttachSpec {
-            offset: Some(0),
-            mode: AttachMode::Control,
-            client: None,
-        };
+        let attach = AttachSpec { offset: Some(0), mode: AttachMode::Control, client: None };
         let (mut tx, mut rx) = client.attach(info.id, &attach).await.unwrap();
         let typed = ClientFrame::Input(b"hello\n").to_vec();
         tx.send(typed.into()).await.unwrap();
@@ -90,14 +79,8 @@ fn a_terminal_is_typed_into_and_tells_its_exit() {
         assert_eq!(exit, Some(5));
         assert!(client.usage().await.unwrap().last_input_ms > 0);
         client.remove_terminal(info.id).await.unwrap();
-        assert_eq!(
-            code(client.remove_terminal(info.id).await),
-            ErrorCode::TerminalGone
-        );
-        assert_eq!(
-            code(client.attach(info.id, &attach).await),
-            ErrorCode::TerminalGone
-        );
+        assert_eq!(code(client.remove_terminal(info.id).await), ErrorCode::TerminalGone);
+        assert_eq!(code(client.attach(info.id, &attach).await), ErrorCode::TerminalGone);
     });
 }
 
@@ -144,9 +127,7 @@ fn ports_and_sockets_of_the_workspace_can_be_dialled() {
         stream.read_exact(&mut greeting).await.unwrap();
         assert_eq!(&greeting, b"hi");
         stream.shutdown().await.unwrap();
-        let nowhere = DialSpec::Unix {
-            path: bench.path("nowhere"),
-        };
+        let nowhere = DialSpec::Unix { path: bench.path("nowhere") };
         assert_eq!(code(client.dial(&nowhere).await), ErrorCode::NotFound);
     });
 }
@@ -156,10 +137,7 @@ fn usage_counts_what_runs() {
     with_configured(|bench| async move {
         let client = &bench.client;
         let (tx, rx) = client.exec(&command(&["sleep", "1000"])).await.unwrap();
-        let info = client
-            .create_terminal(&terminal(Some(&["cat"])))
-            .await
-            .unwrap();
+        let info = client.create_terminal(&terminal(Some(&["cat"]))).await.unwrap();
         let usage = client.usage().await.unwrap();
         assert_eq!((usage.execs, usage.terminals), (1, 1));
         assert!(usage.processes >= 2);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::descriptors;
+use crate::descriptors::{self, Sender};
 use crate::sudo::broker::session;
 use crate::sudo::wire::{LENGTH_BYTES, Reply, Request, What, encode, length};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -9,19 +9,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn request(what: What, terminal: Option<(u16, u16)>) -> Request {
-    Request {
-        what,
-        user: None,
-        cwd: "/".into(),
-        env: BTreeMap::new(),
-        terminal,
-    }
+    Request { what, user: None, cwd: "/".into(), env: BTreeMap::new(), terminal }
 }
 
 fn run(script: &str) -> What {
-    What::Run {
-        command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
-    }
+    What::Run { command: ["/bin/sh", "-c", script].map(str::to_owned).into() }
 }
 
 /// Sends a request as the `sudo` command does.
@@ -31,38 +23,27 @@ fn ask(bench: &Bench, request: &Request, given: &[OwnedFd]) -> UnixStream {
     tokio::task::spawn_local(async move { session(&guest, far).await });
     let bytes = encode(request).unwrap();
     let given: Vec<_> = given.iter().map(AsFd::as_fd).collect();
-    assert_eq!(
-        descriptors::send(&near, &bytes, &given).unwrap(),
-        bytes.len()
-    );
+    assert_eq!(descriptors::send(&near, &bytes, &given, Sender::Named).unwrap(), bytes.len());
     near
 }
 
 async fn reply(stream: &mut UnixStream) -> (Reply, Option<OwnedFd>) {
     let mut prefix = [0; LENGTH_BYTES];
-    let (count, mut given) = crate::control::receive(stream, &mut prefix).await.unwrap();
-    assert_eq!(count, LENGTH_BYTES);
+    let mut received = crate::control::receive(stream, &mut prefix).await.unwrap();
+    assert_eq!(received.count, LENGTH_BYTES);
     let mut json = vec![0; length(prefix).unwrap()];
     stream.read_exact(&mut json).await.unwrap();
-    (serde_json::from_slice(&json).unwrap(), given.pop())
+    (serde_json::from_slice(&json).unwrap(), received.descriptors.pop())
 }
 
 #[test]
 fn a_program_gets_our_descriptors_and_tells_its_code() {
     with_configured(|bench| async move {
-        let (stdin, mut stdin_ours) = pipe_with(PipeFlags::CLOEXEC)
-            .map(|(r, w)| (r, File::from(w)))
-            .unwrap();
-        let (mut stdout_ours, stdout) = pipe_with(PipeFlags::CLOEXEC)
-            .map(|(r, w)| (File::from(r), w))
-            .unwrap();
+        let (stdin, mut stdin_ours) = pipe_with(PipeFlags::CLOEXEC).map(|(r, w)| (r, File::from(w))).unwrap();
+        let (mut stdout_ours, stdout) = pipe_with(PipeFlags::CLOEXEC).map(|(r, w)| (File::from(r), w)).unwrap();
         let stderr = stdout.try_clone().unwrap();
         let script = "cat; echo $SUDO_USER $HOME >&2; exit 6";
-        let mut stream = ask(
-            &bench,
-            &request(run(script), None),
-            &[stdin, stdout, stderr],
-        );
+        let mut stream = ask(&bench, &request(run(script), None), &[stdin, stdout, stderr]);
         assert_eq!(reply(&mut stream).await.0, Reply::Started);
         stdin_ours.write_all(b"in ").unwrap();
         drop(stdin_ours);
@@ -95,20 +76,12 @@ fn a_program_gets_a_terminal_of_our_size() {
 fn signals_are_passed_on_and_a_lost_caller_hangs_up() {
     with_configured(|bench| async move {
         let null = || File::open("/dev/null").unwrap().into();
-        let mut stream = ask(
-            &bench,
-            &request(run("exec sleep 1000"), None),
-            &[null(), null(), null()],
-        );
+        let mut stream = ask(&bench, &request(run("exec sleep 1000"), None), &[null(), null(), null()]);
         assert_eq!(reply(&mut stream).await.0, Reply::Started);
         stream.write_u8(2).await.unwrap();
         assert_eq!(reply(&mut stream).await.0, Reply::Exited { code: 130 });
 
-        let mut stream = ask(
-            &bench,
-            &request(run("exec sleep 1000"), None),
-            &[null(), null(), null()],
-        );
+        let mut stream = ask(&bench, &request(run("exec sleep 1000"), None), &[null(), null(), null()]);
         assert_eq!(reply(&mut stream).await.0, Reply::Started);
         drop(stream);
         while bench.guest.reaper.count() > 0 {
