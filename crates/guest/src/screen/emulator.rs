@@ -30,6 +30,8 @@ const JOINED_CHARS_MAX: usize = 8;
 /// Answers that nobody takes; beyond this, new ones are dropped.
 const ANSWERS_BYTES_MAX: usize = 64 * 1024;
 
+const WIDE: Flags = Flags::WIDE_CHAR.union(Flags::WIDE_CHAR_SPACER);
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Charsets {
     pub sets: [StandardCharset; 4],
@@ -178,21 +180,24 @@ impl Emulator {
 
     fn put(&mut self, c: char, kind: Flags) {
         let col = self.cursor.col;
-        let cell = Cell {
-            c,
-            fg: self.pen.fg,
-            bg: self.pen.bg,
-            flags: self.pen.flags.union(kind),
-            extra: self.pen.extra.clone(),
-        };
         let row = &mut self.shown.grid[Line(self.cursor.line as i32)];
-        if kind != Flags::WIDE_CHAR_SPACER {
-            sever(row, col);
+        // Only a cell that is half of a wide character has a neighbour to look after.
+        if row[Column(col)].flags.intersects(WIDE) {
+            if kind != Flags::WIDE_CHAR_SPACER {
+                sever(row, col);
+            }
+            if kind != Flags::WIDE_CHAR {
+                sever(row, col + 1);
+            }
         }
-        if kind != Flags::WIDE_CHAR {
-            sever(row, col + 1);
+        let cell = &mut row[Column(col)];
+        cell.c = c;
+        cell.fg = self.pen.fg;
+        cell.bg = self.pen.bg;
+        cell.flags = self.pen.flags.union(kind);
+        if cell.extra.is_some() || self.pen.extra.is_some() {
+            cell.extra.clone_from(&self.pen.extra);
         }
-        row[Column(col)] = cell;
     }
 
     /// Adds a zero-width character to the cell before the cursor.

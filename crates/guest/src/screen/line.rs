@@ -8,6 +8,7 @@
 use super::pen::Pen;
 use super::width::width;
 use alacritty_terminal::term::cell::{Cell, Flags};
+use alacritty_terminal::vte::ansi::{Color, NamedColor};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Line {
@@ -42,8 +43,13 @@ impl Line {
         let mut text = String::with_capacity(used);
         let mut runs: Vec<Run> = Vec::new();
         let mut pen = Pen::default();
+        let mut simple = true;
         let mut start = 0;
         for cell in &row[..used] {
+            if is_simple(cell) && simple {
+                text.push(cell.c);
+                continue;
+            }
             if cell.flags.contains(Flags::WIDE_CHAR_SPACER) {
                 continue;
             }
@@ -51,6 +57,7 @@ impl Line {
                 push_run(&mut runs, text.len() - start, &pen);
                 start = text.len();
                 pen = Pen::of(cell);
+                simple = pen == Pen::default();
             }
             text.push(cell.c);
             text.extend(cell.zerowidth().into_iter().flatten());
@@ -157,7 +164,19 @@ fn push_run(runs: &mut Vec<Run>, bytes: usize, pen: &Pen) {
     }
 }
 
+/// Whether a cell is a character in the plain pen and nothing else. Nearly all are.
+#[inline]
+fn is_simple(cell: &Cell) -> bool {
+    cell.extra.is_none()
+        && cell.flags.is_empty()
+        && matches!(cell.fg, Color::Named(NamedColor::Foreground))
+        && matches!(cell.bg, Color::Named(NamedColor::Background))
+}
+
 fn is_blank(cell: &Cell) -> bool {
+    if is_simple(cell) {
+        return cell.c == ' ';
+    }
     cell.c == ' ' && cell.zerowidth().is_none_or(<[char]>::is_empty) && {
         let plain = Cell::default();
         cell.fg == plain.fg
