@@ -31,6 +31,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// Open a terminal.
 #[utoipa::path(
     post, path = "/api/workspaces/{id}/terminals", tag = "terminals",
+    operation_id = "create_terminal",
     params(("id" = WorkspaceId, Path)),
     request_body = NewTerminal,
     responses(
@@ -50,6 +51,7 @@ async fn create(
 /// List the terminals of a workspace, those that have ended included.
 #[utoipa::path(
     get, path = "/api/workspaces/{id}/terminals", tag = "terminals",
+    operation_id = "list_terminals",
     params(("id" = WorkspaceId, Path)),
     responses(
         (status = 200, description = "The terminals.", body = Page<TerminalView>),
@@ -67,6 +69,7 @@ async fn list(
 /// Close a terminal: its processes are hung up on.
 #[utoipa::path(
     delete, path = "/api/workspaces/{id}/terminals/{tid}", tag = "terminals",
+    operation_id = "remove_terminal",
     params(("id" = WorkspaceId, Path), ("tid" = TerminalId, Path)),
     responses(
         (status = 204, description = "The terminal is closed."),
