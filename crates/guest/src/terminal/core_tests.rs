@@ -241,7 +241,7 @@ impl World {
         match step {
             Step::Output(bytes, cut) => {
                 self.carry.extend(bytes);
-                let bytes: Vec<u8> = self.carry.drain(..self.carry.len() - cut).collect();
+                let bytes: Vec<u8> = self.carry.drain(..self.carry.len().saturating_sub(cut)).collect();
                 self.all.extend(&bytes);
                 core.output(&bytes);
                 self.reference.feed(&bytes);

@@ -219,10 +219,10 @@ fn the_default_is_a_login_shell_with_job_control() {
         let name = info.command[0].rsplit('/').next().unwrap();
         viewer.expect(&format!("<-{name} xterm-256color 42>")).await;
         viewer.expect("u1p").await;
-        // Stop the foreground job and come back to the shell.
-        viewer.type_text("\x1a").await;
-        viewer.expect("topped").await;
-        viewer.type_text("kill %1; exit 9\n").await;
+        // Only a shell with a controlling terminal survives the interrupt that ends its job.
+        viewer.type_text("\x03").await;
+        viewer.expect("$ ").await;
+        viewer.type_text("exit 9\n").await;
         assert_eq!(viewer.finish().await, Some(9));
     });
 }
@@ -278,11 +278,12 @@ fn a_hundred_cuts_under_constant_output_lose_and_double_nothing() {
         let (mut at, mut all) = (Some(0), Vec::new());
         for _ in 0..100 {
             let mut viewer = bench.attach(id, at);
-            for _ in 0..random.next_u32() % 30 {
-                assert!(viewer.receive().await);
-                if random.next_u32() % 2 == 0 {
+            for _ in 0..random.next_u32() % 12 {
+                // Sometimes late, but not so that both sides wait for each other.
+                if viewer.frames.is_empty() || random.next_u32().is_multiple_of(2) {
                     viewer.acknowledge().await;
                 }
+                assert!(viewer.receive().await);
             }
             assert_eq!(viewer.snapshots, 0, "the ring was outrun");
             at = viewer.at;

@@ -14,7 +14,7 @@ mod emulation;
 mod flow;
 mod frames;
 mod live;
-mod pty;
+pub(crate) mod pty;
 mod ring;
 mod session;
 mod sizes;
@@ -30,7 +30,7 @@ pub use attachment::{Attachment, Cut, FrameSink, FrameSource};
 
 use self::core::Core;
 use self::live::{Live, Parts};
-use self::sizes::Size;
+pub(crate) use self::sizes::Size;
 use self::turns::Turns;
 use crate::descriptors::watched;
 use crate::process::{Identity, Launch, Launcher, Stdio, login_shell};

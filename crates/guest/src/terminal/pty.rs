@@ -11,7 +11,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::{InputModes, OptionalActions, Winsize};
 use std::os::fd::{AsFd, OwnedFd};
 
-pub(super) struct Pty {
+pub(crate) struct Pty {
     pub master: OwnedFd,
     pub slave: OwnedFd,
 }
@@ -26,7 +26,7 @@ pub(super) enum Transfer {
     HungUp,
 }
 
-pub(super) fn open(size: Size, owner: u32) -> rustix::io::Result<Pty> {
+pub(crate) fn open(size: Size, owner: u32) -> rustix::io::Result<Pty> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = rustix::pty::openpt(flags)?;
     rustix::pty::unlockpt(&master)?;
