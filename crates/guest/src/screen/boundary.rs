@@ -296,9 +296,7 @@ fn next(state: State, byte: u8) -> State {
         _ => {}
     }
     match (state, byte) {
-        (State::Escape, b'P') => State::DcsHead {
-            intermediate: false,
-        },
+        (State::Escape, b'P') => State::DcsHead { intermediate: false },
         (State::Escape, b'[') => State::Csi { plain: true },
         (State::Escape, b']') => State::Osc,
         (State::Escape, b'X' | b'^' | b'_') => State::Text,
@@ -320,9 +318,7 @@ fn is_sync(sequence: &[u8]) -> bool {
     let Some(start) = sequence.iter().rposition(|&byte| byte == b'?') else {
         return false;
     };
-    sequence[start + 1..]
-        .split(|&byte| byte == b';')
-        .any(|mode| mode == SYNC_MODE)
+    sequence[start + 1..].split(|&byte| byte == b';').any(|mode| mode == SYNC_MODE)
 }
 
 /// Where the last printed character and its zero-width followers begin; the end, if the text ends
@@ -357,10 +353,7 @@ fn last_char(text: &[u8]) -> Last {
     if last < 0x80 {
         return match last {
             0..=0x1f => Last::Control,
-            _ => Last::Char {
-                bytes: 1,
-                joins: false,
-            },
+            _ => Last::Char { bytes: 1, joins: false },
         };
     }
     let window = text.len().saturating_sub(4);
@@ -369,20 +362,13 @@ fn last_char(text: &[u8]) -> Last {
     match std::str::from_utf8(&text[start..]) {
         Ok(valid) => match valid.chars().next_back() {
             Some('\u{80}'..='\u{9f}') | None => Last::Control,
-            Some(c) => Last::Char {
-                bytes: c.len_utf8(),
-                joins: width(c) == 0,
-            },
+            Some(c) => Last::Char { bytes: c.len_utf8(), joins: width(c) == 0 },
         },
-        Err(error) if error.valid_up_to() == 0 && error.error_len().is_none() => Last::Char {
-            bytes: text.len() - start,
-            joins: true,
-        },
+        Err(error) if error.valid_up_to() == 0 && error.error_len().is_none() => {
+            Last::Char { bytes: text.len() - start, joins: true }
+        }
         // The last byte belongs to no character: the parser takes it for a C1 control or replaces it.
         Err(_) if last <= 0x9f => Last::Control,
-        Err(_) => Last::Char {
-            bytes: 1,
-            joins: false,
-        },
+        Err(_) => Last::Char { bytes: 1, joins: false },
     }
 }

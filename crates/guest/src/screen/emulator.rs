@@ -304,9 +304,7 @@ impl Emulator {
     /// The line after this one is no longer its continuation.
     fn unlink(&mut self, line: usize) {
         let last = Column(self.cols - 1);
-        let linked = self.shown.grid[Line(line as i32)][last]
-            .flags
-            .contains(Flags::WRAPLINE);
+        let linked = self.shown.grid[Line(line as i32)][last].flags.contains(Flags::WRAPLINE);
         if linked {
             self.row(line)[last].flags.remove(Flags::WRAPLINE);
         }
@@ -392,11 +390,7 @@ impl Emulator {
             true => (self.shown.top, self.shown.bottom - 1),
             false => (0, self.rows - 1),
         };
-        self.cursor = Cursor {
-            line: line.clamp(first, last),
-            col: col.min(self.cols - 1),
-            pending: false,
-        };
+        self.cursor = Cursor { line: line.clamp(first, last), col: col.min(self.cols - 1), pending: false };
     }
 
     /// As `place`, with lines counted from the upper margin in origin mode.
@@ -421,12 +415,8 @@ impl Emulator {
     }
 
     pub fn save_cursor(&mut self) {
-        self.shown.saved = Saved {
-            line: self.cursor.line,
-            col: self.cursor.col,
-            pen: Pen::of(&self.pen),
-            charsets: self.charsets,
-        };
+        self.shown.saved =
+            Saved { line: self.cursor.line, col: self.cursor.col, pen: Pen::of(&self.pen), charsets: self.charsets };
     }
 
     pub fn restore_cursor(&mut self) {

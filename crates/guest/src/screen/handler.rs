@@ -5,9 +5,9 @@ use super::keyboard::Keyboard;
 use super::pen::BLINK;
 use alacritty_terminal::term::cell::{Cell, Flags, Hyperlink as Link};
 use alacritty_terminal::vte::ansi::{
-    Attr, CharsetIndex, ClearMode, CursorShape, CursorStyle, Handler, Hyperlink, KeyboardModes,
-    KeyboardModesApplyBehavior, LineClearMode, Mode, NamedColor, Color, PrivateMode, Rgb,
-    StandardCharset, TabulationClearMode,
+    Attr, CharsetIndex, ClearMode, Color, CursorShape, CursorStyle, Handler, Hyperlink, KeyboardModes,
+    KeyboardModesApplyBehavior, LineClearMode, Mode, NamedColor, PrivateMode, Rgb, StandardCharset,
+    TabulationClearMode,
 };
 
 /// Longest title that is kept, in characters.
@@ -237,10 +237,7 @@ impl Handler for Emulator {
 
     fn decaln(&mut self) {
         for line in 0..self.rows {
-            let cell = Cell {
-                c: 'E',
-                ..Cell::default()
-            };
+            let cell = Cell { c: 'E', ..Cell::default() };
             self.row(line)[..].fill(cell);
         }
         self.place(0, 0);
@@ -436,8 +433,7 @@ impl Handler for Emulator {
 
     fn dynamic_color_sequence(&mut self, prefix: String, index: usize, terminator: &str) {
         let [r, g, b] = self.palette.get(index);
-        let answer =
-            format!("\x1b]{prefix};rgb:{r:02x}{r:02x}/{g:02x}{g:02x}/{b:02x}{b:02x}{terminator}");
+        let answer = format!("\x1b]{prefix};rgb:{r:02x}{r:02x}/{g:02x}{g:02x}/{b:02x}{b:02x}{terminator}");
         self.answer(&answer);
     }
 

@@ -32,14 +32,9 @@ pub(super) struct Span<'a> {
 
 impl Line {
     pub fn of(row: &[Cell]) -> Self {
-        let wrapped = row
-            .last()
-            .is_some_and(|cell| cell.flags.contains(Flags::WRAPLINE));
-        let used = if wrapped {
-            row.len()
-        } else {
-            row.iter().rposition(|cell| !is_blank(cell)).map_or(0, |at| at + 1)
-        };
+        let wrapped = row.last().is_some_and(|cell| cell.flags.contains(Flags::WRAPLINE));
+        let used =
+            if wrapped { row.len() } else { row.iter().rposition(|cell| !is_blank(cell)).map_or(0, |at| at + 1) };
         let mut text = String::with_capacity(used);
         let mut runs: Vec<Run> = Vec::new();
         let mut pen = Pen::default();
@@ -65,11 +60,7 @@ impl Line {
         if !runs.is_empty() || pen != Pen::default() {
             push_run(&mut runs, text.len() - start, &pen);
         }
-        Self {
-            text: text.into(),
-            runs: runs.into(),
-            wrapped,
-        }
+        Self { text: text.into(), runs: runs.into(), wrapped }
     }
 
     /// Writes the line into `row`, which is blank.
@@ -117,18 +108,13 @@ impl Line {
     }
 
     pub fn spans(&self) -> impl Iterator<Item = Span<'_>> {
-        let plain = (self.runs.is_empty() && !self.text.is_empty()).then(|| Span {
-            text: &self.text,
-            pen: Pen::default(),
-        });
+        let plain =
+            (self.runs.is_empty() && !self.text.is_empty()).then(|| Span { text: &self.text, pen: Pen::default() });
         let mut from = 0;
         let runs = self.runs.iter().map(move |run| {
             let text = &self.text[from..from + run.bytes as usize];
             from += run.bytes as usize;
-            Span {
-                text,
-                pen: run.pen.clone(),
-            }
+            Span { text, pen: run.pen.clone() }
         });
         plain.into_iter().chain(runs)
     }
@@ -157,10 +143,7 @@ impl Line {
 
 fn push_run(runs: &mut Vec<Run>, bytes: usize, pen: &Pen) {
     if bytes > 0 {
-        runs.push(Run {
-            bytes: bytes as u32,
-            pen: pen.clone(),
-        });
+        runs.push(Run { bytes: bytes as u32, pen: pen.clone() });
     }
 }
 
@@ -181,10 +164,7 @@ fn is_blank(cell: &Cell) -> bool {
         let plain = Cell::default();
         cell.fg == plain.fg
             && cell.bg == plain.bg
-            && cell
-                .flags
-                .difference(Flags::LEADING_WIDE_CHAR_SPACER)
-                .is_empty()
+            && cell.flags.difference(Flags::LEADING_WIDE_CHAR_SPACER).is_empty()
             && cell.underline_color().is_none()
             && cell.hyperlink().is_none()
     }

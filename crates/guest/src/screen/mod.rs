@@ -92,12 +92,7 @@ impl Screen {
     /// Consumes output of the terminal's programs.
     pub fn feed(&mut self, output: &[u8]) {
         self.fed += output.len() as u64;
-        let Self {
-            boundary,
-            parser,
-            emulator,
-            ..
-        } = self;
+        let Self { boundary, parser, emulator, .. } = self;
         boundary.feed(output, &mut |complete| parser.advance(emulator, complete));
     }
 
@@ -140,19 +135,11 @@ impl Screen {
     /// Draws what there is of a synchronized update. The caller does this when one lasts longer than its
     /// patience (terminals wait 150 ms to a second): there is no clock in here.
     pub fn flush_sync(&mut self) {
-        let Self {
-            boundary,
-            parser,
-            emulator,
-            ..
-        } = self;
+        let Self { boundary, parser, emulator, .. } = self;
         boundary.release_sync(&mut |complete| parser.advance(emulator, complete));
     }
 }
 
 fn limited(cols: u16, rows: u16) -> (usize, usize) {
-    (
-        usize::from(cols.clamp(COLS_MIN, COLS_MAX)),
-        usize::from(rows.clamp(1, ROWS_MAX)),
-    )
+    (usize::from(cols.clamp(COLS_MIN, COLS_MAX)), usize::from(rows.clamp(1, ROWS_MAX)))
 }

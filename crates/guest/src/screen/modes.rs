@@ -78,10 +78,7 @@ impl Modes {
             2026 => Some(false),
             _ if MOUSE.contains(&mode) => Some(self.mouse == Some(mode)),
             _ if MOUSE_ENCODINGS.contains(&mode) => Some(self.mouse_encoding == Some(mode)),
-            _ => KEPT
-                .iter()
-                .position(|(kept, _)| *kept == mode)
-                .map(|at| self.kept[at]),
+            _ => KEPT.iter().position(|(kept, _)| *kept == mode).map(|at| self.kept[at]),
         }
     }
 

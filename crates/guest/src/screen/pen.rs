@@ -11,10 +11,8 @@ use std::io::Write;
 pub(super) const BLINK: Flags = Flags::from_bits_retain(0x8000);
 
 /// Flags that say what a cell is rather than how it looks.
-const STRUCTURE: Flags = Flags::WRAPLINE
-    .union(Flags::WIDE_CHAR)
-    .union(Flags::WIDE_CHAR_SPACER)
-    .union(Flags::LEADING_WIDE_CHAR_SPACER);
+const STRUCTURE: Flags =
+    Flags::WRAPLINE.union(Flags::WIDE_CHAR).union(Flags::WIDE_CHAR_SPACER).union(Flags::LEADING_WIDE_CHAR_SPACER);
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pen {
@@ -49,20 +47,13 @@ impl Pen {
             && self.flags == cell.flags.difference(STRUCTURE)
             && match &cell.extra {
                 None => self.underline.is_none() && self.link.is_none(),
-                Some(_) => {
-                    self.underline == cell.underline_color() && self.link == cell.hyperlink()
-                }
+                Some(_) => self.underline == cell.underline_color() && self.link == cell.hyperlink(),
             }
     }
 
     /// An empty cell that looks like this.
     pub fn cell(&self) -> Cell {
-        let mut cell = Cell {
-            fg: self.fg,
-            bg: self.bg,
-            flags: self.flags,
-            ..Cell::default()
-        };
+        let mut cell = Cell { fg: self.fg, bg: self.bg, flags: self.flags, ..Cell::default() };
         if self.underline.is_some() {
             cell.set_underline_color(self.underline);
         }
@@ -78,11 +69,7 @@ impl Pen {
 
     /// Whether an erased cell may look like this.
     pub fn is_erased(&self) -> bool {
-        *self
-            == Self {
-                bg: self.bg,
-                ..Self::default()
-            }
+        *self == Self { bg: self.bg, ..Self::default() }
     }
 
     /// Appends what turns `before` into this pen.
@@ -103,8 +90,7 @@ impl Pen {
             && (self.fg != plain.fg || before.fg == plain.fg)
             && (self.bg != plain.bg || before.bg == plain.bg)
             && (self.underline.is_some() || before.underline.is_none())
-            && self.flags.intersection(Flags::ALL_UNDERLINES)
-                == before.flags.intersection(Flags::ALL_UNDERLINES);
+            && self.flags.intersection(Flags::ALL_UNDERLINES) == before.flags.intersection(Flags::ALL_UNDERLINES);
         let base = if unset {
             before
         } else {

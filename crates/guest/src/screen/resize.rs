@@ -92,19 +92,10 @@ fn mark_leading_spacers(grid: &mut Grid<Cell>, above: usize, rows: usize) {
     }
 }
 
-fn reflow(
-    buffer: &mut Buffer,
-    grid: &mut Grid<Cell>,
-    cursor: Cursor,
-    cols: usize,
-    rows: usize,
-) -> Cursor {
+fn reflow(buffer: &mut Buffer, grid: &mut Grid<Cell>, cursor: Cursor, cols: usize, rows: usize) -> Cursor {
     grid.cursor.point = Point::new(Line(cursor.line as i32), Column(cursor.col));
     grid.cursor.input_needs_wrap = cursor.pending;
-    grid.saved_cursor.point = Point::new(
-        Line(buffer.saved.line as i32),
-        Column(buffer.saved.col),
-    );
+    grid.saved_cursor.point = Point::new(Line(buffer.saved.line as i32), Column(buffer.saved.col));
     grid.resize(true, rows, cols);
     adopt(buffer, grid, cols, rows)
 }
@@ -114,10 +105,7 @@ fn fit(buffer: &mut Buffer, cursor: Cursor, cols: usize, rows: usize) -> Cursor 
     let mut grid = std::mem::replace(&mut buffer.grid, Grid::new(1, 1, 0));
     grid.cursor.point = Point::new(Line(cursor.line as i32), Column(cursor.col));
     grid.cursor.input_needs_wrap = cursor.pending;
-    grid.saved_cursor.point = Point::new(
-        Line(buffer.saved.line as i32),
-        Column(buffer.saved.col),
-    );
+    grid.saved_cursor.point = Point::new(Line(buffer.saved.line as i32), Column(buffer.saved.col));
     grid.resize(false, rows, cols);
     let cursor = adopt(buffer, &grid, cols, rows);
     buffer.grid = Grid::new(rows, cols, 0);
@@ -135,11 +123,7 @@ fn adopt(buffer: &mut Buffer, grid: &Grid<Cell>, cols: usize, rows: usize) -> Cu
     buffer.tabs.resize(cols);
     (buffer.top, buffer.bottom) = (0, rows);
     let (line, col) = clamped(grid.cursor.point);
-    Cursor {
-        line,
-        col,
-        pending: grid.cursor.input_needs_wrap && col == cols - 1,
-    }
+    Cursor { line, col, pending: grid.cursor.input_needs_wrap && col == cols - 1 }
 }
 
 /// Separates the history from the screen again.
@@ -171,9 +155,7 @@ fn regular(row: Row<Cell>, cols: usize) -> Row<Cell> {
             cells[at].flags.remove(Flags::WRAPLINE);
         }
         let wide = cells[at].flags.contains(Flags::WIDE_CHAR);
-        let followed = cells
-            .get(at + 1)
-            .is_some_and(|next| next.flags.contains(Flags::WIDE_CHAR_SPACER));
+        let followed = cells.get(at + 1).is_some_and(|next| next.flags.contains(Flags::WIDE_CHAR_SPACER));
         let alone = at == 0 || !cells[at - 1].flags.contains(Flags::WIDE_CHAR);
         if wide && !followed {
             blank_out(&mut cells[at]);

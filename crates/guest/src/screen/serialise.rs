@@ -133,10 +133,7 @@ impl Painter {
 
     fn clear_rest(&mut self) {
         if self.pen.has_background() {
-            let plain = Pen {
-                link: self.pen.link.clone(),
-                ..Pen::default()
-            };
+            let plain = Pen { link: self.pen.link.clone(), ..Pen::default() };
             self.pen(&plain);
             self.out.extend_from_slice(b"\x1b[K");
         }
@@ -196,10 +193,8 @@ impl Painter {
         let col = cursor.col - usize::from(spacer);
         self.goto(line, col);
         self.pen(&Pen::of(&row[col]));
-        let text: String = [row[col].c]
-            .into_iter()
-            .chain(row[col].zerowidth().into_iter().flatten().copied())
-            .collect();
+        let text: String =
+            [row[col].c].into_iter().chain(row[col].zerowidth().into_iter().flatten().copied()).collect();
         self.out.extend_from_slice(text.as_bytes());
     }
 
@@ -258,8 +253,5 @@ impl Painter {
 
 /// Where the first character with its zero-width followers ends.
 fn first_cell_end(text: &str) -> usize {
-    text.char_indices()
-        .skip(1)
-        .find(|(_, c)| super::width::width(*c) > 0)
-        .map_or(text.len(), |(at, _)| at)
+    text.char_indices().skip(1).find(|(_, c)| super::width::width(*c) > 0).map_or(text.len(), |(at, _)| at)
 }

@@ -40,10 +40,7 @@ impl Tabs {
     }
 
     pub fn stops(&self) -> impl Iterator<Item = usize> + '_ {
-        self.0
-            .iter()
-            .enumerate()
-            .filter_map(|(col, stop)| stop.then_some(col))
+        self.0.iter().enumerate().filter_map(|(col, stop)| stop.then_some(col))
     }
 
     pub fn is_default(&self) -> bool {

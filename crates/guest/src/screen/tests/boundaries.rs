@@ -1,7 +1,7 @@
 //! What is held back, for how long, and that the states are the parser's own.
 
-use super::super::boundary::{Boundary, SEQUENCE_BYTES_MAX, SYNC_BYTES_MAX};
 use super::super::Screen;
+use super::super::boundary::{Boundary, SEQUENCE_BYTES_MAX, SYNC_BYTES_MAX};
 use super::{fed, view};
 use alacritty_terminal::vte::{Params, Parser, Perform};
 use proptest::prelude::*;

@@ -31,10 +31,7 @@ fn sizes_are_kept_within_limits() {
 fn queries_are_answered_once_and_in_order() {
     let mut screen = fed(10, 3, b"\x1b[c\x1b[2;3H\x1b[6n\x1b[5n\x1b[?2004h\x1b[?2004$p\x1b[?9999$p\x1b]11;?\x07");
     let answers = String::from_utf8(screen.take_answers()).expect("answers are UTF-8");
-    assert_eq!(
-        answers,
-        "\x1b[?1;2c\x1b[2;3R\x1b[0n\x1b[?2004;1$y\x1b[?9999;0$y\x1b]11;rgb:0c0c/0d0d/1313\x07"
-    );
+    assert_eq!(answers, "\x1b[?1;2c\x1b[2;3R\x1b[0n\x1b[?2004;1$y\x1b[?9999;0$y\x1b]11;rgb:0c0c/0d0d/1313\x07");
     assert_eq!(screen.take_answers(), b"");
 }
 

@@ -42,9 +42,7 @@ pub(super) fn view(screen: &Screen) -> View {
 }
 
 fn lines(buffer: &Buffer) -> Vec<Text> {
-    (0..buffer.rows())
-        .map(|line| Text::of(&buffer.grid[Line(line as i32)][..]))
-        .collect()
+    (0..buffer.rows()).map(|line| Text::of(&buffer.grid[Line(line as i32)][..])).collect()
 }
 
 fn rest(buffer: &Buffer) -> String {
