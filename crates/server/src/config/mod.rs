@@ -24,6 +24,8 @@ const WORKSPACE_IMAGE_DEFAULT: &str = "rexec/base:latest";
 const JWT_SECRET_BYTES_MIN: usize = 16;
 /// Where data is kept when the server may write there.
 const DATA_DIR_SYSTEM: &str = "/var/lib/rexec";
+/// How long a request's body may pause.
+const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// The database's file in the data directory.
 const SQLITE_FILE: &str = "rexec.db";
 
@@ -121,6 +123,8 @@ pub struct Config {
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpAddr>,
     pub limits: Limits,
+    /// How long a request's body may pause before it is given up on. No variable sets it.
+    pub body_patience: Duration,
     pub engine: EngineConfig,
     /// Sentences for the log: what was accepted and is not used, and why.
     pub notices: Vec<String>,
@@ -146,6 +150,7 @@ impl Config {
             web_dir: web_dir(&mut reader),
             trusted_proxies: trusted_proxies(&mut reader),
             limits: limits(&mut reader),
+            body_patience: BODY_PATIENCE,
             engine: engine(&mut reader),
             data_dir,
             database,
@@ -154,11 +159,6 @@ impl Config {
         later::take(&mut reader);
         let notices = reader.finish()?;
         Ok(Self { notices, ..config })
-    }
-
-    /// How long a request body may pause, and how long a small body may take in all.
-    pub const fn body_patience(&self) -> Duration {
-        Duration::from_secs(30)
     }
 }
 

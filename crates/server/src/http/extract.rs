@@ -16,6 +16,7 @@ use rexec_api::error::ErrorCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use tower_http::timeout::TimeoutError;
 
 /// How long a JSON body may take to arrive in full.
 const JSON_PATIENCE: Duration = Duration::from_secs(30);
@@ -72,12 +73,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         let bytes = match body {
             Ok(Ok(bytes)) => bytes,
             Ok(Err(rejection)) => return Err(body_error(&rejection)),
-            Err(_) => {
-                return Err(Error::new(
-                    ErrorCode::RequestTimeout,
-                    "The request did not arrive in full in time. Send it again.",
-                ));
-            }
+            Err(_) => return Err(too_slow()),
         };
         parse_json(&bytes).map(Self)
     }
@@ -106,15 +102,24 @@ fn body_error(rejection: &axum::extract::rejection::BytesRejection) -> Error {
             ErrorCode::BodyTooLarge,
             "The body is larger than this route accepts.",
         ),
-        408 => Error::new(
-            ErrorCode::RequestTimeout,
-            "The request did not arrive in full in time. Send it again.",
-        ),
+        _ if is_timeout(rejection) => too_slow(),
         _ => Error::new(
             ErrorCode::InvalidRequest,
             "The body could not be read to its end. Send the request again.",
         ),
     }
+}
+
+fn too_slow() -> Error {
+    Error::new(
+        ErrorCode::RequestTimeout,
+        "The request did not arrive in full in time. Send it again.",
+    )
+}
+
+/// Whether a body failed because it paused for too long.
+pub fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |e| e.source()).any(|e| e.is::<TimeoutError>())
 }
 
 /// Reads JSON, naming the field that does not fit.

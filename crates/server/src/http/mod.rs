@@ -69,7 +69,7 @@ pub fn router(app: AppState) -> Router {
 
 /// Puts around routes what every request passes.
 pub fn framed(router: Router<AppState>, app: AppState) -> Router {
-    let patience = app.config.body_patience();
+    let patience = app.config.body_patience;
     router
         .method_not_allowed_fallback(async || web::method_not_allowed())
         .fallback(web::fallback)

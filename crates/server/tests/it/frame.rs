@@ -1,9 +1,13 @@
 //! What every request meets: JSON for every failure, ids, headers, and no way around sign-in.
 
-use crate::support::{Backend, PASSWORD, with_server};
+use crate::support::{Backend, PASSWORD, PATIENCE, in_place, with_server};
 use axum::routing::get;
 use reqwest::{Method, StatusCode};
+use rexec_server::config::Config;
 use serde_json::Value;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
 #[tokio::test]
@@ -130,11 +134,31 @@ async fn a_panic_is_an_answer() {
     .await;
 }
 
+#[tokio::test]
+async fn a_body_that_stops_halfway_is_given_up_on() {
+    in_place(Backend::Sqlite, async |place| {
+        let patience = Duration::from_millis(200);
+        let config = Config { body_patience: patience, ..place.config(&[]) };
+        let server = place.start_as(config).await;
+        let mut stream = TcpStream::connect(server.running.addr).await.unwrap();
+        let head = "POST /api/auth/login HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+                    content-type: application/json\r\ncontent-length: 50\r\n\r\n{";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+        assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+        assert!(answer.contains("\"request_timeout\""), "{answer}");
+        assert!(server.stop().await);
+    })
+    .await;
+}
+
 async fn panicking() -> &'static str {
     panic!("a private matter")
 }
 
-/// `make openapi` writes it anew.
+/// The committed file is what clients' types are generated from.
 #[test]
 fn the_committed_description_is_fresh() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");

@@ -88,7 +88,11 @@ impl Place {
     }
 
     pub async fn start(&self, extra: &[(&str, &str)]) -> Server {
-        let running = rexec_server::start(self.config(extra)).await.unwrap();
+        self.start_as(self.config(extra)).await
+    }
+
+    pub async fn start_as(&self, config: Config) -> Server {
+        let running = rexec_server::start(config).await.unwrap();
         Server {
             base: format!("http://{}", running.addr),
             running,
