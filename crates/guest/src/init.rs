@@ -17,6 +17,7 @@ use crate::sudo;
 use rexec_api::guest::KEY_VARIABLE;
 use rustix::fs::Mode;
 use rustix::io::Errno;
+use std::ffi::CString;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -41,13 +42,14 @@ const SIGNAL_HALT: i32 = 34 + 3;
 /// Serves until asked to stop.
 pub fn run() -> io::Result<()> {
     prepare();
+    let key = take_key();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .thread_stack_size(BLOCKING_STACK_BYTES)
         .thread_keep_alive(BLOCKING_KEEP_ALIVE)
         .build()?;
-    LocalSet::new().block_on(&runtime, live())
+    LocalSet::new().block_on(&runtime, live(key))
 }
 
 fn prepare() {
@@ -68,11 +70,28 @@ fn limit_memory() {
     }
 }
 
-async fn live() -> io::Result<()> {
+/// Reads the key and wipes it where it came from, which `/proc/1/environ` shows: under gVisor to
+/// everybody in the workspace. What is left there is no key.
+fn take_key() -> Option<Key> {
+    let name = CString::new(KEY_VARIABLE).ok()?;
+    // SAFETY: the variable's value is a C string in the memory that the kernel gave us, which is
+    // ours to write; only bytes before its end are written, and no other thread runs yet.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        if value.is_null() {
+            return None;
+        }
+        let value = std::slice::from_raw_parts_mut(value.cast::<u8>(), libc::strlen(value));
+        let key = std::str::from_utf8(value).ok().and_then(Key::parse);
+        value.fill(b'-');
+        key
+    }
+}
+
+async fn live(key: Option<Key>) -> io::Result<()> {
     let reaper = Reaper::new();
     let mut stop = Stop::listen()?;
     tokio::task::spawn_local(reaper.watch()?);
-    let key = std::env::var(KEY_VARIABLE).ok().and_then(|k| Key::parse(&k));
     let guest = Rc::new(Guest::new(reaper));
     tokio::task::spawn_local(link::keep(guest.clone(), key));
     let control = control::bind(control::NAME)?;

@@ -8,11 +8,10 @@ use crate::guest::{Guest, Workspace};
 use crate::home;
 use crate::process::{Identity, Launch, Process, Stdio, login_shell};
 use crate::refusal::{internal, refuse};
+use crate::terminal::{Size, pty};
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::{GuestError, SudoPolicy, UserSpec};
 use rustix::process::Signal;
-use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -110,9 +109,10 @@ fn start(
 ) -> Result<(Process, Option<OwnedFd>), GuestError> {
     let target = target_user(request.user.as_deref())?;
     let (stdio, terminal) = match request.terminal {
-        Some(size) => {
-            let (ours, theirs) = open_terminal(size).map_err(|e| internal("could not open a terminal", e))?;
-            (Stdio::Terminal(theirs), Some(ours))
+        Some((cols, rows)) => {
+            let pty =
+                pty::open(Size { cols, rows }, target.uid).map_err(|e| internal("could not open a terminal", e))?;
+            (Stdio::Terminal(pty.slave), Some(pty.master))
         }
         None => (descriptors_of(given)?, None),
     };
@@ -182,18 +182,6 @@ fn descriptors_of(given: Vec<OwnedFd>) -> Result<Stdio, GuestError> {
         .map_err(|_| refuse(ErrorCode::InvalidRequest, "standard input, output and error must be open"))?;
     let [stdin, stdout, stderr] = given;
     Ok(Stdio::Descriptors { stdin, stdout, stderr })
-}
-
-/// A PTY: the end to hold and the end for the program.
-fn open_terminal((cols, rows): (u16, u16)) -> io::Result<(OwnedFd, OwnedFd)> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let ours = rustix::pty::openpt(flags)?;
-    rustix::pty::grantpt(&ours)?;
-    rustix::pty::unlockpt(&ours)?;
-    let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
-    let size = Winsize { ws_col: cols, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&ours, size)?;
-    Ok((ours, theirs))
 }
 
 /// Forwards signals until the program ends; tells how it ended.

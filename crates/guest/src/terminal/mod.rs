@@ -22,8 +22,10 @@ mod turns;
 mod viewer;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod core_tests;
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod live_tests;
 
 pub use attachment::{Attachment, Cut, FrameSink, FrameSource};
