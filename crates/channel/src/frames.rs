@@ -94,13 +94,13 @@ impl FrameReceiver {
 
     /// A whole frame out of what has arrived. `None` leaves `ready` empty.
     fn take_frame(&mut self) -> Result<Option<Bytes>> {
-        if self.partial.is_empty() {
-            if let Some(head) = self.ready.first_chunk::<PREFIX_BYTES>() {
-                let length = self.checked(*head)?;
-                if self.ready.len() - PREFIX_BYTES >= length {
-                    self.ready.advance(PREFIX_BYTES);
-                    return Ok(Some(self.ready.split_to(length)));
-                }
+        if self.partial.is_empty()
+            && let Some(head) = self.ready.first_chunk::<PREFIX_BYTES>()
+        {
+            let length = self.checked(*head)?;
+            if self.ready.len() - PREFIX_BYTES >= length {
+                self.ready.advance(PREFIX_BYTES);
+                return Ok(Some(self.ready.split_to(length)));
             }
         }
         self.gather()

@@ -55,10 +55,10 @@ pub fn owners(listeners: &[Listener]) -> HashMap<u64, String> {
             let Some(inode) = socket_inode(&descriptor.path()) else {
                 continue;
             };
-            if listeners.iter().any(|l| l.inode == inode) {
-                if let Ok(name) = std::fs::read_to_string(process.path().join("comm")) {
-                    owners.insert(inode, name.trim_end().to_owned());
-                }
+            if listeners.iter().any(|l| l.inode == inode)
+                && let Ok(name) = std::fs::read_to_string(process.path().join("comm"))
+            {
+                owners.insert(inode, name.trim_end().to_owned());
             }
         }
     }
