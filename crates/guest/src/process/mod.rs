@@ -14,6 +14,7 @@ mod reaper;
 mod resolve;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
 
 pub use error::LaunchError;
