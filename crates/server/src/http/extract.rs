@@ -130,6 +130,10 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         json_error(&path, e.inner())
     })?;
     reader.end().map_err(|e| json_error(".", &e))?;
+    // Serde would take a list for the fields in their order; every body of ours is an object.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::field("", "The body does not fit: it must be a JSON object, not a list."));
+    }
     Ok(parsed)
 }
 
