@@ -1,0 +1,195 @@
+// A Rexec server of a test's own: free port, fresh data directory, real engine. Whatever happens to it in
+// the test, `close` leaves nothing behind: workspaces go through the API, then the process, then the data.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { eventually, postgresDatabase, rexecBinary } from './environment.mjs';
+
+export const EMAIL = 'ada@example.org';
+export const PASSWORD = 'correct horse battery';
+
+const READY_MS_MAX = 60_000;
+const STOP_MS_MAX = 20_000;
+/** Log lines kept for the report of a failure. */
+const LOG_LINES_MAX = 60;
+
+const open = new Set();
+for (const signal of ['SIGTERM', 'SIGINT']) {
+  process.once(signal, async () => {
+    await Promise.allSettled([...open].map((server) => server.close()));
+    process.exit(1);
+  });
+}
+
+export class Server {
+  #process;
+  #log = [];
+  #database;
+  #directory;
+  #token;
+  port = 0;
+
+  /** Starts one, on SQLite or on a PostgreSQL database made for it. */
+  static async start({ database = 'SQLite' } = {}) {
+    const server = new Server();
+    server.#directory = await mkdtemp(join(tmpdir(), 'rexec-e2e-'));
+    open.add(server);
+    try {
+      if (database === 'PostgreSQL') server.#database = await postgresDatabase();
+      await server.boot();
+    } catch (error) {
+      await server.close();
+      throw error;
+    }
+    return server;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  get log() {
+    return this.#log.join('\n');
+  }
+
+  /** Starts the process, on the same port and data as before if there was one. */
+  async boot() {
+    const { DATABASE_URL: _, ...inherited } = process.env;
+    const child = spawn(rexecBinary(), ['serve'], {
+      cwd: this.#directory,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        ...inherited,
+        HOST: '127.0.0.1',
+        PORT: String(this.port),
+        REXEC_DATA_DIR: join(this.#directory, 'data'),
+        // The tests sign in and ask more often than a person would.
+        REXEC_REQUESTS_PER_SECOND: '0',
+        REXEC_SIGN_INS_PER_MINUTE: '0',
+        ...(this.#database ? { DATABASE_URL: this.#database.url, JWT_SECRET: 'a secret that only this test knows' } : {}),
+      },
+    });
+    this.#process = child;
+    createInterface({ input: child.stderr }).on('line', (line) => this.#keep(line));
+    const ready = new Promise((resolve) => {
+      createInterface({ input: child.stdout }).on('line', (line) => {
+        this.#keep(line);
+        const address = /^Rexec is ready: http:\/\/127\.0\.0\.1:(\d+)/.exec(line);
+        if (address) resolve(Number(address[1]));
+      });
+    });
+    const port = await Promise.race([
+      ready,
+      once(child, 'exit').then(() => undefined),
+      new Promise((resolve) => setTimeout(resolve, READY_MS_MAX).unref()),
+    ]);
+    if (port === undefined) throw new Error(`the server did not become ready:\n${this.log}`);
+    this.port = port;
+  }
+
+  #keep(line) {
+    this.#log.push(line);
+    if (this.#log.length > LOG_LINES_MAX) this.#log.shift();
+  }
+
+  /** Ends the process as a crash does. */
+  async kill() {
+    await this.#end('SIGKILL');
+  }
+
+  async #end(signal) {
+    const child = this.#process;
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const gone = once(child, 'exit');
+    child.kill(signal);
+    const patience = setTimeout(() => child.kill('SIGKILL'), STOP_MS_MAX);
+    await gone;
+    clearTimeout(patience);
+  }
+
+  get running() {
+    return this.#process?.exitCode === null && this.#process.signalCode === null;
+  }
+
+  /** A request without credentials; answers status and parsed body. */
+  async ask(method, path, body, headers = {}) {
+    const response = await fetch(this.url + path, {
+      method,
+      headers: { ...(body === undefined ? {} : { 'content-type': 'application/json' }), ...headers },
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+    const text = await response.text();
+    const json = response.headers.get('content-type')?.includes('json') && text !== '';
+    return { status: response.status, body: json ? JSON.parse(text) : text };
+  }
+
+  async register() {
+    const { status, body } = await this.ask('POST', '/api/auth/register', { email: EMAIL, password: PASSWORD });
+    if (status !== 201) throw new Error(`register: ${status} ${JSON.stringify(body)}`);
+    this.#token = body.token;
+  }
+
+  /** A request of the test's account, signed in when first needed; anything but success throws. */
+  async api(method, path, body) {
+    if (!this.#token) {
+      const login = await this.ask('POST', '/api/auth/login', { email: EMAIL, password: PASSWORD });
+      if (login.status !== 200) throw new Error(`login: ${login.status} ${JSON.stringify(login.body)}`);
+      this.#token = login.body.token;
+    }
+    const answer = await this.ask(method, path, body, { authorization: `Bearer ${this.#token}` });
+    if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`);
+    return answer.body;
+  }
+
+  /** A workspace that runs. */
+  async workspace(name) {
+    const made = await this.api('POST', '/api/workspaces', { name });
+    return eventually(`${name} runs`, async () => {
+      const view = await this.api('GET', `/api/workspaces/${made.id}`);
+      if (view.status === 'error') throw new Error(view.status_reason);
+      return view.status === 'running' && view;
+    }, 60_000);
+  }
+
+  async file(workspace, path) {
+    return this.api('GET', `/api/workspaces/${workspace}/files?path=${encodeURIComponent(path)}`);
+  }
+
+  async writeFile(workspace, path, text) {
+    await this.api('GET', '/api/me');
+    const response = await fetch(`${this.url}/api/workspaces/${workspace}/files?path=${encodeURIComponent(path)}`, {
+      method: 'PUT',
+      headers: { authorization: `Bearer ${this.#token}`, 'content-type': 'application/octet-stream' },
+      body: text,
+    });
+    if (!response.ok) throw new Error(`PUT ${path}: ${response.status} ${await response.text()}`);
+  }
+
+  async close() {
+    if (!open.delete(this)) return;
+    try {
+      if (this.port !== 0) await this.#deleteWorkspaces();
+    } finally {
+      await this.#end('SIGTERM');
+      await this.#database?.drop();
+      await rm(this.#directory, { recursive: true, force: true });
+    }
+  }
+
+  async #deleteWorkspaces() {
+    if (!this.running) await this.boot();
+    // Without an account there is no workspace.
+    const { body } = await this.ask('GET', '/api/auth/status');
+    if (body.first_account) return;
+    this.#token = undefined;
+    await eventually('every workspace is deleted', async () => {
+      const { items } = await this.api('GET', '/api/workspaces');
+      const left = items.filter((workspace) => workspace.status !== 'deleted');
+      for (const { id } of left) await this.ask('DELETE', `/api/workspaces/${id}`, undefined, { authorization: `Bearer ${this.#token}` });
+      return left.length === 0;
+    }, 60_000);
+  }
+}

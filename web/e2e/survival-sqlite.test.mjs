@@ -1,0 +1,3 @@
+import { survival } from './survival.mjs';
+
+survival('SQLite');
