@@ -84,16 +84,13 @@ pub(super) fn prepare(command: &mut Command, plan: Plan) {
 impl Plan {
     fn apply(&self) -> io::Result<()> {
         reset_signals();
-        self.enter_session()
-            .map_err(|errno| at_step(STEP_TERMINAL, errno))?;
+        self.enter_session().map_err(|errno| at_step(STEP_TERMINAL, errno))?;
         prefer_for_oom();
         if let Some(credentials) = &self.credentials {
             become_user(credentials).map_err(|errno| at_step(STEP_IDENTITY, errno))?;
         }
         umask(Mode::WGRP | Mode::WOTH);
-        self.directory
-            .enter()
-            .map_err(|errno| at_step(STEP_DIRECTORY, errno))?;
+        self.directory.enter().map_err(|errno| at_step(STEP_DIRECTORY, errno))?;
         close_on_exec();
         Ok(())
     }
@@ -113,9 +110,7 @@ impl Directory {
     fn enter(&self) -> rustix::io::Result<()> {
         match self {
             Self::Exactly(path) => rustix::process::chdir(path),
-            Self::FirstOf([first, second]) => {
-                rustix::process::chdir(first).or_else(|_| rustix::process::chdir(second))
-            }
+            Self::FirstOf([first, second]) => rustix::process::chdir(first).or_else(|_| rustix::process::chdir(second)),
         }
     }
 }
@@ -135,13 +130,7 @@ fn reset_signals() {
     // SIGSTOP cannot be changed) are of no consequence.
     unsafe {
         for signal in 1..=SIGNAL_MAX {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                DEFAULT.as_ptr(),
-                std::ptr::null_mut::<u64>(),
-                MASK_BYTES,
-            );
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), std::ptr::null_mut::<u64>(), MASK_BYTES);
         }
         let none: u64 = 0;
         libc::syscall(
@@ -156,11 +145,7 @@ fn reset_signals() {
 
 /// Done while still root, who owns the file; a refusal costs nothing but the preference.
 fn prefer_for_oom() {
-    let file = rustix::fs::open(
-        c"/proc/self/oom_score_adj",
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    );
+    let file = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
     if let Ok(file) = file {
         let _ = rustix::io::write(&file, OOM_SCORE);
     }
@@ -181,11 +166,6 @@ fn close_on_exec() {
     let (first, last): (libc::c_uint, libc::c_uint) = (3, libc::c_uint::MAX);
     // SAFETY: closes nothing now and takes no pointers; an old kernel refuses, see above.
     unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            last,
-            libc::CLOSE_RANGE_CLOEXEC,
-        );
+        libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC);
     }
 }

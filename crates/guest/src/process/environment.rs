@@ -4,8 +4,7 @@
 use rexec_api::guest::{MOUNT, UserSpec};
 use std::collections::BTreeMap;
 
-pub(super) const PATH_DEFAULT: &str =
-    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(super) const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Later layers win: what every login has, what the workspace configures, what the request asks for.
 pub(super) fn build(
@@ -60,21 +59,13 @@ mod tests {
     #[test]
     fn later_layers_win_and_the_own_programs_come_last_once() {
         let user = UserSpec::default();
-        let configured = BTreeMap::from([
-            ("LANG".to_owned(), "de_DE.UTF-8".to_owned()),
-            ("PATH".to_owned(), "/opt/bin".to_owned()),
-        ]);
+        let configured =
+            BTreeMap::from([("LANG".to_owned(), "de_DE.UTF-8".to_owned()), ("PATH".to_owned(), "/opt/bin".to_owned())]);
         let requested = BTreeMap::from([("TERM".to_owned(), "dumb".to_owned())]);
         let env = build(&user, "/bin/sh", &configured, &requested);
         assert_eq!(env["PATH"], "/opt/bin:/.rexec/current/bin");
-        assert_eq!(
-            (env["LANG"].as_str(), env["TERM"].as_str()),
-            ("de_DE.UTF-8", "dumb")
-        );
-        assert_eq!(
-            (env["HOME"].as_str(), env["SHELL"].as_str()),
-            ("/home/user", "/bin/sh")
-        );
+        assert_eq!((env["LANG"].as_str(), env["TERM"].as_str()), ("de_DE.UTF-8", "dumb"));
+        assert_eq!((env["HOME"].as_str(), env["SHELL"].as_str()), ("/home/user", "/bin/sh"));
         let again = build(&user, "/bin/sh", &env, &BTreeMap::new());
         assert_eq!(again["PATH"], env["PATH"]);
     }

@@ -16,9 +16,7 @@ pub enum LaunchError {
     WorkingDirectory { path: String, reason: &'static str },
     #[error("{0}")]
     Invalid(String),
-    #[error(
-        "the workspace has no room for another process; end some, or raise its memory or process limit"
-    )]
+    #[error("the workspace has no room for another process; end some, or raise its memory or process limit")]
     NoRoom,
     #[error("could not start {name}: {source}")]
     System { name: String, source: Errno },
@@ -45,9 +43,9 @@ impl LaunchError {
             Errno::NOEXEC => Self::Invalid(format!(
                 "{name} is not a program that this machine can run; check its architecture or its first line"
             )),
-            Errno::TOOBIG => Self::Invalid(
-                "the command and its environment are too long for the operating system".into(),
-            ),
+            Errno::TOOBIG => {
+                Self::Invalid("the command and its environment are too long for the operating system".into())
+            }
             Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE => Self::NoRoom,
             source => Self::System { name, source },
         }
@@ -60,18 +58,12 @@ impl LaunchError {
             Errno::ACCESS | Errno::PERM => "permission denied",
             _ => "the operating system refused",
         };
-        Self::WorkingDirectory {
-            path: path.to_owned(),
-            reason,
-        }
+        Self::WorkingDirectory { path: path.to_owned(), reason }
     }
 }
 
 impl From<LaunchError> for GuestError {
     fn from(error: LaunchError) -> Self {
-        Self {
-            code: error.code(),
-            message: error.to_string(),
-        }
+        Self { code: error.code(), message: error.to_string() }
     }
 }

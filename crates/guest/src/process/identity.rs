@@ -29,13 +29,7 @@ impl Identity {
         match self {
             Self::User => user.clone(),
             Self::Other(other) => other.clone(),
-            Self::Root => UserSpec {
-                name: "root".into(),
-                uid: 0,
-                gid: 0,
-                home: "/root".into(),
-                shell: None,
-            },
+            Self::Root => UserSpec { name: "root".into(), uid: 0, gid: 0, home: "/root".into(), shell: None },
         }
     }
 }
@@ -54,11 +48,7 @@ impl Credentials {
         let mut text = String::new();
         if let Ok(file) = std::fs::File::open("/etc/group") {
             // A file that is not UTF-8 gives no groups beyond the primary one.
-            if file
-                .take(GROUP_FILE_BYTES_MAX)
-                .read_to_string(&mut text)
-                .is_err()
-            {
+            if file.take(GROUP_FILE_BYTES_MAX).read_to_string(&mut text).is_err() {
                 text.clear();
             }
         }
@@ -112,10 +102,7 @@ mod tests {
     #[test]
     fn groups_are_those_that_list_the_user() {
         let file = "root:x:0:\naudio:x:29:ann,user\nbad line\nusers:x:100:user\nodd:x:zz:user\nself:x:1000:user\n";
-        let numbers: Vec<u32> = groups_of(file, "user", 1000)
-            .iter()
-            .map(|g| g.as_raw())
-            .collect();
+        let numbers: Vec<u32> = groups_of(file, "user", 1000).iter().map(|g| g.as_raw()).collect();
         assert_eq!(numbers, [1000, 29, 100]);
     }
 }

@@ -23,11 +23,7 @@ pub enum Stdio {
     /// All three are this side of a PTY, which becomes the controlling terminal of a new session.
     Terminal(OwnedFd),
     /// Open descriptors; the program gets a process group of its own.
-    Descriptors {
-        stdin: OwnedFd,
-        stdout: OwnedFd,
-        stderr: OwnedFd,
-    },
+    Descriptors { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
     /// `/dev/null`, thrice.
     Null,
 }
@@ -95,9 +91,7 @@ impl Launcher {
             Ok(child) => Ok(self.reaper.register(child.id())),
             Err(error) => Err(match Failure::of(&error) {
                 Failure::Exec(errno) => LaunchError::of_exec(&name, errno),
-                Failure::Directory(errno) => {
-                    LaunchError::of_directory(cwd.as_deref().unwrap_or("/"), errno)
-                }
+                Failure::Directory(errno) => LaunchError::of_directory(cwd.as_deref().unwrap_or("/"), errno),
                 Failure::Setup(source) => LaunchError::System { name, source },
             }),
         }
@@ -110,13 +104,7 @@ pub fn login_shell(user: &UserSpec) -> String {
         use std::os::unix::fs::PermissionsExt;
         std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
     };
-    user.shell
-        .as_deref()
-        .into_iter()
-        .chain(SHELL_FALLBACKS)
-        .find(|path| exists(path))
-        .unwrap_or("/bin/sh")
-        .to_owned()
+    user.shell.as_deref().into_iter().chain(SHELL_FALLBACKS).find(|path| exists(path)).unwrap_or("/bin/sh").to_owned()
 }
 
 fn validate(launch: &Launch) -> Result<(), LaunchError> {
@@ -126,23 +114,15 @@ fn validate(launch: &Launch) -> Result<(), LaunchError> {
         return invalid("the command is empty; name a program".into());
     }
     if command.len() > COMMAND_ARGS_MAX {
-        return invalid(format!(
-            "the command has more than {COMMAND_ARGS_MAX} arguments"
-        ));
+        return invalid(format!("the command has more than {COMMAND_ARGS_MAX} arguments"));
     }
     if command.iter().map(String::len).sum::<usize>() > COMMAND_BYTES_MAX {
-        return invalid(format!(
-            "the command is longer than {COMMAND_BYTES_MAX} bytes"
-        ));
+        return invalid(format!("the command is longer than {COMMAND_BYTES_MAX} bytes"));
     }
     if command.iter().chain(&launch.cwd).any(|s| s.contains('\0')) {
         return invalid("the command or its directory contains a NUL character".into());
     }
-    match launch
-        .env
-        .iter()
-        .find(|(name, value)| !environment::is_valid(name, value))
-    {
+    match launch.env.iter().find(|(name, value)| !environment::is_valid(name, value)) {
         Some((name, _)) => invalid(format!(
             "{name:?} is not a usable environment variable; names have no '=' and nothing has a NUL character"
         )),
@@ -156,9 +136,7 @@ fn absolute(cwd: &str, home: &str) -> String {
 }
 
 fn directory(cwd: Option<&str>, home: &str) -> Result<Directory, LaunchError> {
-    let c_path = |path: &str| {
-        CString::new(path).map_err(|_| LaunchError::Invalid("a path contains NUL".into()))
-    };
+    let c_path = |path: &str| CString::new(path).map_err(|_| LaunchError::Invalid("a path contains NUL".into()));
     Ok(match cwd {
         Some(cwd) => Directory::Exactly(c_path(cwd)?),
         None => Directory::FirstOf([c_path(home)?, c_path("/")?]),
@@ -177,11 +155,7 @@ fn attach_stdio(command: &mut Command, stdio: Stdio) -> Result<Session, LaunchEr
             let (first, second) = (duplicate()?, duplicate()?);
             (first.into(), second.into(), pty.into(), Session::Terminal)
         }
-        Stdio::Descriptors {
-            stdin,
-            stdout,
-            stderr,
-        } => (stdin.into(), stdout.into(), stderr.into(), Session::Group),
+        Stdio::Descriptors { stdin, stdout, stderr } => (stdin.into(), stdout.into(), stderr.into(), Session::Group),
         Stdio::Null => {
             let null = std::process::Stdio::null;
             (null(), null(), null(), Session::Group)

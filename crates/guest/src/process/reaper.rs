@@ -54,15 +54,8 @@ impl Default for Reaper {
 
 impl Reaper {
     pub fn new() -> Self {
-        let scope = if std::process::id() == 1 {
-            Scope::Everything
-        } else {
-            Scope::Registered
-        };
-        Self(Rc::new(Children {
-            owners: RefCell::default(),
-            scope,
-        }))
+        let scope = if std::process::id() == 1 { Scope::Everything } else { Scope::Registered };
+        Self(Rc::new(Children { owners: RefCell::default(), scope }))
     }
 
     /// Listens for ended children from this call on; the returned future collects them and never
@@ -90,15 +83,9 @@ impl Reaper {
         let pid = pid.cast_signed();
         let (sender, exit) = oneshot::channel();
         let alive = Rc::new(Cell::new(true));
-        let owner = Owner {
-            exit: sender,
-            alive: alive.clone(),
-        };
+        let owner = Owner { exit: sender, alive: alive.clone() };
         self.0.owners.borrow_mut().insert(pid, owner);
-        Process {
-            group: ProcessGroup { pid, alive },
-            exit,
-        }
+        Process { group: ProcessGroup { pid, alive }, exit }
     }
 
     fn reap(&self) {

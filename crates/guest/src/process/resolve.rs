@@ -30,9 +30,5 @@ pub(super) fn resolve(
         }
         found_but_denied = true;
     }
-    Err(if found_but_denied {
-        LaunchError::Denied(name.to_owned())
-    } else {
-        LaunchError::NotFound(name.to_owned())
-    })
+    Err(if found_but_denied { LaunchError::Denied(name.to_owned()) } else { LaunchError::NotFound(name.to_owned()) })
 }

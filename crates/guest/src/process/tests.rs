@@ -17,10 +17,7 @@ struct Bench {
 }
 
 fn on_one_thread<F: Future>(test: impl FnOnce(Bench) -> F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let home = tempfile::tempdir().unwrap();
         let (uid, gid) = match rustix::process::geteuid().as_raw() {
@@ -28,13 +25,8 @@ fn on_one_thread<F: Future>(test: impl FnOnce(Bench) -> F) -> F::Output {
             own => (own, rustix::process::getegid().as_raw()),
         };
         std::os::unix::fs::chown(home.path(), Some(uid), Some(gid)).unwrap();
-        let user = UserSpec {
-            name: "tester".into(),
-            uid,
-            gid,
-            home: home.path().to_str().unwrap().into(),
-            shell: None,
-        };
+        let user =
+            UserSpec { name: "tester".into(), uid, gid, home: home.path().to_str().unwrap().into(), shell: None };
         let reaper = Reaper::new();
         let watching = tokio::task::spawn_local(reaper.watch().unwrap());
         let env = BTreeMap::from([("CONFIGURED".to_owned(), "yes".to_owned())]);
@@ -88,10 +80,7 @@ fn exit_codes_are_those_a_shell_tells() {
     on_one_thread(async |bench: Bench| {
         assert_eq!(bench.sh("exit 7").await.0, 7);
         assert_eq!(bench.sh("kill -TERM $$").await.0, 143);
-        assert_eq!(
-            bench.sh("echo out; echo err >&2").await,
-            (0, "out\nerr\n".into())
-        );
+        assert_eq!(bench.sh("echo out; echo err >&2").await, (0, "out\nerr\n".into()));
     });
 }
 
@@ -103,18 +92,7 @@ fn the_environment_is_built_and_not_inherited() {
         let (code, text) = bench.run((launch, reader)).await;
         assert_eq!(code, 0);
         let names: Vec<&str> = text.lines().filter_map(|l| l.split('=').next()).collect();
-        let expected = [
-            "ASKED",
-            "COLORTERM",
-            "CONFIGURED",
-            "HOME",
-            "LANG",
-            "LOGNAME",
-            "PATH",
-            "SHELL",
-            "TERM",
-            "USER",
-        ];
+        let expected = ["ASKED", "COLORTERM", "CONFIGURED", "HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "USER"];
         assert_eq!(names, expected);
         assert!(text.contains("ASKED=a b\n") && text.contains("USER=tester\n"));
     });
@@ -124,16 +102,9 @@ fn the_environment_is_built_and_not_inherited() {
 fn identity_directory_umask_and_group_are_the_users() {
     on_one_thread(async |bench: Bench| {
         let user = bench.launcher.user().clone();
-        let (code, text) = bench
-            .sh("id -u; id -g; umask; pwd -P; test $(ps -o pgid= -p $$) = $$ && echo leader")
-            .await;
+        let (code, text) = bench.sh("id -u; id -g; umask; pwd -P; test $(ps -o pgid= -p $$) = $$ && echo leader").await;
         let home = bench.home.path().canonicalize().unwrap();
-        let expected = format!(
-            "{}\n{}\n0022\n{}\nleader\n",
-            user.uid,
-            user.gid,
-            home.display()
-        );
+        let expected = format!("{}\n{}\n0022\n{}\nleader\n", user.uid, user.gid, home.display());
         assert_eq!((code, text), (0, expected));
         let (_, oom) = bench.sh("cat /proc/self/oom_score_adj").await;
         assert_eq!(oom, "500\n");
@@ -144,17 +115,17 @@ fn identity_directory_umask_and_group_are_the_users() {
 fn signals_are_reset_and_nothing_leaks_in() {
     on_one_thread(async |bench: Bench| {
         // Descriptors of the test without the close-on-exec flag must not reach the program.
-        let leaked = std::fs::File::open("/dev/null").unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        // Above any number that the program itself may come to use.
+        let leaked = rustix::io::fcntl_dupfd_cloexec(&null, 100).unwrap();
         rustix::io::fcntl_setfd(&leaked, rustix::io::FdFlags::empty()).unwrap();
-        let (_, text) = bench
-            .sh("ls /proc/$$/fd | tr '\\n' ' '; grep -E '^Sig(Blk|Ign)' /proc/$$/status")
-            .await;
-        let (descriptors, signals) = text.split_once("Sig").unwrap();
-        let open: Vec<u32> = descriptors
-            .split_whitespace()
-            .map(|n| n.parse().unwrap())
-            .collect();
-        assert!(!open.contains(&std::os::fd::AsRawFd::as_raw_fd(&leaked).cast_unsigned()));
+        // Programs that look at themselves: a shell blocks signals while it waits.
+        let (_, open) = bench.run(bench.launch(&["ls", "/proc/self/fd"])).await;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&leaked).to_string();
+        assert!(open.lines().all(|fd| fd != number), "{open}");
+        let status = ["grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"];
+        let (_, signals) = bench.run(bench.launch(&status)).await;
+        assert_eq!(signals.lines().count(), 2);
         for line in signals.lines() {
             assert!(line.ends_with("0000000000000000"), "{line}");
         }
@@ -181,20 +152,11 @@ fn refusals_name_the_cause() {
         assert_eq!(directory.code(), ErrorCode::NotADirectory);
         assert!(directory.to_string().contains("does not exist"));
 
-        assert_eq!(
-            bench.refusal(bench.launch(&[])).code(),
-            ErrorCode::InvalidRequest
-        );
-        assert_eq!(
-            bench.refusal(bench.launch(&["a\0b"])).code(),
-            ErrorCode::InvalidRequest
-        );
+        assert_eq!(bench.refusal(bench.launch(&[])).code(), ErrorCode::InvalidRequest);
+        assert_eq!(bench.refusal(bench.launch(&["a\0b"])).code(), ErrorCode::InvalidRequest);
         let (mut launch, reader) = bench.launch(&["sh"]);
         launch.env.insert("A=B".into(), String::new());
-        assert_eq!(
-            bench.refusal((launch, reader)).code(),
-            ErrorCode::InvalidRequest
-        );
+        assert_eq!(bench.refusal((launch, reader)).code(), ErrorCode::InvalidRequest);
         assert!(bench.launcher.launch(bench.launch(&["true"]).0).is_ok());
     });
 }
@@ -204,12 +166,9 @@ fn the_path_searched_is_the_programs_own() {
     on_one_thread(async |bench: Bench| {
         let tool = bench.home.path().join("tool");
         std::fs::write(&tool, "#!/bin/sh\necho found\n").unwrap();
-        std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755))
-            .unwrap();
+        std::fs::set_permissions(&tool, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let (mut launch, reader) = bench.launch(&["tool"]);
-        launch
-            .env
-            .insert("PATH".into(), bench.launcher.user().home.clone());
+        launch.env.insert("PATH".into(), bench.launcher.user().home.clone());
         assert_eq!(bench.run((launch, reader)).await, (0, "found\n".into()));
     });
 }
