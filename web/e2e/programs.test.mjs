@@ -48,9 +48,9 @@ describe('full-screen programs', { timeout: 180_000 }, () => {
   it('splits, detaches and attaches tmux', async () => {
     const { rows } = await standing(page);
     await enter(page, 'tmux new -s pair');
-    await waitForText(page, '[pair]');
     await inBuffer(page, 'alternate');
-    await waitForText(page, /\$/);
+    await waitForText(page, /\bpair\b.*bash/);
+    await waitForText(page, '$');
     await page.keyboard.press('Control+B');
     await page.keyboard.type('%');
     await eventually('two panes', async () => (await borders(page)) >= rows - 1);
@@ -87,8 +87,10 @@ describe('full-screen programs', { timeout: 180_000 }, () => {
     await page.keyboard.press('F1');
     await waitForText(page, 'Released under');
     await page.keyboard.press('Escape');
+    // Until then, what follows would be read as Alt with that key.
+    await eventually('the help is gone', async () => !(await screenLines(page)).some((line) => line.includes('Released under')));
     await page.keyboard.type('q');
-    await inBuffer(page, 'normal').catch(() => page.keyboard.type('q').then(() => inBuffer(page, 'normal')));
+    await inBuffer(page, 'normal');
     await command(page, 'echo "after htop $((6 * 7))"', 'after htop 42');
   });
 

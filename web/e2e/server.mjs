@@ -40,6 +40,8 @@ export class Server {
     try {
       if (database === 'PostgreSQL') server.#database = await postgresDatabase();
       await server.boot();
+      // It serves before its engine has answered, and says so here.
+      await eventually('the engine answers', async () => (await server.ask('GET', '/ready')).status === 200);
     } catch (error) {
       await server.close();
       throw error;

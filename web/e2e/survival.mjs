@@ -11,8 +11,8 @@ const LINES = 600;
 const FILE = '/home/user/poem.py';
 const SOURCE = ['# Übermut 世界 🚀', 'import sys', '', 'def greet(name: str = "日本") -> None:', '    print(f"hello {name}", file=sys.stderr)  # TODO later', '', 'greet()', ''].join('\n');
 
-/** A command that prints numbered lines from the background, unhurried enough to be met by any outage. */
-const counter = (lines) => `(for ((i = 1; i <= ${lines}; i++)); do echo "line $i"; sleep 0.02; done) &`;
+/** A command that prints numbered lines, unhurried enough to be met by any outage. */
+const COUNTER = `for ((i = 1; i <= ${LINES}; i++)); do echo "line $i"; sleep 0.015; done`;
 
 const numbersIn = (lines) => lines.map((line) => /^line (\d+)$/.exec(line)?.[1]).filter(Boolean).map(Number);
 const oneTo = (last) => Array.from({ length: last }, (_, index) => index + 1);
@@ -77,7 +77,7 @@ export function survival(database) {
 
     it('shows a closed tab again exactly, and what ran on meanwhile', async () => {
       await wipe(page);
-      await enter(page, `stty -echo; ${counter(LINES)}`);
+      await enter(page, COUNTER);
       await reachedLine(page, other, 20);
       const seen = await settledPicture(page, server, workspace, editor);
       await page.close();
@@ -95,12 +95,11 @@ export function survival(database) {
     });
 
     it('loses and doubles nothing when the network fails under output and typing', async () => {
-      await enter(page, 'stty -echo');
       await wipe(page);
-      await enter(page, `${counter(LINES)} cat > typed`);
+      await enter(page, `stty -echo; (${COUNTER}) & cat > typed`);
       const typed = [];
       for (const [outage, fail] of ['cut', 'swallow', 'cut', 'swallow'].entries()) {
-        await reachedLine(page, other, (outage + 1) * 60);
+        await reachedLine(page, other, (outage + 1) * 90);
         const words = [`before ${outage}`, `during ${outage}`, `after ${outage}`];
         await page.keyboard.type(words[0]);
         await page.keyboard.press('Enter');
@@ -135,9 +134,8 @@ export function survival(database) {
 
     it('outlives a killed server: same picture, in the open page and in a new one, not a line lost', async () => {
       await tab(page, other);
-      await enter(page, 'stty -echo');
       await wipe(page);
-      await enter(page, counter(LINES));
+      await enter(page, COUNTER);
       await tab(page, editor);
       const seen = await settledPicture(page, server, workspace, editor);
       await reachedLine(page, other, 40);
