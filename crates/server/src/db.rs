@@ -31,6 +31,8 @@ const SQLITE_READERS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// How long a statement waits for another process that holds the SQLite file.
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause before asking again where SQLite does not wait by itself.
+const SQLITE_BUSY_RETRY: Duration = Duration::from_millis(20);
 /// How long a request waits for a connection before it is told that the database is away.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements slower than this are logged.
@@ -99,10 +101,7 @@ impl Db {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        let writer = pool()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await?;
+        let writer = first_connection(|| pool().max_connections(1).connect_with(options.clone())).await?;
         let reader = pool()
             .max_connections(SQLITE_READERS_MAX)
             .connect_lazy_with(options.pragma("query_only", "ON"));
@@ -170,6 +169,28 @@ impl Db {
         // Errors here concern connections that are being thrown away.
         let _ = self.reader.close_by_ref().await;
         let _ = self.writer.close_by_ref().await;
+    }
+}
+
+/// Opens the writer. Changing a new file to WAL is refused at once, whatever the busy time-out, while
+/// another process does the same (sqlite.org/wal.html, section 2): so this asks again.
+async fn first_connection<F>(open: impl Fn() -> F) -> Result<sea_orm::sqlx::SqlitePool, sea_orm::sqlx::Error>
+where
+    F: Future<Output = Result<sea_orm::sqlx::SqlitePool, sea_orm::sqlx::Error>>,
+{
+    /// SQLITE_BUSY, and SQLITE_BUSY_RECOVERY.
+    const BUSY: [&str; 2] = ["5", "261"];
+    let deadline = tokio::time::Instant::now() + SQLITE_BUSY_TIMEOUT;
+    loop {
+        match open().await {
+            Err(error)
+                if tokio::time::Instant::now() < deadline
+                    && error.as_database_error().and_then(|e| e.code()).is_some_and(|c| BUSY.contains(&&*c)) =>
+            {
+                tokio::time::sleep(SQLITE_BUSY_RETRY).await;
+            }
+            opened => return opened,
+        }
     }
 }
 

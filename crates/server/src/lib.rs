@@ -57,6 +57,8 @@ pub enum StartError {
     Installation(#[source] error::Error),
     #[error("cannot use the container engine")]
     Engine(#[from] rexec_engine::EngineError),
+    #[error("another server runs on the data directory {0}; stop it first, or give this one its own REXEC_DATA_DIR")]
+    DataDirInUse(String),
     #[error(transparent)]
     Listen(#[from] http::listener::ListenError),
 }
@@ -66,6 +68,8 @@ pub struct Running {
     /// Where it listens; with port 0 this tells which it got.
     pub addr: SocketAddr,
     pub app: AppState,
+    /// Held as long as the server runs.
+    _claim: std::fs::File,
 }
 
 /// Builds the server and starts it; once this returns, requests are answered.
@@ -80,6 +84,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         let address = SocketAddr::new(config.host, config.port);
         http::listener::ListenError { address, source }
     })?;
+    let claim = claim_data_dir(&config)?;
     let tasks = Tasks::new();
     let checks = Checks::default();
     let db = Db::open(&config.database).await?;
@@ -110,7 +115,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let router = http::router(Arc::clone(&app));
     let serving = http::listener::serve(listener, router, app.tasks.clone());
     app.tasks.spawn("listener", serving);
-    Ok(Running { addr, app })
+    Ok(Running { addr, app, _claim: claim })
+}
+
+/// One server to a data directory: two would answer each other's guests. The kernel lets go of the
+/// lock when the process ends, however it ends.
+fn claim_data_dir(config: &Config) -> Result<std::fs::File, StartError> {
+    let path = config.data_dir.join("server.lock");
+    let in_use = || StartError::DataDirInUse(config.data_dir.display().to_string());
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).map_err(|_| in_use())?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| in_use())?;
+    Ok(file)
 }
 
 /// The host whose engine `DOCKER_HOST` or a usual socket names.

@@ -3,13 +3,14 @@
 use crate::support::{Backend, in_place, on_both};
 use futures_util::future::join_all;
 use rexec_server::db::{self, Db, OpenError};
-use rexec_server::migrations;
+use rexec_server::{StartError, migrations};
 use sea_orm::ConnectionTrait as _;
 
 on_both!(
     servers_that_start_together_migrate_once,
     a_newer_database_is_refused,
     a_transaction_that_is_dropped_leaves_nothing,
+    a_data_directory_has_one_server,
 );
 
 async fn servers_that_start_together_migrate_once(backend: Backend) {
@@ -22,6 +23,17 @@ async fn servers_that_start_together_migrate_once(backend: Backend) {
             db.ping().await.unwrap();
             db.close().await;
         }
+    })
+    .await;
+}
+
+async fn a_data_directory_has_one_server(backend: Backend) {
+    in_place(backend, async |place| {
+        let first = place.start(&[]).await;
+        let second = rexec_server::start(place.config(&[])).await;
+        assert!(matches!(second.err().unwrap(), StartError::DataDirInUse(_)));
+        assert!(first.stop().await);
+        assert!(place.start(&[]).await.stop().await, "the directory is free again");
     })
     .await;
 }

@@ -55,7 +55,9 @@ async fn sessions_are_listed_and_ended(backend: Backend) {
 
 async fn a_session_ended_on_one_server_ends_on_the_other(backend: Backend) {
     in_place(backend, async |place| {
-        let (here, there) = (place.start(&[]).await, place.start(&[]).await);
+        let elsewhere = place.dir.path().join("another-server");
+        let elsewhere = [("REXEC_DATA_DIR", elsewhere.to_str().unwrap())];
+        let (here, there) = (place.start(&[]).await, place.start(&elsewhere).await);
         let token = here.register("ann@example.com").await.token();
         assert_eq!(there.by(&token, Method::GET, "/api/me").await.status, StatusCode::OK);
         here.by(&token, Method::POST, "/api/auth/logout").await;

@@ -80,9 +80,11 @@ impl Place {
             // These tests need no engine; that there is none must not matter to them.
             ("DOCKER_HOST".to_owned(), format!("unix://{dir}/no-engine.sock")),
         ];
-        if let Some(database) = &self.postgres {
-            env.push(("DATABASE_URL".to_owned(), database.url.clone()));
-        }
+        // Named, so that a second server with a data directory of its own shares it.
+        env.push(match &self.postgres {
+            Some(database) => ("DATABASE_URL".to_owned(), database.url.clone()),
+            None => ("DATABASE_URL".to_owned(), format!("sqlite:{dir}/rexec.db")),
+        });
         env.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
         Config::from_sources(&Sources::from_env(env)).unwrap()
     }
