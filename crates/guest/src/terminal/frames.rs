@@ -168,6 +168,9 @@ impl Core {
         // What the emulator holds back is shorter than any ring that `Memory` allows.
         let offset = snapshot.offset.max(self.ring.start());
         let latest = self.sizes.latest();
+        if let Some(start) = self.sizes.note_snapshot(offset) {
+            self.ring.forget_before(start);
+        }
         let Some(viewer) = self.viewers.get_mut(&id) else {
             return true;
         };

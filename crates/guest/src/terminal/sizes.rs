@@ -5,9 +5,12 @@
 //! place may end up different from one that is resized once.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Most sizes remembered. Beyond it the oldest go, and the output between them with them.
-pub(super) const SIZES_MAX: usize = 1024;
+const SIZES_MAX: usize = 1024;
+/// Most snapshots remembered that are ahead of their offset; bounded in the same way.
+const AHEAD_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
@@ -26,12 +29,16 @@ pub(super) struct SizeChange {
 #[derive(Debug)]
 pub(super) struct SizeLog {
     changes: VecDeque<SizeChange>,
+    /// Snapshots taken after size changes that lie behind their offset, because the emulator held
+    /// something back: from their offset to the last such change. A client that stopped in between
+    /// has the later size if it had the snapshot, and the earlier one if it had the output.
+    ahead: VecDeque<Range<u64>>,
 }
 
 impl SizeLog {
     pub fn new(size: Size) -> Self {
         let first = SizeChange { offset: 0, size, serial: 0 };
-        Self { changes: VecDeque::from([first]) }
+        Self { changes: VecDeque::from([first]), ahead: VecDeque::new() }
     }
 
     /// There is always an entry: `new` makes one and `forget_before` keeps the last.
@@ -68,10 +75,24 @@ impl SizeLog {
         self.changes[past.saturating_sub(1)]
     }
 
-    /// Whether a client that stopped at `offset` may lack more than the last change made there.
+    /// Notes that a snapshot of the present continues at `offset`. Returns, like `record`, the offset
+    /// before which the output must be forgotten.
+    pub fn note_snapshot(&mut self, offset: u64) -> Option<u64> {
+        let ahead = offset..self.latest().offset;
+        if ahead.is_empty() || self.ahead.contains(&ahead) {
+            return None;
+        }
+        self.ahead.push_back(ahead);
+        if self.ahead.len() <= AHEAD_MAX {
+            return None;
+        }
+        self.ahead.pop_front().map(|oldest| oldest.end)
+    }
+
+    /// Whether it cannot be told which size a client has that stopped at `offset`.
     pub fn is_ambiguous_at(&self, offset: u64) -> bool {
         let here = self.changes.iter().filter(|c| c.offset == offset);
-        here.count() > 1
+        here.count() > 1 || self.ahead.iter().any(|ahead| ahead.contains(&offset))
     }
 
     /// Forgets what no offset from `start` on can need. Changes at `start` itself stay.
@@ -79,6 +100,7 @@ impl SizeLog {
         while self.changes.len() > 1 && self.changes[1].offset < start {
             self.changes.pop_front();
         }
+        self.ahead.retain(|ahead| ahead.end > start);
     }
 }
 
@@ -114,5 +136,21 @@ mod tests {
         let forgotten: Vec<u64> = (1..=SIZES_MAX as u64).filter_map(|offset| log.record(offset, size(2))).collect();
         assert_eq!(forgotten, [1]);
         assert_eq!(log.changes.len(), SIZES_MAX);
+    }
+
+    #[test]
+    fn a_snapshot_ahead_of_its_offset_makes_that_offset_ambiguous() {
+        let mut log = SizeLog::new(size(80));
+        log.record(20, size(90));
+        assert_eq!(log.note_snapshot(20), None);
+        assert_eq!(log.note_snapshot(17), None);
+        assert!(log.is_ambiguous_at(17) && log.is_ambiguous_at(19));
+        assert!(!log.is_ambiguous_at(16) && !log.is_ambiguous_at(20));
+        log.forget_before(20);
+        assert!(!log.is_ambiguous_at(19));
+        log.record(1000, size(91));
+        let forgotten: Vec<u64> =
+            (100..=100 + AHEAD_MAX as u64).filter_map(|offset| log.note_snapshot(offset)).collect();
+        assert_eq!(forgotten, [1000]);
     }
 }
