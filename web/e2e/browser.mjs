@@ -1,5 +1,6 @@
 // Starts the system's Chromium, and reads and drives terminals as the page has drawn them.
 import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -24,6 +25,9 @@ export const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor:
 /** A browser with a fresh profile; `close` ends it and removes the profile. `faults` gathers what went wrong on its pages. */
 export async function startBrowser(options = DESKTOP) {
   const profile = await mkdtemp(join(tmpdir(), 'rexec-browser-'));
+  // A script that fails half-way closes nothing.
+  const sweep = () => rmSync(profile, { recursive: true, force: true });
+  process.once('exit', sweep);
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: chromiumBinary(),
     headless: true,
@@ -38,6 +42,7 @@ export async function startBrowser(options = DESKTOP) {
   const close = async () => {
     await context.close();
     await rm(profile, { recursive: true, force: true });
+    process.off('exit', sweep);
   };
   return { context, faults, close };
 }

@@ -152,5 +152,19 @@ describe('the journey of a first user', { timeout: 180_000 }, () => {
     await command(page, 'echo "new $((6 * 7))"', 'new 42');
   });
 
+  it('sleeps and wakes with its home', async () => {
+    await enter(page, 'echo "still $((6 * 7))" > kept; sync');
+    await page.getByTestId('action-stop').click();
+    const confirm = page.getByTestId('confirm');
+    const asleep = page.locator('[data-testid=standing][data-status=stopped]');
+    await confirm.or(asleep).first().waitFor();
+    if (await confirm.isVisible()) await confirm.click();
+    await asleep.waitFor();
+    await page.getByTestId('standing-action').click();
+    await attached(page);
+    await waitForText(page, '$');
+    await command(page, 'cat kept', 'still 42');
+  });
+
   it('had no fault on the page', () => assert.deepEqual(browser.faults, []));
 });

@@ -3,7 +3,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { attached, command, DESKTOP, enter, inBuffer, PHONE, signIn, startBrowser, waitForText } from './browser.mjs';
-import { eventually } from './environment.mjs';
 import { Server } from './server.mjs';
 
 const [picture, folder] = process.argv.slice(2);
@@ -34,10 +33,53 @@ if __name__ == "__main__":
     print(report([Step("compile", done=True), Step("test")]))
 `;
 
-const COLOURS = `"""Every colour of the rainbow."""
-for row in range(3):
-    print("  " + "".join(f"\\x1b[48;2;{124 + 2 * x};{77 + x if x < 60 else 160 - x};{max(90, 255 - 3 * x + 40 * row) % 256}m \\x1b[0m" for x in range(56)))
-print("\\n  \\x1b[1;35mrexec\\x1b[0m  \\x1b[32m●\\x1b[0m running  \\x1b[2mDebian 12 · 2 CPU · 日本語 · 🚀\\x1b[0m\\n")
+const COLOURS = `from colorsys import hsv_to_rgb
+
+WIDTH = 80
+
+
+def colour(x: float, value: float) -> str:
+    return ";".join(str(round(255 * part)) for part in hsv_to_rgb((0.48 + 0.42 * x / WIDTH) % 1, 0.62, value))
+
+
+for upper, lower in ((1.0, 0.88), (0.74, 0.58), (0.42, 0.24)):
+    print("".join(f"\\x1b[38;2;{colour(x, upper)}m\\x1b[48;2;{colour(x, lower)}m▀" for x in range(WIDTH)) + "\\x1b[0m")
+print("\\n \\x1b[1;35mrexec\\x1b[0m  \\x1b[32m●\\x1b[0m running  \\x1b[2mDebian 12 · true colour · 日本語 · 🚀\\x1b[0m\\n")
+`;
+
+const VIM = `set number background=dark termguicolors laststatus=2 noswapfile noshowcmd
+let &t_8f = "\\<Esc>[38;2;%lu;%lu;%lum"
+let &t_8b = "\\<Esc>[48;2;%lu;%lu;%lum"
+syntax on
+colorscheme habamax
+hi Normal guibg=NONE
+hi EndOfBuffer guifg=#2b2d3b guibg=NONE
+hi LineNr guifg=#5a5d70
+hi Comment guifg=#7f8296
+hi String guifg=#43e097
+hi Statement guifg=#b79bff
+hi Conditional guifg=#b79bff
+hi PreProc guifg=#b79bff
+hi Function guifg=#6fb7ff
+hi Builtin guifg=#ffcf70
+hi Number guifg=#ff9e64
+hi StatusLine guifg=#e8e6f5 guibg=#1f1b33
+`;
+
+const HISTORY = `set -eu
+cd /home/user
+git init -q -b main
+commit() { git -c user.name=Ada -c user.email=ada@example.org commit -q --allow-empty -m "$1"; }
+git add watch.py
+commit "Watch a build"
+commit "Mark finished steps"
+git switch -q -c report
+commit "Report in one line"
+git switch -q main
+commit "Survive a closed laptop"
+git -c user.name=Ada -c user.email=ada@example.org merge -q --no-ff -m "Merge the report" report
+commit "Print from anywhere"
+git tag v1.0
 `;
 
 const TMUX = `set -g status-style bg=#1b1730,fg=#b79bff
@@ -48,16 +90,20 @@ set -g pane-active-border-style fg=#8b5cf6
 set -g default-terminal tmux-256color
 set -ga terminal-overrides ',*:Tc'
 set -sg escape-time 0
+set -g automatic-rename off
 `;
 
 async function fill(server, page, workspace) {
   await server.writeFile(workspace, '/home/user/watch.py', SOURCE);
   await server.writeFile(workspace, '/home/user/.rainbow.py', COLOURS);
   await server.writeFile(workspace, '/home/user/.tmux.conf', TMUX);
-  await enter(page, 'tmux new -s build');
+  await server.writeFile(workspace, '/home/user/.vimrc', VIM);
+  const made = await server.api('POST', `/api/workspaces/${workspace}/exec`, { command: ['sh', '-c', HISTORY] });
+  if (made.exit_code !== 0) throw new Error(made.stderr);
+  await enter(page, 'tmux new -s build -n shell');
   await inBuffer(page, 'alternate');
   await waitForText(page, '$');
-  await enter(page, "clear; vim -c 'syntax on' -c 'set number background=dark' -c 'colorscheme habamax' watch.py");
+  await enter(page, 'clear; vim watch.py');
   await waitForText(page, 'dataclass');
   const split = async (key) => {
     await page.keyboard.press('Control+B');
@@ -69,7 +115,7 @@ async function fill(server, page, workspace) {
   await waitForText(page, 'Load average');
   await split('"');
   await waitForText(page, /│user@/);
-  await command(page, 'clear; python3 .rainbow.py && ls -la --color', 'watch.py');
+  await command(page, 'clear; python3 .rainbow.py; git log --oneline --graph --color', 'Watch a build');
 }
 
 async function shoot(page, name, options = {}) {
@@ -118,7 +164,7 @@ try {
   await waitForText(page, '$');
   await shoot(page, 'terminal-desktop');
   await fill(server, page, made[2].id);
-  await eventually('htop draws its bars', async () => (await waitForText(page, 'guest init')).length > 0);
+  await waitForText(page, '/.rexec/current/gue');
   await page.screenshot({ path: picture });
   await page.goto(`${server.url}/w/${made[1].id}`);
   await page.getByTestId('standing').waitFor();

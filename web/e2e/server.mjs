@@ -41,7 +41,11 @@ export class Server {
       if (database === 'PostgreSQL') server.#database = await postgresDatabase();
       await server.boot();
       // It serves before its engine has answered, and says so here.
-      await eventually('the engine answers', async () => (await server.ask('GET', '/ready')).status === 200);
+      await eventually('the server is ready', async () => {
+        const { status, body } = await server.ask('GET', '/ready');
+        if (status !== 200) throw new Error(`/ready says ${JSON.stringify(body)}; is an engine running at DOCKER_HOST?`);
+        return true;
+      });
     } catch (error) {
       await server.close();
       throw error;
@@ -100,6 +104,11 @@ export class Server {
   /** Ends the process as a crash does. */
   async kill() {
     await this.#end('SIGKILL');
+  }
+
+  /** Ends the process as an operator does. */
+  async stop() {
+    await this.#end('SIGTERM');
   }
 
   async #end(signal) {

@@ -7,7 +7,7 @@ import { Proxy } from './proxy.mjs';
 import { Server } from './server.mjs';
 
 /** Fits the guest's scrollback, so that a page that comes late sees them all. */
-const LINES = 600;
+const LINES = 300;
 const FILE = '/home/user/poem.py';
 const SOURCE = ['# Übermut 世界 🚀', 'import sys', '', 'def greet(name: str = "日本") -> None:', '    print(f"hello {name}", file=sys.stderr)  # TODO later', '', 'greet()', ''].join('\n');
 
@@ -99,7 +99,7 @@ export function survival(database) {
       await enter(page, `stty -echo; (${COUNTER}) & cat > typed`);
       const typed = [];
       for (const [outage, fail] of ['cut', 'swallow', 'cut', 'swallow'].entries()) {
-        await reachedLine(page, other, (outage + 1) * 90);
+        await reachedLine(page, other, (outage + 1) * 50);
         const words = [`before ${outage}`, `during ${outage}`, `after ${outage}`];
         await page.keyboard.type(words[0]);
         await page.keyboard.press('Enter');
@@ -154,6 +154,16 @@ export function survival(database) {
       await tab(page, other);
       await reachedLine(page, other, LINES);
       assert.deepEqual(numbersIn(await screenLines(page, other)), oneTo(LINES));
+    });
+
+    it('outlives an orderly restart of the server', async () => {
+      await tab(page, editor);
+      const seen = await settledPicture(page, server, workspace, editor);
+      await server.stop();
+      await page.locator('.pane.active').getByTestId('reconnecting').waitFor();
+      await server.boot();
+      await live(page, editor);
+      assert.deepEqual(await settledPicture(page, server, workspace, editor), seen);
     });
 
     it('delivers what was typed while the server was dead, once, to the same shell', async () => {
