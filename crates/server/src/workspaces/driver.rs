@@ -37,6 +37,8 @@ const STOP_GRACE_SECONDS: u32 = 10;
 /// How long a guest may take to dial in before we reach for it through the engine.
 const DIAL_PATIENCE: Duration = Duration::from_secs(3);
 
+const UNREACHED: &str = "It does not answer at the moment; the server keeps trying. If it stays so, restart it.";
+
 /// What every driver works with.
 pub struct Deps {
     pub db: Db,
@@ -109,23 +111,22 @@ impl Driver {
             host_state.mark_unchanged();
             let pause = match self.pass(ticket).await {
                 Rest::Gone => return,
+                Rest::Parked => None,
                 Rest::Settled => {
                     retry = RETRY_FIRST;
-                    SWEEP_EVERY
+                    Some(SWEEP_EVERY)
                 }
-                Rest::Parked => Duration::MAX,
                 Rest::Retry => {
                     let pause = retry;
                     retry = (retry * 2).min(RETRY_MAX);
-                    pause
+                    Some(pause)
                 }
             };
-            let parked = pause == Duration::MAX;
             let client = self.link.as_ref().map(|link| link.client.clone());
             tokio::select! {
                 () = self.slot.nudged(ticket) => retry = RETRY_FIRST,
-                () = tokio::time::sleep(pause.min(SWEEP_EVERY * 60)) , if !parked => {}
-                _ = host_state.changed(), if !parked => retry = RETRY_FIRST,
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+                _ = host_state.changed(), if pause.is_some() => retry = RETRY_FIRST,
                 () = closed(client) => self.unlink(),
             }
         }
@@ -166,7 +167,7 @@ impl Driver {
         let unchanged = self.asked == Some(asked) && !self.slot.take_asked();
         if first {
             self.slot.take_asked();
-            self.note = row.status_reason.clone().filter(|_| row.status == WorkspaceStatus::Running);
+            self.note = row.status_reason.clone().filter(|reason| incident::is_one(reason));
         } else if !unchanged {
             self.note = None;
             self.incidents = Incidents::default();
@@ -255,8 +256,15 @@ impl Driver {
     async fn pull(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
         self.observe(ticket, row, WorkspaceStatus::Pulling, Some("Fetching the image."), |_| {}).await?;
         let mut progress = self.deps.host.engine.pull(&row.image);
-        while let Some(layer) = progress.next().await {
-            layer?;
+        loop {
+            tokio::select! {
+                layer = progress.next() => match layer {
+                    Some(layer) => drop(layer?),
+                    None => break,
+                },
+                // Someone may want it no more; the engine keeps the layers that it has.
+                () = self.slot.nudged(ticket) => return Ok(Progress::Again(None)),
+            }
         }
         self.image_present = true;
         Ok(Progress::Again(None))
@@ -390,21 +398,39 @@ impl Driver {
                 self.report(ticket, WorkspaceStatus::Error, Some(code), Some(message), true);
                 Rest::Parked
             }
-            _ => Rest::Retry,
+            (None, Some(row)) => self.trouble(ticket, row, &error).await,
+            (_, None) => Rest::Retry,
+        }
+    }
+
+    /// Something that passes keeps the workspace from where it should be: says so and tries again.
+    async fn trouble(&mut self, ticket: u64, row: &Workspace, error: &StepError) -> Rest {
+        match error {
+            StepError::Database(_) => Rest::Retry,
+            StepError::Engine(error) => {
+                self.tell_trouble(ticket, row, ErrorCode::EngineUnavailable, hosts::explain(error)).await
+            }
+            _ => self.tell_trouble(ticket, row, ErrorCode::WorkspaceUnreachable, UNREACHED.into()).await,
         }
     }
 
     async fn host_away(&mut self, ticket: u64, row: &Workspace, reason: String) -> Rest {
+        self.tell_trouble(ticket, row, ErrorCode::EngineUnavailable, reason).await
+    }
+
+    async fn tell_trouble(&mut self, ticket: u64, row: &Workspace, code: ErrorCode, reason: String) -> Rest {
         let status = match row.status {
-            WorkspaceStatus::Running | WorkspaceStatus::Paused | WorkspaceStatus::Unreachable => WorkspaceStatus::Unreachable,
+            // Its terminals go on by the guest's own stream, whatever the engine does.
+            WorkspaceStatus::Running if self.link_lives() => WorkspaceStatus::Running,
+            WorkspaceStatus::Running | WorkspaceStatus::Paused => WorkspaceStatus::Unreachable,
             other => other,
         };
         if (row.status != status || row.status_reason.as_deref() != Some(&reason))
             && let Err(error) = self.write(row, status, Some(&reason), None, |_| {}).await
         {
-            tracing::warn!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "cannot record that the host is away");
+            tracing::warn!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "cannot record trouble");
         }
-        self.report(ticket, status, Some(ErrorCode::EngineUnavailable), Some(reason), false);
+        self.report(ticket, status, Some(code), Some(reason), false);
         Rest::Retry
     }
 

@@ -10,6 +10,13 @@ const ENDS_WINDOW: Duration = Duration::from_secs(60);
 pub const VANISHED: &str =
     "Its container had vanished and was made again from the image: /home/user is intact, other files are as in the image.";
 
+const RESTARTED: &str = "Restarted: ";
+
+/// Whether a reason tells of an incident, as against trouble that passes.
+pub fn is_one(reason: &str) -> bool {
+    reason == VANISHED || reason.starts_with(RESTARTED)
+}
+
 /// Why the container is not running, as a sentence.
 pub fn ended(code: i32, oom_killed: bool) -> String {
     if oom_killed {
@@ -39,6 +46,12 @@ impl Incidents {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn incidents_are_told_from_passing_trouble() {
+        assert!(is_one(VANISHED) && is_one(&ended(137, true)) && is_one(&ended(1, false)));
+        assert!(!is_one("The container engine does not answer."));
+    }
 
     #[test]
     fn many_ends_in_a_short_time_are_too_many() {
