@@ -35,6 +35,9 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 const PINGS_LOST_MAX: u32 = 2;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// What is said of a host until the first attempt to prepare it has ended, and how long a request waits for that.
+const UNTRIED: &str = "The container engine has not answered yet. Try again in a moment.";
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// How often the host's rules are looked at: a firewall reload can take them away.
 const RULES_EVERY: Duration = Duration::from_secs(60);
 
@@ -82,7 +85,7 @@ pub struct Host {
 
 impl Host {
     pub fn new(id: HostId, instance: String, engine: Arc<dyn Engine>, config: &Config) -> Arc<Self> {
-        let connecting = HostState::Connecting { reason: "the container engine has not answered yet".into() };
+        let connecting = HostState::Connecting { reason: UNTRIED.into() };
         Arc::new(Self {
             id,
             name: LOCAL.into(),
@@ -107,6 +110,19 @@ impl Host {
             HostState::Ready(facts) => Ok(facts.clone()),
             HostState::Connecting { reason } | HostState::Offline { reason } => Err(reason.clone()),
         }
+    }
+
+    /// As `ready`, but right after the server's start it waits for the first answer of the engine, which
+    /// takes a moment, rather than refuse what a moment later would be done.
+    pub async fn ready_or_tried(&self) -> Result<Arc<HostFacts>, String> {
+        let mut state = self.state.subscribe();
+        let tried = async {
+            let untried = |state: &HostState| matches!(state, HostState::Connecting { reason } if reason == UNTRIED);
+            // The sender lives as long as this host.
+            let _ = state.wait_for(|state| !untried(state)).await;
+        };
+        let _ = tokio::time::timeout(FIRST_ANSWER_MAX, tried).await;
+        self.ready()
     }
 
     pub fn labels(&self) -> Labels {

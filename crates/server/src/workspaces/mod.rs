@@ -94,7 +94,7 @@ impl Workspaces {
 
     pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Outcome> {
         validate::new_workspace(&new)?;
-        self.require_runtime(new.runtime.as_deref())?;
+        self.require_runtime(new.runtime.as_deref()).await?;
         let row = self.record(actor, &new);
         let tx = self.deps.db.begin().await?;
         if let Some(max) = self.config.engine.workspaces_max
@@ -148,7 +148,7 @@ impl Workspaces {
         let row = self.owned(actor, id).await?;
         let intent = lifecycle::ask(row.intent, row.status, request).ok_or_else(|| refused(&row, request))?;
         if intent.desired != Desired::Stopped {
-            self.deps.host.ready().map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
+            self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         }
         self.want(actor, id, intent, request_event(request)).await?;
         let slot = self.slot(id);
@@ -248,8 +248,9 @@ impl Workspaces {
     }
 
     /// Refuses a runtime that the host does not have, before anything is made.
-    fn require_runtime(&self, runtime: Option<&str>) -> Result<()> {
-        let facts = self.deps.host.ready().map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
+    async fn require_runtime(&self, runtime: Option<&str>) -> Result<()> {
+        let facts =
+            self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         match runtime {
             Some(name) if !facts.engine.runtimes.iter().any(|r| r == name) => Err(Error::new(
                 ErrorCode::RuntimeUnavailable,
