@@ -4,6 +4,7 @@ import { createServer, request } from 'node:http';
 import { once } from 'node:events';
 import { after, before, describe, it } from 'node:test';
 import { attached, command, startBrowser, waitForText } from './browser.mjs';
+import { eventually } from './environment.mjs';
 import { EMAIL, PASSWORD, Server } from './server.mjs';
 
 const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/;
@@ -52,6 +53,14 @@ describe('refusals', { timeout: 120_000 }, () => {
   after(async () => {
     await browser?.close();
     await server?.close();
+  });
+
+  it('makes no one wait for the engine by hand: a request right after a start is served', async () => {
+    await server.stop();
+    await server.boot();
+    const { id } = await server.api('POST', '/api/workspaces', { name: 'early', wait_ms: 0 });
+    await server.api('DELETE', `/api/workspaces/${id}`);
+    await eventually('only the first is left', async () => (await server.api('GET', '/api/workspaces')).items.length === 1);
   });
 
   it('does not say whether e-mail or password was wrong, and lets one try again', async () => {
