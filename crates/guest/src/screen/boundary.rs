@@ -95,6 +95,11 @@ impl Boundary {
         self.tail.len() as u64
     }
 
+    /// Whether nothing is held and no sequence is under way, not even one that has been dropped.
+    pub fn is_at_rest(&self) -> bool {
+        self.state == State::Ground && self.tail.is_empty() && self.sync.is_none() && !self.dropped
+    }
+
     /// Whether a synchronized update is being held.
     pub fn in_sync(&self) -> bool {
         self.sync.is_some()

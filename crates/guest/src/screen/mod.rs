@@ -96,6 +96,29 @@ impl Screen {
         boundary.feed(output, &mut |complete| parser.advance(emulator, complete));
     }
 
+    /// How many line feeds leave nothing of what is on this screen now: the cursor reaches the last
+    /// line, every line scrolls away, and then out of the scrollback.
+    pub fn line_feeds_to_forget(&self) -> usize {
+        self.emulator.history_lines_max + 2 * self.emulator.rows + 2
+    }
+
+    /// Whether nothing is held that later output could complete.
+    pub fn is_at_rest(&self) -> bool {
+        self.boundary.is_at_rest()
+    }
+
+    /// Counts output as consumed that is not emulated: printable ASCII, CR and LF, followed by a CR
+    /// and, in the same kind of output, [`Screen::line_feeds_to_forget`] line feeds. `false`, and
+    /// nothing is counted, where that would make a difference (margins, an incomplete sequence).
+    pub fn leave_out(&mut self, bytes: u64) -> bool {
+        let all_lines = self.emulator.shown.top == 0 && self.emulator.shown.bottom == self.emulator.rows;
+        if !all_lines || !self.is_at_rest() {
+            return false;
+        }
+        self.fed += bytes;
+        true
+    }
+
     /// Output consumed so far, in bytes.
     pub fn fed(&self) -> u64 {
         self.fed

@@ -139,11 +139,13 @@ impl Core {
         for piece in bytes.chunks((half as usize).max(1)) {
             self.ring.append(piece);
             self.sizes.forget_before(self.ring.start());
-            let lag = self.emulation.lag(&self.ring);
-            if self.guest_answers() {
-                self.emulate(lag);
-            } else if lag > half {
-                self.emulate(lag - half);
+            if self.guest_answers() && (self.emulation.is_holding() || piece.iter().any(|b| may_ask(*b))) {
+                self.emulate(u64::MAX);
+            }
+            if self.emulation.lag(&self.ring) > half {
+                self.emulation.leave_out(&self.ring, &self.sizes);
+                let lag = self.emulation.lag(&self.ring);
+                self.emulate(lag.saturating_sub(half));
             }
         }
         self.effects.wake = true;
@@ -431,4 +433,9 @@ impl Core {
         }
         self.effects.wake |= title != self.emulation.title_serial();
     }
+}
+
+/// Whether a byte can begin a query that a program waits to have answered: ENQ, or an escape sequence.
+const fn may_ask(byte: u8) -> bool {
+    matches!(byte, 0x05 | 0x1b)
 }

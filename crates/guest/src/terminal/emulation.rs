@@ -5,6 +5,7 @@
 //! output before `screen.fed()` and every size change up to `serial`, each at its place.
 
 use super::ring::Ring;
+use super::skip::{self, Plan};
 use super::sizes::{Size, SizeChange, SizeLog};
 use crate::screen::{Screen, Snapshot};
 
@@ -18,11 +19,13 @@ pub(super) struct Emulation {
     title: Option<String>,
     /// Counts the titles, so that attachments see that there is a new one.
     title_serial: u64,
+    /// Before this much has been consumed, looking for something to leave out is in vain.
+    barrier: u64,
 }
 
 impl Emulation {
     pub fn new(size: Size, scrollback_lines: u32) -> Self {
-        Self { screen: Screen::new(size.cols, size.rows, scrollback_lines), applied: 0, title: None, title_serial: 0 }
+        Self { screen: Screen::new(size.cols, size.rows, scrollback_lines), applied: 0, title: None, title_serial: 0, barrier: 0 }
     }
 
     pub fn lag(&self, ring: &Ring) -> u64 {
@@ -58,6 +61,33 @@ impl Emulation {
             }
         }
         self.note_title();
+    }
+
+    /// Leaves out what will have scrolled away by the ring's end, if there is much of it. Until the
+    /// emulator has consumed everything up to that end, its screen means nothing.
+    pub fn leave_out(&mut self, ring: &Ring, sizes: &SizeLog) {
+        let fed = self.screen.fed();
+        if fed < self.barrier || sizes.after(self.applied).is_some() {
+            return;
+        }
+        let pieces: Vec<&[u8]> = ring.pieces(fed, ring.end()).collect();
+        match skip::plan(&pieces, self.screen.line_feeds_to_forget()) {
+            Plan::Not { barrier } => self.barrier = fed + barrier as u64,
+            Plan::LeaveOut { from, to } => {
+                for piece in ring.pieces(fed, fed + from as u64) {
+                    self.screen.feed(piece);
+                }
+                if !self.screen.leave_out((to - from) as u64) {
+                    self.barrier = fed + to as u64;
+                }
+                self.note_title();
+            }
+        }
+    }
+
+    /// Whether a sequence has begun that what comes next may complete.
+    pub fn is_holding(&self) -> bool {
+        !self.screen.is_at_rest()
     }
 
     pub fn take_answers(&mut self) -> Vec<u8> {

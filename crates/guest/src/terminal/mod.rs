@@ -18,6 +18,7 @@ pub(crate) mod pty;
 mod ring;
 mod session;
 mod sizes;
+mod skip;
 mod turns;
 mod viewer;
 

@@ -3,6 +3,7 @@
 use super::super::Screen;
 use super::streams::{Step, output, size, steps};
 use super::{SCROLLBACK_LINES, fed, view};
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 /// Ends whatever the stream is in the middle of, so that nothing is held back any more.
@@ -76,6 +77,28 @@ proptest! {
         size in size(), steps in steps(), cut in any::<proptest::sample::Index>(),
     ) {
         check(size, &steps, cut);
+    }
+
+    #[test]
+    fn what_has_scrolled_away_need_not_be_drawn(
+        size in size(), before in output(), left_out in "[ -~\r\n]{0,400}", lines in vec("[ -~]{0,50}(\r)?", 200..201),
+    ) {
+        let before = [&before, END, b"\n"].concat();
+        let mut whole = fed(size.0, size.1, &before);
+        let mut lazy = fed(size.0, size.1, &before);
+        let line_feeds = lazy.line_feeds_to_forget();
+        let after: String = lines.iter().cycle().take(line_feeds).map(|line| format!("{line}\n")).collect();
+        whole.feed(left_out.as_bytes());
+        whole.feed(b"\r");
+        whole.feed(after.as_bytes());
+        if !lazy.leave_out(left_out.len() as u64) {
+            lazy.feed(left_out.as_bytes());
+        }
+        lazy.feed(b"\r");
+        lazy.feed(after.as_bytes());
+        prop_assert_eq!(view(&lazy), view(&whole));
+        prop_assert_eq!(lazy.take_answers(), whole.take_answers());
+        prop_assert_eq!(lazy.snapshot(), whole.snapshot());
     }
 
     #[test]

@@ -1,0 +1,93 @@
+//! Which output need not be emulated, because what it shows will have scrolled away: pure.
+//!
+//! A flood of plain lines costs an emulator as much as the kernel and the transport together, and
+//! all but the last screenfuls of it are never seen in a snapshot. Plain means printable ASCII, CR
+//! and LF: bytes that change nothing but cells, the cursor, and what has scrolled away. When enough
+//! line feeds follow, none of the cells written before is left, and a CR says which column the
+//! cursor is in. So the emulator may go on at such a CR as if it had seen everything before it.
+//!
+//! ```text
+//!   fed                                                             end
+//!   |--anything--|------------------ plain ---------------------------|
+//!                    |-lead-|.......... left out ..........|CR---------|
+//!                    first LF                               at least `lines` line feeds
+//! ```
+//!
+//! Invariant: leaving out is only right together with everything up to `end`: the screen in between
+//! is not what a terminal would show.
+
+/// Less is not worth the search.
+const GAIN_BYTES_MIN: usize = 16 * 1024;
+/// What may have to be emulated first, so that one turn stays short.
+const BEFORE_BYTES_MAX: usize = 16 * 1024;
+
+/// What to do with a stretch of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Plan {
+    /// Emulate up to `from`, leave out up to `to`, both counted from the stretch's beginning.
+    LeaveOut { from: usize, to: usize },
+    /// Nothing can be left out before the output at `barrier` has been emulated.
+    Not { barrier: usize },
+}
+
+/// Plans for a stretch, given as its pieces in order. `lines`: how many line feeds push out all that
+/// a screen keeps.
+pub(super) fn plan(pieces: &[&[u8]], lines: usize) -> Plan {
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let (mut line_feeds, mut to, mut first_line_feed) = (0, None, length);
+    let mut base = length;
+    for piece in pieces.iter().rev() {
+        base -= piece.len();
+        for (index, &byte) in piece.iter().enumerate().rev() {
+            match byte {
+                b'\n' => {
+                    line_feeds += 1;
+                    first_line_feed = base + index;
+                }
+                b'\r' if to.is_none() && line_feeds >= lines => to = Some(base + index),
+                b'\r' | 0x20..=0x7e => {}
+                _ => return judge(base + index + 1, first_line_feed, to),
+            }
+        }
+    }
+    judge(0, first_line_feed, to)
+}
+
+fn judge(plain_from: usize, first_line_feed: usize, to: Option<usize>) -> Plan {
+    let from = first_line_feed + 1;
+    match to {
+        Some(to) if plain_from <= BEFORE_BYTES_MAX && from + GAIN_BYTES_MIN <= to => Plan::LeaveOut { from, to },
+        _ => Plan::Not { barrier: plain_from },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(count: usize) -> Vec<u8> {
+        (0..count).flat_map(|i| format!("line {i} of a build\r\n").into_bytes()).collect()
+    }
+
+    #[test]
+    fn all_but_the_last_lines_are_left_out() {
+        let output = lines(5000);
+        let Plan::LeaveOut { from, to } = plan(&[&output[..7777], &output[7777..]], 100) else { panic!("a plan") };
+        assert_eq!(output[from - 1], b'\n');
+        assert_eq!(output[to], b'\r');
+        let line_feeds = |bytes: &[u8]| bytes.iter().filter(|b| **b == b'\n').count();
+        assert!((100..=102).contains(&line_feeds(&output[to..])));
+        assert_eq!(line_feeds(&output[..from]), 1);
+    }
+
+    #[test]
+    fn what_is_not_plain_stands_in_the_way() {
+        let coloured = [lines(3000), b"\x1b[31mred".to_vec(), lines(10)].concat();
+        assert_eq!(plan(&[&coloured], 100), Plan::Not { barrier: lines(3000).len() + 1 });
+        let early = [b"\x1b[31m".to_vec(), lines(3000)].concat();
+        assert!(matches!(plan(&[&early], 100), Plan::LeaveOut { .. }));
+        assert!(matches!(plan(&[&lines(300)], 1000), Plan::Not { .. }), "too few lines");
+        let no_return = lines(5000).into_iter().filter(|b| *b != b'\r').collect::<Vec<_>>();
+        assert!(matches!(plan(&[&no_return], 100), Plan::Not { .. }), "the column is not known");
+    }
+}
