@@ -145,15 +145,10 @@ impl<'a> ClientFrame<'a> {
             0x00 => Ok(Self::Input(rest)),
             0x01 => {
                 let [a, b, c, d] = exact(kind, rest)?;
-                Ok(Self::Resize {
-                    cols: u16::from_be_bytes([a, b]),
-                    rows: u16::from_be_bytes([c, d]),
-                })
+                Ok(Self::Resize { cols: u16::from_be_bytes([a, b]), rows: u16::from_be_bytes([c, d]) })
             }
             0x02 => Ok(Self::Ack(u64::from_be_bytes(exact(kind, rest)?))),
-            0x03 => serde_json::from_slice(rest)
-                .map(Self::Control)
-                .map_err(|_| FrameError::Json),
+            0x03 => serde_json::from_slice(rest).map(Self::Control).map_err(|_| FrameError::Json),
             _ => Err(FrameError::UnknownKind(kind)),
         }
     }
@@ -161,9 +156,7 @@ impl<'a> ClientFrame<'a> {
     pub fn to_vec(&self) -> Vec<u8> {
         match self {
             Self::Input(bytes) => prefixed(0x00, &[bytes]),
-            Self::Resize { cols, rows } => {
-                prefixed(0x01, &[&cols.to_be_bytes(), &rows.to_be_bytes()])
-            }
+            Self::Resize { cols, rows } => prefixed(0x01, &[&cols.to_be_bytes(), &rows.to_be_bytes()]),
             Self::Ack(offset) => prefixed(0x02, &[&offset.to_be_bytes()]),
             Self::Control(control) => prefixed(0x03, &[&json(control)]),
         }
@@ -175,20 +168,12 @@ impl<'a> ServerFrame<'a> {
         let (&kind, rest) = frame.split_first().ok_or(FrameError::Empty)?;
         match kind {
             0x00 | 0x01 => {
-                let (head, bytes) = rest
-                    .split_first_chunk::<8>()
-                    .ok_or(FrameError::Short(kind))?;
+                let (head, bytes) = rest.split_first_chunk::<8>().ok_or(FrameError::Short(kind))?;
                 let offset = u64::from_be_bytes(*head);
-                Ok(if kind == 0 {
-                    Self::Output { offset, bytes }
-                } else {
-                    Self::Snapshot { offset, bytes }
-                })
+                Ok(if kind == 0 { Self::Output { offset, bytes } } else { Self::Snapshot { offset, bytes } })
             }
             0x02 => Ok(Self::Exit(i32::from_be_bytes(exact(kind, rest)?))),
-            0x03 => serde_json::from_slice(rest)
-                .map(Self::Control)
-                .map_err(|_| FrameError::Json),
+            0x03 => serde_json::from_slice(rest).map(Self::Control).map_err(|_| FrameError::Json),
             0x04 => Ok(Self::InputAccepted(u64::from_be_bytes(exact(kind, rest)?))),
             _ => Err(FrameError::UnknownKind(kind)),
         }
@@ -206,13 +191,7 @@ impl<'a> ServerFrame<'a> {
 }
 
 fn exact<const N: usize>(kind: u8, rest: &[u8]) -> Result<[u8; N], FrameError> {
-    rest.try_into().map_err(|_| {
-        if rest.len() < N {
-            FrameError::Short(kind)
-        } else {
-            FrameError::Long(kind)
-        }
-    })
+    rest.try_into().map_err(|_| if rest.len() < N { FrameError::Short(kind) } else { FrameError::Long(kind) })
 }
 
 fn prefixed(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -256,33 +235,14 @@ mod tests {
 
     #[test]
     fn the_wire_is_as_documented() {
-        assert_eq!(
-            ClientFrame::Resize { cols: 80, rows: 24 }.to_vec(),
-            [1, 0, 80, 0, 24]
-        );
+        assert_eq!(ClientFrame::Resize { cols: 80, rows: 24 }.to_vec(), [1, 0, 80, 0, 24]);
         assert_eq!(ClientFrame::Ack(1).to_vec(), [2, 0, 0, 0, 0, 0, 0, 0, 1]);
-        assert_eq!(
-            ServerFrame::Output {
-                offset: 2,
-                bytes: b"x"
-            }
-            .to_vec(),
-            [0, 0, 0, 0, 0, 0, 0, 0, 2, b'x']
-        );
+        assert_eq!(ServerFrame::Output { offset: 2, bytes: b"x" }.to_vec(), [0, 0, 0, 0, 0, 0, 0, 0, 2, b'x']);
         assert_eq!(ServerFrame::Exit(-1).to_vec(), [2, 255, 255, 255, 255]);
-        let attached = ServerControl::Attached {
-            end: 5,
-            cols: 80,
-            rows: 24,
-            controller: true,
-        };
+        let attached = ServerControl::Attached { end: 5, cols: 80, rows: 24, controller: true };
         assert_eq!(
             ServerFrame::Control(attached).to_vec(),
-            [
-                b"\x03".as_slice(),
-                br#"{"type":"attached","end":5,"cols":80,"rows":24,"controller":true}"#
-            ]
-            .concat()
+            [b"\x03".as_slice(), br#"{"type":"attached","end":5,"cols":80,"rows":24,"controller":true}"#].concat()
         );
     }
 }

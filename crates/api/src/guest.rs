@@ -75,13 +75,7 @@ pub struct UserSpec {
 
 impl Default for UserSpec {
     fn default() -> Self {
-        Self {
-            name: "user".into(),
-            uid: 1000,
-            gid: 1000,
-            home: "/home/user".into(),
-            shell: None,
-        }
+        Self { name: "user".into(), uid: 1000, gid: 1000, home: "/home/user".into(), shell: None }
     }
 }
 

@@ -25,10 +25,7 @@ pub fn run() -> ExitCode {
         }
     };
     log_as(config.mode);
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("rexec: cannot start the runtime: {error}");
@@ -52,16 +49,11 @@ fn log_as(mode: Mode) {
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let on_terminal = std::io::stderr().is_terminal();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if mode == Mode::Debug || on_terminal {
         log.with_ansi(on_terminal).init();
     } else {
-        log.json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .init();
+        log.json().flatten_event(true).with_span_list(false).init();
     }
 }
 

@@ -87,15 +87,8 @@ pub struct Client {
 impl Client {
     /// `base` is such as `http://127.0.0.1:8080`.
     pub fn new(base: impl Into<String>) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
-            .no_proxy()
-            .build()?;
-        Ok(Self {
-            base: base.into().trim_end_matches('/').to_owned(),
-            token: None,
-            http,
-        })
+        let http = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).no_proxy().build()?;
+        Ok(Self { base: base.into().trim_end_matches('/').to_owned(), token: None, http })
     }
 
     #[must_use]
@@ -127,32 +120,19 @@ impl Client {
 
     /// Makes an account and gives a client signed in to it.
     pub async fn register(&self, email: &str, password: &str) -> Result<(Self, UserView)> {
-        let body = RegisterRequest {
-            email: email.into(),
-            password: password.into(),
-            name: None,
-        };
+        let body = RegisterRequest { email: email.into(), password: password.into(), name: None };
         let signed: SignedIn = self.send(Method::POST, "/api/auth/register", &body).await?;
         Ok((self.clone().with_token(signed.token), signed.user))
     }
 
     pub async fn log_in(&self, email: &str, password: &str) -> Result<(Self, UserView)> {
-        let body = LoginRequest {
-            email: email.into(),
-            password: password.into(),
-        };
+        let body = LoginRequest { email: email.into(), password: password.into() };
         let signed: SignedIn = self.send(Method::POST, "/api/auth/login", &body).await?;
         Ok((self.clone().with_token(signed.token), signed.user))
     }
 
     pub async fn log_out(&self) -> Result<()> {
-        accepted(
-            self.request(Method::POST, "/api/auth/logout")
-                .send()
-                .await?,
-        )
-        .await
-        .map(drop)
+        accepted(self.request(Method::POST, "/api/auth/logout").send().await?).await.map(drop)
     }
 
     pub async fn me(&self) -> Result<UserView> {
@@ -172,11 +152,8 @@ impl Client {
     }
 
     pub async fn rename_workspace(&self, id: WorkspaceId, name: &str) -> Result<WorkspaceView> {
-        let change = PatchWorkspace {
-            name: Some(name.into()),
-        };
-        self.send(Method::PATCH, &format!("/api/workspaces/{id}"), &change)
-            .await
+        let change = PatchWorkspace { name: Some(name.into()) };
+        self.send(Method::PATCH, &format!("/api/workspaces/{id}"), &change).await
     }
 
     pub async fn lifecycle(&self, id: WorkspaceId, request: Lifecycle) -> Result<WorkspaceView> {
@@ -185,47 +162,24 @@ impl Client {
     }
 
     pub async fn delete_workspace(&self, id: WorkspaceId) -> Result<()> {
-        accepted(
-            self.request(Method::DELETE, &format!("/api/workspaces/{id}"))
-                .send()
-                .await?,
-        )
-        .await
-        .map(drop)
+        accepted(self.request(Method::DELETE, &format!("/api/workspaces/{id}")).send().await?).await.map(drop)
     }
 
-    pub async fn create_terminal(
-        &self,
-        workspace: WorkspaceId,
-        new: &NewTerminal,
-    ) -> Result<TerminalView> {
-        self.send(
-            Method::POST,
-            &format!("/api/workspaces/{workspace}/terminals"),
-            new,
-        )
-        .await
+    pub async fn create_terminal(&self, workspace: WorkspaceId, new: &NewTerminal) -> Result<TerminalView> {
+        self.send(Method::POST, &format!("/api/workspaces/{workspace}/terminals"), new).await
     }
 
     pub async fn terminals(&self, workspace: WorkspaceId) -> Result<Page<TerminalView>> {
-        self.get(&format!("/api/workspaces/{workspace}/terminals"))
-            .await
+        self.get(&format!("/api/workspaces/{workspace}/terminals")).await
     }
 
     pub async fn delete_terminal(&self, workspace: WorkspaceId, id: TerminalId) -> Result<()> {
         let path = format!("/api/workspaces/{workspace}/terminals/{id}");
-        accepted(self.request(Method::DELETE, &path).send().await?)
-            .await
-            .map(drop)
+        accepted(self.request(Method::DELETE, &path).send().await?).await.map(drop)
     }
 
     pub async fn exec(&self, workspace: WorkspaceId, request: &ExecRequest) -> Result<ExecResult> {
-        self.send(
-            Method::POST,
-            &format!("/api/workspaces/{workspace}/exec"),
-            request,
-        )
-        .await
+        self.send(Method::POST, &format!("/api/workspaces/{workspace}/exec"), request).await
     }
 
     /// The bytes of a file, whole in memory.
@@ -240,19 +194,11 @@ impl Client {
         path: &str,
         content: impl Into<reqwest::Body>,
     ) -> Result<FileInfo> {
-        json(
-            self.files(Method::PUT, workspace, path)
-                .body(content)
-                .send()
-                .await?,
-        )
-        .await
+        json(self.files(Method::PUT, workspace, path).body(content).send().await?).await
     }
 
     pub async fn remove_file(&self, workspace: WorkspaceId, path: &str) -> Result<()> {
-        accepted(self.files(Method::DELETE, workspace, path).send().await?)
-            .await
-            .map(drop)
+        accepted(self.files(Method::DELETE, workspace, path).send().await?).await.map(drop)
     }
 
     fn files(&self, method: Method, workspace: WorkspaceId, path: &str) -> RequestBuilder {
@@ -264,12 +210,7 @@ impl Client {
         json(self.request(Method::GET, path).send().await?).await
     }
 
-    async fn send<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: &impl Serialize,
-    ) -> Result<T> {
+    async fn send<T: DeserializeOwned>(&self, method: Method, path: &str, body: &impl Serialize) -> Result<T> {
         json(self.request(method, path).json(body).send().await?).await
     }
 }
@@ -299,9 +240,7 @@ fn percent(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                encoded.push(char::from(byte))
-            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
             // Writing to a string does not fail.
             _ => drop(write!(encoded, "%{byte:02X}")),
         }

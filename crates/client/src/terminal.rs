@@ -6,8 +6,7 @@ use futures_util::{SinkExt, StreamExt};
 use http::HeaderValue;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
 use rexec_api::frames::{
-    ClientControl, ClientFrame, FRAME_BYTES_MAX, SUBPROTOCOL, ServerControl, ServerFrame,
-    TOKEN_SUBPROTOCOL_PREFIX,
+    ClientControl, ClientFrame, FRAME_BYTES_MAX, SUBPROTOCOL, ServerControl, ServerFrame, TOKEN_SUBPROTOCOL_PREFIX,
 };
 use rexec_api::guest::AttachMode;
 use rexec_api::ids::{TerminalId, WorkspaceId};
@@ -28,11 +27,7 @@ pub struct AttachOptions {
 
 impl Default for AttachOptions {
     fn default() -> Self {
-        Self {
-            offset: None,
-            mode: AttachMode::Control,
-            client: None,
-        }
+        Self { offset: None, mode: AttachMode::Control, client: None }
     }
 }
 
@@ -65,15 +60,8 @@ impl Client {
         terminal: TerminalId,
         options: AttachOptions,
     ) -> Result<Attachment> {
-        let mode = if options.mode == AttachMode::View {
-            "view"
-        } else {
-            "control"
-        };
-        let mut url = format!(
-            "{}/api/workspaces/{workspace}/terminals/{terminal}/ws?mode={mode}",
-            self.base()
-        );
+        let mode = if options.mode == AttachMode::View { "view" } else { "control" };
+        let mut url = format!("{}/api/workspaces/{workspace}/terminals/{terminal}/ws?mode={mode}", self.base());
         if let Some(offset) = options.offset {
             url.push_str(&format!("&offset={offset}"));
         }
@@ -89,16 +77,13 @@ impl Client {
         }
         let protocols = HeaderValue::from_str(&protocols)
             .map_err(|e| Box::new(tokio_tungstenite::tungstenite::Error::HttpFormat(e.into())))?;
-        request
-            .headers_mut()
-            .insert(SEC_WEBSOCKET_PROTOCOL, protocols);
+        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocols);
         let config = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
             .max_message_size(Some(FRAME_BYTES_MAX))
             .max_frame_size(Some(FRAME_BYTES_MAX));
-        let (socket, _) = tokio_tungstenite::connect_async_with_config(request, Some(config), true)
-            .await
-            .map_err(Box::new)?;
+        let (socket, _) =
+            tokio_tungstenite::connect_async_with_config(request, Some(config), true).await.map_err(Box::new)?;
         Ok(Attachment { socket })
     }
 }
@@ -118,8 +103,7 @@ impl Attachment {
     }
 
     pub async fn visibility(&mut self, hidden: bool) -> Result<()> {
-        self.send(ClientFrame::Control(ClientControl::Visibility { hidden }))
-            .await
+        self.send(ClientFrame::Control(ClientControl::Visibility { hidden })).await
     }
 
     async fn send(&mut self, frame: ClientFrame<'_>) -> Result<()> {
@@ -128,19 +112,14 @@ impl Attachment {
 
     /// Any bytes as one message.
     pub async fn send_raw(&mut self, frame: Vec<u8>) -> Result<()> {
-        Ok(self
-            .socket
-            .send(Message::Binary(frame.into()))
-            .await
-            .map_err(Box::new)?)
+        Ok(self.socket.send(Message::Binary(frame.into())).await.map_err(Box::new)?)
     }
 
     /// What comes next. A cut connection is an error; a close of the server's is [`Received::Closed`].
     pub async fn next(&mut self) -> Result<Received> {
         loop {
             let message = self.socket.next().await;
-            let message =
-                message.unwrap_or(Err(tokio_tungstenite::tungstenite::Error::ConnectionClosed));
+            let message = message.unwrap_or(Err(tokio_tungstenite::tungstenite::Error::ConnectionClosed));
             match message.map_err(Box::new)? {
                 Message::Binary(frame) => return received(frame),
                 Message::Close(frame) => {
@@ -160,19 +139,11 @@ impl Attachment {
 fn received(frame: Bytes) -> Result<Received> {
     /// The kind and the offset of output and snapshots.
     const HEAD_BYTES: usize = 9;
-    Ok(
-        match ServerFrame::parse(&frame).map_err(ClientError::Frame)? {
-            ServerFrame::Output { offset, .. } => Received::Output {
-                offset,
-                bytes: frame.slice(HEAD_BYTES..),
-            },
-            ServerFrame::Snapshot { offset, .. } => Received::Snapshot {
-                offset,
-                bytes: frame.slice(HEAD_BYTES..),
-            },
-            ServerFrame::Exit(code) => Received::Exit(code),
-            ServerFrame::Control(control) => Received::Control(control),
-            ServerFrame::InputAccepted(count) => Received::InputAccepted(count),
-        },
-    )
+    Ok(match ServerFrame::parse(&frame).map_err(ClientError::Frame)? {
+        ServerFrame::Output { offset, .. } => Received::Output { offset, bytes: frame.slice(HEAD_BYTES..) },
+        ServerFrame::Snapshot { offset, .. } => Received::Snapshot { offset, bytes: frame.slice(HEAD_BYTES..) },
+        ServerFrame::Exit(code) => Received::Exit(code),
+        ServerFrame::Control(control) => Received::Control(control),
+        ServerFrame::InputAccepted(count) => Received::InputAccepted(count),
+    })
 }

@@ -65,16 +65,8 @@ struct Family {
     closed: Option<&'static [&'static str]>,
 }
 
-const V4: Family = Family {
-    tool: "iptables",
-    restore: "iptables-restore",
-    closed: Some(METADATA_V4),
-};
-const V6: Family = Family {
-    tool: "ip6tables",
-    restore: "ip6tables-restore",
-    closed: None,
-};
+const V4: Family = Family { tool: "iptables", restore: "iptables-restore", closed: Some(METADATA_V4) };
+const V6: Family = Family { tool: "ip6tables", restore: "ip6tables-restore", closed: None };
 
 /// A rule that leads packets of the bridge to a chain of ours.
 struct Jump {
@@ -89,12 +81,7 @@ pub async fn close_host(bridge: &str) -> Result<()> {
     check_root()?;
     let _lock = lock().await?;
     for family in families() {
-        run(
-            family.restore,
-            &["-w", LOCK_WAIT_SECONDS, "--noflush"],
-            Some(&family.chains(bridge)),
-        )
-        .await?;
+        run(family.restore, &["-w", LOCK_WAIT_SECONDS, "--noflush"], Some(&family.chains(bridge))).await?;
         for jump in family.jumps(bridge).await? {
             if !family.has(&jump, bridge).await? {
                 family.change("-I", &jump, bridge).await?;
@@ -145,18 +132,12 @@ pub async fn forget_bridge(bridge: &str) -> Result<()> {
 impl Family {
     fn rules(&self, bridge: &str) -> Vec<(String, Vec<String>)> {
         let drop = |to: Option<&str>| {
-            let to = to
-                .map(|to| vec!["-d".to_owned(), to.to_owned()])
-                .unwrap_or_default();
+            let to = to.map(|to| vec!["-d".to_owned(), to.to_owned()]).unwrap_or_default();
             [to, vec!["-j".to_owned(), "DROP".to_owned()]].concat()
         };
         let mut rules = vec![(input_chain(bridge), drop(None))];
         match self.closed {
-            Some(destinations) => rules.extend(
-                destinations
-                    .iter()
-                    .map(|to| (forward_chain(bridge), drop(Some(to)))),
-            ),
+            Some(destinations) => rules.extend(destinations.iter().map(|to| (forward_chain(bridge), drop(Some(to))))),
             None => rules.push((forward_chain(bridge), drop(None))),
         }
         rules
@@ -164,11 +145,7 @@ impl Family {
 
     /// For `iptables-restore --noflush`: naming a chain makes it, or empties it.
     fn chains(&self, bridge: &str) -> String {
-        let mut text = format!(
-            "*filter\n:{} - [0:0]\n:{} - [0:0]\n",
-            input_chain(bridge),
-            forward_chain(bridge)
-        );
+        let mut text = format!("*filter\n:{} - [0:0]\n:{} - [0:0]\n", input_chain(bridge), forward_chain(bridge));
         for (chain, rule) in self.rules(bridge) {
             text.push_str(&format!("-A {chain} {}\n", rule.join(" ")));
         }
@@ -177,21 +154,8 @@ impl Family {
     }
 
     async fn jumps(&self, bridge: &str) -> Result<[Jump; 2]> {
-        let forward = if self.chain_exists("DOCKER-USER").await? {
-            "DOCKER-USER"
-        } else {
-            "FORWARD"
-        };
-        Ok([
-            Jump {
-                from: "INPUT",
-                to: input_chain(bridge),
-            },
-            Jump {
-                from: forward,
-                to: forward_chain(bridge),
-            },
-        ])
+        let forward = if self.chain_exists("DOCKER-USER").await? { "DOCKER-USER" } else { "FORWARD" };
+        Ok([Jump { from: "INPUT", to: input_chain(bridge) }, Jump { from: forward, to: forward_chain(bridge) }])
     }
 
     async fn chain_exists(&self, chain: &str) -> Result<bool> {
@@ -200,23 +164,16 @@ impl Family {
 
     async fn has(&self, jump: &Jump, bridge: &str) -> Result<bool> {
         // Asking after a jump to a chain that is not there is an error in some versions.
-        Ok(self.chain_exists(&jump.to).await?
-            && self
-                .asks(&["-C", jump.from, "-i", bridge, "-j", &jump.to])
-                .await?)
+        Ok(self.chain_exists(&jump.to).await? && self.asks(&["-C", jump.from, "-i", bridge, "-j", &jump.to]).await?)
     }
 
     async fn holds(&self, chain: &str, rule: &[String]) -> Result<bool> {
-        let args: Vec<&str> = ["-C", chain]
-            .into_iter()
-            .chain(rule.iter().map(String::as_str))
-            .collect();
+        let args: Vec<&str> = ["-C", chain].into_iter().chain(rule.iter().map(String::as_str)).collect();
         self.asks(&args).await
     }
 
     async fn change(&self, how: &str, jump: &Jump, bridge: &str) -> Result<()> {
-        self.run(&[how, jump.from, "-i", bridge, "-j", &jump.to])
-            .await
+        self.run(&[how, jump.from, "-i", bridge, "-j", &jump.to]).await
     }
 
     async fn run(&self, args: &[&str]) -> Result<()> {
@@ -252,24 +209,13 @@ fn forward_chain(bridge: &str) -> String {
 fn check_bridge(bridge: &str) -> Result<()> {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let good = bridge.len() <= BRIDGE_BYTES_MAX
-        && bridge
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_alphanumeric())
+        && bridge.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bridge.bytes().all(inner);
-    if good {
-        Ok(())
-    } else {
-        Err(FirewallError::BadBridge(bridge.to_owned()))
-    }
+    if good { Ok(()) } else { Err(FirewallError::BadBridge(bridge.to_owned())) }
 }
 
 fn check_root() -> Result<()> {
-    if rustix::process::geteuid().is_root() {
-        Ok(())
-    } else {
-        Err(FirewallError::NotRoot)
-    }
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(FirewallError::NotRoot) }
 }
 
 /// The lock ends with the file.
@@ -279,37 +225,21 @@ async fn lock() -> Result<File> {
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
     });
-    let locked = locked
-        .await
-        .unwrap_or_else(|ended| Err(io::Error::other(ended)));
-    locked.map_err(|source| FirewallError::Io {
-        what: format!("lock {LOCK_FILE}"),
-        source,
-    })
+    let locked = locked.await.unwrap_or_else(|ended| Err(io::Error::other(ended)));
+    locked.map_err(|source| FirewallError::Io { what: format!("lock {LOCK_FILE}"), source })
 }
 
 async fn run(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Result<()> {
     let output = output(tool, args, stdin).await?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(failed(tool, args, &output))
-    }
+    if output.status.success() { Ok(()) } else { Err(failed(tool, args, &output)) }
 }
 
 async fn output(tool: &'static str, args: &[&str], stdin: Option<&str>) -> Result<Output> {
-    let io_error = |source| FirewallError::Io {
-        what: format!("run {tool}"),
-        source,
-    };
+    let io_error = |source| FirewallError::Io { what: format!("run {tool}"), source };
     let mut child = Command::new(find(tool).ok_or(FirewallError::NoTool(tool))?)
         .args(args)
         .env("LC_ALL", "C")
-        .stdin(if stdin.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if stdin.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -337,10 +267,7 @@ fn command_line(tool: &str, args: &[&str]) -> String {
 
 fn failed(tool: &str, args: &[&str], output: &Output) -> FirewallError {
     let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    FirewallError::Failed {
-        command: command_line(tool, args),
-        message,
-    }
+    FirewallError::Failed { command: command_line(tool, args), message }
 }
 
 #[cfg(test)]
@@ -352,18 +279,8 @@ mod tests {
         for good in ["rexec0", "br-1.2_3"] {
             assert!(check_bridge(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "-i",
-            "a b",
-            "a\nb",
-            "sixteen-letters!",
-            "0123456789abcdef",
-        ] {
-            assert!(
-                matches!(check_bridge(bad), Err(FirewallError::BadBridge(_))),
-                "{bad:?}"
-            );
+        for bad in ["", "-i", "a b", "a\nb", "sixteen-letters!", "0123456789abcdef"] {
+            assert!(matches!(check_bridge(bad), Err(FirewallError::BadBridge(_))), "{bad:?}");
         }
     }
 

@@ -32,11 +32,7 @@ impl Fake {
                 connections.spawn(serve(stream, answer));
             }
         });
-        Fake {
-            _dir: dir,
-            path,
-            task,
-        }
+        Fake { _dir: dir, path, task }
     }
 
     fn engine(&self) -> DockerEngine {
@@ -63,10 +59,7 @@ async fn serve(mut stream: UnixStream, answer: Answer) {
             }
         };
         let head = String::from_utf8_lossy(&seen[..head_end]).to_ascii_lowercase();
-        let length = head
-            .lines()
-            .find_map(|l| l.strip_prefix("content-length: ")?.parse().ok())
-            .unwrap_or(0);
+        let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
         while seen.len() < head_end + length {
             if stream.read_buf(&mut seen).await.unwrap_or(0) == 0 {
                 return;
@@ -83,10 +76,7 @@ async fn serve(mut stream: UnixStream, answer: Answer) {
 }
 
 fn json(status: &str, body: &str) -> Option<Vec<u8>> {
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
+    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
     Some((head + body).into_bytes())
 }
 
@@ -94,40 +84,25 @@ fn json(status: &str, body: &str) -> Option<Vec<u8>> {
 fn common(line: &str) -> Option<Vec<u8>> {
     match line {
         l if l.starts_with("get /version") => json("200 OK", VERSION),
-        l if l.contains("/containers/") && l.contains("/exec") => {
-            json("201 Created", r#"{"Id":"abc"}"#)
-        }
-        l if l.contains("/exec/abc/json") => {
-            json("200 OK", r#"{"ID":"abc","Running":false,"ExitCode":0}"#)
-        }
+        l if l.contains("/containers/") && l.contains("/exec") => json("201 Created", r#"{"Id":"abc"}"#),
+        l if l.contains("/exec/abc/json") => json("200 OK", r#"{"ID":"abc","Running":false,"ExitCode":0}"#),
         _ => None,
     }
 }
 
 fn exec_start() -> ExecStart {
-    ExecStart {
-        command: vec!["x".into()],
-        user: "0:0".into(),
-        env: Vec::new(),
-    }
+    ExecStart { command: vec!["x".into()], user: "0:0".into(), env: Vec::new() }
 }
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what)
-        .await
-        .expect("does not hang")
+    tokio::time::timeout(PATIENCE, what).await.expect("does not hang")
 }
 
 #[track_caller]
 fn assert_unavailable<T>(result: Result<T, EngineError>) {
-    let Err(error) = result else {
-        panic!("an answer from nobody")
-    };
+    let Err(error) = result else { panic!("an answer from nobody") };
     assert!(matches!(error, EngineError::Unavailable(_)), "{error:?}");
-    assert!(
-        std::error::Error::source(&error).is_some(),
-        "its cause is kept"
-    );
+    assert!(std::error::Error::source(&error).is_some(), "its cause is kept");
 }
 
 #[tokio::test]
@@ -142,17 +117,9 @@ async fn an_engine_that_is_down_is_unavailable() {
     assert_unavailable(soon(engine.start("a")).await);
     assert_unavailable(soon(engine.inspect("a")).await);
     assert_unavailable(soon(engine.exec_stream("a", &exec_start())).await);
+    assert_unavailable(soon(futures_util::StreamExt::next(&mut engine.pull("a"))).await.expect("an item"));
     assert_unavailable(
-        soon(futures_util::StreamExt::next(&mut engine.pull("a")))
-            .await
-            .expect("an item"),
-    );
-    assert_unavailable(
-        soon(futures_util::StreamExt::next(
-            &mut engine.events(&Default::default()),
-        ))
-        .await
-        .expect("an item"),
+        soon(futures_util::StreamExt::next(&mut engine.events(&Default::default()))).await.expect("an item"),
     );
 }
 
@@ -174,11 +141,7 @@ async fn an_engine_comes_back_on_the_same_handle() {
 
 #[tokio::test]
 async fn an_engine_that_vanishes_in_mid_call_is_unavailable() {
-    let gone = Fake::new(|line| {
-        line.starts_with("get /version")
-            .then(|| common(line))
-            .flatten()
-    });
+    let gone = Fake::new(|line| line.starts_with("get /version").then(|| common(line)).flatten());
     assert_unavailable(soon(gone.engine().start("a")).await);
     let gone = Fake::new(|line| {
         let half = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"Id\":";
@@ -210,41 +173,23 @@ async fn an_engine_that_never_answers_is_unavailable() {
 async fn nonsense_is_a_protocol_error() {
     let nonsense = Fake::new(|line| common(line).or_else(|| json("200 OK", "[\"what?\"]")));
     let engine = nonsense.engine();
-    assert!(matches!(
-        soon(engine.inspect("a")).await,
-        Err(EngineError::Protocol(_))
-    ));
+    assert!(matches!(soon(engine.inspect("a")).await, Err(EngineError::Protocol(_))));
     // An engine that answers a request to upgrade without upgrading.
-    let refused = soon(engine.exec_stream("a", &exec_start()))
-        .await
-        .map(|_| ());
-    assert!(
-        matches!(refused, Err(EngineError::Protocol(_))),
-        "{refused:?}"
-    );
+    let refused = soon(engine.exec_stream("a", &exec_start())).await.map(|_| ());
+    assert!(matches!(refused, Err(EngineError::Protocol(_))), "{refused:?}");
     let old = Fake::new(|_| json("200 OK", r#"{"ApiVersion":"1.24"}"#));
     let refused = soon(old.engine().ping()).await;
-    assert!(
-        matches!(&refused, Err(EngineError::Refused(why)) if why.contains("1.24")),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(EngineError::Refused(why)) if why.contains("1.24")), "{refused:?}");
 }
 
 #[tokio::test]
 async fn refused_execs_keep_the_engines_words() {
     let paused = Fake::new(|line| {
         let refusal = || json("409 Conflict", r#"{"message":"Container abc is paused"}"#);
-        common(line)
-            .filter(|_| !line.contains("/start"))
-            .or_else(refusal)
+        common(line).filter(|_| !line.contains("/start")).or_else(refusal)
     });
-    let refused = soon(paused.engine().exec_stream("a", &exec_start()))
-        .await
-        .map(|_| ());
-    assert!(
-        matches!(&refused, Err(EngineError::Conflict(why)) if why == "Container abc is paused"),
-        "{refused:?}"
-    );
+    let refused = soon(paused.engine().exec_stream("a", &exec_start())).await.map(|_| ());
+    assert!(matches!(&refused, Err(EngineError::Conflict(why)) if why == "Container abc is paused"), "{refused:?}");
 }
 
 const UPGRADED: &[u8] = b"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
@@ -254,9 +199,7 @@ fn upgraded(frames: &[u8]) -> Option<Vec<u8>> {
 }
 
 async fn read(fake: Fake) -> (Vec<u8>, std::io::Result<usize>) {
-    let mut stream = soon(fake.engine().exec_stream("a", &exec_start()))
-        .await
-        .expect("starts");
+    let mut stream = soon(fake.engine().exec_stream("a", &exec_start())).await.expect("starts");
     let mut out = Vec::new();
     let ended = soon(stream.read_to_end(&mut out)).await;
     (out, ended)
@@ -264,9 +207,7 @@ async fn read(fake: Fake) -> (Vec<u8>, std::io::Result<usize>) {
 
 #[tokio::test]
 async fn bytes_that_come_with_the_answer_are_not_lost() {
-    let fake = Fake::new(|line| {
-        common(line).or_else(|| upgraded(b"\x01\0\0\0\0\0\0\x05hello\x02\0\0\0\0\0\0\x01x"))
-    });
+    let fake = Fake::new(|line| common(line).or_else(|| upgraded(b"\x01\0\0\0\0\0\0\x05hello\x02\0\0\0\0\0\0\x01x")));
     let (out, ended) = read(fake).await;
     assert_eq!(out, b"hello");
     ended.expect("it ended well");
@@ -274,46 +215,25 @@ async fn bytes_that_come_with_the_answer_are_not_lost() {
 
 #[tokio::test]
 async fn hostile_frames_end_the_stream() {
-    let fake = Fake::new(|line| {
-        common(line).or_else(|| upgraded(b"\x01\0\0\0\0\0\0\x02ok\x07\0\0\0\0\0\0\x01x"))
-    });
+    let fake = Fake::new(|line| common(line).or_else(|| upgraded(b"\x01\0\0\0\0\0\0\x02ok\x07\0\0\0\0\0\0\x01x")));
     let (out, ended) = read(fake).await;
     assert_eq!(out, b"ok");
-    assert_eq!(
-        ended.expect_err("an unknown frame").kind(),
-        std::io::ErrorKind::InvalidData
-    );
+    assert_eq!(ended.expect_err("an unknown frame").kind(), std::io::ErrorKind::InvalidData);
 
-    let fake =
-        Fake::new(|line| common(line).or_else(|| upgraded(b"\x01\0\0\0\xff\xff\xff\xffonly this")));
+    let fake = Fake::new(|line| common(line).or_else(|| upgraded(b"\x01\0\0\0\xff\xff\xff\xffonly this")));
     let (out, ended) = read(fake).await;
-    assert_eq!(
-        out, b"only this",
-        "what came is given at once, whatever length was told"
-    );
-    assert_eq!(
-        ended.expect_err("cut").kind(),
-        std::io::ErrorKind::UnexpectedEof
-    );
+    assert_eq!(out, b"only this", "what came is given at once, whatever length was told");
+    assert_eq!(ended.expect_err("cut").kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]
 async fn an_exec_whose_end_is_unknown_did_not_end_well() {
     let fake = Fake::new(|line| {
         let gone = || json("500 Internal Server Error", r#"{"message":"what?"}"#);
-        if line.contains("/json") {
-            gone()
-        } else {
-            common(line).or_else(|| upgraded(b"\x01\0\0\0\0\0\0\x01x"))
-        }
+        if line.contains("/json") { gone() } else { common(line).or_else(|| upgraded(b"\x01\0\0\0\0\0\0\x01x")) }
     });
     let (out, ended) = read(fake).await;
     assert_eq!(out, b"x");
     let error = ended.expect_err("nobody knows");
-    assert!(
-        error
-            .get_ref()
-            .is_some_and(|e| e.downcast_ref::<ExecFailure>().is_none()),
-        "{error:?}"
-    );
+    assert!(error.get_ref().is_some_and(|e| e.downcast_ref::<ExecFailure>().is_none()), "{error:?}");
 }

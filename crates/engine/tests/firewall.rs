@@ -11,13 +11,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 
 fn make() -> Arc<dyn Engine> {
-    let host = std::env::var("DOCKER_HOST")
-        .ok()
-        .filter(|host| !host.is_empty());
+    let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
     let address = host.unwrap_or_else(|| "unix:///var/run/docker.sock".into());
-    Arc::new(
-        DockerEngine::connect(&address).expect("DOCKER_HOST names an engine that can be reached"),
-    )
+    Arc::new(DockerEngine::connect(&address).expect("DOCKER_HOST names an engine that can be reached"))
 }
 
 fn is_root() -> bool {
@@ -31,10 +27,7 @@ impl Drop for Closed {
     fn drop(&mut self) {
         let bridge = self.0.clone();
         let forgotten = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(forget_bridge(&bridge))
         });
         let forgotten = forgotten.join().expect("no panic");
@@ -49,9 +42,7 @@ fn own_addresses() -> Vec<String> {
     let trie = std::fs::read_to_string("/proc/net/fib_trie").expect("readable");
     let lines: Vec<&str> = trie.lines().map(str::trim).collect();
     let pairs = lines.windows(2).filter(|pair| pair[1] == "/32 host LOCAL");
-    let mut addresses: Vec<String> = pairs
-        .filter_map(|pair| Some(pair[0].strip_prefix("|-- ")?.to_owned()))
-        .collect();
+    let mut addresses: Vec<String> = pairs.filter_map(|pair| Some(pair[0].strip_prefix("|-- ")?.to_owned())).collect();
     addresses.retain(|address| !address.starts_with("127."));
     addresses.sort();
     addresses.dedup();
@@ -60,23 +51,14 @@ fn own_addresses() -> Vec<String> {
 
 /// Packets that a chain's rules with this destination have dropped.
 fn dropped(chain: &str, destination: &str) -> u64 {
-    let out = Command::new("iptables")
-        .args(["-w", "20", "-nvxL", chain])
-        .output()
-        .expect("iptables runs");
+    let out = Command::new("iptables").args(["-w", "20", "-nvxL", chain]).output().expect("iptables runs");
     let out = String::from_utf8_lossy(&out.stdout).into_owned();
-    let rules = out
-        .lines()
-        .filter(|line| line.contains("DROP") && line.contains(destination));
-    rules
-        .filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok())
-        .sum()
+    let rules = out.lines().filter(|line| line.contains("DROP") && line.contains(destination));
+    rules.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
 }
 
 fn rules_of(bridge: &str) -> String {
-    let out = Command::new("iptables-save")
-        .output()
-        .expect("iptables-save runs");
+    let out = Command::new("iptables-save").output().expect("iptables-save runs");
     let all = String::from_utf8_lossy(&out.stdout).into_owned();
     all.lines()
         .filter(|line| line.starts_with("-A") && line.contains(bridge) && line.contains("RX"))
@@ -93,25 +75,16 @@ async fn on_network(world: &World, network: &NetworkSpec) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_said() {
-    assert!(matches!(
-        close_host("not a bridge").await,
-        Err(FirewallError::BadBridge(_))
-    ));
+    assert!(matches!(close_host("not a bridge").await, Err(FirewallError::BadBridge(_))));
     if !is_root() {
-        assert!(matches!(
-            close_host("rexec0").await,
-            Err(FirewallError::NotRoot)
-        ));
+        assert!(matches!(close_host("rexec0").await, Err(FirewallError::NotRoot)));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_is_closed_and_the_world_is_not() {
     if !is_root() {
-        assert!(matches!(
-            host_is_closed("rexec0").await,
-            Err(FirewallError::NotRoot)
-        ));
+        assert!(matches!(host_is_closed("rexec0").await, Err(FirewallError::NotRoot)));
         return;
     }
     let world = World::new(make).await;
@@ -125,26 +98,14 @@ async fn the_host_is_closed_and_the_world_is_not() {
         }
     });
     let reaches = async |address: &str| {
-        world
-            .succeeds(
-                &id,
-                &format!("nc -w 2 {address} {port} < /dev/null | grep -q hello"),
-            )
-            .await
+        world.succeeds(&id, &format!("nc -w 2 {address} {port} < /dev/null | grep -q hello")).await
     };
 
     let gateway = world.sh(&id, "ip -4 route show default").await;
-    let gateway = gateway
-        .split_whitespace()
-        .nth(2)
-        .expect("a gateway")
-        .to_owned();
+    let gateway = gateway.split_whitespace().nth(2).expect("a gateway").to_owned();
     assert!(own_addresses().contains(&gateway));
     assert!(!host_is_closed(&network.bridge).await.expect("looks"));
-    assert!(
-        reaches(&gateway).await,
-        "without the rules the host is open: this is what they are for"
-    );
+    assert!(reaches(&gateway).await, "without the rules the host is open: this is what they are for");
 
     let closed = Closed(network.bridge.clone());
     close_host(&network.bridge).await.expect("closes");
@@ -156,37 +117,20 @@ async fn the_host_is_closed_and_the_world_is_not() {
     // Whether a packet leaves depends on this machine's routes; that ours do not drop it, does not.
     let chain = format!("RXF-{}", network.bridge);
     let connect = async |address: &str| {
-        let _ = world
-            .exec(
-                &id,
-                &[
-                    "/bin/sh",
-                    "-c",
-                    &format!("nc -w 1 {address} 80 < /dev/null"),
-                ],
-            )
-            .await;
+        let _ = world.exec(&id, &["/bin/sh", "-c", &format!("nc -w 1 {address} 80 < /dev/null")]).await;
     };
     connect("198.51.100.7").await;
     assert_eq!(dropped(&chain, ""), 0, "elsewhere is not ours to close");
-    let routed = std::fs::read_to_string("/proc/net/route")
-        .is_ok_and(|r| r.lines().any(|l| l.contains("\t00000000\t")));
+    let routed =
+        std::fs::read_to_string("/proc/net/route").is_ok_and(|r| r.lines().any(|l| l.contains("\t00000000\t")));
     for address in ["169.254.169.254", "169.254.170.2", "100.100.100.200"] {
         let before = dropped(&chain, "");
         connect(address).await;
-        assert!(
-            !routed || dropped(&chain, "") > before,
-            "{address} was let through"
-        );
+        assert!(!routed || dropped(&chain, "") > before, "{address} was let through");
     }
     // Docker's own DNS knows the containers of the network, whatever is closed.
     let own = world.name("a");
-    assert!(
-        world
-            .succeeds(&id, &format!("nslookup {own} 127.0.0.11 | grep -q {own}"))
-            .await,
-        "DNS at 127.0.0.11"
-    );
+    assert!(world.succeeds(&id, &format!("nslookup {own} 127.0.0.11 | grep -q {own}")).await, "DNS at 127.0.0.11");
 
     drop(closed);
     assert!(!host_is_closed(&network.bridge).await.expect("looks"));
@@ -198,10 +142,7 @@ async fn the_host_is_closed_and_the_world_is_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn closing_twice_or_at_once_adds_nothing() {
     if !is_root() {
-        assert!(matches!(
-            close_host("rexec0").await,
-            Err(FirewallError::NotRoot)
-        ));
+        assert!(matches!(close_host("rexec0").await, Err(FirewallError::NotRoot)));
         return;
     }
     let bridge = format!("rxt{}", std::process::id());
@@ -210,33 +151,14 @@ async fn closing_twice_or_at_once_adds_nothing() {
         result.expect("closes");
     }
     let once = rules_of(&bridge);
-    assert_eq!(
-        once.lines().count(),
-        5,
-        "two jumps and three drops:\n{once}"
-    );
+    assert_eq!(once.lines().count(), 5, "two jumps and three drops:\n{once}");
     close_host(&bridge).await.expect("closes again");
     assert_eq!(rules_of(&bridge), once);
     assert!(host_is_closed(&bridge).await.expect("looks"));
 
     // Another firewall's reload takes a jump away: it is seen, and mended.
-    let jump = [
-        "-w",
-        "20",
-        "-D",
-        "INPUT",
-        "-i",
-        &bridge,
-        "-j",
-        &format!("RXI-{bridge}"),
-    ];
-    assert!(
-        Command::new("iptables")
-            .args(jump)
-            .status()
-            .expect("runs")
-            .success()
-    );
+    let jump = ["-w", "20", "-D", "INPUT", "-i", &bridge, "-j", &format!("RXI-{bridge}")];
+    assert!(Command::new("iptables").args(jump).status().expect("runs").success());
     assert!(!host_is_closed(&bridge).await.expect("looks"));
     close_host(&bridge).await.expect("mends");
     assert!(host_is_closed(&bridge).await.expect("looks"));

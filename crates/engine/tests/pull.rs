@@ -14,16 +14,12 @@ use tokio::process::{Child, Command};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn address() -> String {
-    let host = std::env::var("DOCKER_HOST")
-        .ok()
-        .filter(|host| !host.is_empty());
+    let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
     host.unwrap_or_else(|| "unix:///var/run/docker.sock".into())
 }
 
 fn make() -> Arc<dyn Engine> {
-    Arc::new(
-        DockerEngine::connect(&address()).expect("DOCKER_HOST names an engine that can be reached"),
-    )
+    Arc::new(DockerEngine::connect(&address()).expect("DOCKER_HOST names an engine that can be reached"))
 }
 
 /// A registry of this test's own; it ends with it.
@@ -54,30 +50,16 @@ impl Registry {
         let mut lines = BufReader::new(process.stderr.take().expect("piped")).lines();
         let listening = async {
             loop {
-                let line = lines
-                    .next_line()
-                    .await
-                    .expect("reads")
-                    .expect("it runs until it is ended");
+                let line = lines.next_line().await.expect("reads").expect("it runs until it is ended");
                 if let Some((_, rest)) = line.split_once("listening on ") {
-                    return rest
-                        .split(['"', ' ', ','])
-                        .next()
-                        .expect("an address")
-                        .to_owned();
+                    return rest.split(['"', ' ', ',']).next().expect("an address").to_owned();
                 }
             }
         };
-        let host = tokio::time::timeout(PATIENCE, listening)
-            .await
-            .expect("it listens");
+        let host = tokio::time::timeout(PATIENCE, listening).await.expect("it listens");
         // Its log goes on; nobody reading would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Registry {
-            host,
-            process,
-            _dir: dir,
-        }
+        Registry { host, process, _dir: dir }
     }
 }
 
@@ -85,11 +67,8 @@ impl Registry {
 async fn post(path: &str) {
     let address = address();
     let socket = address.strip_prefix("unix://").expect("a unix socket");
-    let mut stream = tokio::net::UnixStream::connect(socket)
-        .await
-        .expect("connects");
-    let request =
-        format!("POST /v1.41{path} HTTP/1.0\r\nX-Registry-Auth: e30=\r\nContent-Length: 0\r\n\r\n");
+    let mut stream = tokio::net::UnixStream::connect(socket).await.expect("connects");
+    let request = format!("POST /v1.41{path} HTTP/1.0\r\nX-Registry-Auth: e30=\r\nContent-Length: 0\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("writes");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.expect("reads");
@@ -120,64 +99,21 @@ async fn images_are_pulled_layer_by_layer() {
     post(&format!("/images/{}/tag?repo={name}&tag=1", world.image)).await;
     post(&format!("/images/{name}/push?tag=1")).await;
     // Both names go, so that the layers have to come from the registry.
-    world
-        .engine
-        .remove_image(&reference)
-        .await
-        .expect("is removed");
-    world
-        .engine
-        .remove_image(&world.image)
-        .await
-        .expect("is removed");
-    assert!(
-        world
-            .engine
-            .image(&reference)
-            .await
-            .expect("looks")
-            .is_none()
-    );
+    world.engine.remove_image(&reference).await.expect("is removed");
+    world.engine.remove_image(&world.image).await.expect("is removed");
+    assert!(world.engine.image(&reference).await.expect("looks").is_none());
 
     let progress = pull(&world, &reference).await.expect("pulls");
-    assert!(
-        progress
-            .iter()
-            .any(|p| p.total_bytes > 0 && p.current_bytes <= p.total_bytes),
-        "{progress:?}"
-    );
-    assert!(
-        progress
-            .iter()
-            .all(|p| !p.layer.is_empty() && p.layer != "1"),
-        "layers only: {progress:?}"
-    );
-    assert!(
-        world
-            .engine
-            .image(&reference)
-            .await
-            .expect("looks")
-            .is_some()
-    );
-    pull(&world, &reference)
-        .await
-        .expect("what is there already is no failure");
+    assert!(progress.iter().any(|p| p.total_bytes > 0 && p.current_bytes <= p.total_bytes), "{progress:?}");
+    assert!(progress.iter().all(|p| !p.layer.is_empty() && p.layer != "1"), "layers only: {progress:?}");
+    assert!(world.engine.image(&reference).await.expect("looks").is_some());
+    pull(&world, &reference).await.expect("what is there already is no failure");
 
-    for missing in [
-        format!("{name}:no-such-tag"),
-        format!("{}/no-such-image:1", registry.host),
-    ] {
+    for missing in [format!("{name}:no-such-tag"), format!("{}/no-such-image:1", registry.host)] {
         let failed = pull(&world, &missing).await;
-        assert!(
-            matches!(&failed, Err(EngineError::ImageNotFound(why)) if why.contains(&missing)),
-            "{failed:?}"
-        );
+        assert!(matches!(&failed, Err(EngineError::ImageNotFound(why)) if why.contains(&missing)), "{failed:?}");
     }
     registry.process.kill().await.expect("ends");
     let failed = pull(&world, &reference).await;
-    assert!(
-        matches!(&failed, Err(EngineError::PullFailed(why)) if why.contains(&reference)),
-        "{failed:?}"
-    );
+    assert!(matches!(&failed, Err(EngineError::PullFailed(why)) if why.contains(&reference)), "{failed:?}");
 }

@@ -50,15 +50,11 @@ fn constant(name: &str, wanted: u8) -> String {
 
 #[test]
 fn the_page_has_this_emulators_widths() {
-    let path =
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../web/src/lib/terminal/widths.ts");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../web/src/lib/terminal/widths.ts");
     let table = format!("{HEADER}{}{}", constant("ZERO", 0), constant("WIDE", 2));
     if std::env::var_os("REXEC_UPDATE").is_some() {
         std::fs::write(&path, &table).expect("the table can be written");
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == table,
-        "widths.ts is stale: run `REXEC_UPDATE=1 cargo test -p rexec-guest --test width_table`"
-    );
+    assert!(found == table, "widths.ts is stale: run `REXEC_UPDATE=1 cargo test -p rexec-guest --test width_table`");
 }

@@ -10,16 +10,14 @@
 
 use crate::config::DatabaseUrl;
 use crate::migrations;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, FromQueryResult, RuntimeErr,
+    SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
+    Value,
 };
 use sqlx::ConnectOptions as _;
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, FromQueryResult,
-    RuntimeErr, SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, Statement,
-    TransactionOptions, TransactionTrait, Value,
-};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
@@ -76,15 +74,10 @@ impl Db {
             DatabaseUrl::Sqlite(path) => Self::connect_sqlite(path).await,
             DatabaseUrl::Postgres(url) => Self::connect_postgres(url.expose()).await,
         };
-        opened.map_err(|source| OpenError::Connect {
-            place: url.place(),
-            source,
-        })
+        opened.map_err(|source| OpenError::Connect { place: url.place(), source })
     }
 
-    async fn connect_sqlite(
-        path: &Path,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    async fn connect_sqlite(path: &Path) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         create_private(path)?;
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -102,18 +95,14 @@ impl Db {
                 .max_lifetime(None)
         };
         let writer = first_connection(|| pool().max_connections(1).connect_with(options.clone())).await?;
-        let reader = pool()
-            .max_connections(SQLITE_READERS_MAX)
-            .connect_lazy_with(options.pragma("query_only", "ON"));
+        let reader = pool().max_connections(SQLITE_READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self {
             reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
             writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
         })
     }
 
-    async fn connect_postgres(
-        url: &str,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    async fn connect_postgres(url: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("rexec")
             .log_statements(log::LevelFilter::Trace)
@@ -124,10 +113,7 @@ impl Db {
             .connect_with(options)
             .await?;
         let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-        Ok(Self {
-            reader: pool.clone(),
-            writer: pool,
-        })
+        Ok(Self { reader: pool.clone(), writer: pool })
     }
 
     /// For statements that only read.
@@ -158,10 +144,7 @@ impl Db {
 
     /// Whether the database answers.
     pub async fn ping(&self) -> Result<(), DbErr> {
-        self.reader
-            .query_one_raw(sql(&self.reader, "SELECT 1", []))
-            .await
-            .map(|_| ())
+        self.reader.query_one_raw(sql(&self.reader, "SELECT 1", [])).await.map(|_| ())
     }
 
     /// Closes every connection.
@@ -200,21 +183,12 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory)?;
     }
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))
 }
 
 /// A statement with `$1`-style parameters.
-pub fn sql<C: ConnectionTrait>(
-    conn: &C,
-    text: &str,
-    values: impl IntoIterator<Item = Value>,
-) -> Statement {
+pub fn sql<C: ConnectionTrait>(conn: &C, text: &str, values: impl IntoIterator<Item = Value>) -> Statement {
     Statement::from_sql_and_values(conn.get_database_backend(), text, values)
 }
 
@@ -247,28 +221,18 @@ pub async fn fetch_all<T: FromQueryResult, C: ConnectionTrait>(
 ) -> Result<Vec<T>, DbErr> {
     let statement = sql(conn, text, values);
     let rows = conn.query_all_raw(statement).await?;
-    rows.iter()
-        .map(|row| T::from_query_result(row, ""))
-        .collect()
+    rows.iter().map(|row| T::from_query_result(row, "")).collect()
 }
 
 /// Whether a statement broke a uniqueness constraint.
 pub fn is_duplicate(error: &DbErr) -> bool {
-    matches!(
-        error.sql_err(),
-        Some(sea_orm::SqlErr::UniqueConstraintViolation(_))
-    )
+    matches!(error.sql_err(), Some(sea_orm::SqlErr::UniqueConstraintViolation(_)))
 }
 
 /// Whether the database has no room left: SQLITE_FULL (13), or PostgreSQL's `disk_full` (53100).
 pub fn is_disk_full(error: &DbErr) -> bool {
-    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) =
-        error
-    else {
+    let (DbErr::Exec(RuntimeErr::SqlxError(inner)) | DbErr::Query(RuntimeErr::SqlxError(inner))) = error else {
         return false;
     };
-    inner
-        .as_database_error()
-        .and_then(|e| e.code().map(|code| code == "13" || code == "53100"))
-        .unwrap_or(false)
+    inner.as_database_error().and_then(|e| e.code().map(|code| code == "13" || code == "53100")).unwrap_or(false)
 }

@@ -29,19 +29,12 @@ pub struct Error {
 
 impl Error {
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            details: serde_json::json!({}),
-            retry_after: None,
-            source: None,
-        }
+        Self { code, message: message.into(), details: serde_json::json!({}), retry_after: None, source: None }
     }
 
     /// A field that is missing, of the wrong type or out of range.
     pub fn field(field: &str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorCode::InvalidRequest, message)
-            .details(serde_json::json!({ "field": field }))
+        Self::new(ErrorCode::InvalidRequest, message).details(serde_json::json!({ "field": field }))
     }
 
     /// Nothing there that the actor may see; `what` is such as "workspace".
@@ -108,11 +101,8 @@ impl Error {
 impl From<DbErr> for Error {
     fn from(error: DbErr) -> Self {
         if crate::db::is_disk_full(&error) {
-            return Self::new(
-                ErrorCode::DiskFull,
-                "The server's disk is full. Ask the administrator to free space.",
-            )
-            .source(error);
+            return Self::new(ErrorCode::DiskFull, "The server's disk is full. Ask the administrator to free space.")
+                .source(error);
         }
         match error {
             DbErr::Conn(_) | DbErr::ConnectionAcquire(_) => Self::new(

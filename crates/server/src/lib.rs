@@ -88,10 +88,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let tasks = Tasks::new();
     let checks = Checks::default();
     let db = Db::open(&config.database).await?;
-    let auth = Auth::new(db.clone(), Arc::clone(&config)).map_err(|source| StartError::Secret {
-        place: config.data_dir.display().to_string(),
-        source,
-    })?;
+    let auth = Auth::new(db.clone(), Arc::clone(&config))
+        .map_err(|source| StartError::Secret { place: config.data_dir.display().to_string(), source })?;
     let accounts = Accounts::new(db.clone(), auth.clone());
     let host = local_host(&db, &config).await?;
     let deps = workspaces::Deps { db: db.clone(), host: host.clone(), pids_max: workspaces::PIDS_MAX };

@@ -26,11 +26,7 @@ impl Tasks {
     }
 
     /// Runs a task that may be dropped at any await when the server stops.
-    pub fn spawn_abortable(
-        &self,
-        name: &'static str,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) {
+    pub fn spawn_abortable(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.spawn(name, async move {
             tokio::select! {
@@ -53,8 +49,6 @@ impl Tasks {
     pub async fn shutdown(&self, patience: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
-        tokio::time::timeout(patience, self.tracker.wait())
-            .await
-            .is_ok()
+        tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
     }
 }

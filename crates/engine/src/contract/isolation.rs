@@ -12,12 +12,8 @@ pub async fn profile_holds(world: &World) {
     let id = world.running("a").await;
     let status = world.sh(&id, "cat /proc/1/status").await;
     let field = |name: &str| {
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.unwrap_or_else(|| panic!("{name} in {status}"))
-            .trim()
-            .to_owned()
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap_or_else(|| panic!("{name} in {status}")).trim().to_owned()
     };
     for set in ["CapBnd", "CapPrm", "CapEff"] {
         assert_eq!(field(set), CAPABILITIES, "{set}");
@@ -25,43 +21,13 @@ pub async fn profile_holds(world: &World) {
     assert_eq!(field("CapAmb"), "0000000000000000");
     assert_eq!(field("NoNewPrivs"), "1");
     assert!(!info.seccomp || field("Seccomp") == "2");
-    let exec_status = world
-        .sh(
-            &id,
-            "grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status",
-        )
-        .await;
-    assert!(
-        exec_status.contains(CAPABILITIES) && exec_status.contains("NoNewPrivs:\t1"),
-        "{exec_status}"
-    );
+    let exec_status = world.sh(&id, "grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/self/status").await;
+    assert!(exec_status.contains(CAPABILITIES) && exec_status.contains("NoNewPrivs:\t1"), "{exec_status}");
 
-    assert!(
-        !world.succeeds(&id, "mount -t tmpfs none /tmp").await,
-        "no mounts"
-    );
-    assert!(
-        !world
-            .succeeds(&id, "echo x > /proc/sys/kernel/core_pattern")
-            .await,
-        "no sysctls"
-    );
-    assert!(
-        !world
-            .succeeds(
-                &id,
-                "test -s /proc/kcore && head -c 1 /proc/kcore | grep -q ."
-            )
-            .await,
-        "no kernel memory"
-    );
-    assert_eq!(
-        world
-            .sh(&id, "ls /dev | grep -E '^(sd|vd|nvme|mem$|kmem$)' | wc -l")
-            .await,
-        "0",
-        "no disks"
-    );
+    assert!(!world.succeeds(&id, "mount -t tmpfs none /tmp").await, "no mounts");
+    assert!(!world.succeeds(&id, "echo x > /proc/sys/kernel/core_pattern").await, "no sysctls");
+    assert!(!world.succeeds(&id, "test -s /proc/kcore && head -c 1 /proc/kcore | grep -q .").await, "no kernel memory");
+    assert_eq!(world.sh(&id, "ls /dev | grep -E '^(sd|vd|nvme|mem$|kmem$)' | wc -l").await, "0", "no disks");
     assert_eq!(world.sh(&id, "hostname").await, "a");
 }
 
@@ -74,41 +40,23 @@ async fn on_network(world: &World, role: &str, network: &NetworkSpec) -> String 
 async fn address(world: &World, id: &str) -> String {
     let addresses = world.sh(id, "ip -4 -o addr show eth0").await;
     let words: Vec<&str> = addresses.split_whitespace().collect();
-    let cidr = words
-        .iter()
-        .skip_while(|w| **w != "inet")
-        .nth(1)
-        .expect("an address");
+    let cidr = words.iter().skip_while(|w| **w != "inet").nth(1).expect("an address");
     cidr.split('/').next().expect("an address").to_owned()
 }
 
 pub async fn siblings_are_apart(world: &World) {
     let network = world.network("net", false);
-    world
-        .engine
-        .ensure_network(&network)
-        .await
-        .expect("is made");
+    world.engine.ensure_network(&network).await.expect("is made");
     let a = on_network(world, "a", &network).await;
     let b = on_network(world, "b", &network).await;
     let there = address(world, &a).await;
     let connect = format!("echo hello | nc -w 2 {there} {PORT}");
     let _listener = world
         .engine
-        .exec_stream(
-            &a,
-            &super::world::exec(
-                "0:0",
-                &["/bin/sh", "-c", &format!("nc -ll -p {PORT} -e /bin/cat")],
-            ),
-        )
+        .exec_stream(&a, &super::world::exec("0:0", &["/bin/sh", "-c", &format!("nc -ll -p {PORT} -e /bin/cat")]))
         .await
         .expect("starts");
-    world
-        .until("the listener answers in its own container", async || {
-            world.succeeds(&a, &connect).await
-        })
-        .await;
+    world.until("the listener answers in its own container", async || world.succeeds(&a, &connect).await).await;
     assert!(!world.succeeds(&b, &connect).await, "a sibling reaches it");
     assert_eq!(world.sh(&b, "ls /sys/class/net").await, "eth0\nlo");
 }
@@ -139,24 +87,14 @@ pub async fn networks_are_ensured_once(world: &World) {
     let id = on_network(world, "a", &network).await;
     assert_kind(engine.remove_network(&network.name).await, "Conflict");
     engine.remove(&id).await.expect("is removed");
-    engine
-        .remove_network(&network.name)
-        .await
-        .expect("is removed");
-    engine
-        .remove_network(&network.name)
-        .await
-        .expect("a second time is no failure");
+    engine.remove_network(&network.name).await.expect("is removed");
+    engine.remove_network(&network.name).await.expect("a second time is no failure");
 }
 
 pub async fn networks_have_no_ipv6(world: &World) {
     for (role, internal) in [("open", false), ("closed", true)] {
         let network = world.network(role, internal);
-        world
-            .engine
-            .ensure_network(&network)
-            .await
-            .expect("is made");
+        world.engine.ensure_network(&network).await.expect("is made");
         let id = on_network(world, &role[1..], &network).await;
         assert_eq!(world.sh(&id, "ip -6 addr show eth0").await, "");
     }

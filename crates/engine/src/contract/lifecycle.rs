@@ -9,9 +9,7 @@ const GRACE_SECONDS: u32 = 30;
 
 fn exited(state: &ContainerState) -> Option<(i32, bool)> {
     match state {
-        ContainerState::Exited {
-            code, oom_killed, ..
-        } => Some((*code, *oom_killed)),
+        ContainerState::Exited { code, oom_killed, .. } => Some((*code, *oom_killed)),
         _ => None,
     }
 }
@@ -20,45 +18,26 @@ pub async fn lives_and_ends(world: &World) {
     let engine = &world.engine;
     let id = world.create(&world.spec("a")).await;
     let made = world.info(&world.name("a")).await;
-    assert_eq!(
-        (made.id, made.name, made.image),
-        (id.clone(), world.name("a"), world.image.clone())
-    );
-    assert_eq!(
-        (made.state, made.pid, made.started_at),
-        (ContainerState::Created, 0, String::new())
-    );
+    assert_eq!((made.id, made.name, made.image), (id.clone(), world.name("a"), world.image.clone()));
+    assert_eq!((made.state, made.pid, made.started_at), (ContainerState::Created, 0, String::new()));
     assert_eq!(made.labels.get("rexec.contract"), Some(&world.id));
 
     engine.start(&id).await.expect("starts");
     let running = world.info(&id).await;
     assert_eq!(running.state, ContainerState::Running);
     assert!(running.pid > 0 && !running.started_at.is_empty());
-    engine
-        .start(&id)
-        .await
-        .expect("a second start is no failure");
+    engine.start(&id).await.expect("a second start is no failure");
 
     engine.stop(&id, GRACE_SECONDS).await.expect("stops");
-    assert_eq!(
-        exited(&world.state(&id).await),
-        Some((TERM_CODE, false)),
-        "it was asked, not killed"
-    );
-    engine
-        .stop(&id, GRACE_SECONDS)
-        .await
-        .expect("a second stop is no failure");
+    assert_eq!(exited(&world.state(&id).await), Some((TERM_CODE, false)), "it was asked, not killed");
+    engine.stop(&id, GRACE_SECONDS).await.expect("a second stop is no failure");
     assert_eq!(world.info(&id).await.pid, 0);
 
     engine.start(&id).await.expect("starts again");
     assert_eq!(world.state(&id).await, ContainerState::Running);
     engine.remove(&id).await.expect("a running one is removed");
     assert!(engine.inspect(&id).await.expect("inspects").is_none());
-    engine
-        .remove(&id)
-        .await
-        .expect("a second removal is no failure");
+    engine.remove(&id).await.expect("a second removal is no failure");
 }
 
 pub async fn ends_have_reasons(world: &World) {
@@ -69,26 +48,14 @@ pub async fn ends_have_reasons(world: &World) {
 
     // Deaf to requests: it is killed once the grace is over.
     let mut spec = world.spec("deaf");
-    spec.command = vec![
-        "/bin/sh".into(),
-        "-c".into(),
-        "trap '' TERM; sleep 3600".into(),
-    ];
+    spec.command = vec!["/bin/sh".into(), "-c".into(), "trap '' TERM; sleep 3600".into()];
     let id = world.run(&spec).await;
     world.engine.stop(&id, 1).await.expect("stops");
     assert_eq!(exited(&world.state(&id).await), Some((137, false)));
 
     if world.engine.info().await.expect("tells").memory_limit {
         let mut spec = world.spec("greedy");
-        spec.command = [
-            "/bin/dd",
-            "if=/dev/zero",
-            "of=/dev/null",
-            "bs=64M",
-            "count=1",
-        ]
-        .map(String::from)
-        .into();
+        spec.command = ["/bin/dd", "if=/dev/zero", "of=/dev/null", "bs=64M", "count=1"].map(String::from).into();
         spec.limits.memory_bytes = 16 << 20;
         let id = world.run(&spec).await;
         assert_eq!(exited(&world.until_exited(&id).await), Some((137, true)));
@@ -121,14 +88,7 @@ pub async fn bad_specs_are_refused(world: &World) {
     let mut spec = world.spec("dial");
     spec.dial_dir = Some((format!("/no-such-directory-{}", world.id), "/dial".into()));
     assert_kind(engine.create(&spec).await, "Refused");
-    assert!(
-        engine
-            .inspect(&world.name("dial"))
-            .await
-            .expect("inspects")
-            .is_none(),
-        "nothing half made"
-    );
+    assert!(engine.inspect(&world.name("dial")).await.expect("inspects").is_none(), "nothing half made");
 
     let mut spec = world.spec("program");
     spec.command = vec!["/no/such/program".into()];
@@ -144,10 +104,7 @@ pub async fn bad_specs_are_refused(world: &World) {
         Ok(id) => engine.start(&id).await,
         Err(error) => Err(error),
     };
-    assert!(
-        matches!(kind(&refused), "Refused" | "Conflict"),
-        "{refused:?}"
-    );
+    assert!(matches!(kind(&refused), "Refused" | "Conflict"), "{refused:?}");
 }
 
 pub async fn what_is_not_there_is_told(world: &World) {
@@ -158,46 +115,17 @@ pub async fn what_is_not_there_is_told(world: &World) {
     assert_kind(engine.stop(&nobody, 1).await, "NotFound");
     assert_kind(engine.pause(&nobody).await, "NotFound");
     assert_kind(engine.unpause(&nobody).await, "NotFound");
-    assert_kind(
-        engine.update(&nobody, &world.spec("x").limits).await,
-        "NotFound",
-    );
-    assert_kind(
-        engine
-            .archive_put(&nobody, "/", Bytes::from_static(&[0; 1024]))
-            .await,
-        "NotFound",
-    );
-    assert_kind(
-        engine.archive_get(&nobody, "/").await.map(|_| ()),
-        "NotFound",
-    );
-    assert_kind(
-        engine.commit(&nobody, &world.image, &Labels::new()).await,
-        "NotFound",
-    );
-    assert_kind(
-        engine
-            .exec_stream(&nobody, &exec("0:0", &["/bin/true"]))
-            .await
-            .map(|_| ()),
-        "NotFound",
-    );
-    assert!(
-        engine
-            .image(&format!("{nobody}:1"))
-            .await
-            .expect("looks")
-            .is_none()
-    );
+    assert_kind(engine.update(&nobody, &world.spec("x").limits).await, "NotFound");
+    assert_kind(engine.archive_put(&nobody, "/", Bytes::from_static(&[0; 1024])).await, "NotFound");
+    assert_kind(engine.archive_get(&nobody, "/").await.map(|_| ()), "NotFound");
+    assert_kind(engine.commit(&nobody, &world.image, &Labels::new()).await, "NotFound");
+    assert_kind(engine.exec_stream(&nobody, &exec("0:0", &["/bin/true"])).await.map(|_| ()), "NotFound");
+    assert!(engine.image(&format!("{nobody}:1")).await.expect("looks").is_none());
     // What is to be gone is gone.
     engine.remove(&nobody).await.expect("no failure");
     engine.remove_volume(&nobody).await.expect("no failure");
     engine.remove_network(&nobody).await.expect("no failure");
-    engine
-        .remove_image(&format!("{nobody}:1"))
-        .await
-        .expect("no failure");
+    engine.remove_image(&format!("{nobody}:1")).await.expect("no failure");
 }
 
 pub async fn pauses(world: &World) {
@@ -205,44 +133,20 @@ pub async fn pauses(world: &World) {
     let id = world.running("a").await;
     engine.pause(&id).await.expect("pauses");
     assert_eq!(world.state(&id).await, ContainerState::Paused);
-    engine
-        .pause(&id)
-        .await
-        .expect("a second pause is no failure");
-    assert_kind(
-        engine
-            .exec_stream(&id, &exec("0:0", &["/bin/true"]))
-            .await
-            .map(|_| ()),
-        "Conflict",
-    );
+    engine.pause(&id).await.expect("a second pause is no failure");
+    assert_kind(engine.exec_stream(&id, &exec("0:0", &["/bin/true"])).await.map(|_| ()), "Conflict");
     engine.unpause(&id).await.expect("goes on");
     assert_eq!(world.state(&id).await, ContainerState::Running);
-    engine
-        .unpause(&id)
-        .await
-        .expect("a second unpause is no failure");
+    engine.unpause(&id).await.expect("a second unpause is no failure");
     assert!(world.succeeds(&id, "true").await);
 
     engine.stop(&id, GRACE_SECONDS).await.expect("stops");
-    assert!(
-        matches!(kind(&engine.pause(&id).await), "Conflict" | "Refused"),
-        "a stopped one cannot pause"
-    );
-    assert_kind(
-        engine
-            .exec_stream(&id, &exec("0:0", &["/bin/true"]))
-            .await
-            .map(|_| ()),
-        "Conflict",
-    );
+    assert!(matches!(kind(&engine.pause(&id).await), "Conflict" | "Refused"), "a stopped one cannot pause");
+    assert_kind(engine.exec_stream(&id, &exec("0:0", &["/bin/true"])).await.map(|_| ()), "Conflict");
 
     engine.start(&id).await.expect("starts");
     engine.pause(&id).await.expect("pauses");
-    engine
-        .stop(&id, GRACE_SECONDS)
-        .await
-        .expect("a paused one stops");
+    engine.stop(&id, GRACE_SECONDS).await.expect("a paused one stops");
     assert!(exited(&world.state(&id).await).is_some());
     engine.start(&id).await.expect("starts");
     engine.pause(&id).await.expect("pauses");
@@ -279,21 +183,13 @@ const LIMITS: &str = "cd /sys/fs/cgroup; if test -e memory.max; then cat memory.
 pub async fn limits_hold(world: &World) {
     let info = world.engine.info().await.expect("tells");
     let mut spec = world.spec("a");
-    spec.limits = Limits {
-        cpu: 0.5,
-        memory_bytes: 48 << 20,
-        pids: 33,
-    };
+    spec.limits = Limits { cpu: 0.5, memory_bytes: 48 << 20, pids: 33 };
     let id = world.run(&spec).await;
     let check = async |limits: &Limits| {
         let seen = world.sh(&id, LIMITS).await;
         let seen: Vec<&str> = seen.lines().collect();
         let cpu = format!("{}", (limits.cpu * 100_000.0) as u64);
-        let wanted = [
-            limits.memory_bytes.to_string(),
-            limits.pids.to_string(),
-            cpu,
-        ];
+        let wanted = [limits.memory_bytes.to_string(), limits.pids.to_string(), cpu];
         let holds = [info.memory_limit, info.pids_limit, info.cpu_limit];
         for ((seen, wanted), holds) in seen.iter().zip(&wanted).zip(holds) {
             assert!(!holds || seen == wanted, "{seen} instead of {wanted}");
@@ -301,37 +197,17 @@ pub async fn limits_hold(world: &World) {
         assert_eq!(seen.len(), wanted.len());
     };
     check(&spec.limits).await;
-    for limits in [
-        Limits {
-            cpu: 1.5,
-            memory_bytes: 96 << 20,
-            pids: 44,
-        },
-        Limits {
-            cpu: 0.25,
-            memory_bytes: 32 << 20,
-            pids: 22,
-        },
-    ] {
-        world
-            .engine
-            .update(&id, &limits)
-            .await
-            .expect("updates, up and down");
+    for limits in
+        [Limits { cpu: 1.5, memory_bytes: 96 << 20, pids: 44 }, Limits { cpu: 0.25, memory_bytes: 32 << 20, pids: 22 }]
+    {
+        world.engine.update(&id, &limits).await.expect("updates, up and down");
         check(&limits).await;
     }
-    let none = Limits {
-        cpu: 0.0,
-        memory_bytes: 0,
-        pids: 0,
-    };
+    let none = Limits { cpu: 0.0, memory_bytes: 0, pids: 0 };
     assert_kind(world.engine.update(&id, &none).await, "Refused");
     if info.pids_limit {
         let forks = "i=0; while test $i -lt 60; do sleep 60 & i=$((i+1)); done";
-        assert!(
-            !world.succeeds(&id, forks).await,
-            "more processes than allowed"
-        );
+        assert!(!world.succeeds(&id, forks).await, "more processes than allowed");
     }
 }
 

@@ -10,25 +10,14 @@ use std::io::Read;
 const BIG_FILE_BYTES: usize = 3 * 1024 * 1024 + 7;
 
 fn mount(world: &World, role: &str, path: &str) -> Mount {
-    Mount {
-        volume: world.name(role),
-        path: path.into(),
-        read_only: false,
-        labels: world.labels(),
-    }
+    Mount { volume: world.name(role), path: path.into(), read_only: false, labels: world.labels() }
 }
 
 pub async fn volumes_survive(world: &World) {
     let engine = &world.engine;
     let home = world.name("home");
-    engine
-        .ensure_volume(&home, &world.labels())
-        .await
-        .expect("is made");
-    engine
-        .ensure_volume(&home, &world.labels())
-        .await
-        .expect("a second time is no failure");
+    engine.ensure_volume(&home, &world.labels()).await.expect("is made");
+    engine.ensure_volume(&home, &world.labels()).await.expect("a second time is no failure");
     let mut spec = world.spec("a");
     spec.mounts = vec![mount(world, "home", "/home"), mount(world, "made", "/made")];
     let id = world.run(&spec).await;
@@ -42,24 +31,14 @@ pub async fn volumes_survive(world: &World) {
         names.sort();
         names
     };
-    assert_eq!(
-        names().await,
-        [world.name("home"), world.name("made")],
-        "named volumes stay, with their labels"
-    );
+    assert_eq!(names().await, [world.name("home"), world.name("made")], "named volumes stay, with their labels");
     spec.mounts[0].read_only = true;
     let id = world.run(&spec).await;
     assert_eq!(world.sh(&id, "cat /home/file").await, "kept");
-    assert!(
-        !world.succeeds(&id, "touch /home/other").await,
-        "it is read-only this time"
-    );
+    assert!(!world.succeeds(&id, "touch /home/other").await, "it is read-only this time");
     engine.remove(&id).await.expect("is removed");
     engine.remove_volume(&home).await.expect("is removed");
-    engine
-        .remove_volume(&home)
-        .await
-        .expect("a second time is no failure");
+    engine.remove_volume(&home).await.expect("a second time is no failure");
     assert_eq!(names().await, [world.name("made")]);
 }
 
@@ -79,10 +58,7 @@ fn entries(bytes: &[u8]) -> Vec<(String, Option<String>, Vec<u8>)> {
     let entries = archive.entries().expect("an archive").map(|entry| {
         let mut entry = entry.expect("an entry");
         let path = entry.path().expect("a path").to_string_lossy().into_owned();
-        let link = entry
-            .link_name()
-            .expect("a link")
-            .map(|l| l.to_string_lossy().into_owned());
+        let link = entry.link_name().expect("a link").map(|l| l.to_string_lossy().into_owned());
         let mut content = Vec::new();
         entry.read_to_end(&mut content).expect("content");
         (path, link, content)
@@ -102,69 +78,34 @@ pub async fn archives_go_both_ways(world: &World) {
     let mut spec = world.spec("a");
     spec.mounts = vec![mount(world, "tools", "/tools")];
     let id = world.create(&spec).await;
+    world.engine.archive_put(&id, "/tools", tar).await.expect("a created container takes it");
     world
         .engine
-        .archive_put(&id, "/tools", tar)
-        .await
-        .expect("a created container takes it");
-    world
-        .engine
-        .archive_put(
-            &id,
-            "/tmp",
-            TarBuilder::default().file("f", 0o644, b"root fs").bytes(),
-        )
+        .archive_put(&id, "/tmp", TarBuilder::default().file("f", 0o644, b"root fs").bytes())
         .await
         .expect("too");
 
     let link = entries(&get(world, &id, "/tools/current").await.expect("is there"));
-    assert_eq!(
-        link,
-        [("current".into(), Some("v1".into()), Vec::new())],
-        "a link is a link"
-    );
+    assert_eq!(link, [("current".into(), Some("v1".into()), Vec::new())], "a link is a link");
     let big_back = entries(&get(world, &id, "/tools/v1/big").await.expect("is there"));
     assert!(big_back.len() == 1 && big_back[0].2 == big);
-    let names: Vec<String> = entries(&get(world, &id, "/tools/v1").await.expect("is there"))
-        .into_iter()
-        .map(|e| e.0)
-        .collect();
-    assert!(
-        names.len() == 4 && names.contains(&"v1/again".to_owned()),
-        "{names:?}"
-    );
+    let names: Vec<String> =
+        entries(&get(world, &id, "/tools/v1").await.expect("is there")).into_iter().map(|e| e.0).collect();
+    assert!(names.len() == 4 && names.contains(&"v1/again".to_owned()), "{names:?}");
 
     world.engine.start(&id).await.expect("starts");
     assert_eq!(
-        world
-            .sh(
-                &id,
-                "/tools/current/again; cat /tmp/f; stat -c %a /tools/v1/big"
-            )
-            .await,
+        world.sh(&id, "/tools/current/again; cat /tmp/f; stat -c %a /tools/v1/big").await,
         "it runs\nroot fs600"
     );
     world.sh(&id, "echo made inside > /tmp/inside").await;
-    assert_eq!(
-        entries(&get(world, &id, "/tmp/inside").await.expect("is there"))[0].2,
-        b"made inside\n"
-    );
+    assert_eq!(entries(&get(world, &id, "/tmp/inside").await.expect("is there"))[0].2, b"made inside\n");
 
     assert_kind(get(world, &id, "/no/such/path").await, "NotFound");
     let tar = TarBuilder::default().file("f", 0o644, b"").bytes();
-    assert_kind(
-        world.engine.archive_put(&id, "/no/such/path", tar).await,
-        "NotFound",
-    );
+    assert_kind(world.engine.archive_put(&id, "/no/such/path", tar).await, "NotFound");
     let garbage = Bytes::from(vec![b'x'; 4096]);
-    assert!(
-        world
-            .engine
-            .archive_put(&id, "/tmp", garbage)
-            .await
-            .is_err(),
-        "garbage is no archive"
-    );
+    assert!(world.engine.archive_put(&id, "/tmp", garbage).await.is_err(), "garbage is no archive");
 }
 
 pub async fn commits_keep_the_file_system(world: &World) {
@@ -173,17 +114,8 @@ pub async fn commits_keep_the_file_system(world: &World) {
     let tag = format!("rexec-contract-{}:snapshot", world.id);
     world.owns_image(&tag);
     let labels = Labels::from([("kind".to_owned(), "snapshot".to_owned())]);
-    let image_id = world
-        .engine
-        .commit(&id, &tag, &labels)
-        .await
-        .expect("commits");
-    let image = world
-        .engine
-        .image(&tag)
-        .await
-        .expect("looks")
-        .expect("is there");
+    let image_id = world.engine.commit(&id, &tag, &labels).await.expect("commits");
+    let image = world.engine.image(&tag).await.expect("looks").expect("is there");
     assert_eq!(image.id, image_id);
     assert!(world.succeeds(&id, "true").await, "and runs on");
     world.engine.remove(&id).await.expect("is removed");
@@ -191,61 +123,31 @@ pub async fn commits_keep_the_file_system(world: &World) {
     let mut spec = world.spec("b");
     spec.image = tag;
     let id = world.run(&spec).await;
-    assert_eq!(
-        world
-            .sh(&id, "cat /kept; test -e /bin/wc || echo gone")
-            .await,
-        "kept\ngone"
-    );
+    assert_eq!(world.sh(&id, "cat /kept; test -e /bin/wc || echo gone").await, "kept\ngone");
 }
 
 pub async fn images_come_and_go(world: &World) {
     let engine = &world.engine;
     let empty = format!("rexec-contract-{}:empty", world.id);
     world.owns_image(&empty);
-    engine
-        .import_image(&empty, Bytes::new())
-        .await
-        .expect("an empty image");
-    let first = engine
-        .image(&empty)
-        .await
-        .expect("looks")
-        .expect("is there");
+    engine.import_image(&empty, Bytes::new()).await.expect("an empty image");
+    let first = engine.image(&empty).await.expect("looks").expect("is there");
     // The second takes the first's name.
     world.owns_image(&first.id);
-    engine
-        .import_image(&empty, Bytes::from_static(&[0; 1024]))
-        .await
-        .expect("again is no failure");
-    let image = engine
-        .image(&empty)
-        .await
-        .expect("looks")
-        .expect("is there");
+    engine.import_image(&empty, Bytes::from_static(&[0; 1024])).await.expect("again is no failure");
+    let image = engine.image(&empty).await.expect("looks").expect("is there");
     assert_eq!(image.size_bytes, 0);
     assert!(image.references.contains(&empty), "{:?}", image.references);
     let all = engine.images().await.expect("lists");
-    assert!(
-        all.iter()
-            .any(|i| i.references.contains(&world.image) && i.size_bytes > 0)
-    );
+    assert!(all.iter().any(|i| i.references.contains(&world.image) && i.size_bytes > 0));
 
     let mut spec = world.spec("never-started");
     spec.image = empty.clone();
     spec.mounts = vec![mount(world, "empty", "/deep/inside")];
     let id = world.create(&spec).await;
-    let tar = TarBuilder::default()
-        .file("f", 0o644, b"through an empty image")
-        .bytes();
-    engine
-        .archive_put(&id, "/deep/inside", tar)
-        .await
-        .expect("its volume takes an archive");
-    assert_eq!(
-        entries(&get(world, &id, "/deep/inside/f").await.expect("is there"))[0].2,
-        b"through an empty image"
-    );
+    let tar = TarBuilder::default().file("f", 0o644, b"through an empty image").bytes();
+    engine.archive_put(&id, "/deep/inside", tar).await.expect("its volume takes an archive");
+    assert_eq!(entries(&get(world, &id, "/deep/inside/f").await.expect("is there"))[0].2, b"through an empty image");
     engine.remove(&id).await.expect("is removed");
     engine.remove_image(&empty).await.expect("is removed");
     assert!(engine.image(&empty).await.expect("looks").is_none());

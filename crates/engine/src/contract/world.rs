@@ -1,8 +1,7 @@
 //! A case's own corner of an engine: a name, a label and an image, gone when it is dropped.
 
 use crate::{
-    ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, ExecStart, Labels, Limits,
-    NetworkSpec,
+    ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, ExecStart, Labels, Limits, NetworkSpec,
 };
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
@@ -65,9 +64,7 @@ impl World {
     pub async fn new(make: MakeEngine) -> World {
         let engine = make();
         if let Err(error) = engine.ping().await {
-            let cause = std::error::Error::source(&error)
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             panic!("these tests need a container engine and none answers: {error}: {cause}");
         }
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
@@ -80,11 +77,7 @@ impl World {
             images: Mutex::default(),
         };
         world.owns_image(&world.image);
-        world
-            .engine
-            .import_image(&world.image, busybox_tar())
-            .await
-            .expect("the test image is imported");
+        world.engine.import_image(&world.image, busybox_tar()).await.expect("the test image is imported");
         world
     }
 
@@ -98,10 +91,7 @@ impl World {
 
     /// Has an image removed with the world.
     pub fn owns_image(&self, reference: &str) {
-        self.images
-            .lock()
-            .expect("no test panics here")
-            .push(reference.to_owned());
+        self.images.lock().expect("no test panics here").push(reference.to_owned());
     }
 
     /// A network to make, removed with the world. Its bridge has a name of this world's.
@@ -112,10 +102,7 @@ impl World {
             internal,
             labels: self.labels(),
         };
-        self.networks
-            .lock()
-            .expect("no test panics here")
-            .push(spec.name.clone());
+        self.networks.lock().expect("no test panics here").push(spec.name.clone());
         spec
     }
 
@@ -130,11 +117,7 @@ impl World {
             labels: self.labels(),
             network: "none".into(),
             runtime: None,
-            limits: Limits {
-                cpu: 1.0,
-                memory_bytes: 64 << 20,
-                pids: 64,
-            },
+            limits: Limits { cpu: 1.0, memory_bytes: 64 << 20, pids: 64 },
             mounts: Vec::new(),
             dial_dir: None,
         }
@@ -155,11 +138,7 @@ impl World {
     }
 
     pub async fn info(&self, id: &str) -> ContainerInfo {
-        self.engine
-            .inspect(id)
-            .await
-            .expect("inspects")
-            .expect("the container is there")
+        self.engine.inspect(id).await.expect("inspects").expect("the container is there")
     }
 
     pub async fn state(&self, id: &str) -> ContainerState {
@@ -172,11 +151,7 @@ impl World {
     }
 
     pub async fn exec_as(&self, id: &str, user: &str, command: &[&str]) -> std::io::Result<String> {
-        let mut stream = self
-            .engine
-            .exec_stream(id, &exec(user, command))
-            .await
-            .map_err(std::io::Error::other)?;
+        let mut stream = self.engine.exec_stream(id, &exec(user, command)).await.map_err(std::io::Error::other)?;
         stream.shutdown().await?;
         let mut out = String::new();
         stream.read_to_string(&mut out).await?;
@@ -186,9 +161,7 @@ impl World {
     /// Runs a shell script as root that must succeed, and gives its output without the last newline.
     pub async fn sh(&self, id: &str, script: &str) -> String {
         let out = self.exec(id, &["/bin/sh", "-c", script]).await;
-        out.unwrap_or_else(|e| panic!("{script}: {e}"))
-            .trim_end()
-            .to_owned()
+        out.unwrap_or_else(|e| panic!("{script}: {e}")).trim_end().to_owned()
     }
 
     /// Whether a shell script succeeds.
@@ -203,17 +176,11 @@ impl World {
                 tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
-        assert!(
-            tokio::time::timeout(PATIENCE, held).await.is_ok(),
-            "waited in vain: {what}"
-        );
+        assert!(tokio::time::timeout(PATIENCE, held).await.is_ok(), "waited in vain: {what}");
     }
 
     pub async fn until_exited(&self, id: &str) -> ContainerState {
-        self.until("the container ends", async || {
-            matches!(self.state(id).await, ContainerState::Exited { .. })
-        })
-        .await;
+        self.until("the container ends", async || matches!(self.state(id).await, ContainerState::Exited { .. })).await;
         self.state(id).await
     }
 }
@@ -228,8 +195,7 @@ pub fn exec(user: &str, command: &[&str]) -> ExecStart {
 
 /// Busybox, its applets, two users and the usual places.
 fn busybox_tar() -> Bytes {
-    let busybox =
-        std::fs::read(BUSYBOX).expect("/bin/busybox is there (Debian's package busybox-static)");
+    let busybox = std::fs::read(BUSYBOX).expect("/bin/busybox is there (Debian's package busybox-static)");
     let mut tar = TarBuilder::default();
     for dir in ["bin/", "etc/", "proc/", "sys/", "dev/"] {
         tar = tar.dir(dir, 0o755);
@@ -238,13 +204,9 @@ fn busybox_tar() -> Bytes {
     for applet in APPLETS {
         tar = tar.link(&format!("bin/{applet}"), "busybox");
     }
-    tar.file(
-        "etc/passwd",
-        0o644,
-        b"root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n",
-    )
-    .file("etc/group", 0o644, b"root:x:0:\nuser:x:1000:\n")
-    .bytes()
+    tar.file("etc/passwd", 0o644, b"root:x:0:0::/:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n")
+        .file("etc/group", 0o644, b"root:x:0:\nuser:x:1000:\n")
+        .bytes()
 }
 
 /// Archives for tests.
@@ -267,25 +229,19 @@ impl TarBuilder {
 
     pub fn dir(mut self, path: &str, mode: u32) -> TarBuilder {
         let mut header = Self::header(tar::EntryType::Directory, mode, 0);
-        self.0
-            .append_data(&mut header, path, &[][..])
-            .expect("memory takes it");
+        self.0.append_data(&mut header, path, &[][..]).expect("memory takes it");
         self
     }
 
     pub fn file(mut self, path: &str, mode: u32, content: &[u8]) -> TarBuilder {
         let mut header = Self::header(tar::EntryType::Regular, mode, content.len());
-        self.0
-            .append_data(&mut header, path, content)
-            .expect("memory takes it");
+        self.0.append_data(&mut header, path, content).expect("memory takes it");
         self
     }
 
     pub fn link(mut self, path: &str, target: &str) -> TarBuilder {
         let mut header = Self::header(tar::EntryType::Symlink, 0o777, 0);
-        self.0
-            .append_link(&mut header, path, target)
-            .expect("memory takes it");
+        self.0.append_link(&mut header, path, target).expect("memory takes it");
         self
     }
 
@@ -301,31 +257,15 @@ impl Drop for World {
         let networks = std::mem::take(&mut *self.networks.lock().expect("no test panics here"));
         let images = std::mem::take(&mut *self.images.lock().expect("no test panics here"));
         let cleaner = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            let cleaned = async {
-                tokio::time::timeout(PATIENCE, clean(make(), labels, networks, images)).await
-            };
-            runtime
-                .block_on(cleaned)
-                .map_err(std::io::Error::other)?
-                .map_err(std::io::Error::other)
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let cleaned = async { tokio::time::timeout(PATIENCE, clean(make(), labels, networks, images)).await };
+            runtime.block_on(cleaned).map_err(std::io::Error::other)?.map_err(std::io::Error::other)
         });
-        let cleaned = cleaner
-            .join()
-            .unwrap_or_else(|_| Err(std::io::Error::other("the cleaner panicked")));
+        let cleaned = cleaner.join().unwrap_or_else(|_| Err(std::io::Error::other("the cleaner panicked")));
         if let Err(error) = cleaned {
-            let message = format!(
-                "the test world {} leaves something behind: {error:?}",
-                self.id
-            );
+            let message = format!("the test world {} leaves something behind: {error:?}", self.id);
             // A second panic while the first unwinds would hide what failed.
-            if std::thread::panicking() {
-                eprintln!("{message}")
-            } else {
-                panic!("{message}")
-            }
+            if std::thread::panicking() { eprintln!("{message}") } else { panic!("{message}") }
         }
     }
 }

@@ -7,41 +7,20 @@ use crate::EngineError;
 use bollard::errors::Error;
 
 const DISK_FULL: &[&str] = &["no space left on device", "disk quota exceeded"];
-const NO_RUNTIME: &[&str] = &[
-    "unknown runtime specified",
-    "unknown or invalid runtime name",
-    "invalid runtime name",
-    "binary not installed",
-];
-const TAKEN: &[&str] = &[
-    "already exists",
-    "same bridge name",
-    "active endpoints",
-    "is in use",
-];
-const NO_IMAGE: &[&str] = &[
-    "manifest unknown",
-    "name unknown",
-    "not found",
-    "does not exist",
-    "no such image",
-    "no matching manifest",
-];
+const NO_RUNTIME: &[&str] =
+    &["unknown runtime specified", "unknown or invalid runtime name", "invalid runtime name", "binary not installed"];
+const TAKEN: &[&str] = &["already exists", "same bridge name", "active endpoints", "is in use"];
+const NO_IMAGE: &[&str] =
+    &["manifest unknown", "name unknown", "not found", "does not exist", "no such image", "no matching manifest"];
 
 pub(super) fn engine_error(error: Error) -> EngineError {
     match error {
-        Error::DockerResponseServerError {
-            status_code: 502..=504,
-            ..
-        }
+        Error::DockerResponseServerError { status_code: 502..=504, .. }
         | Error::RequestTimeoutError
         | Error::IOError { .. }
         | Error::HyperResponseError { .. }
         | Error::HyperLegacyError { .. } => EngineError::Unavailable(Box::new(error)),
-        Error::DockerResponseServerError {
-            status_code,
-            message,
-        } => refusal(status_code, message),
+        Error::DockerResponseServerError { status_code, message } => refusal(status_code, message),
         Error::DockerStreamError { error } => refusal(500, error),
         other => EngineError::Protocol(other.to_string()),
     }
@@ -67,9 +46,7 @@ pub(super) fn pull_error(reference: &str, error: Error) -> EngineError {
         EngineError::NotFound(message) | EngineError::ImageNotFound(message) => {
             EngineError::ImageNotFound(format!("{reference}: {message}"))
         }
-        EngineError::Refused(message) | EngineError::Conflict(message)
-            if contains_any(&message, NO_IMAGE) =>
-        {
+        EngineError::Refused(message) | EngineError::Conflict(message) if contains_any(&message, NO_IMAGE) => {
             EngineError::ImageNotFound(format!("{reference}: {message}"))
         }
         EngineError::Refused(message) | EngineError::Conflict(message) => {
@@ -113,10 +90,7 @@ mod tests {
     }
 
     fn answer(status_code: u16, message: &str) -> Error {
-        Error::DockerResponseServerError {
-            status_code,
-            message: message.into(),
-        }
+        Error::DockerResponseServerError { status_code, message: message.into() }
     }
 
     #[test]
@@ -125,72 +99,31 @@ mod tests {
             (404, "No such container: x", "not_found"),
             (404, "No such image: x:latest", "image_not_found"),
             (404, "network x not found", "not_found"),
-            (
-                409,
-                "Conflict. The container name \"/x\" is already in use",
-                "conflict",
-            ),
-            (
-                403,
-                "cannot create network a: conflicts with network b: networks have same bridge name",
-                "conflict",
-            ),
-            (
-                403,
-                "error while removing network: network x has active endpoints",
-                "conflict",
-            ),
+            (409, "Conflict. The container name \"/x\" is already in use", "conflict"),
+            (403, "cannot create network a: conflicts with network b: networks have same bridge name", "conflict"),
+            (403, "error while removing network: network x has active endpoints", "conflict"),
             (403, "plugin is not allowed", "refused"),
             (400, "Unknown runtime specified runsc", "runtime"),
             (400, "unknown or invalid runtime name: runsc", "runtime"),
-            (
-                500,
-                "write /var/lib/docker/tmp/x: no space left on device",
-                "disk_full",
-            ),
+            (500, "write /var/lib/docker/tmp/x: no space left on device", "disk_full"),
             (500, "something else", "refused"),
             (503, "gateway", "unavailable"),
         ] {
             let error = engine_error(answer(status, message));
             assert_eq!(kind(&error), wanted, "{status} {message}");
             let kept = format!("{error} {:?}", std::error::Error::source(&error));
-            assert!(
-                kept.contains(message) || kept.contains(&message.replace('"', "\\\"")),
-                "{kept}"
-            );
+            assert!(kept.contains(message) || kept.contains(&message.replace('"', "\\\"")), "{kept}");
         }
     }
 
     #[test]
     fn pulls_have_kinds() {
         for (error, wanted) in [
-            (
-                answer(404, "pull access denied for x, repository does not exist"),
-                "image_not_found",
-            ),
-            (
-                answer(500, "manifest for x:9 not found: manifest unknown"),
-                "image_not_found",
-            ),
-            (
-                answer(
-                    500,
-                    "Get \"https://registry/v2/\": dial tcp: connection refused",
-                ),
-                "pull_failed",
-            ),
-            (
-                Error::DockerStreamError {
-                    error: "unexpected EOF".into(),
-                },
-                "pull_failed",
-            ),
-            (
-                Error::DockerStreamError {
-                    error: "write: no space left on device".into(),
-                },
-                "disk_full",
-            ),
+            (answer(404, "pull access denied for x, repository does not exist"), "image_not_found"),
+            (answer(500, "manifest for x:9 not found: manifest unknown"), "image_not_found"),
+            (answer(500, "Get \"https://registry/v2/\": dial tcp: connection refused"), "pull_failed"),
+            (Error::DockerStreamError { error: "unexpected EOF".into() }, "pull_failed"),
+            (Error::DockerStreamError { error: "write: no space left on device".into() }, "disk_full"),
             (Error::RequestTimeoutError, "unavailable"),
         ] {
             assert_eq!(kind(&pull_error("x:9", error)), wanted);

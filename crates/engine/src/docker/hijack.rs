@@ -28,24 +28,18 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 /// Starts an exec that was made, and takes its connection.
 pub(super) async fn start(transport: &Transport, exec_id: &str) -> Result<(Wire, Bytes)> {
     let wire = transport.dial().await.map_err(unavailable)?;
-    let uri = transport
-        .versioned(&format!("/exec/{exec_id}/start"))
-        .await
-        .map_err(super::faults::engine_error)?;
+    let uri = transport.versioned(&format!("/exec/{exec_id}/start")).await.map_err(super::faults::engine_error)?;
     let path = uri.path_and_query().map_or("/", |p| p.as_str()).to_owned();
     let request = Request::post(path)
         .header(header::HOST, "engine")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "tcp")
-        .body(Full::new(Bytes::from_static(
-            br#"{"Detach":false,"Tty":false}"#,
-        )))
+        .body(Full::new(Bytes::from_static(br#"{"Detach":false,"Tty":false}"#)))
         .map_err(|e| EngineError::Protocol(e.to_string()))?;
 
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(wire))
-        .await
-        .map_err(unavailable)?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(wire)).await.map_err(unavailable)?;
     let upgraded = async move {
         let response = sender.send_request(request).await.map_err(unavailable)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -55,9 +49,9 @@ pub(super) async fn start(transport: &Transport, exec_id: &str) -> Result<(Wire,
     };
     // The connection is driven here and ends with the upgrade or the refusal; no task is left behind.
     let (upgraded, _) = tokio::join!(upgraded, connection.with_upgrades());
-    let parts = upgraded?.downcast::<TokioIo<Wire>>().map_err(|_| {
-        EngineError::Protocol("the upgraded connection is not the one that was dialled".into())
-    })?;
+    let parts = upgraded?
+        .downcast::<TokioIo<Wire>>()
+        .map_err(|_| EngineError::Protocol("the upgraded connection is not the one that was dialled".into()))?;
     Ok((parts.io.into_inner(), parts.read_buf))
 }
 
@@ -67,17 +61,12 @@ async fn refused(response: Response<Incoming>) -> EngineError {
         message: String,
     }
     let status = response.status();
-    let body = match Limited::new(response.into_body(), REFUSAL_BYTES_MAX)
-        .collect()
-        .await
-    {
+    let body = match Limited::new(response.into_body(), REFUSAL_BYTES_MAX).collect().await {
         Ok(body) => body.to_bytes(),
         Err(error) => return EngineError::Unavailable(error),
     };
     if status.is_success() {
-        return EngineError::Protocol(format!(
-            "the engine answered {status} to a request to upgrade"
-        ));
+        return EngineError::Protocol(format!("the engine answered {status} to a request to upgrade"));
     }
     let message = match serde_json::from_slice::<Told>(&body) {
         Ok(told) => told.message,
@@ -123,19 +112,12 @@ impl ExecStream {
         }
     }
 
-    fn poll_streaming(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Progress>> {
+    fn poll_streaming(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<Progress>> {
         loop {
             if self.start < self.end || self.decoder.is_broken() {
                 let step = self
                     .decoder
-                    .decode(
-                        &self.buffer[self.start..self.end],
-                        out.initialize_unfilled(),
-                    )
+                    .decode(&self.buffer[self.start..self.end], out.initialize_unfilled())
                     .map_err(broken)?;
                 self.start += step.consumed;
                 if step.written > 0 {
@@ -150,11 +132,7 @@ impl ExecStream {
             ready!(Pin::new(&mut self.wire).poll_read(cx, &mut window))?;
             (self.start, self.end) = (0, window.filled().len());
             if self.end == 0 {
-                return Poll::Ready(if self.decoder.between_frames() {
-                    Ok(Progress::End)
-                } else {
-                    Err(cut())
-                });
+                return Poll::Ready(if self.decoder.between_frames() { Ok(Progress::End) } else { Err(cut()) });
             }
         }
     }
@@ -162,10 +140,7 @@ impl ExecStream {
     fn ended(&self, code: Result<Option<i32>>) -> io::Result<()> {
         match code {
             Ok(None | Some(0)) => Ok(()),
-            Ok(Some(exit_code)) => Err(io::Error::other(ExecFailure {
-                exit_code,
-                stderr: self.decoder.stderr(),
-            })),
+            Ok(Some(exit_code)) => Err(io::Error::other(ExecFailure { exit_code, stderr: self.decoder.stderr() })),
             Err(error) => Err(io::Error::new(io::ErrorKind::ConnectionReset, error)),
         }
     }
@@ -192,11 +167,7 @@ fn cut() -> io::Error {
 }
 
 impl AsyncRead for ExecStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if out.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
@@ -206,9 +177,7 @@ impl AsyncRead for ExecStream {
                     let exit_code = exit_code.take();
                     let progress = self.poll_streaming(cx, out);
                     self.state = match (&progress, exit_code) {
-                        (Poll::Ready(Ok(Progress::End)), Some(exit_code)) => {
-                            State::Ending(exit_code)
-                        }
+                        (Poll::Ready(Ok(Progress::End)), Some(exit_code)) => State::Ending(exit_code),
                         (Poll::Ready(Err(_)), _) | (_, None) => State::Ended,
                         (_, exit_code) => State::Streaming(exit_code),
                     };
@@ -228,11 +197,7 @@ impl AsyncRead for ExecStream {
 }
 
 impl AsyncWrite for ExecStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.wire).poll_write(cx, buf)
     }
 

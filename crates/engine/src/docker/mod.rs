@@ -14,18 +14,16 @@ mod views;
 mod waiting;
 
 use crate::{
-    ByteStream, ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent,
-    EngineInfo, ExecStart, ImageInfo, Labels, Limits, NetworkSpec, PullProgress, Result, Stats,
-    VolumeInfo,
+    ByteStream, ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecStart,
+    ImageInfo, Labels, Limits, NetworkSpec, PullProgress, Result, Stats, VolumeInfo,
 };
 use async_trait::async_trait;
 use bollard::models::{ContainerConfig, ExecConfig, NetworkInspect, VolumeCreateRequest};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
-    DownloadFromContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
-    InspectNetworkOptions, ListContainersOptionsBuilder, ListImagesOptions,
-    ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder, RemoveImageOptions,
-    RemoveVolumeOptions, StartContainerOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
+    DownloadFromContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
+    ListContainersOptionsBuilder, ListImagesOptions, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptions, RemoveVolumeOptions, StartContainerOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
     UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
@@ -59,9 +57,7 @@ const INSPECTIONS_MAX: usize = 8;
 /// An archive with no entries: two zero blocks (POSIX.1-2001, pax interchange format).
 const EMPTY_TAR: &[u8] = &[0; 1024];
 /// What happens to a container that changes its state or its end.
-const EVENTS: &[&str] = &[
-    "create", "start", "die", "oom", "pause", "unpause", "stop", "update", "destroy",
-];
+const EVENTS: &[&str] = &["create", "start", "die", "oom", "pause", "unpause", "stop", "update", "destroy"];
 
 /// A Docker engine at an address.
 #[derive(Clone)]
@@ -77,11 +73,7 @@ impl DockerEngine {
         let sender = transport.clone();
         let send = move |request: BollardRequest| {
             let sender = sender.clone();
-            async move {
-                sender
-                    .send(request.map(|body| body.map_err(Into::into).boxed_unsync()))
-                    .await
-            }
+            async move { sender.send(request.map(|body| body.map_err(Into::into).boxed_unsync())).await }
         };
         // Ours are the time-outs; bollard's own must only not be shorter.
         let docker = Docker::connect_with_custom_transport(
@@ -99,12 +91,7 @@ impl DockerEngine {
     }
 
     /// A refused change is no failure if the container is already as wanted.
-    async fn unless_already(
-        &self,
-        id: &str,
-        done: Result<()>,
-        wanted: ContainerState,
-    ) -> Result<()> {
+    async fn unless_already(&self, id: &str, done: Result<()>, wanted: ContainerState) -> Result<()> {
         match done {
             Err(EngineError::Conflict(_) | EngineError::Refused(_))
                 if self.state(id).await?.as_ref() == Some(&wanted) =>
@@ -116,20 +103,13 @@ impl DockerEngine {
     }
 
     async fn network(&self, name: &str) -> Result<Option<NetworkInspect>> {
-        let found = within(
-            CALL_TIMEOUT,
-            self.docker
-                .inspect_network(name, None::<InspectNetworkOptions>),
-        )
-        .await;
+        let found = within(CALL_TIMEOUT, self.docker.inspect_network(name, None::<InspectNetworkOptions>)).await;
         // Docker also finds networks by the start of an id.
         Ok(found_or_none(found)?.filter(|network| network.name.as_deref() == Some(name)))
     }
 
     async fn inspect_all(&self, ids: Vec<String>) -> Result<Vec<ContainerInfo>> {
-        let inspections = ids
-            .into_iter()
-            .map(|id| async move { self.inspect(&id).await });
+        let inspections = ids.into_iter().map(|id| async move { self.inspect(&id).await });
         let mut seen = Vec::new();
         let mut inspections = stream::iter(inspections).buffered(INSPECTIONS_MAX);
         while let Some(info) = inspections.next().await {
@@ -146,9 +126,7 @@ impl DockerEngine {
             }
             Ok(())
         };
-        tokio::time::timeout(WORK_TIMEOUT, gone)
-            .await
-            .map_err(unavailable)?
+        tokio::time::timeout(WORK_TIMEOUT, gone).await.map_err(unavailable)?
     }
 
     async fn exit_code(self, exec_id: String) -> Result<Option<i32>> {
@@ -180,15 +158,8 @@ fn gone_is_done(done: Result<()>) -> Result<()> {
 }
 
 fn label_filters(labels: &Labels) -> HashMap<String, Vec<String>> {
-    let pairs: Vec<String> = labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    if pairs.is_empty() {
-        HashMap::new()
-    } else {
-        HashMap::from([("label".to_owned(), pairs)])
-    }
+    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { HashMap::new() } else { HashMap::from([("label".to_owned(), pairs)]) }
 }
 
 /// Splits `name[:tag]`; a colon before the last slash belongs to a registry's port.
@@ -213,20 +184,13 @@ impl Engine for DockerEngine {
 
     async fn image(&self, reference: &str) -> Result<Option<ImageInfo>> {
         let reference = profile::reference(reference)?;
-        let found =
-            found_or_none(within(CALL_TIMEOUT, self.docker.inspect_image(reference)).await)?;
+        let found = found_or_none(within(CALL_TIMEOUT, self.docker.inspect_image(reference)).await)?;
         found.map(views::image).transpose()
     }
 
     async fn images(&self) -> Result<Vec<ImageInfo>> {
-        let listed = within(
-            CALL_TIMEOUT,
-            self.docker.list_images(None::<ListImagesOptions>),
-        )
-        .await?;
-        let looks = listed
-            .into_iter()
-            .map(|image| async move { self.image(&image.id).await });
+        let listed = within(CALL_TIMEOUT, self.docker.list_images(None::<ListImagesOptions>)).await?;
+        let looks = listed.into_iter().map(|image| async move { self.image(&image.id).await });
         let mut images = Vec::new();
         let mut looks = stream::iter(looks).buffered(INSPECTIONS_MAX);
         while let Some(image) = looks.next().await {
@@ -241,38 +205,20 @@ impl Engine for DockerEngine {
         }
         // Without a tag Docker would pull all of them; a digest stays part of the name.
         let whole = reference.to_owned();
-        let (name, tag) = if reference.contains('@') {
-            (reference, "")
-        } else {
-            split_tag(reference)
-        };
-        let options = CreateImageOptionsBuilder::default()
-            .from_image(name)
-            .tag(tag)
-            .build();
+        let (name, tag) = if reference.contains('@') { (reference, "") } else { split_tag(reference) };
+        let options = CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
         let pulled = self.docker.create_image(Some(options), None, None);
-        watched(pulled, STREAM_IDLE_TIMEOUT, move |error| {
-            pull_error(&whole, error)
-        })
-        .filter_map(async |item| item.map(views::pull_progress).transpose())
-        .boxed()
+        watched(pulled, STREAM_IDLE_TIMEOUT, move |error| pull_error(&whole, error))
+            .filter_map(async |item| item.map(views::pull_progress).transpose())
+            .boxed()
     }
 
     async fn import_image(&self, tag: &str, tar: Bytes) -> Result<()> {
         let (name, tag) = split_tag(profile::reference(tag)?);
-        let options = CreateImageOptionsBuilder::default()
-            .from_src("-")
-            .repo(name)
-            .tag(tag)
-            .build();
-        let tar = if tar.is_empty() {
-            Bytes::from_static(EMPTY_TAR)
-        } else {
-            tar
-        };
+        let options = CreateImageOptionsBuilder::default().from_src("-").repo(name).tag(tag).build();
+        let tar = if tar.is_empty() { Bytes::from_static(EMPTY_TAR) } else { tar };
         let mut news = watched(
-            self.docker
-                .create_image(Some(options), Some(bollard::body_full(tar)), None),
+            self.docker.create_image(Some(options), Some(bollard::body_full(tar)), None),
             STREAM_IDLE_TIMEOUT,
             engine_error,
         );
@@ -284,12 +230,7 @@ impl Engine for DockerEngine {
 
     async fn remove_image(&self, reference: &str) -> Result<()> {
         let reference = profile::reference(reference)?;
-        let removed = within(
-            WORK_TIMEOUT,
-            self.docker
-                .remove_image(reference, None::<RemoveImageOptions>, None),
-        )
-        .await;
+        let removed = within(WORK_TIMEOUT, self.docker.remove_image(reference, None::<RemoveImageOptions>, None)).await;
         gone_is_done(removed.map(|_| ()))
     }
 
@@ -299,37 +240,19 @@ impl Engine for DockerEngine {
             labels: Some(labels.clone().into_iter().collect()),
             ..Default::default()
         };
-        within(CALL_TIMEOUT, self.docker.create_volume(request))
-            .await
-            .map(|_| ())
+        within(CALL_TIMEOUT, self.docker.create_volume(request)).await.map(|_| ())
     }
 
     async fn volumes(&self, labels: &Labels) -> Result<Vec<VolumeInfo>> {
-        let options = ListVolumesOptionsBuilder::default()
-            .filters(&label_filters(labels))
-            .build();
+        let options = ListVolumesOptionsBuilder::default().filters(&label_filters(labels)).build();
         let listed = within(CALL_TIMEOUT, self.docker.list_volumes(Some(options))).await?;
-        let view = |v: bollard::models::Volume| VolumeInfo {
-            name: v.name,
-            labels: v.labels.into_iter().collect(),
-        };
-        Ok(listed
-            .volumes
-            .unwrap_or_default()
-            .into_iter()
-            .map(view)
-            .collect())
+        let view = |v: bollard::models::Volume| VolumeInfo { name: v.name, labels: v.labels.into_iter().collect() };
+        Ok(listed.volumes.unwrap_or_default().into_iter().map(view).collect())
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
         let name = profile::name(name)?;
-        gone_is_done(
-            within(
-                WORK_TIMEOUT,
-                self.docker.remove_volume(name, None::<RemoveVolumeOptions>),
-            )
-            .await,
-        )
+        gone_is_done(within(WORK_TIMEOUT, self.docker.remove_volume(name, None::<RemoveVolumeOptions>)).await)
     }
 
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()> {
@@ -349,36 +272,18 @@ impl Engine for DockerEngine {
     }
 
     async fn remove_network(&self, name: &str) -> Result<()> {
-        gone_is_done(
-            within(
-                WORK_TIMEOUT,
-                self.docker.remove_network(profile::name(name)?),
-            )
-            .await,
-        )
+        gone_is_done(within(WORK_TIMEOUT, self.docker.remove_network(profile::name(name)?)).await)
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
-        let options = CreateContainerOptionsBuilder::default()
-            .name(profile::name(&spec.name)?)
-            .build();
+        let options = CreateContainerOptionsBuilder::default().name(profile::name(&spec.name)?).build();
         let body = profile::container(spec)?;
-        Ok(within(
-            WORK_TIMEOUT,
-            self.docker.create_container(Some(options), body),
-        )
-        .await?
-        .id)
+        Ok(within(WORK_TIMEOUT, self.docker.create_container(Some(options), body)).await?.id)
     }
 
     async fn start(&self, id: &str) -> Result<()> {
         let id = profile::name(id)?;
-        let started = within(
-            WORK_TIMEOUT,
-            self.docker
-                .start_container(id, None::<StartContainerOptions>),
-        )
-        .await;
+        let started = within(WORK_TIMEOUT, self.docker.start_container(id, None::<StartContainerOptions>)).await;
         started.map_err(start_error)
     }
 
@@ -391,44 +296,24 @@ impl Engine for DockerEngine {
     }
 
     async fn pause(&self, id: &str) -> Result<()> {
-        let done = within(
-            CALL_TIMEOUT,
-            self.docker.pause_container(profile::name(id)?),
-        )
-        .await;
+        let done = within(CALL_TIMEOUT, self.docker.pause_container(profile::name(id)?)).await;
         self.unless_already(id, done, ContainerState::Paused).await
     }
 
     async fn unpause(&self, id: &str) -> Result<()> {
-        let done = within(
-            CALL_TIMEOUT,
-            self.docker.unpause_container(profile::name(id)?),
-        )
-        .await;
+        let done = within(CALL_TIMEOUT, self.docker.unpause_container(profile::name(id)?)).await;
         self.unless_already(id, done, ContainerState::Running).await
     }
 
     async fn update(&self, id: &str, limits: &Limits) -> Result<()> {
         let body = profile::update(limits)?;
-        within(
-            CALL_TIMEOUT,
-            self.docker.update_container(profile::name(id)?, body),
-        )
-        .await
+        within(CALL_TIMEOUT, self.docker.update_container(profile::name(id)?, body)).await
     }
 
     async fn remove(&self, id: &str) -> Result<()> {
         // `v` removes the volumes that have no name: those that an image asked for.
-        let options = RemoveContainerOptionsBuilder::default()
-            .force(true)
-            .v(true)
-            .build();
-        let removed = within(
-            WORK_TIMEOUT,
-            self.docker
-                .remove_container(profile::name(id)?, Some(options)),
-        )
-        .await;
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        let removed = within(WORK_TIMEOUT, self.docker.remove_container(profile::name(id)?, Some(options))).await;
         match gone_is_done(removed) {
             Err(EngineError::Conflict(message)) if message.contains("already in progress") => {
                 self.wait_removed(id).await
@@ -439,23 +324,14 @@ impl Engine for DockerEngine {
 
     async fn inspect(&self, id: &str) -> Result<Option<ContainerInfo>> {
         let id = profile::name(id)?;
-        let found = within(
-            CALL_TIMEOUT,
-            self.docker
-                .inspect_container(id, None::<InspectContainerOptions>),
-        )
-        .await;
+        let found = within(CALL_TIMEOUT, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await;
         found_or_none(found)?.map(views::container).transpose()
     }
 
     async fn containers(&self, labels: &Labels) -> Result<Vec<ContainerInfo>> {
-        let options = ListContainersOptionsBuilder::default()
-            .all(true)
-            .filters(&label_filters(labels))
-            .build();
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
         let listed = within(CALL_TIMEOUT, self.docker.list_containers(Some(options))).await?;
-        self.inspect_all(listed.into_iter().filter_map(|c| c.id).collect())
-            .await
+        self.inspect_all(listed.into_iter().filter_map(|c| c.id).collect()).await
     }
 
     async fn exec_stream(&self, id: &str, exec: &ExecStart) -> Result<Box<dyn ByteStream>> {
@@ -470,43 +346,22 @@ impl Engine for DockerEngine {
             user: Some(exec.user.clone()),
             ..Default::default()
         };
-        let made = within(
-            CALL_TIMEOUT,
-            self.docker.create_exec(profile::name(id)?, config),
-        )
-        .await?;
+        let made = within(CALL_TIMEOUT, self.docker.create_exec(profile::name(id)?, config)).await?;
         let started = hijack::start(&self.transport, profile::name(&made.id)?);
-        let (wire, early) = tokio::time::timeout(WORK_TIMEOUT, started)
-            .await
-            .map_err(unavailable)??;
+        let (wire, early) = tokio::time::timeout(WORK_TIMEOUT, started).await.map_err(unavailable)??;
         let exit_code = self.clone().exit_code(made.id.clone());
-        Ok(Box::new(hijack::ExecStream::new(
-            wire,
-            early,
-            Box::pin(exit_code),
-        )))
+        Ok(Box::new(hijack::ExecStream::new(wire, early, Box::pin(exit_code))))
     }
 
     async fn archive_put(&self, id: &str, path: &str, tar: Bytes) -> Result<()> {
-        let options = UploadToContainerOptionsBuilder::default()
-            .path(path)
-            .build();
+        let options = UploadToContainerOptionsBuilder::default().path(path).build();
         let body = bollard::body_full(tar);
-        within(
-            BULK_TIMEOUT,
-            self.docker
-                .upload_to_container(profile::name(id)?, Some(options), body),
-        )
-        .await
+        within(BULK_TIMEOUT, self.docker.upload_to_container(profile::name(id)?, Some(options), body)).await
     }
 
     async fn archive_get(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let options = DownloadFromContainerOptionsBuilder::default()
-            .path(path)
-            .build();
-        let download = self
-            .docker
-            .download_from_container(profile::name(id)?, Some(options));
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        let download = self.docker.download_from_container(profile::name(id)?, Some(options));
         let mut archive = watched(download, STREAM_IDLE_TIMEOUT, engine_error);
         // The first piece comes with the answer: what is not there is an error of this call.
         let first = archive.next().await.transpose()?;
@@ -516,21 +371,9 @@ impl Engine for DockerEngine {
     async fn commit(&self, id: &str, tag: &str, labels: &Labels) -> Result<String> {
         let (name, tag) = split_tag(profile::reference(tag)?);
         let id = profile::name(id)?;
-        let options = CommitContainerOptionsBuilder::default()
-            .container(id)
-            .repo(name)
-            .tag(tag)
-            .pause(true)
-            .build();
-        let config = ContainerConfig {
-            labels: Some(labels.clone().into_iter().collect()),
-            ..Default::default()
-        };
-        Ok(
-            within(BULK_TIMEOUT, self.docker.commit_container(options, config))
-                .await?
-                .id,
-        )
+        let options = CommitContainerOptionsBuilder::default().container(id).repo(name).tag(tag).pause(true).build();
+        let config = ContainerConfig { labels: Some(labels.clone().into_iter().collect()), ..Default::default() };
+        Ok(within(BULK_TIMEOUT, self.docker.commit_container(options, config)).await?.id)
     }
 
     fn stats(&self, id: &str) -> BoxStream<'static, Result<Stats>> {
@@ -539,29 +382,18 @@ impl Engine for DockerEngine {
             Err(error) => return failed(error),
         };
         let options = StatsOptionsBuilder::default().stream(true).build();
-        let stats = watched(
-            self.docker.stats(id, Some(options)),
-            STATS_IDLE_TIMEOUT,
-            engine_error,
-        );
+        let stats = watched(self.docker.stats(id, Some(options)), STATS_IDLE_TIMEOUT, engine_error);
         stats.map(|item| item.map(views::stats)).boxed()
     }
 
     fn events(&self, labels: &Labels) -> BoxStream<'static, Result<EngineEvent>> {
         let mut filters = label_filters(labels);
         filters.insert("type".into(), vec!["container".into()]);
-        filters.insert(
-            "event".into(),
-            EVENTS.iter().map(|&e| e.to_owned()).collect(),
-        );
+        filters.insert("event".into(), EVENTS.iter().map(|&e| e.to_owned()).collect());
         let options = EventsOptionsBuilder::default().filters(&filters).build();
-        watched(
-            self.docker.events(Some(options)),
-            EVENTS_IDLE_TIMEOUT,
-            engine_error,
-        )
-        .filter_map(async |item| item.map(views::event).transpose())
-        .boxed()
+        watched(self.docker.events(Some(options)), EVENTS_IDLE_TIMEOUT, engine_error)
+            .filter_map(async |item| item.map(views::event).transpose())
+            .boxed()
     }
 }
 
@@ -573,10 +405,7 @@ mod tests {
     fn tags() {
         assert_eq!(split_tag("a"), ("a", "latest"));
         assert_eq!(split_tag("a:1"), ("a", "1"));
-        assert_eq!(
-            split_tag("localhost:5000/a"),
-            ("localhost:5000/a", "latest")
-        );
+        assert_eq!(split_tag("localhost:5000/a"), ("localhost:5000/a", "latest"));
         assert_eq!(split_tag("localhost:5000/a:1"), ("localhost:5000/a", "1"));
     }
 }

@@ -16,15 +16,9 @@ const BRIDGE_BYTES_MAX: usize = 15;
 pub(super) fn request(spec: &NetworkSpec) -> Result<NetworkCreateRequest> {
     profile::name(&spec.name)?;
     if profile::name(&spec.bridge).is_err() || spec.bridge.len() > BRIDGE_BYTES_MAX {
-        return Err(EngineError::Refused(format!(
-            "{:?} is no name for a bridge",
-            spec.bridge
-        )));
+        return Err(EngineError::Refused(format!("{:?} is no name for a bridge", spec.bridge)));
     }
-    let options = [
-        (BRIDGE_OPTION, spec.bridge.as_str()),
-        (APART_OPTION, "false"),
-    ];
+    let options = [(BRIDGE_OPTION, spec.bridge.as_str()), (APART_OPTION, "false")];
     Ok(NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some("bridge".into()),
@@ -39,13 +33,7 @@ pub(super) fn request(spec: &NetworkSpec) -> Result<NetworkCreateRequest> {
 
 /// Whether a network that is there is the one asked for.
 pub(super) fn check(spec: &NetworkSpec, there: &NetworkInspect) -> Result<()> {
-    let option = |name: &str| {
-        there
-            .options
-            .as_ref()
-            .and_then(|o| o.get(name))
-            .map(String::as_str)
-    };
+    let option = |name: &str| there.options.as_ref().and_then(|o| o.get(name)).map(String::as_str);
     let wrong = if there.driver.as_deref() != Some("bridge") {
         "is no bridge"
     } else if option(BRIDGE_OPTION) != Some(&spec.bridge) {
@@ -59,8 +47,5 @@ pub(super) fn check(spec: &NetworkSpec, there: &NetworkInspect) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(EngineError::Conflict(format!(
-        "the network {:?} exists and {wrong}; remove it",
-        spec.name
-    )))
+    Err(EngineError::Conflict(format!("the network {:?} exists and {wrong}; remove it", spec.name)))
 }

@@ -5,20 +5,12 @@
 
 use crate::{ContainerSpec, EngineError, Limits, Result};
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
-    MountType, MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+    MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum,
 };
 
 /// What the guest needs to become the workspace's user and to own files; `apt install` works with these.
-const CAPABILITIES: &[&str] = &[
-    "CHOWN",
-    "DAC_OVERRIDE",
-    "FOWNER",
-    "FSETID",
-    "KILL",
-    "SETGID",
-    "SETUID",
-];
+const CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
 /// `/dev/shm`; it counts towards the memory limit. Browsers fail with less.
 const SHM_BYTES: i64 = 64 * 1024 * 1024;
 /// How long a stop without a grace of its own waits before it kills.
@@ -33,33 +25,19 @@ const NAME_BYTES_MAX: usize = 255;
 pub(super) fn name(name: &str) -> Result<&str> {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-');
     let good = name.len() <= NAME_BYTES_MAX
-        && name
-            .bytes()
-            .next()
-            .is_some_and(|b| b.is_ascii_alphanumeric())
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
         && name.bytes().all(inner);
-    if good {
-        Ok(name)
-    } else {
-        Err(EngineError::Refused(format!("{name:?} is no name")))
-    }
+    if good { Ok(name) } else { Err(EngineError::Refused(format!("{name:?} is no name"))) }
 }
 
 /// An image reference: lower-case path segments, an optional registry, tag and digest.
 pub(super) fn reference(reference: &str) -> Result<&str> {
-    let inner =
-        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/' | b':' | b'@');
+    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-' | b'/' | b':' | b'@');
     let segment = |s: &str| s.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     let good = reference.len() <= NAME_BYTES_MAX + "@sha256:".len() + 64
         && reference.bytes().all(inner)
         && reference.split(['/', ':', '@']).all(segment);
-    if good {
-        Ok(reference)
-    } else {
-        Err(EngineError::Refused(format!(
-            "{reference:?} is no image reference"
-        )))
-    }
+    if good { Ok(reference) } else { Err(EngineError::Refused(format!("{reference:?} is no image reference"))) }
 }
 
 fn absolute(path: &str) -> Result<String> {
@@ -67,16 +45,14 @@ fn absolute(path: &str) -> Result<String> {
     if path.starts_with('/') && path.len() > 1 && parts_good && !path.contains('\0') {
         return Ok(path.to_owned());
     }
-    Err(EngineError::Refused(format!(
-        "{path:?} is no path to mount"
-    )))
+    Err(EngineError::Refused(format!("{path:?} is no path to mount")))
 }
 
 fn network(network: &str) -> Result<String> {
     match name(network)? {
-        "host" | "bridge" | "default" | "nat" => Err(EngineError::Refused(format!(
-            "the network {network:?} does not keep workspaces apart"
-        ))),
+        "host" | "bridge" | "default" | "nat" => {
+            Err(EngineError::Refused(format!("the network {network:?} does not keep workspaces apart")))
+        }
         own => Ok(own.to_owned()),
     }
 }
@@ -89,28 +65,16 @@ struct Amounts {
 
 fn amounts(limits: &Limits) -> Result<Amounts> {
     if !(limits.cpu > 0.0 && limits.cpu <= CPU_MAX) {
-        return Err(EngineError::Refused(format!(
-            "a limit of {} cores",
-            limits.cpu
-        )));
+        return Err(EngineError::Refused(format!("a limit of {} cores", limits.cpu)));
     }
-    let memory = i64::try_from(limits.memory_bytes)
-        .ok()
-        .filter(|_| limits.memory_bytes >= MEMORY_BYTES_MIN);
+    let memory = i64::try_from(limits.memory_bytes).ok().filter(|_| limits.memory_bytes >= MEMORY_BYTES_MIN);
     let Some(memory) = memory else {
-        return Err(EngineError::Refused(format!(
-            "a limit of {} bytes of memory",
-            limits.memory_bytes
-        )));
+        return Err(EngineError::Refused(format!("a limit of {} bytes of memory", limits.memory_bytes)));
     };
     if limits.pids == 0 {
         return Err(EngineError::Refused("a limit of 0 processes".into()));
     }
-    Ok(Amounts {
-        nano_cpus: (limits.cpu * 1e9) as i64,
-        memory,
-        pids: limits.pids.into(),
-    })
+    Ok(Amounts { nano_cpus: (limits.cpu * 1e9) as i64, memory, pids: limits.pids.into() })
 }
 
 pub(super) fn update(limits: &Limits) -> Result<ContainerUpdateBody> {
@@ -133,10 +97,7 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>> {
             source: Some(name(&mount.volume)?.to_owned()),
             target: Some(absolute(&mount.path)?),
             read_only: Some(mount.read_only),
-            volume_options: Some(MountVolumeOptions {
-                labels: Some(labels),
-                ..Default::default()
-            }),
+            volume_options: Some(MountVolumeOptions { labels: Some(labels), ..Default::default() }),
             ..Default::default()
         });
     }
@@ -167,18 +128,12 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
         pids_limit: Some(amounts.pids),
         shm_size: Some(SHM_BYTES),
         ipc_mode: Some("private".into()),
-        restart_policy: Some(RestartPolicy {
-            name: Some(RestartPolicyNameEnum::NO),
-            maximum_retry_count: Some(0),
-        }),
+        restart_policy: Some(RestartPolicy { name: Some(RestartPolicyNameEnum::NO), maximum_retry_count: Some(0) }),
         auto_remove: Some(false),
         publish_all_ports: Some(false),
         init: Some(false),
         // The guest keeps what terminals say; a log of PID 1's stdio would only fill the host's disk.
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("none".into()),
-            config: None,
-        }),
+        log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         network_mode: Some(network(&spec.network)?),
         runtime: spec.runtime.clone(),
         mounts: Some(mounts(spec)?),
@@ -202,10 +157,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
         user: Some("0:0".into()),
         stop_signal: Some("SIGTERM".into()),
         stop_timeout: Some(STOP_TIMEOUT_SECONDS),
-        healthcheck: Some(HealthConfig {
-            test: Some(vec!["NONE".into()]),
-            ..Default::default()
-        }),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         tty: Some(false),
         open_stdin: Some(false),
         attach_stdin: Some(false),
@@ -231,11 +183,7 @@ mod tests {
             labels: Labels::new(),
             network: "apart".into(),
             runtime: None,
-            limits: Limits {
-                cpu: 0.5,
-                memory_bytes: 64 << 20,
-                pids: 10,
-            },
+            limits: Limits { cpu: 0.5, memory_bytes: 64 << 20, pids: 10 },
             mounts: Vec::new(),
             dial_dir: None,
         }
@@ -249,18 +197,10 @@ mod tests {
         for bad in ["", ".", "..", "../images", "-a", "a/b", "a b", "a\0", "ä"] {
             assert!(name(bad).is_err(), "{bad:?}");
         }
-        for good in [
-            "a",
-            "rexec/base:1",
-            "localhost:5000/a/b:c",
-            "a@sha256:0123",
-            "sha256:abc",
-        ] {
+        for good in ["a", "rexec/base:1", "localhost:5000/a/b:c", "a@sha256:0123", "sha256:abc"] {
             assert!(reference(good).is_ok(), "{good}");
         }
-        for bad in [
-            "", "../x", "a/../b", "a//b", "/a", "a:", "a b", "a?x=1", "a\n", "a/./b",
-        ] {
+        for bad in ["", "../x", "a/../b", "a//b", "/a", "a:", "a b", "a?x=1", "a\n", "a/./b"] {
             assert!(reference(bad).is_err(), "{bad:?}");
         }
     }
@@ -303,10 +243,7 @@ mod tests {
         for (i, change) in changes.iter().enumerate() {
             let mut changed = spec();
             change(&mut changed);
-            assert!(
-                matches!(container(&changed), Err(EngineError::Refused(_))),
-                "change {i}"
-            );
+            assert!(matches!(container(&changed), Err(EngineError::Refused(_))), "change {i}");
         }
     }
 
@@ -314,10 +251,7 @@ mod tests {
     fn the_dial_directory_is_read_only_and_must_exist() {
         let mut with = spec();
         with.dial_dir = Some(("/run/dial".into(), "/dial".into()));
-        let host = container(&with)
-            .expect("allowed")
-            .host_config
-            .expect("there");
+        let host = container(&with).expect("allowed").host_config.expect("there");
         assert_eq!(host.binds, None);
         let mounts = host.mounts.expect("there");
         assert_eq!((mounts.len(), mounts[0].read_only), (1, Some(true)));

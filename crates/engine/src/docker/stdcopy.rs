@@ -51,10 +51,7 @@ impl Stdcopy {
     /// Takes from `input` and writes stdout to `out` until one of them ends. What came before a
     /// fault is given before the fault is told.
     pub(super) fn decode(&mut self, input: &[u8], out: &mut [u8]) -> Result<Step, Broken> {
-        let mut step = Step {
-            consumed: 0,
-            written: 0,
-        };
+        let mut step = Step { consumed: 0, written: 0 };
         if self.broken.is_none() {
             self.broken = self.advance(input, out, &mut step).err();
         }
@@ -165,12 +162,7 @@ mod tests {
     }
 
     /// Feeds pieces of `piece` bytes into windows of `window` bytes.
-    fn run(
-        decoder: &mut Stdcopy,
-        input: &[u8],
-        piece: usize,
-        window: usize,
-    ) -> Result<Vec<u8>, Broken> {
+    fn run(decoder: &mut Stdcopy, input: &[u8], piece: usize, window: usize) -> Result<Vec<u8>, Broken> {
         let mut stdout = Vec::new();
         let mut out = vec![0; window];
         for mut part in input.chunks(piece) {
@@ -181,11 +173,7 @@ mod tests {
                 stdout.extend_from_slice(&out[..step.written]);
             }
         }
-        if decoder.is_broken() {
-            decoder.decode(&[], &mut out).map(|_| stdout)
-        } else {
-            Ok(stdout)
-        }
+        if decoder.is_broken() { decoder.decode(&[], &mut out).map(|_| stdout) } else { Ok(stdout) }
     }
 
     proptest! {
@@ -216,19 +204,10 @@ mod tests {
 
     #[test]
     fn unknown_kinds_and_padding_are_refused() {
-        for header in [
-            [0, 0, 0, 0],
-            [4, 0, 0, 0],
-            [255, 0, 0, 0],
-            [1, 0, 0, 1],
-            [2, 9, 0, 0],
-        ] {
+        for header in [[0, 0, 0, 0], [4, 0, 0, 0], [255, 0, 0, 0], [1, 0, 0, 1], [2, 9, 0, 0]] {
             let mut input = header.to_vec();
             input.extend_from_slice(&[0, 0, 0, 1, b'x']);
-            assert_eq!(
-                run(&mut Stdcopy::default(), &input, 3, 8),
-                Err(Broken::Header(header))
-            );
+            assert_eq!(run(&mut Stdcopy::default(), &input, 3, 8), Err(Broken::Header(header)));
         }
     }
 
@@ -241,10 +220,7 @@ mod tests {
         assert_eq!(&out[..step.written], b"good");
         assert!(decoder.is_broken());
         for _ in 0..2 {
-            assert_eq!(
-                decoder.decode(&frame(1, b"x"), &mut out),
-                Err(Broken::Header([7; 4]))
-            );
+            assert_eq!(decoder.decode(&frame(1, b"x"), &mut out), Err(Broken::Header([7; 4])));
         }
     }
 
@@ -252,9 +228,7 @@ mod tests {
     fn a_huge_length_costs_nothing() {
         let mut decoder = Stdcopy::default();
         let mut out = [0; 64];
-        decoder
-            .decode(&[2, 0, 0, 0, 255, 255, 255, 255], &mut out)
-            .expect("a header");
+        decoder.decode(&[2, 0, 0, 0, 255, 255, 255, 255], &mut out).expect("a header");
         for _ in 0..1000 {
             decoder.decode(&[b'e'; 10_000], &mut out).expect("payload");
         }
@@ -266,10 +240,7 @@ mod tests {
     fn payload_that_looks_like_a_header_is_payload() {
         let payload = frame(9, b"\x01\x00\x00\x00\x7f\xff\xff\xff");
         let mut decoder = Stdcopy::default();
-        assert_eq!(
-            run(&mut decoder, &frame(1, &payload), 1, 1).expect("well formed"),
-            payload
-        );
+        assert_eq!(run(&mut decoder, &frame(1, &payload), 1, 1).expect("well formed"), payload);
     }
 
     #[test]
@@ -286,9 +257,6 @@ mod tests {
     fn the_engines_own_error_ends_the_stream() {
         let mut input = frame(2, b"noise");
         input.extend(frame(3, b"it is gone"));
-        assert_eq!(
-            run(&mut Stdcopy::default(), &input, 4, 8),
-            Err(Broken::Fault("it is gone".into()))
-        );
+        assert_eq!(run(&mut Stdcopy::default(), &input, 4, 8), Err(Broken::Fault("it is gone".into())));
     }
 }

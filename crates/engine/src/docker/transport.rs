@@ -48,24 +48,22 @@ impl Address {
     pub(super) fn parse(address: &str) -> Result<Address> {
         match address.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Address::Unix(path.into())),
-            Some(("unix", _)) => Err(EngineError::Refused(format!(
-                "engine address {address:?}: a unix socket needs an absolute path"
-            ))),
+            Some(("unix", _)) => {
+                Err(EngineError::Refused(format!("engine address {address:?}: a unix socket needs an absolute path")))
+            }
             Some((scheme, _)) => Err(EngineError::Refused(format!(
                 "engine address {address:?}: the scheme {scheme:?} is not supported, only unix:///path"
             ))),
-            None => Err(EngineError::Refused(format!(
-                "engine address {address:?} has no scheme; write unix:///path"
-            ))),
+            None => Err(EngineError::Refused(format!("engine address {address:?} has no scheme; write unix:///path"))),
         }
     }
 
     async fn dial(&self) -> io::Result<Wire> {
         match self {
             Address::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|e| {
-                    io::Error::new(e.kind(), format!("unix://{}: {e}", path.display()))
-                })?;
+                let stream = UnixStream::connect(path)
+                    .await
+                    .map_err(|e| io::Error::new(e.kind(), format!("unix://{}: {e}", path.display())))?;
                 Ok(Wire(Box::new(stream)))
             }
         }
@@ -97,21 +95,13 @@ impl Connection for Wire {
 }
 
 impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
@@ -153,11 +143,7 @@ impl Transport {
             .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(address.clone());
-        Transport(Arc::new(Shared {
-            address,
-            client,
-            api: OnceCell::new(),
-        }))
+        Transport(Arc::new(Shared { address, client, api: OnceCell::new() }))
     }
 
     /// A connection of one's own.
@@ -172,25 +158,14 @@ impl Transport {
     }
 
     /// Sends a request of bollard's, whose path names no version.
-    pub(super) async fn send(
-        &self,
-        mut request: Request<Body>,
-    ) -> std::result::Result<Response<Incoming>, Error> {
-        let path = request
-            .uri()
-            .path_and_query()
-            .map_or("/", |p| p.as_str())
-            .to_owned();
+    pub(super) async fn send(&self, mut request: Request<Body>) -> std::result::Result<Response<Incoming>, Error> {
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
         *request.uri_mut() = self.versioned(&path).await?;
         Ok(self.0.client.request(request).await?)
     }
 
     pub(super) async fn api(&self) -> std::result::Result<ApiVersion, Error> {
-        self.0
-            .api
-            .get_or_try_init(|| self.negotiate())
-            .await
-            .copied()
+        self.0.api.get_or_try_init(|| self.negotiate()).await.copied()
     }
 
     async fn negotiate(&self) -> std::result::Result<ApiVersion, Error> {
@@ -210,12 +185,8 @@ impl Transport {
             });
         }
         let told: SystemVersion = serde_json::from_slice(&bytes)?;
-        ApiVersion::agree(told.api_version.as_deref(), told.min_api_version.as_deref()).map_err(
-            |message| Error::DockerResponseServerError {
-                status_code: 400,
-                message,
-            },
-        )
+        ApiVersion::agree(told.api_version.as_deref(), told.min_api_version.as_deref())
+            .map_err(|message| Error::DockerResponseServerError { status_code: 400, message })
     }
 }
 
@@ -230,13 +201,8 @@ impl ApiVersion {
     }
 
     /// What we want, if the engine still or already speaks it; else its oldest that is newer.
-    fn agree(
-        newest: Option<&str>,
-        oldest: Option<&str>,
-    ) -> std::result::Result<ApiVersion, String> {
-        let newest = newest
-            .and_then(ApiVersion::parse)
-            .ok_or("the engine told no API version")?;
+    fn agree(newest: Option<&str>, oldest: Option<&str>) -> std::result::Result<ApiVersion, String> {
+        let newest = newest.and_then(ApiVersion::parse).ok_or("the engine told no API version")?;
         let oldest = oldest.and_then(ApiVersion::parse).unwrap_or(API_WANTED);
         if newest < API_WANTED {
             return Err(format!(
@@ -254,34 +220,16 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(
-            Address::parse("unix:///run/x.sock").expect("parses"),
-            Address::Unix("/run/x.sock".into())
-        );
-        for bad in [
-            "tcp://1.2.3.4:2376",
-            "ssh://a@b",
-            "/var/run/docker.sock",
-            "unix://relative",
-            "",
-        ] {
-            assert!(
-                matches!(Address::parse(bad), Err(EngineError::Refused(_))),
-                "{bad}"
-            );
+        assert_eq!(Address::parse("unix:///run/x.sock").expect("parses"), Address::Unix("/run/x.sock".into()));
+        for bad in ["tcp://1.2.3.4:2376", "ssh://a@b", "/var/run/docker.sock", "unix://relative", ""] {
+            assert!(matches!(Address::parse(bad), Err(EngineError::Refused(_))), "{bad}");
         }
     }
 
     #[test]
     fn api_versions() {
-        assert_eq!(
-            ApiVersion::agree(Some("1.41"), Some("1.12")),
-            Ok(ApiVersion(1, 41))
-        );
-        assert_eq!(
-            ApiVersion::agree(Some("1.52"), Some("1.44")),
-            Ok(ApiVersion(1, 44))
-        );
+        assert_eq!(ApiVersion::agree(Some("1.41"), Some("1.12")), Ok(ApiVersion(1, 41)));
+        assert_eq!(ApiVersion::agree(Some("1.52"), Some("1.44")), Ok(ApiVersion(1, 44)));
         assert_eq!(ApiVersion::agree(Some("1.41"), None), Ok(ApiVersion(1, 41)));
         assert!(ApiVersion::agree(Some("1.39"), Some("1.12")).is_err());
         assert!(ApiVersion::agree(None, None).is_err());

@@ -1,8 +1,7 @@
 //! Docker's answers in the trait's words. Anything that Docker leaves out reads as empty or zero.
 
 use crate::{
-    ContainerInfo, ContainerState, EngineError, EngineEvent, EngineInfo, ImageInfo, PullProgress,
-    Result, Stats,
+    ContainerInfo, ContainerState, EngineError, EngineEvent, EngineInfo, ImageInfo, PullProgress, Result, Stats,
 };
 use bollard::models::{
     ContainerInspectResponse, ContainerState as DockerState, ContainerStateStatusEnum as Status,
@@ -33,16 +32,14 @@ pub(super) fn engine(info: SystemInfo, api_version: String) -> EngineInfo {
         memory_bytes: unsigned(info.mem_total),
         runtimes,
         default_runtime: info.default_runtime.unwrap_or_default(),
-        rootless: security
-            .iter()
-            .any(|option| option.starts_with("name=rootless")),
+        rootless: security.iter().any(|option| option.starts_with("name=rootless")),
         root_dir: info.docker_root_dir.unwrap_or_default(),
         memory_limit: info.memory_limit.unwrap_or(false),
         cpu_limit: info.cpu_cfs_period.unwrap_or(false) && info.cpu_cfs_quota.unwrap_or(false),
         pids_limit: info.pids_limit.unwrap_or(false),
-        seccomp: security.iter().any(|option| {
-            option.starts_with("name=seccomp") && !option.ends_with("profile=unconfined")
-        }),
+        seccomp: security
+            .iter()
+            .any(|option| option.starts_with("name=seccomp") && !option.ends_with("profile=unconfined")),
     }
 }
 
@@ -62,54 +59,32 @@ pub(super) fn image(image: ImageInspect) -> Result<ImageInfo> {
 
 pub(super) fn container(container: ContainerInspectResponse) -> Result<ContainerInfo> {
     let config = container.config.unwrap_or_default();
-    let state = container
-        .state
-        .ok_or_else(|| missing("a container's state"))?;
+    let state = container.state.ok_or_else(|| missing("a container's state"))?;
     let running = matches!(state.status, Some(Status::RUNNING | Status::PAUSED));
     Ok(ContainerInfo {
         id: container.id.ok_or_else(|| missing("a container's id"))?,
-        name: container
-            .name
-            .unwrap_or_default()
-            .trim_start_matches('/')
-            .to_owned(),
+        name: container.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         image: config.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
-        started_at: state
-            .started_at
-            .clone()
-            .filter(|t| t != ZERO_TIME)
-            .unwrap_or_default(),
-        pid: if running {
-            unsigned(state.pid) as u32
-        } else {
-            0
-        },
+        started_at: state.started_at.clone().filter(|t| t != ZERO_TIME).unwrap_or_default(),
+        pid: if running { unsigned(state.pid) as u32 } else { 0 },
         state: container_state(state)?,
     })
 }
 
 fn container_state(state: DockerState) -> Result<ContainerState> {
     let exited = |error: String| ContainerState::Exited {
-        code: state
-            .exit_code
-            .and_then(|c| i32::try_from(c).ok())
-            .unwrap_or(-1),
+        code: state.exit_code.and_then(|c| i32::try_from(c).ok()).unwrap_or(-1),
         oom_killed: state.oom_killed.unwrap_or(false),
         error,
     };
-    match state
-        .status
-        .ok_or_else(|| missing("a container's status"))?
-    {
+    match state.status.ok_or_else(|| missing("a container's status"))? {
         Status::CREATED => Ok(ContainerState::Created),
         Status::RUNNING => Ok(ContainerState::Running),
         Status::PAUSED => Ok(ContainerState::Paused),
         Status::RESTARTING | Status::REMOVING | Status::STOPPING => Ok(ContainerState::Changing),
         Status::EXITED => Ok(exited(state.error.clone().unwrap_or_default())),
-        Status::DEAD => Ok(exited(
-            "its removal failed; it can only be removed again".into(),
-        )),
+        Status::DEAD => Ok(exited("its removal failed; it can only be removed again".into())),
         Status::EMPTY => Err(missing("a container's status")),
     }
 }
@@ -118,36 +93,19 @@ fn container_state(state: DockerState) -> Result<ContainerState> {
 pub(super) fn pull_progress(info: CreateImageInfo) -> Option<PullProgress> {
     let status = info.status.unwrap_or_default();
     // "Pulling from library/x" carries the tag where a layer's id would be.
-    let layer = info
-        .id
-        .filter(|id| !id.is_empty() && !status.starts_with("Pulling from"))?;
-    let (current, total) = info
-        .progress_detail
-        .map_or((None, None), |d| (d.current, d.total));
-    Some(PullProgress {
-        layer,
-        status,
-        current_bytes: unsigned(current),
-        total_bytes: unsigned(total),
-    })
+    let layer = info.id.filter(|id| !id.is_empty() && !status.starts_with("Pulling from"))?;
+    let (current, total) = info.progress_detail.map_or((None, None), |d| (d.current, d.total));
+    Some(PullProgress { layer, status, current_bytes: unsigned(current), total_bytes: unsigned(total) })
 }
 
 pub(super) fn stats(stats: ContainerStatsResponse) -> Stats {
     let memory = stats.memory_stats.unwrap_or_default();
     let details = memory.stats.unwrap_or_default();
     // Page cache that can go at any time is not use; cgroup v1 and v2 name it differently.
-    let cache = details
-        .get("total_inactive_file")
-        .or_else(|| details.get("inactive_file"))
-        .copied()
-        .unwrap_or(0);
+    let cache = details.get("total_inactive_file").or_else(|| details.get("inactive_file")).copied().unwrap_or(0);
     let networks = stats.networks.unwrap_or_default();
     Stats {
-        cpu_total_ns: stats
-            .cpu_stats
-            .and_then(|c| c.cpu_usage)
-            .and_then(|u| u.total_usage)
-            .unwrap_or(0),
+        cpu_total_ns: stats.cpu_stats.and_then(|c| c.cpu_usage).and_then(|u| u.total_usage).unwrap_or(0),
         memory_bytes: memory.usage.unwrap_or(0).saturating_sub(cache),
         memory_limit_bytes: memory.limit.unwrap_or(0),
         network_rx_bytes: networks.values().filter_map(|n| n.rx_bytes).sum(),
@@ -185,11 +143,7 @@ mod tests {
         assert_eq!(state(Status::PAUSED, 0), ContainerState::Paused);
         assert_eq!(state(Status::RESTARTING, 0), ContainerState::Changing);
         assert_eq!(state(Status::REMOVING, 0), ContainerState::Changing);
-        let exited = ContainerState::Exited {
-            code: 137,
-            oom_killed: true,
-            error: String::new(),
-        };
+        let exited = ContainerState::Exited { code: 137, oom_killed: true, error: String::new() };
         assert_eq!(state(Status::EXITED, 137), exited);
         assert!(
             matches!(state(Status::DEAD, 1), ContainerState::Exited { code: 1, ref error, .. } if !error.is_empty())
@@ -199,10 +153,7 @@ mod tests {
     #[test]
     fn an_engine_that_enforces_nothing_says_so() {
         let rootless = SystemInfo {
-            security_options: Some(vec![
-                "name=seccomp,profile=unconfined".into(),
-                "name=rootless".into(),
-            ]),
+            security_options: Some(vec!["name=seccomp,profile=unconfined".into(), "name=rootless".into()]),
             ..Default::default()
         };
         let info = engine(rootless, "1.41".into());

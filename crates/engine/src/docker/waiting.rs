@@ -11,14 +11,8 @@ pub(super) fn unavailable(error: impl std::error::Error + Send + Sync + 'static)
     EngineError::Unavailable(Box::new(error))
 }
 
-pub(super) async fn within<T>(
-    limit: Duration,
-    call: impl Future<Output = std::result::Result<T, Error>>,
-) -> Result<T> {
-    tokio::time::timeout(limit, call)
-        .await
-        .map_err(unavailable)?
-        .map_err(engine_error)
+pub(super) async fn within<T>(limit: Duration, call: impl Future<Output = std::result::Result<T, Error>>) -> Result<T> {
+    tokio::time::timeout(limit, call).await.map_err(unavailable)?.map_err(engine_error)
 }
 
 /// A stream that fails when it is silent for too long, and ends with its first failure.

@@ -5,8 +5,8 @@
 //! output before `screen.fed()` and every size change up to `serial`, each at its place.
 
 use super::ring::Ring;
-use super::skip::{self, Plan};
 use super::sizes::{Size, SizeChange, SizeLog};
+use super::skip::{self, Plan};
 use crate::screen::{Screen, Snapshot};
 
 /// Longest title that is passed on, in characters.
@@ -25,7 +25,13 @@ pub(super) struct Emulation {
 
 impl Emulation {
     pub fn new(size: Size, scrollback_lines: u32) -> Self {
-        Self { screen: Screen::new(size.cols, size.rows, scrollback_lines), applied: 0, title: None, title_serial: 0, barrier: 0 }
+        Self {
+            screen: Screen::new(size.cols, size.rows, scrollback_lines),
+            applied: 0,
+            title: None,
+            title_serial: 0,
+            barrier: 0,
+        }
     }
 
     pub fn lag(&self, ring: &Ring) -> u64 {

@@ -15,10 +15,7 @@ pub fn normalise(email: &str) -> String {
 pub fn parse(email: &str) -> Result<String> {
     let email = normalise(email);
     if email.len() > EMAIL_BYTES_MAX {
-        return Err(Error::field(
-            "email",
-            format!("The e-mail address must have at most {EMAIL_BYTES_MAX} bytes."),
-        ));
+        return Err(Error::field("email", format!("The e-mail address must have at most {EMAIL_BYTES_MAX} bytes.")));
     }
     let plausible = email.split_once('@').is_some_and(|(local, domain)| {
         !local.is_empty()
@@ -27,10 +24,7 @@ pub fn parse(email: &str) -> Result<String> {
             && !local.chars().any(|c| c.is_whitespace() || c.is_control())
     });
     if !plausible {
-        return Err(Error::field(
-            "email",
-            "This is not an e-mail address; it looks like name@example.com.",
-        ));
+        return Err(Error::field("email", "This is not an e-mail address; it looks like name@example.com."));
     }
     Ok(email)
 }
@@ -57,10 +51,7 @@ mod tests {
     fn what_cannot_be_an_address_is_refused() {
         let long = format!("{}@example.com", "x".repeat(65));
         let longer = format!("a@{}.com", "x".repeat(260));
-        for text in [
-            "", "@", "a@", "@b", "a b@c.d", "a@b@c", "a@b..c", "a@-b.c", "a\0@b.c", "a@b c",
-            &long, &longer,
-        ] {
+        for text in ["", "@", "a@", "@b", "a b@c.d", "a@b@c", "a@b..c", "a@-b.c", "a\0@b.c", "a@b c", &long, &longer] {
             assert!(parse(text).is_err(), "{text:?}");
         }
     }

@@ -15,11 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(status))
-        .routes(routes!(register))
-        .routes(routes!(log_in))
-        .routes(routes!(me))
+    OpenApiRouter::new().routes(routes!(status)).routes(routes!(register)).routes(routes!(log_in)).routes(routes!(me))
 }
 
 /// What a page needs to know before anyone has signed in.
@@ -39,10 +35,7 @@ async fn register(
     headers: HeaderMap,
     Json(request): Json<RegisterRequest>,
 ) -> Result<Response> {
-    let signed_in = app
-        .accounts
-        .register(request, &scene, user_agent(&headers))
-        .await?;
+    let signed_in = app.accounts.register(request, &scene, user_agent(&headers)).await?;
     with_cookie(StatusCode::CREATED, signed_in, &scene)
 }
 
@@ -56,10 +49,7 @@ async fn log_in(
     headers: HeaderMap,
     Json(request): Json<LoginRequest>,
 ) -> Result<Response> {
-    let signed_in = app
-        .accounts
-        .log_in(request, &scene, user_agent(&headers))
-        .await?;
+    let signed_in = app.accounts.log_in(request, &scene, user_agent(&headers)).await?;
     with_cookie(StatusCode::OK, signed_in, &scene)
 }
 
@@ -67,10 +57,7 @@ async fn log_in(
 #[utoipa::path(get, path = "/api/me", tag = "auth", responses(
     (status = 200, body = UserView),
     (status = "4XX", body = ErrorBody)))]
-async fn me(
-    State(app): State<AppState>,
-    Authenticated(actor): Authenticated,
-) -> Result<Json<UserView>> {
+async fn me(State(app): State<AppState>, Authenticated(actor): Authenticated) -> Result<Json<UserView>> {
     app.accounts.me(&actor).await.map(Json)
 }
 

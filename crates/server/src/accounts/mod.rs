@@ -17,8 +17,7 @@ use crate::http::origin::Scene;
 use crate::time::{now_ms, rfc3339};
 use password::Passwords;
 use rexec_api::accounts::{
-    AuthStatus, LoginRequest, NAME_CHARS_MAX, PASSWORD_BYTES_MAX, RegisterRequest, Role, SignedIn,
-    UserView,
+    AuthStatus, LoginRequest, NAME_CHARS_MAX, PASSWORD_BYTES_MAX, RegisterRequest, Role, SignedIn, UserView,
 };
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::UserId;
@@ -34,11 +33,7 @@ pub struct Accounts {
 
 impl Accounts {
     pub fn new(db: Db, auth: Auth) -> Self {
-        Self {
-            db,
-            auth,
-            passwords: Passwords::new(),
-        }
+        Self { db, auth, passwords: Passwords::new() }
     }
 
     /// Makes an account and signs it in. Anyone may; the first becomes administrator.
@@ -65,59 +60,32 @@ impl Accounts {
             role: if first { "admin" } else { "user" }.to_owned(),
             created_ms: now_ms(),
         };
-        store::insert(&tx, &row).await.map_err(|e| {
-            if db::is_duplicate(&e) {
-                email_taken()
-            } else {
-                e.into()
-            }
-        })?;
-        let event = NewEvent::of_user(id, "account.registered")
-            .data(serde_json::json!({ "role": row.role }));
+        store::insert(&tx, &row).await.map_err(|e| if db::is_duplicate(&e) { email_taken() } else { e.into() })?;
+        let event = NewEvent::of_user(id, "account.registered").data(serde_json::json!({ "role": row.role }));
         events::append(&tx, &event).await?;
         let token = self.auth.begin_session(&tx, id, scene, user_agent).await?;
         tx.commit().await?;
         tracing::info!(user.id = %id, role = row.role, "account registered");
-        Ok(SignedIn {
-            token,
-            user: view(row)?,
-        })
+        Ok(SignedIn { token, user: view(row)? })
     }
 
     /// Signs in by e-mail and password.
-    pub async fn log_in(
-        &self,
-        request: LoginRequest,
-        scene: &Scene,
-        user_agent: Option<&str>,
-    ) -> Result<SignedIn> {
+    pub async fn log_in(&self, request: LoginRequest, scene: &Scene, user_agent: Option<&str>) -> Result<SignedIn> {
         let email = email::normalise(&request.email);
         self.auth.limits.sign_in(scene.address, &email)?;
         let row = store::by_email(self.db.read(), &email).await?;
         // No account has a password as long as this; hashing it would only cost.
         let password = Some(request.password).filter(|p| p.len() <= PASSWORD_BYTES_MAX);
-        let hash = row
-            .as_ref()
-            .filter(|_| password.is_some())
-            .map(|row| row.password_hash.clone());
-        let fits = self
-            .passwords
-            .verify(password.unwrap_or_default(), hash)
-            .await?;
+        let hash = row.as_ref().filter(|_| password.is_some()).map(|row| row.password_hash.clone());
+        let fits = self.passwords.verify(password.unwrap_or_default(), hash).await?;
         let Some(row) = row.filter(|_| fits) else {
-            return Err(Error::new(
-                ErrorCode::BadCredentials,
-                "The e-mail address or the password is wrong.",
-            ));
+            return Err(Error::new(ErrorCode::BadCredentials, "The e-mail address or the password is wrong."));
         };
         let id: UserId = row.id.parse().map_err(Error::internal)?;
         let tx = self.db.begin().await?;
         let token = self.auth.begin_session(&tx, id, scene, user_agent).await?;
         tx.commit().await?;
-        Ok(SignedIn {
-            token,
-            user: view(row)?,
-        })
+        Ok(SignedIn { token, user: view(row)? })
     }
 
     /// The actor's own account.
@@ -147,10 +115,7 @@ fn display_name(name: Option<String>) -> Result<Option<String>> {
     let name = name.map(|n| n.trim().to_owned()).filter(|n| !n.is_empty());
     if let Some(name) = &name {
         if name.chars().count() > NAME_CHARS_MAX {
-            return Err(Error::field(
-                "name",
-                format!("The name must have at most {NAME_CHARS_MAX} characters."),
-            ));
+            return Err(Error::field("name", format!("The name must have at most {NAME_CHARS_MAX} characters.")));
         }
         if name.chars().any(char::is_control) {
             return Err(Error::field("name", "The name must not have control characters."));
@@ -164,11 +129,7 @@ fn view(row: UserRow) -> Result<UserView> {
         id: row.id.parse().map_err(Error::internal)?,
         email: row.email,
         name: row.name,
-        role: if row.role == "admin" {
-            Role::Admin
-        } else {
-            Role::User
-        },
+        role: if row.role == "admin" { Role::Admin } else { Role::User },
         created_at: rfc3339(row.created_ms),
     })
 }

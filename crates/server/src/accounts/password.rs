@@ -59,11 +59,8 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let _admitted = self.admitted.try_acquire().map_err(|_| {
-            Error::new(
-                ErrorCode::RateLimited,
-                "Too many people sign in at this moment. Try again in a few seconds.",
-            )
-            .retry_after(Duration::from_secs(3))
+            Error::new(ErrorCode::RateLimited, "Too many people sign in at this moment. Try again in a few seconds.")
+                .retry_after(Duration::from_secs(3))
         })?;
         let running = Arc::clone(&self.running);
         let running = running.acquire_owned().await.map_err(Error::internal)?;
@@ -87,10 +84,7 @@ fn nobody() -> &'static str {
     static HASH: OnceLock<String> = OnceLock::new();
     HASH.get_or_init(|| {
         let password: [u8; 32] = rand::random();
-        argon2()
-            .hash_password(&password)
-            .map(|hash: PasswordHash| hash.to_string())
-            .unwrap_or_default()
+        argon2().hash_password(&password).map(|hash: PasswordHash| hash.to_string()).unwrap_or_default()
     })
 }
 
@@ -103,10 +97,7 @@ pub fn check(password: &str) -> Result<()> {
         ));
     }
     if password.len() > PASSWORD_BYTES_MAX {
-        return Err(Error::field(
-            "password",
-            format!("The password must have at most {PASSWORD_BYTES_MAX} bytes."),
-        ));
+        return Err(Error::field("password", format!("The password must have at most {PASSWORD_BYTES_MAX} bytes.")));
     }
     Ok(())
 }
@@ -120,9 +111,7 @@ mod tests {
         let passwords = Passwords::new();
         let hash = passwords.hash("correct horse".into()).await.unwrap();
         assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
-        let fits = |password: &str, hash: Option<&String>| {
-            passwords.verify(password.to_owned(), hash.cloned())
-        };
+        let fits = |password: &str, hash: Option<&String>| passwords.verify(password.to_owned(), hash.cloned());
         assert!(fits("correct horse", Some(&hash)).await.unwrap());
         assert!(!fits("battery staple", Some(&hash)).await.unwrap());
         assert!(!fits("correct horse", None).await.unwrap());

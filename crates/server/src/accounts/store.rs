@@ -31,11 +31,7 @@ pub async fn claim_first<C: ConnectionTrait>(conn: &C, user: UserId) -> Result<b
 }
 
 pub async fn is_first_free<C: ConnectionTrait>(conn: &C) -> Result<bool, DbErr> {
-    let statement = crate::db::sql(
-        conn,
-        "SELECT value FROM settings WHERE key = 'first_account'",
-        [],
-    );
+    let statement = crate::db::sql(conn, "SELECT value FROM settings WHERE key = 'first_account'", []);
     Ok(conn.query_one_raw(statement).await?.is_none())
 }
 
@@ -58,10 +54,7 @@ pub async fn insert<C: ConnectionTrait>(conn: &C, row: &UserRow) -> Result<(), D
     .map(|_| ())
 }
 
-pub async fn by_email<C: ConnectionTrait>(
-    conn: &C,
-    email: &str,
-) -> Result<Option<UserRow>, DbErr> {
+pub async fn by_email<C: ConnectionTrait>(conn: &C, email: &str) -> Result<Option<UserRow>, DbErr> {
     fetch_one(
         conn,
         "SELECT id, email, name, password_hash, role, created_ms FROM users WHERE email = $1",

@@ -35,12 +35,9 @@ struct Keyed<K: Clone + Hash + Eq> {
 impl<K: Clone + Hash + Eq> Buckets<K> {
     /// `per` refills a bucket of `burst` whole.
     fn new(burst: u32, per: Duration) -> Self {
-        let quota = NonZeroU32::new(burst)
-            .and_then(|burst| Some(Quota::with_period(per / burst.get())?.allow_burst(burst)));
-        Self(quota.map(|quota| Keyed {
-            by_key: RateLimiter::dashmap(quota),
-            shared: RateLimiter::direct(quota),
-        }))
+        let quota =
+            NonZeroU32::new(burst).and_then(|burst| Some(Quota::with_period(per / burst.get())?.allow_burst(burst)));
+        Self(quota.map(|quota| Keyed { by_key: RateLimiter::dashmap(quota), shared: RateLimiter::direct(quota) }))
     }
 
     /// Takes one from the key's bucket, or tells how long until there is one.
@@ -50,11 +47,7 @@ impl<K: Clone + Hash + Eq> Buckets<K> {
         };
         let now = DefaultClock::default().now();
         let full = keyed.by_key.len() >= KEYS_MAX;
-        let refused = if full {
-            keyed.shared.check().err()
-        } else {
-            keyed.by_key.check_key(key).err()
-        };
+        let refused = if full { keyed.shared.check().err() } else { keyed.by_key.check_key(key).err() };
         refused.map_or(Ok(()), |not_until| Err(not_until.wait_time_from(now)))
     }
 
@@ -108,16 +101,16 @@ impl Limits {
 
     /// Counts a request of a user.
     pub fn request_of_user(&self, user: UserId) -> Result<()> {
-        self.by_user.take(&user).map_err(|wait| {
-            limited(wait, "Too many requests from this account. Wait a moment and go on more slowly.")
-        })
+        self.by_user
+            .take(&user)
+            .map_err(|wait| limited(wait, "Too many requests from this account. Wait a moment and go on more slowly."))
     }
 
     /// Counts a request from an address.
     pub fn request_from(&self, address: IpAddr) -> Result<()> {
-        self.by_address.take(&address.into()).map_err(|wait| {
-            limited(wait, "Too many requests from this address. Wait a moment and go on more slowly.")
-        })
+        self.by_address
+            .take(&address.into())
+            .map_err(|wait| limited(wait, "Too many requests from this address. Wait a moment and go on more slowly."))
     }
 
     /// Counts an attempt to sign in or to register, before any password is looked at.
@@ -148,10 +141,7 @@ mod tests {
     use super::*;
 
     fn limits(sign_ins_per_minute: u32) -> Limits {
-        Limits::new(&config::Limits {
-            requests_per_second: 0,
-            sign_ins_per_minute,
-        })
+        Limits::new(&config::Limits { requests_per_second: 0, sign_ins_per_minute })
     }
 
     #[test]

@@ -89,12 +89,7 @@ impl Auth {
         };
         Ok(Self {
             limits: Arc::new(Limits::new(&config.limits)),
-            inner: Arc::new(Inner {
-                db,
-                config,
-                keys: Keys::from_secret(&secret),
-                sessions: Mutex::default(),
-            }),
+            inner: Arc::new(Inner { db, config, keys: Keys::from_secret(&secret), sessions: Mutex::default() }),
         })
     }
 
@@ -141,11 +136,7 @@ impl Auth {
             return Err(token::invalid());
         }
         self.touch(claims.sid, &standing).await;
-        Ok(Actor {
-            user: claims.sub,
-            role: role_of(&standing.role),
-            via: Via::Session(claims.sid),
-        })
+        Ok(Actor { user: claims.sub, role: role_of(&standing.role), via: Via::Session(claims.sid) })
     }
 
     /// Whether what the actor came through still holds: for connections that outlive a request.
@@ -191,10 +182,7 @@ impl Auth {
     }
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<SessionId, Known>> {
-        self.inner
-            .sessions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn remember(&self, id: SessionId, standing: Standing, at: Instant) {
@@ -278,8 +266,7 @@ impl Auth {
         if !store::revoke(&tx, actor.user, session, now_ms()).await? {
             return Err(Error::not_found("session"));
         }
-        let event = NewEvent::of_user(actor.user, "session.revoked")
-            .data(serde_json::json!({ "session_id": session }));
+        let event = NewEvent::of_user(actor.user, "session.revoked").data(serde_json::json!({ "session_id": session }));
         events::append(&tx, &event).await?;
         tx.commit().await?;
         self.sessions().remove(&session);
@@ -301,17 +288,11 @@ fn role_of(text: &str) -> Role {
 }
 
 fn unauthenticated() -> Error {
-    Error::new(
-        ErrorCode::Unauthenticated,
-        "Sign in first, or send a token as `Authorization: Bearer <token>`.",
-    )
+    Error::new(ErrorCode::Unauthenticated, "Sign in first, or send a token as `Authorization: Bearer <token>`.")
 }
 
 fn session_ended() -> Error {
-    Error::new(
-        ErrorCode::SessionRevoked,
-        "This login session has ended. Sign in again.",
-    )
+    Error::new(ErrorCode::SessionRevoked, "This login session has ended. Sign in again.")
 }
 
 /// Whether a request asks to become a WebSocket.
@@ -330,8 +311,7 @@ fn carrier(headers: &HeaderMap, scene: &Scene) -> Result<Option<Carrier>> {
             .map(|(_, token)| token.trim().to_owned());
         return token.map(Carrier::Explicit).map(Some).ok_or_else(token::invalid);
     }
-    if let Some(token) = offered_protocols(headers)
-        .find_map(|protocol| protocol.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX))
+    if let Some(token) = offered_protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX))
     {
         return Ok(Some(Carrier::Explicit(token.to_owned())));
     }
@@ -360,11 +340,7 @@ fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 fn cookie_name(scene: &Scene) -> &'static str {
-    if scene.secure_cookies {
-        COOKIE_SECURE
-    } else {
-        COOKIE_PLAIN
-    }
+    if scene.secure_cookies { COOKIE_SECURE } else { COOKIE_PLAIN }
 }
 
 /// `Set-Cookie` that keeps the token for as long as its session can last.
@@ -380,7 +356,6 @@ pub fn cookie_gone(scene: &Scene) -> Result<HeaderValue> {
 fn set_cookie(value: &str, seconds: i64, scene: &Scene) -> Result<HeaderValue> {
     let name = cookie_name(scene);
     let secure = if scene.secure_cookies { "; Secure" } else { "" };
-    let text =
-        format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
+    let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={seconds}{secure}");
     HeaderValue::from_str(&text).map_err(Error::internal)
 }

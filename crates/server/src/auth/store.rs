@@ -45,10 +45,7 @@ pub async fn insert<C: ConnectionTrait>(conn: &C, row: &SessionRow) -> Result<()
     .map(|_| ())
 }
 
-pub async fn standing<C: ConnectionTrait>(
-    conn: &C,
-    id: SessionId,
-) -> Result<Option<Standing>, DbErr> {
+pub async fn standing<C: ConnectionTrait>(conn: &C, id: SessionId) -> Result<Option<Standing>, DbErr> {
     fetch_one(
         conn,
         "SELECT s.user_id, u.role, s.expires_ms, s.last_used_ms, s.revoked_ms
@@ -76,12 +73,7 @@ pub async fn live<C: ConnectionTrait>(
 }
 
 /// Ends one live session of the user; whether there was one.
-pub async fn revoke<C: ConnectionTrait>(
-    conn: &C,
-    user: UserId,
-    id: SessionId,
-    now_ms: i64,
-) -> Result<bool, DbErr> {
+pub async fn revoke<C: ConnectionTrait>(conn: &C, user: UserId, id: SessionId, now_ms: i64) -> Result<bool, DbErr> {
     let changed = execute(
         conn,
         "UPDATE sessions SET revoked_ms = $1
@@ -93,12 +85,7 @@ pub async fn revoke<C: ConnectionTrait>(
 }
 
 /// Ends the user's oldest sessions beyond `keep`.
-pub async fn revoke_beyond<C: ConnectionTrait>(
-    conn: &C,
-    user: UserId,
-    keep: u64,
-    now_ms: i64,
-) -> Result<u64, DbErr> {
+pub async fn revoke_beyond<C: ConnectionTrait>(conn: &C, user: UserId, keep: u64, now_ms: i64) -> Result<u64, DbErr> {
     execute(
         conn,
         "UPDATE sessions SET revoked_ms = $1
@@ -110,11 +97,7 @@ pub async fn revoke_beyond<C: ConnectionTrait>(
     .await
 }
 
-pub async fn touch<C: ConnectionTrait>(
-    conn: &C,
-    id: SessionId,
-    now_ms: i64,
-) -> Result<(), DbErr> {
+pub async fn touch<C: ConnectionTrait>(conn: &C, id: SessionId, now_ms: i64) -> Result<(), DbErr> {
     execute(
         conn,
         "UPDATE sessions SET last_used_ms = $1 WHERE id = $2 AND last_used_ms < $1",
@@ -126,10 +109,5 @@ pub async fn touch<C: ConnectionTrait>(
 
 /// Forgets sessions that ran out before this moment.
 pub async fn delete_expired<C: ConnectionTrait>(conn: &C, before_ms: i64) -> Result<u64, DbErr> {
-    execute(
-        conn,
-        "DELETE FROM sessions WHERE expires_ms < $1",
-        [before_ms.into()],
-    )
-    .await
+    execute(conn, "DELETE FROM sessions WHERE expires_ms < $1", [before_ms.into()]).await
 }

@@ -51,23 +51,13 @@ impl Keys {
         hash.update(b"rexec sign-in token v1\0");
         hash.update(secret.expose().as_bytes());
         let key = hash.finalize();
-        Self {
-            encoding: EncodingKey::from_secret(&key),
-            decoding: DecodingKey::from_secret(&key),
-        }
+        Self { encoding: EncodingKey::from_secret(&key), decoding: DecodingKey::from_secret(&key) }
     }
 
     pub fn sign(&self, user: UserId, session: SessionId, now_ms: i64) -> Result<String> {
         let iat = now_ms / 1000;
-        let claims = Claims {
-            iss: ISSUER.to_owned(),
-            sub: user,
-            sid: session,
-            iat,
-            exp: iat + TOKEN_SECONDS,
-        };
-        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
-            .map_err(Error::internal)
+        let claims = Claims { iss: ISSUER.to_owned(), sub: user, sid: session, iat, exp: iat + TOKEN_SECONDS };
+        jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding).map_err(Error::internal)
     }
 
     pub fn verify(&self, token: &str, expiry: Expiry) -> Result<Claims> {
@@ -76,24 +66,19 @@ impl Keys {
         validation.set_required_spec_claims(&["exp", "iss", "sub"]);
         validation.leeway = 0;
         validation.validate_exp = expiry == Expiry::Refuse;
-        jsonwebtoken::decode(token, &self.decoding, &validation)
-            .map(|data| data.claims)
-            .map_err(|e| match e.kind() {
-                ErrorKind::ExpiredSignature => Error::new(
-                    ErrorCode::TokenExpired,
-                    "The token has run out. Refresh it at /api/auth/refresh or sign in again.",
-                ),
-                _ => invalid(),
-            })
+        jsonwebtoken::decode(token, &self.decoding, &validation).map(|data| data.claims).map_err(|e| match e.kind() {
+            ErrorKind::ExpiredSignature => Error::new(
+                ErrorCode::TokenExpired,
+                "The token has run out. Refresh it at /api/auth/refresh or sign in again.",
+            ),
+            _ => invalid(),
+        })
     }
 }
 
 /// What is said of a token that is malformed or forged.
 pub fn invalid() -> Error {
-    Error::new(
-        ErrorCode::InvalidToken,
-        "The token is not one of ours. Sign in again.",
-    )
+    Error::new(ErrorCode::InvalidToken, "The token is not one of ours. Sign in again.")
 }
 
 /// The secret kept in the data directory, made at the first start. Of two servers that start
@@ -103,11 +88,7 @@ pub fn kept_secret(data_dir: &Path) -> std::io::Result<Secret> {
     if !path.exists() {
         let made = data_dir.join(format!("{SECRET_FILE}.{}", uuid::Uuid::new_v4().simple()));
         let secret = hex::encode(rand::random::<[u8; 32]>());
-        let mut file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&made)?;
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&made)?;
         file.write_all(secret.as_bytes())?;
         file.sync_all()?;
         // A link, unlike a rename, leaves another server's secret in place.
@@ -149,9 +130,7 @@ mod tests {
     #[test]
     fn an_old_token_only_refreshes() {
         let long_ago = crate::time::now_ms() - (TOKEN_SECONDS + 60) * 1000;
-        let token = keys()
-            .sign(UserId::new(), SessionId::new(), long_ago)
-            .unwrap();
+        let token = keys().sign(UserId::new(), SessionId::new(), long_ago).unwrap();
         let refused = keys().verify(&token, Expiry::Refuse).unwrap_err();
         assert_eq!(refused.code, ErrorCode::TokenExpired);
         assert!(keys().verify(&token, Expiry::Accept).is_ok());
@@ -165,10 +144,7 @@ mod tests {
         let cut = &token[..token.len() - 2];
         let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
         // {"alg":"none","typ":"JWT"}
-        let none = format!(
-            "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.",
-            token.split('.').nth(1).unwrap()
-        );
+        let none = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}.", token.split('.').nth(1).unwrap());
         for forged in [cut, &unsigned, &none, "", "x.y.z"] {
             let refused = keys().verify(forged, Expiry::Accept).unwrap_err();
             assert_eq!(refused.code, ErrorCode::InvalidToken, "{forged}");
@@ -182,10 +158,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = kept_secret(dir.path()).unwrap();
         assert_eq!(first, kept_secret(dir.path()).unwrap());
-        let mode = std::fs::metadata(dir.path().join(SECRET_FILE))
-            .unwrap()
-            .permissions()
-            .mode();
+        let mode = std::fs::metadata(dir.path().join(SECRET_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }

@@ -16,17 +16,51 @@ const REFUSED: [(&[&str], &str); 1] = [(
 const NOT_YET: [(&[&str], &str); 16] = [
     (&["REXEC_SSH_PORT"], "the SSH gateway is not part of this version"),
     (&["REXEC_ADVERTISE_URL"], "this version runs one server"),
-    (&["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"], "this version keeps sessions in the database and limits in the process"),
-    (&["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DIND_CERTS_VOLUME", "DOCKER_TLS_CERTDIR"], "TLS concerns engines on the network; this version drives a local socket"),
+    (
+        &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],
+        "this version keeps sessions in the database and limits in the process",
+    ),
+    (
+        &["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DIND_CERTS_VOLUME", "DOCKER_TLS_CERTDIR"],
+        "TLS concerns engines on the network; this version drives a local socket",
+    ),
     (&["SSH_PRIVATE_KEY"], "it concerns engines reached by SSH; this version drives a local socket"),
-    (&["REXEC_POOL_SIZE", "COMPUTE_WARM_POOL_SIZE"], "there is no warm pool in this version; workspaces are started when asked for"),
+    (
+        &["REXEC_POOL_SIZE", "COMPUTE_WARM_POOL_SIZE"],
+        "there is no warm pool in this version; workspaces are started when asked for",
+    ),
     (&["REXEC_IDLE_TIMEOUT", "COMPUTE_WORKSPACE_TIMEOUT"], "this version does not stop idle workspaces"),
     (&["REXEC_WORKSPACE_STORAGE", "COMPUTE_WORKSPACE_STORAGE"], "workspaces keep their files on the engine's volumes"),
     (&["TTYD_INTERNAL_NETWORK"], "this version has no closed network; workspaces reach the network directly"),
-    (&["AGENT_STATE_PATH", "AGENT_WORKSPACE", "DOCKER_AGENT_STATE_PATH", "DOCKER_AGENT_WORKSPACE", "DOCKER_AGENTS_DIR", "AGENT_DEFINITIONS_PATH"], "agents are not part of this version"),
-    (&["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "STRIPE_PRICE_PRO", "STRIPE_PRICE_ENTERPRISE", "STRIPE_API_BASE"], "billing is not part of this version, and nobody is charged"),
-    (&["GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET", "GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET"], "this version signs in by e-mail and password"),
-    (&["LLM_PROVIDER", "OPENROUTER_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "LLM_BASE_URL"], "models are not used by this version"),
+    (
+        &[
+            "AGENT_STATE_PATH",
+            "AGENT_WORKSPACE",
+            "DOCKER_AGENT_STATE_PATH",
+            "DOCKER_AGENT_WORKSPACE",
+            "DOCKER_AGENTS_DIR",
+            "AGENT_DEFINITIONS_PATH",
+        ],
+        "agents are not part of this version",
+    ),
+    (
+        &[
+            "STRIPE_SECRET_KEY",
+            "STRIPE_WEBHOOK_SECRET",
+            "STRIPE_PRICE_PRO",
+            "STRIPE_PRICE_ENTERPRISE",
+            "STRIPE_API_BASE",
+        ],
+        "billing is not part of this version, and nobody is charged",
+    ),
+    (
+        &["GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET", "GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET"],
+        "this version signs in by e-mail and password",
+    ),
+    (
+        &["LLM_PROVIDER", "OPENROUTER_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "LLM_BASE_URL"],
+        "models are not used by this version",
+    ),
     (&["VOICE_PROVIDER"], "voice is not part of this version"),
     (&["GITHUB_TOKEN"], "credentials are not handed to sessions in this version"),
     (&["ADMIN_TOKEN"], "the first account made is the administrator"),
@@ -55,9 +89,7 @@ const NOT_NEEDED: [&str; 10] = [
 /// Whether a name is of the family `*_INTERNAL_*`.
 fn is_internal(name: &str) -> bool {
     name.contains("_INTERNAL_")
-        && ["AGENT_", "COMPUTE_", "API_", "PODEX_"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
+        && ["AGENT_", "COMPUTE_", "API_", "PODEX_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Takes every such variable that is set, and says what becomes of it.
@@ -81,21 +113,11 @@ pub(super) fn take(reader: &mut Reader) {
             reader.notice(format!("{name} is accepted and not used: {why}."));
         }
     }
-    let mut not_needed: Vec<String> = NOT_NEEDED
-        .iter()
-        .filter(|name| reader.text(&[name]).is_some())
-        .map(|name| (*name).to_owned())
-        .collect();
+    let mut not_needed: Vec<String> =
+        NOT_NEEDED.iter().filter(|name| reader.text(&[name]).is_some()).map(|name| (*name).to_owned()).collect();
     let internal = reader.matching(is_internal);
-    not_needed.extend(
-        internal
-            .into_iter()
-            .filter(|name| !NOT_NEEDED.contains(&name.as_str())),
-    );
+    not_needed.extend(internal.into_iter().filter(|name| !NOT_NEEDED.contains(&name.as_str())));
     if !not_needed.is_empty() {
-        reader.notice(format!(
-            "Not needed, because one server does it all: {}.",
-            not_needed.join(", ")
-        ));
+        reader.notice(format!("Not needed, because one server does it all: {}.", not_needed.join(", ")));
     }
 }

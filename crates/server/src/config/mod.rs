@@ -84,10 +84,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            requests_per_second: 100,
-            sign_ins_per_minute: 10,
-        }
+        Self { requests_per_second: 100, sign_ins_per_minute: 10 }
     }
 }
 
@@ -204,9 +201,7 @@ fn data_dir(reader: &mut Reader) -> PathBuf {
         return path;
     }
     let system = PathBuf::from(DATA_DIR_SYSTEM);
-    let home = reader
-        .ambient("HOME")
-        .map(|home| PathBuf::from(home).join(".local/share/rexec"));
+    let home = reader.ambient("HOME").map(|home| PathBuf::from(home).join(".local/share/rexec"));
     for path in [Some(system.clone()), home].into_iter().flatten() {
         if make_private_dir(&path).is_ok() {
             return path;
@@ -222,10 +217,7 @@ fn data_dir(reader: &mut Reader) -> PathBuf {
 /// Makes a directory for its owner alone and proves that it can be written.
 fn make_private_dir(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     rustix::fs::access(path, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)?;
     Ok(())
 }
@@ -236,7 +228,8 @@ fn database(reader: &mut Reader, data_dir: &Path) -> DatabaseUrl {
         return embedded;
     };
     let Some((scheme, rest)) = text.split_once(':') else {
-        reader.fault(&name, "is not an address such as `postgres://user:password@host/name` or `sqlite:/path/rexec.db`");
+        reader
+            .fault(&name, "is not an address such as `postgres://user:password@host/name` or `sqlite:/path/rexec.db`");
         return embedded;
     };
     // `postgresql+asyncpg` names a Python driver; the address means the same without it.
@@ -309,12 +302,8 @@ fn trusted_proxies(reader: &mut Reader) -> Vec<IpAddr> {
     let Some((name, text)) = reader.text(&["REXEC_TRUSTED_PROXIES"]) else {
         return Vec::new();
     };
-    let parsed: Result<Vec<IpAddr>, _> = text
-        .split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(str::parse)
-        .collect();
+    let parsed: Result<Vec<IpAddr>, _> =
+        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::parse).collect();
     parsed.unwrap_or_else(|_| {
         reader.fault(&name, "must be IP addresses separated by commas");
         Vec::new()
@@ -323,11 +312,7 @@ fn trusted_proxies(reader: &mut Reader) -> Vec<IpAddr> {
 
 fn limits(reader: &mut Reader) -> Limits {
     let default = Limits::default();
-    let mut read = |name, default| {
-        reader
-            .number(&[name], 0, 1_000_000)
-            .map_or(default, |n| n as u32)
-    };
+    let mut read = |name, default| reader.number(&[name], 0, 1_000_000).map_or(default, |n| n as u32);
     Limits {
         requests_per_second: read("REXEC_REQUESTS_PER_SECOND", default.requests_per_second),
         sign_ins_per_minute: read("REXEC_SIGN_INS_PER_MINUTE", default.sign_ins_per_minute),
@@ -340,15 +325,11 @@ fn engine(reader: &mut Reader) -> EngineConfig {
         workspace_image: reader
             .text(&["REXEC_WORKSPACE_IMAGE", "COMPUTE_WORKSPACE_IMAGE"])
             .map_or_else(|| WORKSPACE_IMAGE_DEFAULT.to_owned(), |(_, text)| text),
-        runtime: reader
-            .text(&["REXEC_RUNTIME", "COMPUTE_DOCKER_RUNTIME"])
-            .map(|(_, text)| text),
+        runtime: reader.text(&["REXEC_RUNTIME", "COMPUTE_DOCKER_RUNTIME"]).map(|(_, text)| text),
         workspaces_max: reader
             .number(&["REXEC_MAX_WORKSPACES", "COMPUTE_MAX_WORKSPACES"], 1, 1_000_000)
             .map(|n| n as u32),
-        network: reader
-            .text(&["REXEC_NETWORK"])
-            .map_or_else(|| "rexec".to_owned(), |(_, text)| text),
+        network: reader.text(&["REXEC_NETWORK"]).map_or_else(|| "rexec".to_owned(), |(_, text)| text),
         allow_weaker_isolation: flag(reader, "REXEC_ALLOW_WEAKER_ISOLATION"),
     }
 }

@@ -13,8 +13,17 @@ use std::path::PathBuf;
 const FILE_DEFAULT: &str = "rexec.toml";
 /// Variables of ours that configure the tests and builds, not the server.
 const FOREIGN_PREFIXES: [&str; 11] = [
-    "REXEC_TEST_", "REXEC_BENCH_", "REXEC_BUILD_", "REXEC_GUEST_", "REXEC_ROOT", "REXEC_CACHE", "REXEC_BIN",
-    "REXEC_CHROMIUM", "REXEC_DEV_", "REXEC_APT_", "REXEC_IMAGE",
+    "REXEC_TEST_",
+    "REXEC_BENCH_",
+    "REXEC_BUILD_",
+    "REXEC_GUEST_",
+    "REXEC_ROOT",
+    "REXEC_CACHE",
+    "REXEC_BIN",
+    "REXEC_CHROMIUM",
+    "REXEC_DEV_",
+    "REXEC_APT_",
+    "REXEC_IMAGE",
 ];
 
 /// The raw settings by source.
@@ -29,19 +38,13 @@ pub struct Sources {
 
 impl Sources {
     /// For tests and embedders: these variables and nothing else.
-    pub fn from_env<K: Into<String>, V: Into<String>>(
-        env: impl IntoIterator<Item = (K, V)>,
-    ) -> Self {
-        Self {
-            env: env.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
-            ..Self::default()
-        }
+    pub fn from_env<K: Into<String>, V: Into<String>>(env: impl IntoIterator<Item = (K, V)>) -> Self {
+        Self { env: env.into_iter().map(|(k, v)| (k.into(), v.into())).collect(), ..Self::default() }
     }
 
     pub(super) fn of_process() -> Result<Self, ConfigError> {
-        let env: BTreeMap<String, String> = std::env::vars_os()
-            .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
-            .collect();
+        let env: BTreeMap<String, String> =
+            std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
         let dotenv = read_optional(".env".into())?;
         let named = env.get("REXEC_CONFIG").filter(|path| !path.is_empty());
         let file = match named {
@@ -85,9 +88,7 @@ impl Reader {
         reader.read_dotenv(&sources.dotenv);
         match sources.file.parse::<toml::Table>() {
             Ok(table) => reader.flatten("", &table),
-            Err(e) => reader
-                .faults
-                .push(format!("rexec.toml: {}", e.message())),
+            Err(e) => reader.faults.push(format!("rexec.toml: {}", e.message())),
         }
         reader
     }
@@ -100,12 +101,10 @@ impl Reader {
             }
             let line = line.strip_prefix("export ").unwrap_or(line);
             let Some((name, value)) = line.split_once('=') else {
-                self.faults
-                    .push(format!(".env line {}: not NAME=value", number + 1));
+                self.faults.push(format!(".env line {}: not NAME=value", number + 1));
                 continue;
             };
-            self.dotenv
-                .insert(name.trim().to_owned(), unquote(value.trim()));
+            self.dotenv.insert(name.trim().to_owned(), unquote(value.trim()));
         }
     }
 
@@ -146,11 +145,7 @@ impl Reader {
     }
 
     fn value(&self, name: &str) -> Option<String> {
-        let in_file = || {
-            self.file
-                .get(name)
-                .or_else(|| self.file.get(name.strip_prefix("REXEC_")?))
-        };
+        let in_file = || self.file.get(name).or_else(|| self.file.get(name.strip_prefix("REXEC_")?));
         let set = |v: &&String| !v.trim().is_empty();
         self.env
             .get(name)
@@ -185,10 +180,7 @@ impl Reader {
             .filter(|name| belongs(name))
             .cloned()
             .collect();
-        names
-            .into_iter()
-            .filter(|name| self.text(&[name]).is_some())
-            .collect()
+        names.into_iter().filter(|name| self.text(&[name]).is_some()).collect()
     }
 
     /// The value itself is never repeated: it may be a secret.
@@ -202,36 +194,24 @@ impl Reader {
 
     /// The notices, or every fault: those reported, and settings that nobody knows.
     pub fn finish(mut self) -> Result<Vec<String>, ConfigError> {
-        let known = |name: &str| {
-            self.taken.contains(name) || self.taken.contains(&format!("REXEC_{name}"))
-        };
+        let known = |name: &str| self.taken.contains(name) || self.taken.contains(&format!("REXEC_{name}"));
         for name in self.file.keys().filter(|name| !known(name)) {
-            self.faults
-                .push(format!("rexec.toml: {} is not a setting.", name.to_ascii_lowercase()));
+            self.faults.push(format!("rexec.toml: {} is not a setting.", name.to_ascii_lowercase()));
         }
         for name in self.env.keys().chain(self.dotenv.keys()) {
-            let ours = name.starts_with("REXEC_")
-                && !FOREIGN_PREFIXES.iter().any(|p| name.starts_with(p));
+            let ours = name.starts_with("REXEC_") && !FOREIGN_PREFIXES.iter().any(|p| name.starts_with(p));
             if ours && !self.taken.contains(name) {
-                self.notices
-                    .push(format!("{name} is not a setting of this version and was ignored."));
+                self.notices.push(format!("{name} is not a setting of this version and was ignored."));
             }
         }
-        if self.faults.is_empty() {
-            Ok(self.notices)
-        } else {
-            Err(ConfigError(self.faults))
-        }
+        if self.faults.is_empty() { Ok(self.notices) } else { Err(ConfigError(self.faults)) }
     }
 }
 
 /// Takes off one pair of quotes, or a trailing comment where there are none.
 fn unquote(value: &str) -> String {
     for quote in ['"', '\''] {
-        if let Some(inner) = value
-            .strip_prefix(quote)
-            .and_then(|v| v.strip_suffix(quote))
-        {
+        if let Some(inner) = value.strip_prefix(quote).and_then(|v| v.strip_suffix(quote)) {
             return inner.to_owned();
         }
     }

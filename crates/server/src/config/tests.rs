@@ -43,8 +43,16 @@ fn every_fault_is_told_at_once_and_no_value_with_it() {
         ("WEB_DIR", "/nowhere"),
     ]);
     let names = [
-        "PORT", "HOST", "REXEC_MODE", "DATABASE_URL", "JWT_SECRET", "PUBLIC_URL",
-        "REXEC_TRUSTED_PROXIES", "REXEC_MAX_WORKSPACES", "DOCKER_HOST", "TTYD_EGRESS_PROXY_HOST",
+        "PORT",
+        "HOST",
+        "REXEC_MODE",
+        "DATABASE_URL",
+        "JWT_SECRET",
+        "PUBLIC_URL",
+        "REXEC_TRUSTED_PROXIES",
+        "REXEC_MAX_WORKSPACES",
+        "DOCKER_HOST",
+        "TTYD_EGRESS_PROXY_HOST",
         "WEB_DIR",
     ];
     for name in names {

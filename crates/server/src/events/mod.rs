@@ -21,22 +21,12 @@ pub struct NewEvent {
 impl NewEvent {
     /// Something that a user did.
     pub fn of_user(user: UserId, kind: &'static str) -> Self {
-        Self {
-            user: Some(user),
-            workspace: None,
-            kind,
-            data: serde_json::json!({}),
-        }
+        Self { user: Some(user), workspace: None, kind, data: serde_json::json!({}) }
     }
 
     /// Something that the server did of itself.
     pub fn of_server(kind: &'static str) -> Self {
-        Self {
-            user: None,
-            workspace: None,
-            kind,
-            data: serde_json::json!({}),
-        }
+        Self { user: None, workspace: None, kind, data: serde_json::json!({}) }
     }
 
     #[must_use]

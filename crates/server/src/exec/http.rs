@@ -61,8 +61,12 @@ fn events(running: Running, request_id: String) -> impl stream::Stream<Item = st
         async move {
             let mut running = running?;
             let (event, rest) = match running.next().await {
-                Ok(Happening::Stdout(bytes)) => (ExecEvent::Stdout { data: BASE64_STANDARD.encode(&bytes) }, Some(running)),
-                Ok(Happening::Stderr(bytes)) => (ExecEvent::Stderr { data: BASE64_STANDARD.encode(&bytes) }, Some(running)),
+                Ok(Happening::Stdout(bytes)) => {
+                    (ExecEvent::Stdout { data: BASE64_STANDARD.encode(&bytes) }, Some(running))
+                }
+                Ok(Happening::Stderr(bytes)) => {
+                    (ExecEvent::Stderr { data: BASE64_STANDARD.encode(&bytes) }, Some(running))
+                }
                 Ok(Happening::Exit { code, duration }) => {
                     (ExecEvent::Exit { exit_code: code, duration_ms: duration.as_millis() as u64 }, None)
                 }

@@ -90,7 +90,9 @@ impl Execs {
             if stdout.len().max(stderr.len()) > OUTPUT_BYTES_MAX {
                 return Err(Error::new(
                     ErrorCode::OutputTooLarge,
-                    format!("The output is larger than {OUTPUT_BYTES_MAX} bytes. Ask with `Accept: text/event-stream`, or write it to a file and read that."),
+                    format!(
+                        "The output is larger than {OUTPUT_BYTES_MAX} bytes. Ask with `Accept: text/event-stream`, or write it to a file and read that."
+                    ),
                 ));
             }
         }
@@ -152,7 +154,10 @@ fn check(request: &ExecRequest) -> Result<()> {
     terminals::cwd(request.cwd.as_deref())?;
     validate::env(&request.env)?;
     if request.stdin.as_ref().is_some_and(|stdin| stdin.len() > STDIN_BYTES_MAX) {
-        return Err(Error::field("stdin", format!("`stdin` may hold {STDIN_BYTES_MAX} bytes at most; upload a file instead.")));
+        return Err(Error::field(
+            "stdin",
+            format!("`stdin` may hold {STDIN_BYTES_MAX} bytes at most; upload a file instead."),
+        ));
     }
     match request.timeout_ms {
         Some(ms) if !(1..=TIMEOUT_MS_MAX).contains(&ms) => {

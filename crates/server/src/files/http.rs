@@ -100,7 +100,10 @@ async fn write(
     let mut chunks = body.into_data_stream();
     loop {
         let chunk = tokio::time::timeout(UPLOAD_PATIENCE, chunks.next()).await.map_err(|_| {
-            Error::new(ErrorCode::RequestTimeout, "The upload paused for too long. Send the file again; what was there is untouched.")
+            Error::new(
+                ErrorCode::RequestTimeout,
+                "The upload paused for too long. Send the file again; what was there is untouched.",
+            )
         })?;
         match chunk {
             Some(Ok(bytes)) => file.send(bytes).await?,

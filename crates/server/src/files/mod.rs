@@ -29,7 +29,13 @@ impl Files {
     }
 
     /// Opens a file for writing; it takes its name once [`FileSender::finish`] succeeds.
-    pub async fn write(&self, actor: &Actor, workspace: WorkspaceId, path: &str, mode: Option<u32>) -> Result<FileSender> {
+    pub async fn write(
+        &self,
+        actor: &Actor,
+        workspace: WorkspaceId,
+        path: &str,
+        mode: Option<u32>,
+    ) -> Result<FileSender> {
         let reach = self.workspaces.reach(actor, workspace).await?;
         check(path)?;
         if mode.is_some_and(|mode| mode > 0o777) {
@@ -49,5 +55,8 @@ fn check(path: &str) -> Result<()> {
     if path.starts_with('/') && !path.contains('\0') && path.len() <= PATH_BYTES_MAX {
         return Ok(());
     }
-    Err(Error::field("path", format!("`path` must be absolute, without NUL bytes, and {PATH_BYTES_MAX} bytes at most.")))
+    Err(Error::field(
+        "path",
+        format!("`path` must be absolute, without NUL bytes, and {PATH_BYTES_MAX} bytes at most."),
+    ))
 }

@@ -64,7 +64,9 @@ pub fn listen(dir: &Path) -> io::Result<UnixListener> {
 /// Reads what a dialler must say first; an error is its fault or its absence.
 pub async fn authenticate(mut stream: UnixStream, key: &GuestKey) -> io::Result<UnixStream> {
     let mut said = [0; DIAL_PREFACE.len() + KEY_BYTES];
-    tokio::time::timeout(PREFACE_TIMEOUT, stream.read_exact(&mut said)).await.map_err(|_| io::ErrorKind::TimedOut)??;
+    tokio::time::timeout(PREFACE_TIMEOUT, stream.read_exact(&mut said))
+        .await
+        .map_err(|_| io::ErrorKind::TimedOut)??;
     let (preface, proof) = said.split_at(DIAL_PREFACE.len());
     if preface == DIAL_PREFACE && bool::from(proof.ct_eq(&key.0)) {
         Ok(stream)

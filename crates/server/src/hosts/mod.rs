@@ -161,7 +161,9 @@ impl Host {
 
     fn say_why_not(&self, reason: String) {
         self.state.send_if_modified(|state| match state {
-            HostState::Connecting { reason: before } | HostState::Offline { reason: before } if *before == reason => false,
+            HostState::Connecting { reason: before } | HostState::Offline { reason: before } if *before == reason => {
+                false
+            }
             HostState::Connecting { .. } => {
                 tracing::warn!(host = self.name, reason, "host is not ready");
                 *state = HostState::Connecting { reason };
@@ -177,8 +179,7 @@ impl Host {
     async fn prepare(&self) -> Result<HostFacts, String> {
         let info = self.engine.info().await.map_err(|e| explain(&e))?;
         let dial_root = self.make_dial_root();
-        let delivered =
-            delivery::deliver(&*self.engine, &self.labels(), dial_root).await.map_err(|e| explain(&e))?;
+        let delivered = delivery::deliver(&*self.engine, &self.labels(), dial_root).await.map_err(|e| explain(&e))?;
         let network = NetworkSpec {
             name: self.network.clone(),
             bridge: self.bridge.clone(),

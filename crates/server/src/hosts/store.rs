@@ -10,7 +10,12 @@ struct Id {
 }
 
 /// The row of the local host, made when it is not there; safe for two servers at once.
-pub async fn ensure_local(conn: &impl ConnectionTrait, name: &str, address: &str, now_ms: i64) -> Result<HostId, DbErr> {
+pub async fn ensure_local(
+    conn: &impl ConnectionTrait,
+    name: &str,
+    address: &str,
+    now_ms: i64,
+) -> Result<HostId, DbErr> {
     db::execute(
         conn,
         "INSERT INTO hosts (id, name, address, region, state, total_cpu_milli, total_memory_mb, used_cpu_milli, \

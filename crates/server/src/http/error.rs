@@ -38,15 +38,10 @@ pub fn render(response: &mut Response, request_id: &str) {
     } else if !causes.is_empty() {
         tracing::debug!(request_id, code, causes, "request refused: {}", error.message);
     }
-    let body = ErrorBody {
-        error: error.detail(request_id),
-    };
+    let body = ErrorBody { error: error.detail(request_id) };
     let bytes = serde_json::to_vec(&body).unwrap_or_default();
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
     if let Some(wait) = error.retry_after {
         let seconds = wait.as_millis().div_ceil(1000).max(1) as u64;

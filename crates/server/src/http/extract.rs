@@ -43,10 +43,7 @@ pub struct RequestId(pub String);
 impl<S: Sync> FromRequestParts<S> for RequestId {
     type Rejection = std::convert::Infallible;
 
-    async fn from_request_parts(
-        parts: &mut Parts,
-        _: &S,
-    ) -> std::result::Result<Self, Self::Rejection> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> std::result::Result<Self, Self::Rejection> {
         let id = parts.extensions.get::<Self>().cloned();
         Ok(id.unwrap_or_else(|| Self(String::new())))
     }
@@ -86,8 +83,7 @@ fn require_json(headers: &HeaderMap) -> Result<()> {
         .and_then(|v| v.split(';').next())
         .map(|v| v.trim().to_ascii_lowercase())
         .unwrap_or_default();
-    if media == "application/json" || (media.starts_with("application/") && media.ends_with("+json"))
-    {
+    if media == "application/json" || (media.starts_with("application/") && media.ends_with("+json")) {
         return Ok(());
     }
     Err(Error::new(
@@ -98,23 +94,14 @@ fn require_json(headers: &HeaderMap) -> Result<()> {
 
 fn body_error(rejection: &axum::extract::rejection::BytesRejection) -> Error {
     match rejection.status().as_u16() {
-        413 => Error::new(
-            ErrorCode::BodyTooLarge,
-            "The body is larger than this route accepts.",
-        ),
+        413 => Error::new(ErrorCode::BodyTooLarge, "The body is larger than this route accepts."),
         _ if is_timeout(rejection) => too_slow(),
-        _ => Error::new(
-            ErrorCode::InvalidRequest,
-            "The body could not be read to its end. Send the request again.",
-        ),
+        _ => Error::new(ErrorCode::InvalidRequest, "The body could not be read to its end. Send the request again."),
     }
 }
 
 fn too_slow() -> Error {
-    Error::new(
-        ErrorCode::RequestTimeout,
-        "The request did not arrive in full in time. Send it again.",
-    )
+    Error::new(ErrorCode::RequestTimeout, "The request did not arrive in full in time. Send it again.")
 }
 
 /// Whether a body failed because it paused for too long.
@@ -139,10 +126,7 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 
 fn json_error(path: &str, error: &serde_json::Error) -> Error {
     if !error.is_data() {
-        return Error::new(
-            ErrorCode::InvalidJson,
-            format!("The body is not JSON: {error}."),
-        );
+        return Error::new(ErrorCode::InvalidJson, format!("The body is not JSON: {error}."));
     }
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
@@ -197,9 +181,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
             .map(|axum::extract::Query(value)| Self(value))
             .map_err(|rejection| {
                 let text = rejection.body_text();
-                let text = text
-                    .strip_prefix("Failed to deserialize query string: ")
-                    .unwrap_or(&text);
+                let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
                 // A failed value is told as `name: what is wrong`.
                 let (path, what) = match text.split_once(": ") {
                     Some((path, what)) if !path.contains(' ') => (path, what),

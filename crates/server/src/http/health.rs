@@ -31,11 +31,7 @@ impl Checks {
 
     /// Runs all checks at once.
     pub async fn run(&self) -> BTreeMap<&'static str, Result<(), String>> {
-        let checks = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let checks = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let results = checks.into_iter().map(|(name, check)| async move {
             let result = tokio::time::timeout(CHECK_PATIENCE, check()).await;
             (name, result.unwrap_or_else(|_| Err("no answer in time".to_owned())))
@@ -62,10 +58,7 @@ pub struct Readiness {
 /// The process is alive.
 #[utoipa::path(get, path = "/health", tag = "health", security(()), responses((status = 200, body = Health)))]
 pub async fn health() -> Json<Health> {
-    Json(Health {
-        status: "ok",
-        version: env!("CARGO_PKG_VERSION"),
-    })
+    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
 /// The server has all that it needs.
@@ -74,14 +67,8 @@ pub async fn health() -> Json<Health> {
 pub async fn ready(State(app): State<AppState>) -> Response {
     let results = app.checks.run().await;
     let ready = results.values().all(Result::is_ok) && !app.tasks.is_stopping();
-    let checks = results
-        .into_iter()
-        .map(|(name, result)| (name, result.err().unwrap_or_else(|| "ok".to_owned())))
-        .collect();
-    let status = if ready {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let checks =
+        results.into_iter().map(|(name, result)| (name, result.err().unwrap_or_else(|| "ok".to_owned()))).collect();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, checks })).into_response()
 }

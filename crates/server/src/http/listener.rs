@@ -38,23 +38,15 @@ pub struct ListenError {
 
 fn explain(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "another program listens there; stop it, or choose another PORT".to_owned()
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            "this user may not; choose a PORT above 1023".to_owned()
-        }
-        std::io::ErrorKind::AddrNotAvailable => {
-            "this machine does not have that address; check HOST".to_owned()
-        }
+        std::io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another PORT".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "this user may not; choose a PORT above 1023".to_owned(),
+        std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address; check HOST".to_owned(),
         _ => error.to_string(),
     }
 }
 
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| ListenError { address, source })
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
 }
 
 /// Serves until the server stops.
@@ -88,10 +80,7 @@ async fn accept(
     listener: &TcpListener,
     room: &std::sync::Arc<tokio::sync::Semaphore>,
 ) -> std::io::Result<(TcpStream, SocketAddr, Place)> {
-    let place = std::sync::Arc::clone(room)
-        .acquire_owned()
-        .await
-        .map_err(std::io::Error::other)?;
+    let place = std::sync::Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     // A keystroke's echo must not wait for more bytes to come.
     stream.set_nodelay(true)?;
@@ -104,16 +93,9 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, tasks: 
         router.clone().oneshot(request.map(axum::body::Body::new) as Request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_PATIENCE);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Duration::from_secs(20));
-    let serving = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(serving);
     let outcome = tokio::select! {
         outcome = serving.as_mut() => outcome,

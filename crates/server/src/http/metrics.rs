@@ -9,9 +9,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// Upper bounds of the buckets of request durations, in seconds.
-const DURATION_BUCKETS: [f64; 11] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
-];
+const DURATION_BUCKETS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 /// How often samples are folded into buckets when nobody asks for them.
 pub const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
@@ -20,9 +18,7 @@ pub fn recorder() -> &'static PrometheusHandle {
     static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
     RECORDER.get_or_init(|| {
         let matcher = Matcher::Suffix("duration_seconds".to_owned());
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(matcher, &DURATION_BUCKETS)
-            .unwrap_or_default();
+        let builder = PrometheusBuilder::new().set_buckets_for_metric(matcher, &DURATION_BUCKETS).unwrap_or_default();
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
         // Fails only where another recorder is installed already; then ours stays empty.
@@ -39,8 +35,7 @@ pub fn observe(method: &Method, route: &str, status: StatusCode, duration: Durat
         ("route", route.to_owned()),
         ("status", status.as_u16().to_string()),
     ];
-    metrics::histogram!("rexec_http_request_duration_seconds", &labels)
-        .record(duration.as_secs_f64());
+    metrics::histogram!("rexec_http_request_duration_seconds", &labels).record(duration.as_secs_f64());
 }
 
 /// Methods are the client's own words: those that we do not know are one label.

@@ -94,20 +94,13 @@ async fn frame(State(app): State<AppState>, request: Request, next: Next) -> Res
     parts.extensions.insert(RequestId(id.clone()));
     parts.extensions.insert(scene);
 
-    let allowed = if is_api {
-        app.auth.limits.request_from(address)
-    } else {
-        Ok(())
-    };
+    let allowed = if is_api { app.auth.limits.request_from(address) } else { Ok(()) };
     let span = tracing::info_span!("request", request_id = %id);
     let mut response = match allowed {
         Err(error) => error.into_response(),
         Ok(()) => {
             let answer = next.run(Request::from_parts(parts, body)).instrument(span);
-            AssertUnwindSafe(answer)
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|panic| panicked(&*panic).into_response())
+            AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|panic| panicked(&*panic).into_response())
         }
     };
     error::render(&mut response, &id);
@@ -124,10 +117,7 @@ async fn frame(State(app): State<AppState>, request: Request, next: Next) -> Res
 
 /// The route's pattern: bounded, unlike the path.
 fn matched_route(request: &Request) -> String {
-    request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or_else(|| "page".to_owned(), |matched| matched.as_str().to_owned())
+    request.extensions().get::<MatchedPath>().map_or_else(|| "page".to_owned(), |matched| matched.as_str().to_owned())
 }
 
 fn log(
@@ -154,10 +144,7 @@ fn request_id(headers: &HeaderMap) -> String {
         .get(X_REQUEST_ID)
         .and_then(|value| value.to_str().ok())
         .filter(|id| !id.is_empty() && id.len() <= REQUEST_ID_BYTES_MAX)
-        .filter(|id| {
-            id.bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-        })
+        .filter(|id| id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')))
         .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
@@ -173,23 +160,15 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
 /// Headers that keep a browser from being used against its user; a route's own stand.
 fn protect(headers: &mut HeaderMap, is_api: bool, app: &AppState) {
     let mut set = |name: HeaderName, value: &'static str| {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
     let policy = if is_api { API_POLICY } else { PAGE_POLICY };
     set(header::CONTENT_SECURITY_POLICY, policy);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::X_FRAME_OPTIONS, "DENY");
     set(header::REFERRER_POLICY, "no-referrer");
-    set(
-        HeaderName::from_static("cross-origin-opener-policy"),
-        "same-origin",
-    );
-    set(
-        HeaderName::from_static("cross-origin-resource-policy"),
-        "same-origin",
-    );
+    set(HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
+    set(HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
     if is_api {
         set(header::CACHE_CONTROL, "no-store");
     }

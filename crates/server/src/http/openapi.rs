@@ -30,10 +30,7 @@ pub fn base() -> utoipa::openapi::OpenApi {
     components.add_security_scheme(
         "bearer",
         SecurityScheme::Http(
-            HttpBuilder::new()
-                .scheme(HttpAuthScheme::Bearer)
-                .description(Some("The token of a sign-in."))
-                .build(),
+            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The token of a sign-in.")).build(),
         ),
     );
     components.add_security_scheme(
@@ -44,10 +41,7 @@ pub fn base() -> utoipa::openapi::OpenApi {
         ))),
     );
     let none: [&str; 0] = [];
-    api.security = Some(vec![
-        SecurityRequirement::new("bearer", none),
-        SecurityRequirement::new("cookie", none),
-    ]);
+    api.security = Some(vec![SecurityRequirement::new("bearer", none), SecurityRequirement::new("cookie", none)]);
     api
 }
 
@@ -66,15 +60,11 @@ pub async fn json() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], document()).into_response()
 }
 
-const PAGE_POLICY: &str =
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'";
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'";
 
 pub async fn page() -> Response {
     (
-        [
-            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
-            (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
-        ],
+        [(header::CONTENT_TYPE, "text/html; charset=utf-8"), (header::CONTENT_SECURITY_POLICY, PAGE_POLICY)],
         include_str!("docs/index.html"),
     )
         .into_response()

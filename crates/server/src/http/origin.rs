@@ -26,10 +26,8 @@ pub struct Scene {
 
 impl Scene {
     pub fn of(parts: &Parts, config: &Config) -> Self {
-        let peer = parts
-            .extensions
-            .get::<Peer>()
-            .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.to_canonical());
+        let peer =
+            parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.to_canonical());
         let trusted = config.trusted_proxies.contains(&peer);
         let forwarded = |name| {
             let value = trusted.then(|| parts.headers.get(name)).flatten()?;
@@ -71,9 +69,12 @@ fn client_address(list: &str, trusted: &[IpAddr]) -> Option<IpAddr> {
 
 /// Browsers keep `Secure` cookies of these although the scheme is plain HTTP.
 fn is_loopback_host(host: &str) -> bool {
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
-    });
+    let name = host.rsplit_once(':').map_or(
+        host,
+        |(name, port)| {
+            if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
+        },
+    );
     let name = name.trim_start_matches('[').trim_end_matches(']');
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
@@ -105,10 +106,7 @@ fn is_own(origin: &str, scene: &Scene, config: &Config) -> bool {
         _ => return false,
     };
     let plain = |name: &str| name.strip_suffix(default_port).unwrap_or(name).to_owned();
-    scene
-        .host
-        .as_deref()
-        .is_some_and(|host| plain(host) == plain(authority))
+    scene.host.as_deref().is_some_and(|host| plain(host) == plain(authority))
 }
 
 #[cfg(test)]

@@ -110,15 +110,10 @@ fn answer(name: &str, asset: Asset, headers: &HeaderMap) -> Response {
 
 /// Whether a list such as `br;q=1, gzip` names a value and does not refuse it.
 fn accepts(headers: &HeaderMap, name: header::HeaderName, value: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|v| v.to_str().ok())
-        .flat_map(|v| v.split(','))
-        .any(|item| {
-            let mut parts = item.split(';').map(str::trim);
-            parts.next() == Some(value) && !parts.any(|p| matches!(p, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-        })
+    headers.get_all(name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        parts.next() == Some(value) && !parts.any(|p| matches!(p, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
 }
 
 fn media_type(name: &str) -> &'static str {
@@ -143,19 +138,11 @@ fn media_type(name: &str) -> &'static str {
 /// A binary built before the page was: it says so instead of showing nothing.
 fn no_page() -> Response {
     let text = "This server was built without the page. The API is at /api, its description at /api/docs.\n";
-    (
-        StatusCode::NOT_FOUND,
-        [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
-        text,
-    )
-        .into_response()
+    (StatusCode::NOT_FOUND, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response()
 }
 
 pub fn no_such_route() -> Error {
-    Error::new(
-        ErrorCode::NoSuchRoute,
-        "There is nothing at this address. The routes are listed at /api/docs.",
-    )
+    Error::new(ErrorCode::NoSuchRoute, "There is nothing at this address. The routes are listed at /api/docs.")
 }
 
 pub fn method_not_allowed() -> Error {

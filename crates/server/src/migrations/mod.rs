@@ -25,13 +25,9 @@ impl MigratorTrait for Migrator {
 pub async fn run(db: &Db) -> Result<(), OpenError> {
     let tx = db.begin().await.map_err(OpenError::Migrate)?;
     if db.is_postgres() {
-        db::execute(
-            &tx,
-            "SELECT pg_advisory_xact_lock($1)",
-            [ADVISORY_LOCK.into()],
-        )
-        .await
-        .map_err(OpenError::Migrate)?;
+        db::execute(&tx, "SELECT pg_advisory_xact_lock($1)", [ADVISORY_LOCK.into()])
+            .await
+            .map_err(OpenError::Migrate)?;
     }
     refuse_newer(&tx).await?;
     Migrator::up(&tx, None).await.map_err(OpenError::Migrate)?;
@@ -46,13 +42,8 @@ pub async fn pending(db: &Db) -> Result<Vec<String>, DbErr> {
 
 async fn refuse_newer(tx: &sea_orm::DatabaseTransaction) -> Result<(), OpenError> {
     let known = Migrator::migrations();
-    let applied = Migrator::get_migration_models(tx)
-        .await
-        .map_err(OpenError::Migrate)?;
-    match applied
-        .into_iter()
-        .find(|a| !known.iter().any(|k| k.name() == a.version))
-    {
+    let applied = Migrator::get_migration_models(tx).await.map_err(OpenError::Migrate)?;
+    match applied.into_iter().find(|a| !known.iter().any(|k| k.name() == a.version)) {
         Some(newer) => Err(OpenError::Newer(newer.version)),
         None => Ok(()),
     }

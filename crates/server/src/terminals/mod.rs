@@ -112,13 +112,17 @@ pub fn command(command: Option<&[String]>) -> Result<()> {
     }
     Err(Error::field(
         "command",
-        format!("`command` must be a program and its arguments: 1 to {COMMAND_ARGS_MAX} of them, {COMMAND_BYTES_MAX} bytes in all, without NUL bytes."),
+        format!(
+            "`command` must be a program and its arguments: 1 to {COMMAND_ARGS_MAX} of them, {COMMAND_BYTES_MAX} bytes in all, without NUL bytes."
+        ),
     ))
 }
 
 pub fn cwd(cwd: Option<&str>) -> Result<()> {
     match cwd {
-        Some(path) if !path.starts_with('/') || path.contains('\0') || path.len() > rexec_api::files::PATH_BYTES_MAX => {
+        Some(path)
+            if !path.starts_with('/') || path.contains('\0') || path.len() > rexec_api::files::PATH_BYTES_MAX =>
+        {
             Err(Error::field("cwd", "`cwd` must be an absolute path."))
         }
         _ => Ok(()),

@@ -11,8 +11,8 @@
 
 use super::relay::{Ruling, judge};
 use super::{Attachment, error_frame};
-use crate::auth::Auth;
 use crate::actor::Actor;
+use crate::auth::Auth;
 use crate::tasks::Tasks;
 use crate::workspaces::Report;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};

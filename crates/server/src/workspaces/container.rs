@@ -31,12 +31,7 @@ pub fn spec(row: &Workspace, host: &Arc<Host>, pids_max: u32, dial_dir: Option<S
             pids: pids_max,
         },
         mounts: vec![
-            Mount {
-                volume: delivery::VOLUME.into(),
-                path: MOUNT.into(),
-                read_only: true,
-                labels: Default::default(),
-            },
+            Mount { volume: delivery::VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Default::default() },
             Mount { volume: row.volume.clone(), path: HOME.into(), read_only: false, labels: volume_labels },
         ],
         dial_dir: dial_dir.map(|dir| (dir, DIAL_MOUNT.into())),

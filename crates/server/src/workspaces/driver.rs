@@ -173,9 +173,7 @@ impl Driver {
             self.incidents = Incidents::default();
         }
         self.asked = Some(asked);
-        row.status == WorkspaceStatus::Error
-            && row.intent.desired != Desired::Deleted
-            && (first || unchanged)
+        row.status == WorkspaceStatus::Error && row.intent.desired != Desired::Deleted && (first || unchanged)
     }
 
     async fn step(
@@ -238,8 +236,10 @@ impl Driver {
             ContainerState::Paused => Seen::Paused,
             ContainerState::Changing => Seen::Changing,
             ContainerState::Exited { code, oom_killed, .. } => {
-                if matches!(row.status, WorkspaceStatus::Running | WorkspaceStatus::Paused | WorkspaceStatus::Unreachable)
-                    && matches!(row.intent.desired, Desired::Running | Desired::Paused)
+                if matches!(
+                    row.status,
+                    WorkspaceStatus::Running | WorkspaceStatus::Paused | WorkspaceStatus::Unreachable
+                ) && matches!(row.intent.desired, Desired::Running | Desired::Paused)
                     && row.intent.booted_seq == row.intent.boot_seq
                 {
                     let what = incident::ended(code, oom_killed);
@@ -474,7 +474,14 @@ impl Driver {
         store::observe(self.deps.db.write(), self.id, &observation, now_ms()).await
     }
 
-    fn report(&self, ticket: u64, status: WorkspaceStatus, error: Option<ErrorCode>, reason: Option<String>, done: bool) {
+    fn report(
+        &self,
+        ticket: u64,
+        status: WorkspaceStatus,
+        error: Option<ErrorCode>,
+        reason: Option<String>,
+        done: bool,
+    ) {
         self.slot.report(Report { ticket, status, error, reason, done });
     }
 
@@ -539,26 +546,37 @@ fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
     let engine = match error {
         StepError::Engine(error) | StepError::Link(LinkError::Engine(error)) => error,
         StepError::Database(_) | StepError::Link(_) => return None,
-        StepError::Key => return Some((ErrorCode::Internal, "Its record is damaged. Delete it and make a new one.".into())),
+        StepError::Key => {
+            return Some((ErrorCode::Internal, "Its record is damaged. Delete it and make a new one.".into()));
+        }
         StepError::KeepsEnding(what) => {
-            return Some((ErrorCode::EngineError, format!("{what} That happened too often; start it when the cause is mended.")));
+            return Some((
+                ErrorCode::EngineError,
+                format!("{what} That happened too often; start it when the cause is mended."),
+            ));
         }
     };
     match engine {
-        EngineError::Unavailable(_) | EngineError::Conflict(_) | EngineError::NotFound(_) | EngineError::Protocol(_) => None,
+        EngineError::Unavailable(_)
+        | EngineError::Conflict(_)
+        | EngineError::NotFound(_)
+        | EngineError::Protocol(_) => None,
         EngineError::ImageNotFound(image) => Some((
             ErrorCode::ImageNotFound,
             format!("There is no image {image}. Check its name, or ask for access if it is private."),
         )),
-        EngineError::PullFailed(why) => {
-            Some((ErrorCode::ImagePullFailed, format!("The image could not be fetched: {why}. Try again when the registry answers.")))
-        }
-        EngineError::RuntimeUnavailable(runtime) => {
-            Some((ErrorCode::RuntimeUnavailable, format!("The host has no runtime {runtime}. Ask for another, or have it installed.")))
-        }
-        EngineError::DiskFull(_) => {
-            Some((ErrorCode::DiskFull, "The host's disk is full. Free some space on it, then start the workspace.".into()))
-        }
+        EngineError::PullFailed(why) => Some((
+            ErrorCode::ImagePullFailed,
+            format!("The image could not be fetched: {why}. Try again when the registry answers."),
+        )),
+        EngineError::RuntimeUnavailable(runtime) => Some((
+            ErrorCode::RuntimeUnavailable,
+            format!("The host has no runtime {runtime}. Ask for another, or have it installed."),
+        )),
+        EngineError::DiskFull(_) => Some((
+            ErrorCode::DiskFull,
+            "The host's disk is full. Free some space on it, then start the workspace.".into(),
+        )),
         EngineError::Refused(why) => Some((ErrorCode::EngineError, format!("The container engine refused: {why}."))),
     }
 }

@@ -1,7 +1,7 @@
 //! Routes of workspaces.
 
-use super::lifecycle::Request;
 use super::Outcome;
+use super::lifecycle::Request;
 use crate::app::AppState;
 use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path, Query};

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 const ENDS_MAX: usize = 5;
 const ENDS_WINDOW: Duration = Duration::from_secs(60);
 
-pub const VANISHED: &str =
-    "Its container had vanished and was made again from the image: /home/user is intact, other files are as in the image.";
+pub const VANISHED: &str = "Its container had vanished and was made again from the image: /home/user is intact, other files are as in the image.";
 
 const RESTARTED: &str = "Restarted: ";
 

@@ -22,7 +22,6 @@ const DIALLED_MAX: usize = 4;
 /// How long a first answer of the guest may take.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
-
 /// Takes proven dial-ins of one workspace; ends when dropped.
 pub struct DialDesk {
     dialled: mpsc::Receiver<UnixStream>,
@@ -107,11 +106,7 @@ impl Link {
 
     /// Over the stdio of `guest connect`, run by the engine as root.
     pub async fn over_exec(engine: &dyn Engine, container: &str, configure: &Configure) -> Result<Self, LinkError> {
-        let exec = ExecStart {
-            command: vec![PROGRAM.into(), "connect".into()],
-            user: "0:0".into(),
-            env: Vec::new(),
-        };
+        let exec = ExecStart { command: vec![PROGRAM.into(), "connect".into()], user: "0:0".into(), env: Vec::new() };
         let stream = engine.exec_stream(container, &exec).await?;
         Self::establish(stream, configure).await
     }
@@ -123,8 +118,7 @@ impl Link {
         tokio::time::timeout(HELLO_TIMEOUT, async {
             let (client, connection) = GuestClient::connect(io).await?;
             // Owned by the link from here on: dropping it on any later error ends the task.
-            let mut link =
-                Self { client, boot_id: uuid::Uuid::nil(), driver: tokio::spawn(connection) };
+            let mut link = Self { client, boot_id: uuid::Uuid::nil(), driver: tokio::spawn(connection) };
             // Configuring is idempotent and answers as hello does: one round trip instead of two.
             let hello = link.client.configure(configure).await?;
             if hello.protocol != PROTOCOL {

@@ -100,7 +100,10 @@ impl Workspaces {
         if let Some(max) = self.config.engine.workspaces_max
             && store::count(&tx).await? >= i64::from(max)
         {
-            return Err(Error::new(ErrorCode::WorkspaceLimit, format!("This server has its {max} workspaces. Delete one first.")));
+            return Err(Error::new(
+                ErrorCode::WorkspaceLimit,
+                format!("This server has its {max} workspaces. Delete one first."),
+            ));
         }
         store::insert(&tx, &row).await?;
         let created = NewEvent::of_user(actor.user, "workspace.created").workspace(row.id);

@@ -161,7 +161,8 @@ pub async fn living(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbE
     struct Id {
         id: String,
     }
-    let rows = db::fetch_all::<Id, _>(conn, "SELECT id FROM workspaces WHERE deleted_ms IS NULL ORDER BY id", []).await?;
+    let rows =
+        db::fetch_all::<Id, _>(conn, "SELECT id FROM workspaces WHERE deleted_ms IS NULL ORDER BY id", []).await?;
     Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
 }
 

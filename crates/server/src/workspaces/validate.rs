@@ -25,7 +25,10 @@ pub fn new_workspace(new: &NewWorkspace) -> Result<()> {
         return Err(Error::field("cpu", format!("`cpu` must be from {CPU_MIN} to {CPU_MAX} cores.")));
     }
     if new.memory_mb.is_some_and(|mb| !(MEMORY_MB_MIN..=MEMORY_MB_MAX).contains(&mb)) {
-        return Err(Error::field("memory_mb", format!("`memory_mb` must be from {MEMORY_MB_MIN} to {MEMORY_MB_MAX} MiB.")));
+        return Err(Error::field(
+            "memory_mb",
+            format!("`memory_mb` must be from {MEMORY_MB_MIN} to {MEMORY_MB_MAX} MiB."),
+        ));
     }
     if new.wait_ms.is_some_and(|ms| ms > WAIT_MS_MAX) {
         return Err(Error::field("wait_ms", format!("`wait_ms` must be at most {WAIT_MS_MAX}.")));
@@ -42,7 +45,9 @@ pub fn name(text: &str) -> Result<()> {
     }
     Err(Error::field(
         "name",
-        format!("`name` must have 1 to {NAME_CHARS_MAX} characters, none of them control characters, and no space at its ends."),
+        format!(
+            "`name` must have 1 to {NAME_CHARS_MAX} characters, none of them control characters, and no space at its ends."
+        ),
     ))
 }
 
@@ -58,13 +63,20 @@ fn image(text: &str) -> Result<()> {
     if fits {
         return Ok(());
     }
-    Err(Error::field("image", "`image` must be a container image reference, such as `debian:12` or `ghcr.io/acme/dev:1.4`."))
+    Err(Error::field(
+        "image",
+        "`image` must be a container image reference, such as `debian:12` or `ghcr.io/acme/dev:1.4`.",
+    ))
 }
 
 fn runtime(text: &str) -> Result<()> {
     let fits = (1..=RUNTIME_BYTES_MAX).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if fits { Ok(()) } else { Err(Error::field("runtime", "`runtime` must be an OCI runtime's name, such as `runc` or `runsc`.")) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Error::field("runtime", "`runtime` must be an OCI runtime's name, such as `runc` or `runsc`."))
+    }
 }
 
 /// Variables that a process can be given (also used for terminals and exec).
@@ -114,7 +126,8 @@ mod tests {
 
     #[test]
     fn good_values_pass() {
-        for image in ["debian:12", "rexec/base:latest", "localhost:5000/a/b@sha256:0123", "ghcr.io/acme/dev_x:1.4-rc_1"] {
+        for image in ["debian:12", "rexec/base:latest", "localhost:5000/a/b@sha256:0123", "ghcr.io/acme/dev_x:1.4-rc_1"]
+        {
             new_workspace(&NewWorkspace { image: Some(image.into()), ..Default::default() }).unwrap();
         }
         new_workspace(&NewWorkspace { name: Some("Büro 🦀".into()), cpu: Some(0.5), ..Default::default() }).unwrap();

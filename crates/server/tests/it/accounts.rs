@@ -33,8 +33,7 @@ async fn an_address_has_one_account(backend: Backend) {
     with_server(backend, &[], async |server| {
         let spellings = ["ann@example.com", "Ann@Example.com", " ANN@EXAMPLE.COM "];
         let answers = join_all(spellings.iter().map(|email| server.register(email))).await;
-        let (made, refused): (Vec<_>, Vec<_>) =
-            answers.iter().partition(|answer| answer.status.is_success());
+        let (made, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status.is_success());
         assert_eq!(made.len(), 1, "{answers:?}");
         assert_eq!(made[0].json()["user"]["email"], "ann@example.com");
         // A failed first registration does not use up the administrator's place.

@@ -42,9 +42,7 @@ async fn a_newer_database_is_refused(backend: Backend) {
     in_place(backend, async |place| {
         let db = Db::open(&place.database()).await.unwrap();
         let future = "INSERT INTO seaql_migrations (version, applied_at) VALUES ($1, $2)";
-        db::execute(db.write(), future, ["m9999_of_the_future".into(), 0_i64.into()])
-            .await
-            .unwrap();
+        db::execute(db.write(), future, ["m9999_of_the_future".into(), 0_i64.into()]).await.unwrap();
         db.close().await;
         let refused = Db::open(&place.database()).await.err().unwrap();
         assert!(matches!(&refused, OpenError::Newer(name) if name == "m9999_of_the_future"));

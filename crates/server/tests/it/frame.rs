@@ -94,10 +94,7 @@ fn is_public(operation: &Value) -> bool {
 
 fn with_ids(path: &str) -> String {
     let id = uuid::Uuid::now_v7().to_string();
-    path.split('/')
-        .map(|part| if part.starts_with('{') { id.as_str() } else { part })
-        .collect::<Vec<_>>()
-        .join("/")
+    path.split('/').map(|part| if part.starts_with('{') { id.as_str() } else { part }).collect::<Vec<_>>().join("/")
 }
 
 #[tokio::test]
@@ -111,7 +108,8 @@ async fn probes_and_figures() {
         server.log_in("nobody@example.com", PASSWORD).await;
         let metrics = server.get("/metrics").await;
         assert!(metrics.header("content-type").starts_with("text/plain"));
-        let sample = "rexec_http_request_duration_seconds_count{method=\"POST\",route=\"/api/auth/login\",status=\"401\"}";
+        let sample =
+            "rexec_http_request_duration_seconds_count{method=\"POST\",route=\"/api/auth/login\",status=\"401\"}";
         assert!(metrics.text.contains(sample), "{}", metrics.text);
     })
     .await;

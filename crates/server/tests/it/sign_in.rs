@@ -1,8 +1,6 @@
 //! Tokens, login sessions, cookies and the limits on them.
 
-use crate::support::{
-    Answer, Backend, PASSWORD, PATIENCE, SECRET, Server, in_place, on_both, with_server,
-};
+use crate::support::{Answer, Backend, PASSWORD, PATIENCE, SECRET, Server, in_place, on_both, with_server};
 use reqwest::{Method, StatusCode};
 use rexec_server::auth::token::{Expiry, Keys, TOKEN_SECONDS};
 use rexec_server::secret::Secret;
@@ -109,10 +107,7 @@ async fn the_token_goes_in_header_subprotocol_or_cookie(backend: Backend) {
         let registered = server.register("ann@example.com").await;
         let token = registered.token();
         let set = registered.header("set-cookie");
-        assert_eq!(
-            set,
-            format!("__Host-rexec={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000; Secure")
-        );
+        assert_eq!(set, format!("__Host-rexec={token}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000; Secure"));
         let cookie = set.split(';').next().unwrap();
         let protocols = format!("rexec.terminal.v1, rexec.token.{token}");
         for header in [("cookie", cookie), ("sec-websocket-protocol", &protocols)] {

@@ -20,7 +20,10 @@ async fn typing_and_watching(backend: Backend) {
         let terminal = stage.terminal(workspace, &["/bin/sh"]).await;
         let mut typist = Follower::new(stage.attach(workspace, terminal, AttachOptions::default()).await, None);
         let first = typist.step().await;
-        assert!(matches!(first, Received::Control(ServerControl::Attached { cols: 80, rows: 24, controller: true, .. })), "{first:?}");
+        assert!(
+            matches!(first, Received::Control(ServerControl::Attached { cols: 80, rows: 24, controller: true, .. })),
+            "{first:?}"
+        );
         let view = AttachOptions { mode: AttachMode::View, ..Default::default() };
         let mut watcher = Follower::new(stage.attach(workspace, terminal, view).await, None);
         watcher.attachment.input(b"echo not-from-me\n").await.unwrap();
@@ -142,7 +145,8 @@ async fn garbage_is_refused_in_words() {
             }
         }
         assert_eq!(said, Some(ErrorCode::OffsetAhead));
-        let mut nowhere = Follower::new(stage.attach(workspace, TerminalId::new(), AttachOptions::default()).await, None);
+        let mut nowhere =
+            Follower::new(stage.attach(workspace, TerminalId::new(), AttachOptions::default()).await, None);
         assert_eq!(nowhere.until_closed().await, close::ENDED);
 
         for (cols, rows) in [(0, 24), (80, 0), (60_000, 24), (80, 60_000)] {

@@ -66,7 +66,8 @@ async fn repairs(backend: Backend) {
         stage.engine.stop(&container.id, 0).await.unwrap();
         let view = stage
             .until(id, "the restart after its end", |w| {
-                w.status == WorkspaceStatus::Running && w.status_reason.as_deref().is_some_and(|r| r.starts_with("Restarted"))
+                w.status == WorkspaceStatus::Running
+                    && w.status_reason.as_deref().is_some_and(|r| r.starts_with("Restarted"))
             })
             .await;
         assert_eq!(stage.run(id, "cat ~/kept").await.stdout, "mine\n", "{view:?}");
@@ -75,7 +76,8 @@ async fn repairs(backend: Backend) {
         stage.engine.remove(&container.id).await.unwrap();
         stage
             .until(id, "the container to be made again", |w| {
-                w.status == WorkspaceStatus::Running && w.status_reason.as_deref().is_some_and(|r| r.contains("made again"))
+                w.status == WorkspaceStatus::Running
+                    && w.status_reason.as_deref().is_some_and(|r| r.contains("made again"))
             })
             .await;
         assert_eq!(stage.run(id, "cat ~/kept").await.stdout, "mine\n");
@@ -176,11 +178,17 @@ async fn exec_is_bounded_and_exact() {
         let exec = async |request: ExecRequest| stage.client.exec(id, &request).await;
         let command = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
         let stdin = Some("é".repeat(100_000));
-        let echoed = exec(ExecRequest { command: command(&["cat"]), stdin: stdin.clone(), ..Default::default() }).await.unwrap();
+        let echoed =
+            exec(ExecRequest { command: command(&["cat"]), stdin: stdin.clone(), ..Default::default() }).await.unwrap();
         assert_eq!(Some(echoed.stdout), stdin);
-        let missing = exec(ExecRequest { command: command(&["no-such-program"]), ..Default::default() }).await.unwrap_err();
+        let missing =
+            exec(ExecRequest { command: command(&["no-such-program"]), ..Default::default() }).await.unwrap_err();
         assert_eq!(missing.code(), Some(ErrorCode::CommandNotFound));
-        let slow = ExecRequest { command: command(&["sh", "-c", "echo early; sleep 600"]), timeout_ms: Some(500), ..Default::default() };
+        let slow = ExecRequest {
+            command: command(&["sh", "-c", "echo early; sleep 600"]),
+            timeout_ms: Some(500),
+            ..Default::default()
+        };
         match exec(slow).await.unwrap_err() {
             ClientError::Refused(error) => {
                 assert_eq!(error.code, ErrorCode::ExecTimeout);
@@ -192,7 +200,8 @@ async fn exec_is_bounded_and_exact() {
             (stage.run(id, "pgrep -x sleep").await.exit_code == 1).then_some(())
         });
         none_left.await;
-        let signalled = exec(ExecRequest { command: command(&["sh", "-c", "kill -9 $$"]), ..Default::default() }).await.unwrap();
+        let signalled =
+            exec(ExecRequest { command: command(&["sh", "-c", "kill -9 $$"]), ..Default::default() }).await.unwrap();
         assert_eq!(signalled.exit_code, 137);
         for bad in [vec![], vec![String::new()], vec!["a\0b".to_owned()]] {
             let refused = exec(ExecRequest { command: bad, ..Default::default() }).await.unwrap_err();

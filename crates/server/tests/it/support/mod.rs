@@ -95,11 +95,7 @@ impl Place {
 
     pub async fn start_as(&self, config: Config) -> Server {
         let running = rexec_server::start(config).await.unwrap();
-        Server {
-            base: format!("http://{}", running.addr),
-            running,
-            http: reqwest::Client::new(),
-        }
+        Server { base: format!("http://{}", running.addr), running, http: reqwest::Client::new() }
     }
 
     pub async fn remove(self) {
@@ -111,9 +107,8 @@ impl Place {
 
 impl PostgresDatabase {
     async fn create() -> Self {
-        let admin_url = std::env::var("REXEC_TEST_POSTGRES_URL").expect(
-            "REXEC_TEST_POSTGRES_URL is not set: run `make test`, which starts a PostgreSQL for the tests",
-        );
+        let admin_url = std::env::var("REXEC_TEST_POSTGRES_URL")
+            .expect("REXEC_TEST_POSTGRES_URL is not set: run `make test`, which starts a PostgreSQL for the tests");
         let name = format!("rexec_test_{}", uuid::Uuid::new_v4().simple());
         let mut admin = sqlx::PgConnection::connect(&admin_url).await.unwrap();
         let statement = format!("CREATE DATABASE {name}");
@@ -144,11 +139,7 @@ pub async fn in_place(backend: Backend, test: impl AsyncFnOnce(&Place)) {
 }
 
 /// Runs a test against one server of its own, with these variables besides.
-pub async fn with_server(
-    backend: Backend,
-    extra: &[(&str, &str)],
-    test: impl AsyncFnOnce(&Server),
-) {
+pub async fn with_server(backend: Backend, extra: &[(&str, &str)], test: impl AsyncFnOnce(&Server)) {
     in_place(backend, async |place| {
         let server = place.start(extra).await;
         let outcome = AssertUnwindSafe(test(&server)).catch_unwind().await;
@@ -207,13 +198,7 @@ impl Server {
     }
 
     /// Sends a request with these headers and, if any, this body as it is.
-    pub async fn send(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: Option<Vec<u8>>,
-    ) -> Answer {
+    pub async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Option<Vec<u8>>) -> Answer {
         let mut request = self.http.request(method, format!("{}{path}", self.base));
         for (name, value) in headers {
             let name: HeaderName = name.parse().unwrap();
@@ -223,17 +208,12 @@ impl Server {
             request = request.body(body);
         }
         let response = request.send().await.unwrap();
-        Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            text: response.text().await.unwrap(),
-        }
+        Answer { status: response.status(), headers: response.headers().clone(), text: response.text().await.unwrap() }
     }
 
     pub async fn post(&self, path: &str, body: Value) -> Answer {
         let json = [("content-type", "application/json")];
-        self.send(Method::POST, path, &json, Some(body.to_string().into_bytes()))
-            .await
+        self.send(Method::POST, path, &json, Some(body.to_string().into_bytes())).await
     }
 
     pub async fn get(&self, path: &str) -> Answer {

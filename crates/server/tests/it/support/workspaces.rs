@@ -2,10 +2,10 @@
 
 use super::{Backend, PASSWORD, Place, Server, in_place};
 use futures_util::FutureExt as _;
-use rexec_client::{AttachOptions, Attachment, Client, Received};
 use rexec_api::ids::{TerminalId, WorkspaceId};
 use rexec_api::terminals::NewTerminal;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
+use rexec_client::{AttachOptions, Attachment, Client, Received};
 use rexec_engine::{Engine as _, Labels, docker::DockerEngine};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
@@ -75,7 +75,8 @@ impl Stage {
 
     /// A workspace of the smallest size that runs a shell well.
     pub async fn workspace(&self) -> WorkspaceView {
-        let new = NewWorkspace { memory_mb: Some(256), wait_ms: Some(PATIENCE.as_millis() as u64), ..Default::default() };
+        let new =
+            NewWorkspace { memory_mb: Some(256), wait_ms: Some(PATIENCE.as_millis() as u64), ..Default::default() };
         let view = self.client.create_workspace(&new).await.unwrap();
         assert_eq!(view.status, WorkspaceStatus::Running, "{view:?}");
         view
