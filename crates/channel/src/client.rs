@@ -3,6 +3,7 @@
 use crate::body::{BodyReceiver, BodySender};
 use crate::error::{ChannelError, Result};
 use crate::frames::{FrameReceiver, FrameSender};
+use crate::guard::Guard;
 use crate::keepalive::Pace;
 use crate::piece::Piece;
 use crate::stream::{Inlet, Outlet};
@@ -43,7 +44,7 @@ impl GuestClient {
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let handshake = connection::client().handshake::<_, Piece>(io);
+        let handshake = connection::client().handshake::<_, Piece>(Guard::new(io));
         let (requests, mut connection) =
             timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| ChannelError::TimedOut)??;
         let pings = connection.ping_pong();
@@ -245,6 +246,21 @@ mod tests {
         assert!(client.is_closed());
         assert!(matches!(client.usage().await, Err(ChannelError::Closed)));
         mute.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_announces_answers_without_end_is_given_up() {
+        let (near, mut far) = duplex(64 * 1024);
+        let (client, driver) = GuestClient::connect(near).await.unwrap();
+        let driver = tokio::spawn(driver);
+        let head = Head { method: Method::PUT, uri: "/files".into(), header: None };
+        let _file = client.upload(head).await.unwrap();
+        // SETTINGS, then `:status: 103` on stream 1 (RFC 7541, section 6.2.2) for as long as it is taken.
+        far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let early = [0, 0, 5, 1, 4, 0, 0, 0, 1, 0x08, 3, b'1', b'0', b'3'];
+        while far.write_all(&early).await.is_ok() {}
+        driver.await.unwrap();
+        assert!(client.is_closed());
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@
 //!
 //! **Trust.** Both ends treat the other as hostile: lengths are checked before memory is taken,
 //! memory is taken as bytes arrive and not as lengths promise, answers and headers are bounded,
-//! calls have time-outs, and pings find a peer that has gone silent.
+//! calls have time-outs, a guest's heads are counted, and pings find a peer that has gone silent.
 //!
 //! **Left to others:** what the routes do (`guest`), and how a byte stream comes to be (`server`
 //! and `engine`). This is the only home of `h2`.
@@ -23,6 +23,7 @@ mod client;
 mod connection;
 mod error;
 mod frames;
+mod guard;
 mod json;
 mod keepalive;
 mod piece;
