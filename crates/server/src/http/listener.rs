@@ -14,11 +14,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt as _;
 
-/// How long a client may take to send the head of a request.
+/// How long a client may take to send the head of a request, and to begin with its first.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 /// How long requests under way may take once the server stops.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(8);
@@ -51,7 +53,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 
 /// Serves until the server stops.
 pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks) {
-    let room = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
+    let room = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
             () = tasks.stopping() => return,
@@ -63,7 +65,7 @@ pub async fn serve(listener: TcpListener, router: Router, tasks: Tasks) {
                 let stop = tasks.clone();
                 tasks.spawn("connection", async move {
                     let _place = place;
-                    connection(stream, peer, router, stop).await;
+                    connection(stream, peer, router, stop, HEAD_PATIENCE).await;
                 });
             }
             Err(error) => {
@@ -78,27 +80,31 @@ type Place = tokio::sync::OwnedSemaphorePermit;
 
 async fn accept(
     listener: &TcpListener,
-    room: &std::sync::Arc<tokio::sync::Semaphore>,
+    room: &Arc<tokio::sync::Semaphore>,
 ) -> std::io::Result<(TcpStream, SocketAddr, Place)> {
-    let place = std::sync::Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
+    let place = Arc::clone(room).acquire_owned().await.map_err(std::io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
     // A keystroke's echo must not wait for more bytes to come.
     stream.set_nodelay(true)?;
     Ok((stream, peer, place))
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, tasks: Tasks) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, tasks: Tasks, patience: Duration) {
+    let begun = Arc::new(AtomicBool::new(false));
+    let asked = begun.clone();
     let service = tower::service_fn(move |mut request: http::Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(Peer(peer.ip()));
         router.clone().oneshot(request.map(axum::body::Body::new) as Request)
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_PATIENCE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Duration::from_secs(20));
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
     tokio::pin!(serving);
     let outcome = tokio::select! {
         outcome = serving.as_mut() => outcome,
+        () = silence(&begun, patience) => return,
         () = tasks.stopping() => {
             serving.as_mut().graceful_shutdown();
             match tokio::time::timeout(DRAIN_PATIENCE, serving).await {
@@ -109,5 +115,46 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, tasks: 
     };
     if let Err(error) = outcome {
         tracing::debug!(%peer, error, "a connection ended badly");
+    }
+}
+
+/// Resolves when no request has come in time. The HTTP library's own clocks start only once it
+/// knows the version of HTTP, which a client that says nothing never lets it know.
+async fn silence(begun: &AtomicBool, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if begun.load(Ordering::Relaxed) {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+    /// What a client reads that says this and then nothing.
+    async fn told(said: &[u8]) -> Vec<u8> {
+        let listener = bind((std::net::Ipv4Addr::LOCALHOST, 0).into()).await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        client.write_all(said).await.unwrap();
+        let mut answer = Vec::new();
+        let patience = Duration::from_millis(50);
+        let serving = connection(stream, peer, Router::new(), Tasks::new(), patience);
+        let (_, read) = tokio::join!(serving, client.read_to_end(&mut answer));
+        // A reset is an end too.
+        let _ = read;
+        answer
+    }
+
+    #[tokio::test]
+    async fn a_client_that_asks_for_nothing_is_let_go() {
+        for said in [b"".as_slice(), b"G", b"PRI * HTTP/2.0", PREFACE] {
+            let answer = told(said).await;
+            assert!(!answer.starts_with(b"HTTP/1.1 2"), "{said:?}");
+        }
     }
 }
