@@ -29,9 +29,11 @@ impl Scene {
         let peer =
             parts.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.to_canonical());
         let trusted = config.trusted_proxies.contains(&peer);
-        let forwarded = |name| {
-            let value = trusted.then(|| parts.headers.get(name)).flatten()?;
-            value.to_str().ok()
+        // A proxy may add a line of its own below those that the client sent.
+        let forwarded = |name: &str| {
+            let lines = trusted.then(|| parts.headers.get_all(name).iter());
+            let lines: Vec<&str> = lines?.map(|line| line.to_str().unwrap_or_default()).collect();
+            (!lines.is_empty()).then(|| lines.join(","))
         };
         let host = parts
             .uri
@@ -39,14 +41,15 @@ impl Scene {
             .map(|a| a.as_str().to_owned())
             .or_else(|| text(&parts.headers, header::HOST))
             .map(|host| host.to_ascii_lowercase());
-        let https_proxy = forwarded("x-forwarded-proto").is_some_and(|p| p.trim() == "https");
+        let https_proxy =
+            forwarded("x-forwarded-proto").is_some_and(|p| p.rsplit(',').next().map(str::trim) == Some("https"));
         let secure_cookies = match &config.public_url {
             Some(url) => url.https,
             None => https_proxy || host.as_deref().is_some_and(is_loopback_host),
         };
         Self {
             address: forwarded("x-forwarded-for")
-                .and_then(|list| client_address(list, &config.trusted_proxies))
+                .and_then(|list| client_address(&list, &config.trusted_proxies))
                 .unwrap_or(peer),
             secure_cookies,
             host,
@@ -121,6 +124,24 @@ mod tests {
         assert_eq!(client("6.6.6.6, 1.2.3.4, 10.0.0.2"), Some("1.2.3.4".into()));
         assert_eq!(client("1.2.3.4, nonsense, 10.0.0.2"), None);
         assert_eq!(client("::ffff:1.2.3.4"), Some("1.2.3.4".into()));
+    }
+
+    #[test]
+    fn lines_of_the_client_stand_before_those_of_the_proxy() {
+        let data = tempfile::tempdir().unwrap();
+        let env = [("REXEC_DATA_DIR", data.path().to_str().unwrap()), ("REXEC_TRUSTED_PROXIES", "10.0.0.1")];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = Config::from_sources(&crate::config::Sources::from_env(env)).unwrap();
+        let request = http::Request::builder()
+            .header("x-forwarded-for", "6.6.6.6")
+            .header("x-forwarded-for", "1.2.3.4")
+            .header("x-forwarded-proto", "https")
+            .header("x-forwarded-proto", "http");
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        parts.extensions.insert(Peer("10.0.0.1".parse().unwrap()));
+        let scene = Scene::of(&parts, &config);
+        assert_eq!(scene.address.to_string(), "1.2.3.4");
+        assert!(!scene.secure_cookies);
     }
 
     #[test]
