@@ -151,6 +151,7 @@ impl Driver {
             match self.step(ticket, &row, &facts, hint.take()).await {
                 Ok(Progress::Settled) => return Rest::Settled,
                 Ok(Progress::Gone) => return self.gone(ticket),
+                Ok(Progress::Heard) => return Rest::Retry,
                 Ok(Progress::Again(seen)) => hint = seen,
                 Err(error) => return self.failed(ticket, Some(&row), error).await,
             }
@@ -263,7 +264,7 @@ impl Driver {
                     None => break,
                 },
                 // Someone may want it no more; the engine keeps the layers that it has.
-                () = self.slot.nudged(ticket) => return Ok(Progress::Again(None)),
+                () = self.slot.nudged(ticket) => return Ok(Progress::Heard),
             }
         }
         self.image_present = true;
@@ -521,6 +522,8 @@ enum Progress {
     Gone,
     /// Decide again; what the container is now, if the step tells.
     Again(Option<Seen>),
+    /// Someone has nudged: what they want is for a new pass, with their ticket, to see.
+    Heard,
 }
 
 /// The container's name: unique to workspace and generation, so that two makers collide.
