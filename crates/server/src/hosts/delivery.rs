@@ -21,6 +21,8 @@ pub const GUEST_HASH: &str = env!("REXEC_GUEST_HASH");
 /// The volume's name on every host.
 pub const VOLUME: &str = "rexec-guest";
 const EMPTY_IMAGE: &str = "rexec/empty:1";
+/// What the names of our helpers begin with.
+const HELPER: &str = "rexec-delivery-";
 const NONCE_FILE: &str = "nonce";
 /// The longest archive read back here; a path that holds more is not what was put there.
 const READ_BACK_BYTES_MAX: usize = 64 * 1024;
@@ -39,15 +41,27 @@ pub async fn deliver(engine: &dyn Engine, labels: &Labels, dial_root: Option<&Pa
     }
     // The volume outlives every server, so it carries no instance label.
     engine.ensure_volume(VOLUME, &Labels::from([("rexec.guest".into(), "1".into())])).await?;
+    remove_leftovers(engine, labels).await?;
     let (helper, with_dial) = create_helper(engine, labels, dial_root).await?;
     let done = fill(engine, &helper, dial_root.filter(|_| with_dial)).await;
     engine.remove(&helper).await?;
     done
 }
 
+/// A server that died while it delivered left its helper behind. Another server's, taken away at
+/// work, makes that one begin again.
+async fn remove_leftovers(engine: &dyn Engine, labels: &Labels) -> Result<()> {
+    for container in engine.containers(labels).await? {
+        if container.name.starts_with(HELPER) {
+            engine.remove(&container.id).await?;
+        }
+    }
+    Ok(())
+}
+
 async fn create_helper(engine: &dyn Engine, labels: &Labels, dial_root: Option<&Path>) -> Result<(String, bool)> {
     let spec = |dial_dir| ContainerSpec {
-        name: format!("rexec-delivery-{}", uuid::Uuid::new_v4().simple()),
+        name: format!("{HELPER}{}", uuid::Uuid::new_v4().simple()),
         hostname: "delivery".into(),
         image: EMPTY_IMAGE.into(),
         command: vec!["/never-started".into()],
