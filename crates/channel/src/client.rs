@@ -121,9 +121,9 @@ impl GuestClient {
         timeout(CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)?
     }
 
-    pub(crate) async fn frames(&self, head: Head) -> Result<(FrameSender, FrameReceiver)> {
+    pub(crate) async fn frames(&self, head: Head, bytes_max: usize) -> Result<(FrameSender, FrameReceiver)> {
         let (outlet, inlet) = self.stream(head).await?;
-        Ok((FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX), FrameReceiver::new(inlet, SERVER_FRAME_BYTES_MAX)))
+        Ok((FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX), FrameReceiver::new(inlet, bytes_max)))
     }
 
     pub(crate) async fn download(&self, head: Head) -> Result<(HeaderMap, BodyReceiver)> {

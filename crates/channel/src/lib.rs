@@ -67,6 +67,8 @@ pub const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const GUEST_FRAME_BYTES_MAX: usize = rexec_api::frames::CLIENT_FRAME_BYTES_MAX + 64;
 /// Longest frame that the server takes.
 pub const SERVER_FRAME_BYTES_MAX: usize = rexec_api::frames::FRAME_BYTES_MAX;
+/// Longest frame of a command's output to the server: nothing of it is larger than one read.
+pub const EXEC_FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Both ends have said hello in HTTP/2, or the byte stream is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A call is answered within this, or fails.

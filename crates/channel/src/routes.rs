@@ -6,6 +6,7 @@ use crate::error::{ChannelError, Result};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::json::{self, encode};
 use crate::{CALL_TIMEOUT, FILE_CALL_TIMEOUT};
+use crate::{EXEC_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
 use http::Method;
 use rexec_api::files::FileInfo;
 use rexec_api::guest::*;
@@ -47,14 +48,14 @@ impl GuestClient {
     pub async fn attach(&self, id: TerminalId, spec: &AttachSpec) -> Result<(FrameSender, FrameReceiver)> {
         let mut head = post(format!("/terminals/{id}/attach"));
         head.header = Some((ATTACH_HEADER, json::header(spec)?));
-        self.frames(head).await
+        self.frames(head, SERVER_FRAME_BYTES_MAX).await
     }
 
     /// Exec frames both ways. Dropping either before the exit kills the command's process group.
     pub async fn exec(&self, spec: &ExecSpec) -> Result<(FrameSender, FrameReceiver)> {
         let mut head = post("/exec");
         head.header = Some((EXEC_HEADER, json::header(spec)?));
-        self.frames(head).await
+        self.frames(head, EXEC_FRAME_BYTES_MAX).await
     }
 
     pub async fn read_file(&self, path: &str) -> Result<(FileInfo, BodyReceiver)> {

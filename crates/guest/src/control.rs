@@ -20,10 +20,12 @@ use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdUnixListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, join};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub const NAME: &str = "rexec/control";
@@ -33,6 +35,9 @@ pub const RELAY: u8 = b'R';
 
 /// A peer says what it wants within this.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+/// Peers that have not said yet who they are; one more is turned away. Anyone in the workspace may
+/// connect, and a descriptor of PID 1 is not theirs to use up.
+const STRANGERS_MAX: usize = 128;
 /// Waiting after a failed accept: only a lack of descriptors makes one fail.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -56,14 +61,17 @@ pub async fn accept(listener: &UnixListener) -> UnixStream {
 
 /// Accepts for ever.
 pub async fn listen(guest: Rc<Guest>, listener: UnixListener) {
+    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     loop {
         let stream = accept(&listener).await;
-        tokio::task::spawn_local(greet(guest.clone(), stream));
+        if let Ok(place) = strangers.clone().try_acquire_owned() {
+            tokio::task::spawn_local(greet(guest.clone(), stream, place));
+        }
     }
 }
 
 /// A peer that breaks off or breaks the protocol is left alone: nobody waits for a word from us.
-async fn greet(guest: Rc<Guest>, mut stream: UnixStream) {
+async fn greet(guest: Rc<Guest>, mut stream: UnixStream, place: OwnedSemaphorePermit) {
     let mut greeting = [0];
     let received = timeout(GREETING_TIMEOUT, receive(&stream, &mut greeting)).await;
     let Ok(Ok(received)) = received else {
@@ -74,6 +82,7 @@ async fn greet(guest: Rc<Guest>, mut stream: UnixStream) {
     if !is_root || received.count != 1 || greeting != [CONNECT] {
         return;
     }
+    drop(place);
     let mut given = received.descriptors;
     let pipes = match (given.pop(), given.pop(), given.pop()) {
         (Some(write), Some(read), None) => open_pipes(read, write),

@@ -45,9 +45,9 @@ enum State {
     Csi {
         plain: bool,
     },
-    DcsHead {
-        intermediate: bool,
-    },
+    DcsEntry,
+    DcsParam,
+    DcsIntermediate,
     DcsIgnore,
     DcsBody,
     Osc,
@@ -147,7 +147,9 @@ impl Boundary {
             State::Ground | State::Escape | State::EscapeIntermediate => b"",
             // A parameter, then a private marker in the wrong place: ignored up to the final byte.
             State::Csi { .. } => b"\x1b[0<",
-            State::DcsHead { .. } | State::DcsIgnore | State::DcsBody => b"\x1bP!~",
+            State::DcsEntry | State::DcsParam | State::DcsIntermediate | State::DcsIgnore | State::DcsBody => {
+                b"\x1bP!~"
+            }
             State::Osc => b"\x1b]9999;",
             State::Text => b"\x1b^",
         }
@@ -301,7 +303,7 @@ fn next(state: State, byte: u8) -> State {
         _ => {}
     }
     match (state, byte) {
-        (State::Escape, b'P') => State::DcsHead { intermediate: false },
+        (State::Escape, b'P') => State::DcsEntry,
         (State::Escape, b'[') => State::Csi { plain: true },
         (State::Escape, b']') => State::Osc,
         (State::Escape, b'X' | b'^' | b'_') => State::Text,
@@ -309,9 +311,10 @@ fn next(state: State, byte: u8) -> State {
         (State::Escape | State::EscapeIntermediate, 0x30..=0x7e) => State::Ground,
         (State::Csi { .. }, 0x40..=0x7e) => State::Ground,
         (State::Csi { .. }, 0x20..=0x2f | 0x3c..=0x3f) => State::Csi { plain: false },
-        (State::DcsHead { .. }, 0x40..=0x7e) => State::DcsBody,
-        (State::DcsHead { .. }, 0x20..=0x2f) => State::DcsHead { intermediate: true },
-        (State::DcsHead { intermediate: true }, 0x30..=0x3f) => State::DcsIgnore,
+        (State::DcsEntry | State::DcsParam | State::DcsIntermediate, 0x40..=0x7e) => State::DcsBody,
+        (State::DcsEntry | State::DcsParam | State::DcsIntermediate, 0x20..=0x2f) => State::DcsIntermediate,
+        (State::DcsEntry, 0x30..=0x3f) => State::DcsParam,
+        (State::DcsParam, 0x3c..=0x3f) | (State::DcsIntermediate, 0x30..=0x3f) => State::DcsIgnore,
         (State::DcsBody, 0x9c) => State::Ground,
         (State::Osc, BEL) => State::Ground,
         _ => state,

@@ -37,6 +37,8 @@ const STOP_GRACE_SECONDS: u32 = 10;
 /// How long a guest may take to dial in before we reach for it through the engine.
 const DIAL_PATIENCE: Duration = Duration::from_secs(3);
 
+/// A guest that hangs up sooner than this after it was met is met again only with pauses between.
+const LINK_STEADY: Duration = Duration::from_secs(1);
 const UNREACHED: &str = "It does not answer at the moment; the server keeps trying. If it stays so, restart it.";
 
 /// What every driver works with.
@@ -79,6 +81,8 @@ pub struct Driver {
     slot: Arc<Slot>,
     desk: Option<DialDesk>,
     link: Option<Link>,
+    /// When the last link came about: one that breaks at once is not made anew at once.
+    linked_at: Option<std::time::Instant>,
     /// Said once the workspace runs again after something befell it.
     note: Option<String>,
     incidents: Incidents,
@@ -95,6 +99,7 @@ impl Driver {
             slot,
             desk: None,
             link: None,
+            linked_at: None,
             note: None,
             incidents: Incidents::default(),
             image_present: true,
@@ -291,6 +296,7 @@ impl Driver {
     /// Starts the container and meets its guest, which may dial in before the engine has answered.
     async fn start(&mut self, ticket: u64, row: &Workspace, facts: &HostFacts) -> Result<Progress, StepError> {
         self.unlink();
+        self.linked_at = None;
         if row.status != WorkspaceStatus::Creating {
             let reason = self.note.clone();
             self.observe(ticket, row, WorkspaceStatus::Creating, reason.as_deref(), |_| {}).await?;
@@ -313,6 +319,9 @@ impl Driver {
 
     async fn connect(&mut self, row: &Workspace, facts: &HostFacts) -> Result<Progress, StepError> {
         self.unlink();
+        if self.linked_at.is_some_and(|at| at.elapsed() < LINK_STEADY) {
+            return Err(LinkError::Unsteady.into());
+        }
         let configure = Configure {
             workspace: self.id,
             user: Default::default(),
@@ -336,6 +345,7 @@ impl Driver {
         tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");
         self.slot.publish_link(Some(link.client.clone()));
         self.link = Some(link);
+        self.linked_at = Some(std::time::Instant::now());
         Ok(Progress::Again(Some(Seen::Running)))
     }
 

@@ -90,6 +90,8 @@ impl Drop for Link {
 pub enum LinkError {
     #[error("the guest did not answer in time")]
     Timeout,
+    #[error("the guest hangs up as soon as it is met")]
+    Unsteady,
     #[error("the guest speaks protocol {0}, which this server does not")]
     Protocol(u32),
     #[error(transparent)]

@@ -51,6 +51,12 @@ fn offset(output: &[u8]) -> u64 {
 }
 
 #[test]
+fn a_private_marker_behind_a_parameter_makes_the_parser_ignore_the_string() {
+    // Found by the property above: then 0x9c does not end it.
+    assert_eq!(offset(b"\r\n\x1bP;<[\x9c"), 2);
+}
+
+#[test]
 fn incomplete_sequences_and_characters_are_held() {
     assert_eq!(offset(b"ab\r\n\x1b[31"), 4);
     assert_eq!(offset(b"ab\r\n\x1b]0;title"), 4);
