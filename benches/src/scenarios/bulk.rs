@@ -13,11 +13,7 @@ const MIB: f64 = 1024.0 * 1024.0;
 const STRETCH_BYTES: usize = 256 * 1024 * 1024;
 const STRETCHES: usize = 3;
 /// Long lines as fast as one process can write them.
-const FLOOD: [&str; 3] = [
-    "/bin/sh",
-    "-c",
-    "stty -opost; exec python3 -c \"import os\nb = (b'x' * 99 + b'\\n') * 655\nwhile 1: os.write(1, b)\"",
-];
+const FLOOD: [&str; 3] = ["python3", "-c", "import os\nb = (b'x' * 99 + b'\\n') * 655\nwhile 1: os.write(1, b)"];
 /// Keys that the neighbour types while the flood runs.
 const NEIGHBOUR_KEYS: usize = 600;
 
