@@ -31,7 +31,8 @@ struct Arguments {
     scenarios: Vec<String>,
 }
 
-#[tokio::main]
+// One thread: a wake-up of another would be most of a keystroke's time, on either side.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let wants = |name: &str| arguments.scenarios.is_empty() || arguments.scenarios.iter().any(|s| s == name);

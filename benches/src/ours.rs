@@ -25,6 +25,7 @@ pub struct Ours {
 pub struct Terminal {
     pub id: TerminalId,
     pub attachment: Attachment,
+    end: u64,
 }
 
 impl Ours {
@@ -107,21 +108,33 @@ pub async fn open(client: &Client, workspace: WorkspaceId, command: &[&str]) -> 
     let new = NewTerminal { cols: 80, rows: 24, command, ..Default::default() };
     let id = client.create_terminal(workspace, &new).await?.id;
     let attachment = client.attach(workspace, id, AttachOptions::default()).await?;
-    Ok(Terminal { id, attachment })
+    Ok(Terminal { id, attachment, end: 0 })
 }
 
 impl Terminal {
     /// The next output, acknowledged.
     pub async fn read(&mut self) -> Result<Bytes> {
+        let bytes = self.receive().await?;
+        self.acknowledge().await?;
+        Ok(bytes)
+    }
+
+    /// Acknowledges what was received, as a page does once it has drawn it.
+    pub async fn acknowledge(&mut self) -> Result<()> {
+        Ok(self.attachment.acknowledge(self.end).await?)
+    }
+
+    /// The next output.
+    pub async fn receive(&mut self) -> Result<Bytes> {
         loop {
             match self.attachment.next().await? {
                 Received::Output { offset, bytes } => {
-                    self.attachment.acknowledge(offset + bytes.len() as u64).await?;
+                    self.end = offset + bytes.len() as u64;
                     return Ok(bytes);
                 }
                 // A snapshot of a screen with something on it counts as output.
                 Received::Snapshot { offset, bytes } => {
-                    self.attachment.acknowledge(offset).await?;
+                    self.end = offset;
                     if offset > 0 {
                         return Ok(bytes);
                     }

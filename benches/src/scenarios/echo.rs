@@ -78,8 +78,9 @@ pub async fn keys_on_ours(terminal: &mut Terminal, keys: usize) -> Result<Vec<Du
         tokio::time::sleep(KEY_GAP).await;
         let began = Instant::now();
         terminal.write(key(i)).await?;
-        terminal.read().await?;
+        terminal.receive().await?;
         samples.push(began.elapsed());
+        terminal.acknowledge().await?;
         if key(i) == b"\n" {
             // `cat` repeats the line; it may come in one piece with the echo or behind it.
             samples.pop();

@@ -43,6 +43,7 @@ pub async fn run(ours: &Ours, peer: &Peer, report: &mut Report) -> Result<()> {
     for _ in 0..10 {
         attached.push(ours.terminal(workspace, &["cat"]).await?);
     }
+    tokio::time::sleep(SETTLE).await;
     let before = procs::resident_kib(ours.pid())?;
     for _ in 0..TERMINALS {
         attached.push(ours.terminal(workspace, &["cat"]).await?);

@@ -34,30 +34,73 @@ pub(super) enum Plan {
 /// a screen keeps.
 pub(super) fn plan(pieces: &[&[u8]], lines: usize) -> Plan {
     let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let (mut line_feeds, mut to, mut first_line_feed) = (0, None, length);
+    let (mut line_feeds, mut to) = (0, None);
     let mut base = length;
     for piece in pieces.iter().rev() {
         base -= piece.len();
-        for (index, &byte) in piece.iter().enumerate().rev() {
-            match byte {
-                b'\n' => {
-                    line_feeds += 1;
-                    first_line_feed = base + index;
+        let mut end = piece.len();
+        if to.is_none() {
+            for (index, &byte) in piece.iter().enumerate().rev() {
+                end = index;
+                match byte {
+                    b'\n' => line_feeds += 1,
+                    b'\r' if line_feeds >= lines => {
+                        to = Some(base + index);
+                        break;
+                    }
+                    _ if is_plain(byte) => {}
+                    _ => return Plan::Not { barrier: base + index + 1 },
                 }
-                b'\r' if to.is_none() && line_feeds >= lines => to = Some(base + index),
-                b'\r' | 0x20..=0x7e => {}
-                _ => return judge(base + index + 1, first_line_feed, to),
             }
         }
+        if let Some(plain_from) = last_odd(&piece[..end]) {
+            return judge(pieces, base + plain_from + 1, to);
+        }
     }
-    judge(0, first_line_feed, to)
+    judge(pieces, 0, to)
 }
 
-fn judge(plain_from: usize, first_line_feed: usize, to: Option<usize>) -> Plan {
-    let from = first_line_feed + 1;
-    match to {
-        Some(to) if plain_from <= BEFORE_BYTES_MAX && from + GAIN_BYTES_MIN <= to => Plan::LeaveOut { from, to },
-        _ => Plan::Not { barrier: plain_from },
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r' | 0x20..=0x7e)
+}
+
+/// The last byte that is not plain; whole blocks are judged at once, which the compiler does in
+/// vectors.
+fn last_odd(bytes: &[u8]) -> Option<usize> {
+    const BLOCK_BYTES: usize = 64;
+    let mut end = bytes.len();
+    for block in bytes.rchunks(BLOCK_BYTES) {
+        if block.iter().fold(false, |odd, &byte| odd | !is_plain(byte)) {
+            break;
+        }
+        end -= block.len();
+    }
+    bytes[..end].iter().rposition(|&byte| !is_plain(byte))
+}
+
+/// Where the first line feed at or behind `from` stands.
+fn line_feed_from(pieces: &[&[u8]], from: usize) -> Option<usize> {
+    let mut base = 0;
+    for piece in pieces {
+        let start = from.saturating_sub(base).min(piece.len());
+        if let Some(index) = piece[start..].iter().position(|&byte| byte == b'\n') {
+            return Some(base + start + index);
+        }
+        base += piece.len();
+    }
+    None
+}
+
+fn judge(pieces: &[&[u8]], plain_from: usize, to: Option<usize>) -> Plan {
+    let not = Plan::Not { barrier: plain_from };
+    if plain_from > BEFORE_BYTES_MAX {
+        return not;
+    }
+    match (to, line_feed_from(pieces, plain_from)) {
+        (Some(to), Some(line_feed)) if line_feed + 1 + GAIN_BYTES_MIN <= to => {
+            Plan::LeaveOut { from: line_feed + 1, to }
+        }
+        _ => not,
     }
 }
 
