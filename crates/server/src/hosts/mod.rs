@@ -141,7 +141,11 @@ impl Host {
             match self.prepare().await {
                 Ok(facts) => {
                     retry = RETRY_FIRST;
-                    tracing::info!(
+                    // At the start the server's own last line says enough; news is a host that comes back.
+                    if matches!(*self.state.borrow(), HostState::Offline { .. }) {
+                        tracing::info!(host = self.name, "host is back");
+                    }
+                    tracing::debug!(
                         host = self.name, engine = facts.engine.version, dials = facts.dials,
                         runtimes = ?facts.engine.runtimes, "host is ready"
                     );
