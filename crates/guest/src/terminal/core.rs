@@ -16,9 +16,10 @@
 //!                                      Kept -- 3 s --> Taken(another) or Empty
 //! ```
 //!
-//! Invariants: while the seat is not taken the emulator is up to date and answers queries itself;
-//! while it is taken the emulator's answers are thrown away. The emulator trails the ring by half of
-//! it at most, so what it has not consumed is always still remembered.
+//! Invariants: while the seat is not taken the emulator answers queries itself, and is brought up to
+//! date by every piece of output that could hold one; while it is taken the emulator's answers are
+//! thrown away. The emulator trails the ring by half of it at most, so what it has not consumed is
+//! always still remembered.
 
 use super::clients::InputAccounts;
 use super::emulation::Emulation;

@@ -1,8 +1,9 @@
 //! The emulator behind a terminal, fed late on purpose.
 //!
 //! Emulating every byte as it comes costs a third of the throughput. So the emulator trails the ring
-//! and catches up when it is needed; the core decides when. Invariant: it has consumed exactly the
-//! output before `screen.fed()` and every size change up to `serial`, each at its place.
+//! and catches up when it is needed; the core decides when. Invariant: it has consumed the output before
+//! `screen.fed()` and every size change up to `applied`, each at its place; what [`Emulation::leave_out`]
+//! has passed over makes no difference once the emulator has caught up, and nothing looks before that.
 
 use super::ring::Ring;
 use super::sizes::{Size, SizeChange, SizeLog};
