@@ -137,6 +137,7 @@ fn limited(wait: Duration, message: &'static str) -> Error {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -112,6 +112,7 @@ pub fn kept_secret(data_dir: &Path) -> std::io::Result<Secret> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -361,4 +361,5 @@ fn docker_host(reader: &mut Reader) -> Option<PathBuf> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;

@@ -113,6 +113,7 @@ fn is_own(origin: &str, scene: &Scene, config: &Config) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -59,13 +59,13 @@ pub async fn fallback(State(app): State<AppState>, request: Request) -> Result<R
 async fn file(dir: Option<&Path>, name: &str, headers: &HeaderMap) -> Option<Response> {
     let plain = load(dir, name).await?;
     for (coding, suffix) in CODINGS {
-        if accepts(headers, header::ACCEPT_ENCODING, coding) {
-            if let Some(coded) = load(dir, &format!("{name}{suffix}")).await {
-                let mut response = answer(name, coded, headers);
-                let value = HeaderValue::from_static(coding);
-                response.headers_mut().insert(header::CONTENT_ENCODING, value);
-                return Some(response);
-            }
+        if accepts(headers, header::ACCEPT_ENCODING, coding)
+            && let Some(coded) = load(dir, &format!("{name}{suffix}")).await
+        {
+            let mut response = answer(name, coded, headers);
+            let value = HeaderValue::from_static(coding);
+            response.headers_mut().insert(header::CONTENT_ENCODING, value);
+            return Some(response);
         }
     }
     Some(answer(name, plain, headers))

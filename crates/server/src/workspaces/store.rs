@@ -78,7 +78,7 @@ impl TryFrom<Row> for Workspace {
                 booted_seq: row.booted_seq,
             },
             status: WorkspaceStatus::parse(&row.status).ok_or_else(|| broken("status"))?,
-            error_code: row.error_code.as_deref().map(|code| code_from(code)),
+            error_code: row.error_code.as_deref().map(code_from),
             env: serde_json::from_str(&row.env_json).map_err(|_| broken("env_json"))?,
             host: row.host_id.as_deref().map(|id| id.parse().map_err(|_| broken("host_id"))).transpose()?,
             name: row.name,

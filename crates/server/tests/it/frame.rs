@@ -10,13 +10,16 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
+/// A request (method, path, headers, body) and the status and error code that answer it.
+type Case<'a> = (Method, &'a str, &'a [(&'a str, &'a str)], Option<&'a str>, u16, &'a str);
+
 #[tokio::test]
 async fn every_failure_is_json() {
     with_server(Backend::Sqlite, &[], async |server| {
         let json = [("content-type", "application/json")];
         let login = "/api/auth/login";
         let big = format!("{{\"email\":\"{}\"}}", "x".repeat(2 * 1024 * 1024));
-        let cases: [(Method, &str, &[(&str, &str)], Option<&str>, u16, &str); 12] = [
+        let cases: [Case<'_>; 12] = [
             (Method::GET, "/api", &[], None, 404, "no_such_route"),
             (Method::GET, "/api/nowhere", &[], None, 404, "no_such_route"),
             (Method::POST, "/api/workspaces/x/y/z", &json, Some("{}"), 404, "no_such_route"),

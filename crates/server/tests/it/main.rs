@@ -2,6 +2,7 @@
 //!
 //! What touches storage runs on both databases. `make test` starts the PostgreSQL that these
 //! tests make their own databases on.
+#![allow(clippy::unwrap_used)]
 
 mod accounts;
 mod database;
