@@ -29,6 +29,12 @@
 //! ```
 //!
 //! A refusal is HTTP 4xx or 5xx with a [`GuestError`] body.
+//!
+//! **Lanes.** Over a link that the guest dialled, an attach may carry `x-rexec-lane: <uuid>`. A guest
+//! that can then dials once more, says [`LANE_PREFACE`], its key and the lane's 16 bytes, and answers
+//! with `x-rexec-lane` and no body: the frames go over that connection. Without that header in the
+//! answer they go over the stream. A lane's last frame has the length `0xffff_ffff` and no bytes; a
+//! lane that ends without it was cut.
 
 use crate::error::ErrorCode;
 use crate::ids::{TerminalId, WorkspaceId};
@@ -49,6 +55,8 @@ pub const DIAL_SOCKET: &str = "server.sock";
 pub const KEY_VARIABLE: &str = "REXEC_GUEST_KEY";
 /// A dialling guest first sends this and the 32 bytes of its key, then serves HTTP/2.
 pub const DIAL_PREFACE: &[u8; 8] = b"REXECv1\n";
+/// Said instead of it for a lane, a connection of one stream; the key and the lane's 16 bytes follow.
+pub const LANE_PREFACE: &[u8; 8] = b"REXECl1\n";
 pub const KEY_BYTES: usize = 32;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

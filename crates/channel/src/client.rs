@@ -5,7 +5,9 @@ use crate::error::{ChannelError, Result};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::guard::Guard;
 use crate::keepalive::Pace;
+use crate::lane::{self, Lanes};
 use crate::piece::Piece;
+use crate::routes::LANE_HEADER;
 use crate::stream::{Inlet, Outlet};
 use crate::*;
 use bytes::Bytes;
@@ -28,6 +30,7 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 pub struct GuestClient {
     requests: SendRequest<Piece>,
     closed: watch::Receiver<()>,
+    lanes: Option<Lanes>,
 }
 
 impl GuestClient {
@@ -63,7 +66,12 @@ impl GuestClient {
                 }
             }
         };
-        Ok((Self { requests, closed }, driver))
+        Ok((Self { requests, closed, lanes: None }, driver))
+    }
+
+    /// For a guest that can dial again: its terminals get lanes.
+    pub fn with_lanes(self, lanes: Lanes) -> Self {
+        Self { lanes: Some(lanes), ..self }
     }
 
     pub fn is_closed(&self) -> bool {
@@ -83,7 +91,7 @@ impl GuestClient {
         *request.uri_mut() = format!("http://guest{}", head.uri)
             .parse()
             .map_err(|_| ChannelError::protocol("a path that is too long"))?;
-        if let Some((name, value)) = head.header {
+        for (name, value) in head.headers {
             request.headers_mut().insert(HeaderName::from_static(name), value);
         }
         let mut requests = self.requests.clone().ready().await?;
@@ -126,6 +134,33 @@ impl GuestClient {
         Ok((FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX), FrameReceiver::new(inlet, bytes_max)))
     }
 
+    /// Frames over a lane if the guest can, else over a stream.
+    pub(crate) async fn terminal_frames(
+        &self,
+        mut head: Head,
+        bytes_max: usize,
+    ) -> Result<(FrameSender, FrameReceiver)> {
+        let Some(lanes) = &self.lanes else {
+            return self.frames(head, bytes_max).await;
+        };
+        let expected = lanes.expect();
+        head.headers.push((LANE_HEADER, json::header(&expected.id)?));
+        let accept = async {
+            let (mut outlet, answer) = self.open(head, false).await?;
+            let (headers, inlet) = accepted(answer).await?;
+            if !headers.contains_key(LANE_HEADER) {
+                let sender = FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX);
+                return Ok((sender, FrameReceiver::new(inlet, bytes_max)));
+            }
+            // The guest may have closed the stream already.
+            let _ = outlet.finish();
+            let (outlet, inlet) = lane::halves(expected.delivered().await?).map_err(|_| ChannelError::Closed)?;
+            let sender = FrameSender::over_lane(outlet, GUEST_FRAME_BYTES_MAX);
+            Ok((sender, FrameReceiver::over_lane(inlet, bytes_max)))
+        };
+        timeout(CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)?
+    }
+
     pub(crate) async fn download(&self, head: Head) -> Result<(HeaderMap, BodyReceiver)> {
         let accept = async {
             // Kept until the answer is there: a dropped request would be reset.
@@ -147,7 +182,7 @@ impl GuestClient {
 pub(crate) struct Head {
     pub method: Method,
     pub uri: String,
-    pub header: Option<(&'static str, HeaderValue)>,
+    pub headers: Vec<(&'static str, HeaderValue)>,
 }
 
 /// Waits for the answer's head; a refusal becomes an error.
@@ -253,7 +288,7 @@ mod tests {
         let (near, mut far) = duplex(64 * 1024);
         let (client, driver) = GuestClient::connect(near).await.unwrap();
         let driver = tokio::spawn(driver);
-        let head = Head { method: Method::PUT, uri: "/files".into(), header: None };
+        let head = Head { method: Method::PUT, uri: "/files".into(), headers: Vec::new() };
         let _file = client.upload(head).await.unwrap();
         // SETTINGS, then `:status: 103` on stream 1 (RFC 7541, section 6.2.2) for as long as it is taken.
         far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
@@ -269,7 +304,7 @@ mod tests {
         let mute = tokio::spawn(mute(far));
         let (client, driver) = GuestClient::connect(near).await.unwrap();
         let driver = tokio::spawn(driver);
-        let head = Head { method: Method::GET, uri: "/ports".into(), header: None };
+        let head = Head { method: Method::GET, uri: "/ports".into(), headers: Vec::new() };
         let answer = client.call::<()>(head, None, Duration::from_millis(20)).await;
         assert!(matches!(answer, Err(ChannelError::TimedOut)));
         assert!(!client.is_closed());

@@ -1,6 +1,7 @@
-//! Frame streams: a big-endian `u32` length, then that many bytes.
+//! Frame streams: a big-endian `u32` length, then that many bytes; over HTTP/2 or over a lane.
 
 use crate::error::{ChannelError, Result};
+use crate::lane::{END_LENGTH, LaneInlet, LaneOutlet};
 use crate::piece::{PREFIX_BYTES, Piece};
 use crate::stream::{Inlet, Outlet};
 use bytes::{Buf, Bytes, BytesMut};
@@ -12,27 +13,46 @@ const AHEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Sends frames. Dropped before [`FrameSender::finish`], it resets the stream.
 pub struct FrameSender {
-    outlet: Outlet,
+    way: WayOut,
     bytes_max: usize,
+}
+
+enum WayOut {
+    Stream(Outlet),
+    Lane(LaneOutlet),
 }
 
 impl FrameSender {
     pub(crate) fn new(outlet: Outlet, bytes_max: usize) -> Self {
-        Self { outlet, bytes_max }
+        Self { way: WayOut::Stream(outlet), bytes_max }
     }
 
-    /// Waits for room, then sends one frame. Dropping the future before it is done sends nothing.
+    pub(crate) fn over_lane(lane: LaneOutlet, bytes_max: usize) -> Self {
+        Self { way: WayOut::Lane(lane), bytes_max }
+    }
+
+    /// Waits for room, then sends one frame. Dropping the future before it is done sends nothing,
+    /// or the whole frame with whatever is done with this sender next.
     pub async fn send(&mut self, frame: Bytes) -> Result<()> {
         poll_fn(|cx| self.poll_ready(cx)).await?;
-        self.start_send(frame)
+        self.start_send(frame)?;
+        match &mut self.way {
+            // The connection's own task writes it.
+            WayOut::Stream(_) => Ok(()),
+            WayOut::Lane(lane) => poll_fn(|cx| lane.poll_ready(cx)).await,
+        }
     }
 
     /// Ready when a frame may be sent.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.outlet.poll_ready(cx)
+        match &mut self.way {
+            WayOut::Stream(outlet) => outlet.poll_ready(cx),
+            WayOut::Lane(lane) => lane.poll_ready(cx),
+        }
     }
 
-    /// Sends one frame without waiting, after [`FrameSender::poll_ready`].
+    /// Sends one frame without waiting, after [`FrameSender::poll_ready`]. Over a lane, what the
+    /// socket has no room for goes out with the next [`FrameSender::poll_ready`].
     pub fn start_send(&mut self, frame: Bytes) -> Result<()> {
         if frame.len() > self.bytes_max {
             return Err(ChannelError::protocol(format!(
@@ -41,24 +61,35 @@ impl FrameSender {
                 self.bytes_max
             )));
         }
-        self.outlet.start_send(Piece::framed(frame))
+        let piece = Piece::framed(frame);
+        match &mut self.way {
+            WayOut::Stream(outlet) => outlet.start_send(piece),
+            WayOut::Lane(lane) => lane.start_send(piece),
+        }
     }
 
     /// Ends this direction; what was sent still arrives.
     pub fn finish(mut self) -> Result<()> {
-        self.outlet.finish()
+        match &mut self.way {
+            WayOut::Stream(outlet) => outlet.finish(),
+            WayOut::Lane(lane) => lane.finish(),
+        }
     }
 
-    /// Waits until the peer has reset the stream or the connection has ended.
+    /// Waits until the peer has reset the stream or the connection has ended. A lane's end is for
+    /// its receiver to tell: here it never is.
     pub async fn closed(&mut self) {
-        poll_fn(|cx| self.outlet.poll_closed(cx)).await
+        match &mut self.way {
+            WayOut::Stream(outlet) => poll_fn(|cx| outlet.poll_closed(cx)).await,
+            WayOut::Lane(_) => std::future::pending().await,
+        }
     }
 }
 
 /// Receives frames. Dropped before the end, it takes no more; the stream is reset when its sender
 /// goes too.
 pub struct FrameReceiver {
-    inlet: Inlet,
+    way: WayIn,
     bytes_max: usize,
     /// Arrived and not yet handed out: less than one frame, or several small ones in one piece.
     ready: Bytes,
@@ -66,9 +97,35 @@ pub struct FrameReceiver {
     partial: BytesMut,
 }
 
+enum WayIn {
+    Stream(Inlet),
+    Lane(LaneInlet),
+    /// A lane whose end has come.
+    Ended,
+}
+
+impl WayIn {
+    /// The next bytes, never empty; `None` at the orderly end.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>>> {
+        match self {
+            Self::Stream(inlet) => inlet.poll_chunk(cx),
+            Self::Lane(lane) => lane.poll_chunk(cx).map_ok(Some),
+            Self::Ended => Poll::Ready(Ok(None)),
+        }
+    }
+}
+
 impl FrameReceiver {
     pub(crate) fn new(inlet: Inlet, bytes_max: usize) -> Self {
-        Self { inlet, bytes_max, ready: Bytes::new(), partial: BytesMut::new() }
+        Self::over(WayIn::Stream(inlet), bytes_max)
+    }
+
+    pub(crate) fn over_lane(lane: LaneInlet, bytes_max: usize) -> Self {
+        Self::over(WayIn::Lane(lane), bytes_max)
+    }
+
+    fn over(way: WayIn, bytes_max: usize) -> Self {
+        Self { way, bytes_max, ready: Bytes::new(), partial: BytesMut::new() }
     }
 
     /// The next frame; `None` at the orderly end. Dropping the future loses nothing.
@@ -81,7 +138,7 @@ impl FrameReceiver {
             if let Some(frame) = self.take_frame()? {
                 return Poll::Ready(Ok(Some(frame)));
             }
-            match ready!(self.inlet.poll_chunk(cx))? {
+            match ready!(self.way.poll_chunk(cx))? {
                 Some(bytes) => self.ready = bytes,
                 None if self.partial.is_empty() => return Poll::Ready(Ok(None)),
                 None => {
@@ -97,7 +154,7 @@ impl FrameReceiver {
         if self.partial.is_empty()
             && let Some(head) = self.ready.first_chunk::<PREFIX_BYTES>()
         {
-            let length = self.checked(*head)?;
+            let Some(length) = self.length(*head)? else { return Ok(None) };
             if self.ready.len() - PREFIX_BYTES >= length {
                 self.ready.advance(PREFIX_BYTES);
                 return Ok(Some(self.ready.split_to(length)));
@@ -111,7 +168,8 @@ impl FrameReceiver {
         let Some(head) = self.partial.first_chunk::<PREFIX_BYTES>() else {
             return Ok(None);
         };
-        let whole = PREFIX_BYTES + self.checked(*head)?;
+        let Some(length) = self.length(*head)? else { return Ok(None) };
+        let whole = PREFIX_BYTES + length;
         if self.partial.capacity() < whole {
             let missing = whole - self.partial.len();
             self.partial.reserve(missing.min(AHEAD_BYTES_MAX));
@@ -132,14 +190,22 @@ impl FrameReceiver {
         self.ready.advance(count);
     }
 
-    fn checked(&self, head: [u8; PREFIX_BYTES]) -> Result<usize> {
-        let length = u32::from_be_bytes(head) as usize;
+    /// A frame's length; `None` at a lane's end, behind which nothing counts.
+    fn length(&mut self, head: [u8; PREFIX_BYTES]) -> Result<Option<usize>> {
+        let length = u32::from_be_bytes(head);
+        if length == END_LENGTH && matches!(self.way, WayIn::Lane(_)) {
+            self.way = WayIn::Ended;
+            self.ready.clear();
+            self.partial.clear();
+            return Ok(None);
+        }
+        let length = length as usize;
         if length > self.bytes_max {
             return Err(ChannelError::protocol(format!(
                 "a frame of {length} bytes is over the limit of {}",
                 self.bytes_max
             )));
         }
-        Ok(length)
+        Ok(Some(length))
     }
 }

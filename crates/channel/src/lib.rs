@@ -7,6 +7,8 @@
 //! bytes until the end of the stream. What a stream needs to know at its start is JSON in a
 //! header, all ASCII because everything else is escaped.
 //!
+//! A terminal's frames go over a connection of their own where the guest can dial one (`lane`).
+//!
 //! **Order.** Within one stream, bytes arrive as they were sent. Between streams there is none:
 //! the connection window is as large as it goes and each stream has [`STREAM_WINDOW_BYTES`], so a
 //! stream that nobody reads stops no other.
@@ -26,6 +28,7 @@ mod frames;
 mod guard;
 mod json;
 mod keepalive;
+mod lane;
 mod piece;
 mod routes;
 mod serve;
@@ -35,6 +38,7 @@ pub use body::{BodyReceiver, BodySender};
 pub use client::{FileSender, GuestClient};
 pub use error::{ChannelError, Result};
 pub use frames::{FrameReceiver, FrameSender};
+pub use lane::Lanes;
 pub use serve::{Call, serve};
 
 use std::time::Duration;

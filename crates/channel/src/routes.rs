@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::IgnoredAny;
 
 pub(crate) const ATTACH_HEADER: &str = "x-rexec-attach";
+pub(crate) const LANE_HEADER: &str = "x-rexec-lane";
 pub(crate) const EXEC_HEADER: &str = "x-rexec-exec";
 pub(crate) const FILE_HEADER: &str = "x-rexec-file";
 pub(crate) const DIAL_HEADER: &str = "x-rexec-dial";
@@ -44,17 +45,17 @@ impl GuestClient {
         self.done(self.call(head, None, CALL_TIMEOUT).await)
     }
 
-    /// Terminal frames both ways.
+    /// Terminal frames both ways. They may outlive the connection: watch [`GuestClient::closed`].
     pub async fn attach(&self, id: TerminalId, spec: &AttachSpec) -> Result<(FrameSender, FrameReceiver)> {
         let mut head = post(format!("/terminals/{id}/attach"));
-        head.header = Some((ATTACH_HEADER, json::header(spec)?));
-        self.frames(head, SERVER_FRAME_BYTES_MAX).await
+        head.headers.push((ATTACH_HEADER, json::header(spec)?));
+        self.terminal_frames(head, SERVER_FRAME_BYTES_MAX).await
     }
 
     /// Exec frames both ways. Dropping either before the exit kills the command's process group.
     pub async fn exec(&self, spec: &ExecSpec) -> Result<(FrameSender, FrameReceiver)> {
         let mut head = post("/exec");
-        head.header = Some((EXEC_HEADER, json::header(spec)?));
+        head.headers.push((EXEC_HEADER, json::header(spec)?));
         self.frames(head, EXEC_FRAME_BYTES_MAX).await
     }
 
@@ -113,7 +114,7 @@ impl GuestClient {
     /// A connection to a port or socket inside the workspace.
     pub async fn dial(&self, spec: &DialSpec) -> Result<(BodySender, BodyReceiver)> {
         let mut head = post("/dial");
-        head.header = Some((DIAL_HEADER, json::header(spec)?));
+        head.headers.push((DIAL_HEADER, json::header(spec)?));
         let (outlet, inlet) = self.stream(head).await?;
         Ok((BodySender::new(outlet), BodyReceiver::new(inlet)))
     }
@@ -129,7 +130,7 @@ impl GuestClient {
 }
 
 fn request(method: Method, uri: impl Into<String>) -> Head {
-    Head { method, uri: uri.into(), header: None }
+    Head { method, uri: uri.into(), headers: Vec::new() }
 }
 
 fn get(uri: impl Into<String>) -> Head {

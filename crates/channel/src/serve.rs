@@ -7,8 +7,9 @@ use crate::body::{BodyReceiver, BodySender};
 use crate::error::{ChannelError, Result};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::keepalive::Pace;
+use crate::lane;
 use crate::piece::Piece;
-use crate::routes::FILE_HEADER;
+use crate::routes::{FILE_HEADER, LANE_HEADER};
 use crate::stream::{Inlet, Outlet};
 use crate::*;
 use bytes::Bytes;
@@ -22,9 +23,11 @@ use rexec_api::guest::GuestError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
+use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// Serves one connection until it ends. Must run within a `LocalSet`.
 pub async fn serve<IO, H, F>(io: IO, handler: H) -> Result<()>
@@ -124,6 +127,21 @@ impl Call {
     pub fn frames(self) -> Result<(FrameSender, FrameReceiver)> {
         let (outlet, inlet) = self.accept()?;
         Ok((FrameSender::new(outlet, SERVER_FRAME_BYTES_MAX), FrameReceiver::new(inlet, GUEST_FRAME_BYTES_MAX)))
+    }
+
+    /// The lane that the server would have the frames on.
+    pub fn lane(&self) -> Option<Uuid> {
+        self.header(LANE_HEADER).ok()
+    }
+
+    /// Accepts: frames both ways over a lane, which has been introduced to the server.
+    pub fn frames_over(mut self, lane: UnixStream) -> Result<(FrameSender, FrameReceiver)> {
+        let (outlet, inlet) = lane::halves(lane).map_err(|_| ChannelError::Closed)?;
+        let mut response = Response::new(());
+        response.headers_mut().insert(LANE_HEADER, HeaderValue::from_static("1"));
+        self.respond.send_response(response, true)?;
+        let sender = FrameSender::over_lane(outlet, SERVER_FRAME_BYTES_MAX);
+        Ok((sender, FrameReceiver::over_lane(inlet, GUEST_FRAME_BYTES_MAX)))
     }
 
     /// Accepts: plain bytes both ways from here on.

@@ -1,5 +1,6 @@
-//! Joining a stream of the channel to a terminal.
+//! Joining a stream of the channel, or a lane, to a terminal.
 
+use crate::link::Dialler;
 use crate::terminal::{Cut, FrameSink, FrameSource, Terminals};
 use bytes::Bytes;
 use rexec_api::guest::AttachSpec;
@@ -33,13 +34,22 @@ impl FrameSink for Outgoing {
     }
 }
 
-pub async fn run(terminals: &Terminals, id: TerminalId, spec: AttachSpec, call: Call) {
+pub async fn run(terminals: &Terminals, id: TerminalId, spec: AttachSpec, call: Call, dialler: Option<&Dialler>) {
+    let lane = match (dialler, call.lane()) {
+        // A server that cannot be dialled once more gets the frames by the stream.
+        (Some(dialler), Some(lane)) => dialler.lane(lane).await.ok(),
+        _ => None,
+    };
     let attachment = match terminals.attach(id, &spec) {
         Ok(attachment) => attachment,
         Err(error) => return call.answer::<()>(Err(error)).await,
     };
+    let frames = match lane {
+        Some(lane) => call.frames_over(lane),
+        None => call.frames(),
+    };
     // Failing means that the server has gone: dropping the attachment tells the terminal.
-    if let Ok((sender, receiver)) = call.frames() {
+    if let Ok((sender, receiver)) = frames {
         attachment.run(Incoming(receiver), Outgoing(Some(sender))).await;
     }
 }

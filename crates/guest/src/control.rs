@@ -95,13 +95,13 @@ async fn greet(guest: Rc<Guest>, mut stream: UnixStream, place: OwnedSemaphorePe
             }
             // The peer's end means that whoever ran it wants this over.
             tokio::select! {
-                () = routes::serve(guest, join(read, write)) => {}
+                () = routes::serve(guest, join(read, write), None) => {}
                 _ = stream.read_u8() => {}
             }
         }
         None => {
             if stream.write_all(&[RELAY]).await.is_ok() {
-                routes::serve(guest, stream).await;
+                routes::serve(guest, stream, None).await;
             }
         }
     }

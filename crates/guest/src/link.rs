@@ -7,17 +7,18 @@
 use crate::descriptors::watched;
 use crate::guest::Guest;
 use crate::routes;
-use rexec_api::guest::{DIAL_MOUNT, DIAL_PREFACE, DIAL_SOCKET, KEY_BYTES, KEY_VARIABLE};
+use rexec_api::guest::{DIAL_MOUNT, DIAL_PREFACE, DIAL_SOCKET, KEY_BYTES, KEY_VARIABLE, LANE_PREFACE};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -45,6 +46,29 @@ impl Key {
     }
 }
 
+/// The way to the server, and the proof that it asks for.
+pub struct Dialler {
+    socket: PathBuf,
+    key: Key,
+}
+
+impl Dialler {
+    async fn link(&self) -> io::Result<UnixStream> {
+        self.dial(DIAL_PREFACE, &[]).await
+    }
+
+    /// A connection for one stream that the server has named.
+    pub async fn lane(&self, lane: Uuid) -> io::Result<std::os::unix::net::UnixStream> {
+        self.dial(LANE_PREFACE, lane.as_bytes()).await?.into_std()
+    }
+
+    async fn dial(&self, preface: &[u8], name: &[u8]) -> io::Result<UnixStream> {
+        let mut stream = UnixStream::connect(&self.socket).await?;
+        stream.write_all(&[preface, &self.key.0, name].concat()).await?;
+        Ok(stream)
+    }
+}
+
 /// Keeps a link to the server in [`DIAL_MOUNT`], when there is such a directory.
 pub async fn keep(guest: Rc<Guest>, key: Option<Key>) {
     let directory = Path::new(DIAL_MOUNT);
@@ -52,19 +76,19 @@ pub async fn keep(guest: Rc<Guest>, key: Option<Key>) {
         return;
     }
     match key {
-        Some(key) => keep_in(guest, directory, &key).await,
+        Some(key) => keep_in(guest, directory, key).await,
         None => eprintln!("rexec-guest: {KEY_VARIABLE} is not a key: the server is not dialled"),
     }
 }
 
-async fn keep_in(guest: Rc<Guest>, directory: &Path, key: &Key) {
-    let socket = directory.join(DIAL_SOCKET);
+async fn keep_in(guest: Rc<Guest>, directory: &Path, key: Key) {
+    let dialler = Rc::new(Dialler { socket: directory.join(DIAL_SOCKET), key });
     let news = watch(directory);
     let mut backoff = BACKOFF_MIN;
     loop {
         let began = Instant::now();
-        if let Ok(stream) = dial(&socket, key).await {
-            routes::serve(guest.clone(), stream).await;
+        if let Ok(stream) = dialler.link().await {
+            routes::serve(guest.clone(), stream, Some(dialler.clone())).await;
             if began.elapsed() >= LIFE_MIN {
                 backoff = BACKOFF_MIN;
                 continue;
@@ -76,14 +100,6 @@ async fn keep_in(guest: Rc<Guest>, directory: &Path, key: &Key) {
             Err(_) => backoff = (backoff * 2).min(BACKOFF_MAX),
         }
     }
-}
-
-async fn dial(socket: &Path, key: &Key) -> io::Result<UnixStream> {
-    let mut stream = UnixStream::connect(socket).await?;
-    let mut greeting = DIAL_PREFACE.to_vec();
-    greeting.extend_from_slice(&key.0);
-    stream.write_all(&greeting).await?;
-    Ok(stream)
 }
 
 /// Without it (no inotify left) the back-off alone finds the server.
@@ -134,6 +150,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_lane_is_introduced() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join(DIAL_SOCKET);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let dialler = Dialler { socket, key: Key::parse(&"ab".repeat(KEY_BYTES)).unwrap() };
+        let name = Uuid::new_v4();
+        let (lane, accepted) = tokio::join!(dialler.lane(name), listener.accept());
+        drop(lane.unwrap());
+        let mut said = Vec::new();
+        accepted.unwrap().0.read_to_end(&mut said).await.unwrap();
+        assert_eq!(said, [LANE_PREFACE.as_slice(), &[0xab; KEY_BYTES], name.as_bytes()].concat());
+    }
+
+    #[tokio::test]
     async fn the_link_comes_back_with_every_new_server() {
         let directory = tempfile::tempdir().unwrap();
         LocalSet::new()
@@ -142,7 +172,7 @@ mod tests {
                 let path = directory.path().to_owned();
                 let key = Key::parse(&"ab".repeat(KEY_BYTES)).unwrap();
                 let keeper = tokio::task::spawn_local(async move {
-                    keep_in(guest, &path, &key).await;
+                    keep_in(guest, &path, key).await;
                 });
                 for _ in 0..3 {
                     let (client, driver) = server(directory.path()).await;

@@ -1,6 +1,7 @@
 //! The routes of `rexec_api::guest`: one arm each, no decisions.
 
 use crate::guest::Guest;
+use crate::link::Dialler;
 use crate::refusal::{invalid, refuse};
 use crate::rights::Rights;
 use crate::{attach, dial, exec, files, ports};
@@ -13,13 +14,13 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Serves one connection until it ends.
-pub async fn serve(guest: Rc<Guest>, io: impl AsyncRead + AsyncWrite + Unpin) {
+/// Serves one connection until it ends. With a dialler, terminals may have lanes.
+pub async fn serve(guest: Rc<Guest>, io: impl AsyncRead + AsyncWrite + Unpin, dialler: Option<Rc<Dialler>>) {
     // A broken connection is the server's to notice and to make again.
-    let _ = rexec_channel::serve(io, move |call| route(guest.clone(), call)).await;
+    let _ = rexec_channel::serve(io, move |call| route(guest.clone(), dialler.clone(), call)).await;
 }
 
-async fn route(guest: Rc<Guest>, mut call: Call) {
+async fn route(guest: Rc<Guest>, dialler: Option<Rc<Dialler>>, mut call: Call) {
     let path = call.path().to_owned();
     let parts: Vec<&str> = path.split('/').skip(1).collect();
     match (call.method().as_str(), parts.as_slice()) {
@@ -31,7 +32,7 @@ async fn route(guest: Rc<Guest>, mut call: Call) {
             };
             call.answer(configured).await;
         }
-        (_, ["terminals", ..]) => terminals(&guest, call, &parts[1..]).await,
+        (_, ["terminals", ..]) => terminals(&guest, dialler.as_deref(), call, &parts[1..]).await,
         ("POST", ["exec"]) => exec::run(&guest, call).await,
         (_, ["files", ..]) => file_route(&guest, call, &parts[1..]).await,
         ("GET", ["ports"]) => {
@@ -57,7 +58,7 @@ fn terminal_id(text: &str) -> Result<TerminalId, GuestError> {
     text.parse().map_err(|_| refuse(ErrorCode::InvalidId, "That is not a terminal's id."))
 }
 
-async fn terminals(guest: &Guest, mut call: Call, parts: &[&str]) {
+async fn terminals(guest: &Guest, dialler: Option<&Dialler>, mut call: Call, parts: &[&str]) {
     let workspace = match guest.workspace() {
         Ok(workspace) => workspace,
         Err(error) => return call.answer::<()>(Err(error)).await,
@@ -82,7 +83,7 @@ async fn terminals(guest: &Guest, mut call: Call, parts: &[&str]) {
         ("POST", [id, "attach"]) => {
             let asked = terminal_id(id).and_then(|id| Ok((id, call.header::<AttachSpec>("x-rexec-attach")?)));
             match asked {
-                Ok((id, spec)) => attach::run(terminals, id, spec, call).await,
+                Ok((id, spec)) => attach::run(terminals, id, spec, call, dialler).await,
                 Err(error) => call.answer::<()>(Err(error)).await,
             }
         }

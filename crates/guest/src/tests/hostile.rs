@@ -6,7 +6,7 @@ use rexec_api::guest::GuestError;
 /// HTTP/2 by hand to the same guest, to say what our own client would not.
 async fn raw(bench: &Bench) -> SendRequest<Bytes> {
     let (near, far) = UnixStream::pair().unwrap();
-    tokio::task::spawn_local(routes::serve(bench.guest.clone(), far));
+    tokio::task::spawn_local(routes::serve(bench.guest.clone(), far, None));
     let (requests, connection) = h2::client::handshake(near).await.unwrap();
     tokio::task::spawn_local(connection);
     requests

@@ -70,7 +70,7 @@ fn with_guest<F: Future<Output = ()>>(test: impl FnOnce(Bench) -> F) {
         tokio::task::spawn_local(reaper.watch().unwrap());
         let guest = Rc::new(Guest::new(reaper));
         let (near, far) = UnixStream::pair().unwrap();
-        tokio::task::spawn_local(routes::serve(guest.clone(), far));
+        tokio::task::spawn_local(routes::serve(guest.clone(), far, None));
         let (client, driver) = GuestClient::connect(near).await.unwrap();
         tokio::task::spawn_local(driver);
         let home = tempfile::tempdir().unwrap();

@@ -4,8 +4,9 @@
 //! We listen there; nothing in the workspace can replace the socket, and no path that a workspace
 //! can write is ever connected to. Whoever dials proves itself by the workspace's key: the
 //! directory says which workspace may, the key says that it is root's guest and not a user's program.
+//! A connection is the link, or a lane that carries one terminal's frames (`rexec_channel`).
 
-use rexec_api::guest::{DIAL_PREFACE, DIAL_SOCKET, KEY_BYTES};
+use rexec_api::guest::{DIAL_PREFACE, DIAL_SOCKET, KEY_BYTES, LANE_PREFACE};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use subtle::ConstantTimeEq;
 use tokio::io::AsyncReadExt;
 use tokio::net::{UnixListener, UnixStream};
+use uuid::Uuid;
 
 /// A dialler that has not proved itself by then is dropped.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,18 +63,36 @@ pub fn listen(dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// What a proven dialler wants.
+#[derive(Debug)]
+pub enum Dialled {
+    Link(UnixStream),
+    Lane(Uuid, UnixStream),
+}
+
 /// Reads what a dialler must say first; an error is its fault or its absence.
-pub async fn authenticate(mut stream: UnixStream, key: &GuestKey) -> io::Result<UnixStream> {
-    let mut said = [0; DIAL_PREFACE.len() + KEY_BYTES];
-    tokio::time::timeout(PREFACE_TIMEOUT, stream.read_exact(&mut said))
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)??;
-    let (preface, proof) = said.split_at(DIAL_PREFACE.len());
-    if preface == DIAL_PREFACE && bool::from(proof.ct_eq(&key.0)) {
-        Ok(stream)
-    } else {
-        Err(io::ErrorKind::PermissionDenied.into())
-    }
+pub async fn authenticate(mut stream: UnixStream, key: &GuestKey) -> io::Result<Dialled> {
+    let introduction = async {
+        let mut said = [0; DIAL_PREFACE.len() + KEY_BYTES];
+        stream.read_exact(&mut said).await?;
+        let (preface, proof) = said.split_at(DIAL_PREFACE.len());
+        let is_known = preface == DIAL_PREFACE || preface == LANE_PREFACE;
+        if !is_known || !bool::from(proof.ct_eq(&key.0)) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        if preface == DIAL_PREFACE {
+            return Ok(None);
+        }
+        let mut lane = [0; size_of::<Uuid>()];
+        stream.read_exact(&mut lane).await?;
+        Ok(Some(Uuid::from_bytes(lane)))
+    };
+    let lane: io::Result<_> =
+        tokio::time::timeout(PREFACE_TIMEOUT, introduction).await.map_err(|_| io::ErrorKind::TimedOut)?;
+    Ok(match lane? {
+        None => Dialled::Link(stream),
+        Some(lane) => Dialled::Lane(lane, stream),
+    })
 }
 
 #[cfg(test)]
@@ -81,7 +101,7 @@ mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
 
-    async fn dial(said: &[u8], key: &GuestKey) -> io::Result<UnixStream> {
+    async fn dial(said: &[u8], key: &GuestKey) -> io::Result<Dialled> {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(said).await.unwrap();
         theirs.shutdown().await.unwrap();
@@ -93,7 +113,11 @@ mod tests {
         let key = GuestKey::generate();
         let mut said = DIAL_PREFACE.to_vec();
         said.extend_from_slice(&key.0);
-        dial(&said, &key).await.unwrap();
+        assert!(matches!(dial(&said, &key).await.unwrap(), Dialled::Link(_)));
+        let name = Uuid::new_v4();
+        let lane = [LANE_PREFACE.as_slice(), &key.0, name.as_bytes()].concat();
+        assert!(matches!(dial(&lane, &key).await.unwrap(), Dialled::Lane(named, _) if named == name));
+        assert_eq!(dial(&lane[..50], &key).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         let other = GuestKey::generate();
         assert_eq!(dial(&said, &other).await.unwrap_err().kind(), io::ErrorKind::PermissionDenied);
         assert_eq!(dial(&said[..20], &key).await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);

@@ -57,6 +57,8 @@ pub async fn relay(socket: WebSocket, attachment: Attachment, watchful: Watchful
     let end = tokio::select! {
         end = upward(from_viewer, to_guest, watchful.mode) => end,
         end = downward(&mut to_viewer, from_guest, reach.reports) => end,
+        // A lane may outlive the link; its viewer is to come back over the next one.
+        () = reach.guest.closed() => End::Close(close::TRY_AGAIN, "the link to the workspace broke"),
         error = watchful.auth.ended(&watchful.actor) => {
             tracing::debug!(code = error.code.as_str(), "a viewer's login session has ended");
             End::Close(close::SIGN_IN, "the login session has ended")

@@ -335,11 +335,14 @@ impl Driver {
             self.open_desk(row)?;
         }
         let dialled = match self.desk.as_mut() {
-            Some(desk) => tokio::time::timeout(DIAL_PATIENCE, desk.next()).await.ok().flatten(),
+            Some(desk) => {
+                let stream = tokio::time::timeout(DIAL_PATIENCE, desk.next()).await.ok().flatten();
+                stream.map(|stream| (stream, desk.lanes()))
+            }
             None => None,
         };
         let link = match dialled {
-            Some(stream) => Link::over_dial(stream, &configure).await?,
+            Some((stream, lanes)) => Link::over_dial(stream, lanes, &configure).await?,
             None => Link::over_exec(&*self.deps.host.engine, &container_name(row), &configure).await?,
         };
         tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");

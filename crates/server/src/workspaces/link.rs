@@ -7,9 +7,9 @@
 //! Invariant: a published client belongs to a guest that proved the workspace's key (dial-in) or
 //! was reached through the engine by the container's id, and that has its configuration.
 
-use crate::hosts::dial::{self, GuestKey};
+use crate::hosts::dial::{self, Dialled, GuestKey};
 use rexec_api::guest::{Configure, PROGRAM, PROTOCOL};
-use rexec_channel::{ChannelError, GuestClient};
+use rexec_channel::{ChannelError, GuestClient, Lanes};
 use rexec_engine::{Engine, ExecStart};
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +25,7 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Takes proven dial-ins of one workspace; ends when dropped.
 pub struct DialDesk {
     dialled: mpsc::Receiver<UnixStream>,
+    lanes: Lanes,
     task: JoinHandle<()>,
 }
 
@@ -38,11 +39,17 @@ impl DialDesk {
     pub fn open(dir: &Path, key: GuestKey) -> std::io::Result<Self> {
         let listener = dial::listen(dir)?;
         let (accepted, dialled) = mpsc::channel(DIALLED_MAX);
-        let task = tokio::spawn(take_dials(listener, key, accepted));
-        Ok(Self { dialled, task })
+        let lanes = Lanes::default();
+        let task = tokio::spawn(take_dials(listener, key, accepted, lanes.clone()));
+        Ok(Self { dialled, lanes, task })
     }
 
-    /// The newest proven connection, waiting for one if there is none.
+    /// Where lanes are expected that this desk delivers.
+    pub fn lanes(&self) -> Lanes {
+        self.lanes.clone()
+    }
+
+    /// The newest proven link, waiting for one if there is none.
     pub async fn next(&mut self) -> Option<UnixStream> {
         let mut stream = self.dialled.recv().await?;
         while let Ok(newer) = self.dialled.try_recv() {
@@ -53,15 +60,19 @@ impl DialDesk {
 }
 
 /// One at a time: a dialler that dawdles holds up only its own workspace, and for 2 s at most.
-async fn take_dials(listener: UnixListener, key: GuestKey, accepted: mpsc::Sender<UnixStream>) {
+async fn take_dials(listener: UnixListener, key: GuestKey, accepted: mpsc::Sender<UnixStream>, lanes: Lanes) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => match dial::authenticate(stream, &key).await {
-                Ok(stream) => {
+                Ok(Dialled::Link(stream)) => {
                     if let Err(mpsc::error::TrySendError::Closed(_)) = accepted.try_send(stream) {
                         return;
                     }
                 }
+                Ok(Dialled::Lane(name, stream)) => match stream.into_std() {
+                    Ok(stream) => lanes.deliver(name, stream),
+                    Err(error) => tracing::warn!(%error, "a lane is lost"),
+                },
                 Err(error) => tracing::debug!(%error, "a dial-in did not prove itself"),
             },
             Err(error) => {
@@ -102,8 +113,10 @@ pub enum LinkError {
 
 impl Link {
     /// Over a connection that the guest dialled.
-    pub async fn over_dial(stream: UnixStream, configure: &Configure) -> Result<Self, LinkError> {
-        Self::establish(stream, configure).await
+    pub async fn over_dial(stream: UnixStream, lanes: Lanes, configure: &Configure) -> Result<Self, LinkError> {
+        let mut link = Self::establish(stream, configure).await?;
+        link.client = link.client.clone().with_lanes(lanes);
+        Ok(link)
     }
 
     /// Over the stdio of `guest connect`, run by the engine as root.
