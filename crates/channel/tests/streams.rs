@@ -12,11 +12,13 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::io::{AsyncWriteExt, duplex};
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 const PIPE_BYTES: usize = 64 * 1024;
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the test guest does with calls.
 #[derive(Default)]
@@ -341,6 +343,18 @@ async fn lengths_are_checked_before_memory_is_taken() {
     assert!(matches!(cut, ChannelError::Protocol(_)));
     let cut_in_prefix = answered_with(&[0, 0], true).await;
     assert!(matches!(cut_in_prefix, ChannelError::Protocol(_)));
+}
+
+#[tokio::test]
+async fn a_commands_frame_over_the_limit_is_refused() {
+    static OVER: [u8; 4] = (EXEC_FRAME_BYTES_MAX as u32 + 1).to_be_bytes();
+    static LONGEST: [u8; 4] = (EXEC_FRAME_BYTES_MAX as u32).to_be_bytes();
+    // The stream goes on, so that only the announced length can be the fault.
+    let over = tokio::time::timeout(PATIENCE, answered_with(&OVER, false)).await.expect("it waits for more");
+    assert!(over.to_string().contains("over the limit"), "{over}");
+    // The longest is waited for, until the stream ends without it.
+    let longest = answered_with(&LONGEST, true).await;
+    assert!(longest.to_string().contains("cut short"), "{longest}");
 }
 
 #[tokio::test]

@@ -37,7 +37,7 @@ pub const RELAY: u8 = b'R';
 const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 /// Peers that have not said yet who they are; one more is turned away. Anyone in the workspace may
 /// connect, and a descriptor of PID 1 is not theirs to use up.
-const STRANGERS_MAX: usize = 128;
+pub const STRANGERS_MAX: usize = 128;
 /// Waiting after a failed accept: only a lack of descriptors makes one fail.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

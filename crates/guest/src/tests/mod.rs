@@ -1,6 +1,7 @@
 //! The guest's routes over a real connection, as the server uses them.
 #![allow(clippy::unwrap_used)]
 
+mod control;
 mod exec;
 mod files;
 mod hostile;
