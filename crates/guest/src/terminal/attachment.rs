@@ -60,8 +60,10 @@ impl Attachment {
     /// Serves the client until the terminal has ended, the client closes or the connection is cut.
     pub async fn run(self, mut source: impl FrameSource, mut sink: impl FrameSink) {
         let departure = tokio::select! {
-            departure = self.send(&mut sink) => departure,
+            biased;
+            // First, because what is typed waits for nobody.
             departure = self.receive(&mut source) => departure,
+            departure = self.send(&mut sink) => departure,
         };
         self.departure.set(departure);
     }

@@ -1,9 +1,11 @@
 //! One WebSocket joined to one attachment.
 //!
 //! ```text
-//!   viewer --judge--> guest      both directions run at once in one task, each with its own
-//!   viewer <--------- guest      back-pressure: a viewer that does not read stops only itself
+//!   viewer --judge--> guest      each direction is a task with its own back-pressure: a viewer
+//!   viewer <--------- guest      that does not read stops only itself
 //! ```
+//!
+//! Two tasks, because a keystroke then wakes nothing but what carries it on.
 //!
 //! Between the guest's frames the server says what it alone knows: the workspace's status. It
 //! closes with 4410 when the terminal has ended, 1012 when the link to the guest broke (come
@@ -26,6 +28,7 @@ use rexec_channel::{FrameReceiver, FrameSender};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long a viewer that does not read may hold up our farewell.
@@ -54,9 +57,11 @@ pub struct Watchful {
 pub async fn relay(socket: WebSocket, attachment: Attachment, watchful: Watchful) {
     let (mut to_viewer, from_viewer) = socket.split();
     let Attachment { to_guest, from_guest, reach } = attachment;
+    let up = AbortOnDropHandle::new(tokio::spawn(upward(from_viewer, to_guest, watchful.mode)));
     let end = tokio::select! {
-        end = upward(from_viewer, to_guest, watchful.mode) => end,
+        biased;
         end = downward(&mut to_viewer, from_guest, reach.reports) => end,
+        end = up => end.unwrap_or(End::ViewerGone),
         // A lane may outlive the link; its viewer is to come back over the next one.
         () = reach.guest.closed() => End::Close(close::TRY_AGAIN, "the link to the workspace broke"),
         error = watchful.auth.ended(&watchful.actor) => {
