@@ -2,7 +2,7 @@
 
 use super::world::{TERM_CODE, World, exec};
 use super::{assert_kind, kind};
-use crate::{ContainerState, Labels, Limits};
+use crate::{ContainerState, Labels, Limits, SummaryState};
 use bytes::Bytes;
 
 const GRACE_SECONDS: u32 = 30;
@@ -174,6 +174,34 @@ pub async fn labels_filter(world: &World) {
     assert_eq!(ids(Some("blue=navy")).await, [blue]);
     assert_eq!(ids(Some("red")).await, [red]);
     assert!(ids(Some("green")).await.is_empty());
+}
+
+/// One listing tells of all what a look at each would.
+pub async fn summaries_tell_states(world: &World) {
+    let engine = &world.engine;
+    let made = world.create(&world.spec("made")).await;
+    let running = world.running("running").await;
+    let paused = world.running("paused").await;
+    engine.pause(&paused).await.expect("pauses");
+    let mut spec = world.spec("ended");
+    spec.command = vec!["/bin/true".into()];
+    let ended = world.run(&spec).await;
+    world.until_exited(&ended).await;
+
+    let listed = engine.summaries(&world.labels()).await.expect("lists");
+    assert_eq!(listed.len(), 4);
+    for (id, role, state) in [
+        (made, "made", SummaryState::Created),
+        (running, "running", SummaryState::Running),
+        (paused, "paused", SummaryState::Paused),
+        (ended, "ended", SummaryState::Exited),
+    ] {
+        let summary = listed.iter().find(|summary| summary.id == id).expect("is listed");
+        assert_eq!((&summary.name, &summary.image, summary.state), (&world.name(role), &world.image, state));
+        assert_eq!(summary.labels.get("rexec.contract"), Some(&world.id));
+    }
+    let nobody = Labels::from([("rexec.contract".to_owned(), "nobody".to_owned())]);
+    assert!(engine.summaries(&nobody).await.expect("lists").is_empty());
 }
 
 /// The limit files of cgroup v2, or v1, as a script that prints memory, processes and CPU per 100 ms.

@@ -15,7 +15,7 @@ mod waiting;
 
 use crate::{
     ByteStream, ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecStart,
-    ImageInfo, Labels, Limits, NetworkSpec, PullProgress, Result, Stats, VolumeInfo,
+    ImageInfo, Labels, Limits, NetworkSpec, PullProgress, Result, Stats, Summary, VolumeInfo,
 };
 use async_trait::async_trait;
 use bollard::models::{ContainerConfig, ExecConfig, NetworkInspect, VolumeCreateRequest};
@@ -332,6 +332,12 @@ impl Engine for DockerEngine {
         let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
         let listed = within(CALL_TIMEOUT, self.docker.list_containers(Some(options))).await?;
         self.inspect_all(listed.into_iter().filter_map(|c| c.id).collect()).await
+    }
+
+    async fn summaries(&self, labels: &Labels) -> Result<Vec<Summary>> {
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
+        let listed = within(CALL_TIMEOUT, self.docker.list_containers(Some(options))).await?;
+        listed.into_iter().map(views::summary).collect()
     }
 
     async fn exec_stream(&self, id: &str, exec: &ExecStart) -> Result<Box<dyn ByteStream>> {

@@ -2,10 +2,12 @@
 
 use crate::{
     ContainerInfo, ContainerState, EngineError, EngineEvent, EngineInfo, ImageInfo, PullProgress, Result, Stats,
+    Summary, SummaryState,
 };
 use bollard::models::{
     ContainerInspectResponse, ContainerState as DockerState, ContainerStateStatusEnum as Status,
-    ContainerStatsResponse, CreateImageInfo, EventMessage, ImageInspect, SystemInfo,
+    ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as Listed, CreateImageInfo, EventMessage,
+    ImageInspect, SystemInfo,
 };
 
 /// Docker's way to say "never".
@@ -87,6 +89,26 @@ fn container_state(state: DockerState) -> Result<ContainerState> {
         Status::DEAD => Ok(exited("its removal failed; it can only be removed again".into())),
         Status::EMPTY => Err(missing("a container's status")),
     }
+}
+
+pub(super) fn summary(container: ContainerSummary) -> Result<Summary> {
+    // A container linked to others has several names; only its own has no slash inside.
+    let own = |name: &String| !name.trim_start_matches('/').contains('/');
+    let name = container.names.unwrap_or_default().into_iter().find(own).unwrap_or_default();
+    Ok(Summary {
+        id: container.id.ok_or_else(|| missing("a container's id"))?,
+        name: name.trim_start_matches('/').to_owned(),
+        image: container.image.unwrap_or_default(),
+        labels: container.labels.unwrap_or_default().into_iter().collect(),
+        state: match container.state.ok_or_else(|| missing("a container's status"))? {
+            Listed::CREATED => SummaryState::Created,
+            Listed::RUNNING => SummaryState::Running,
+            Listed::PAUSED => SummaryState::Paused,
+            Listed::RESTARTING | Listed::REMOVING | Listed::STOPPING => SummaryState::Changing,
+            Listed::EXITED | Listed::DEAD => SummaryState::Exited,
+            Listed::EMPTY => return Err(missing("a container's status")),
+        },
+    })
 }
 
 /// `None` for what is not about a layer.
