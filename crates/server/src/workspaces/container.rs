@@ -1,6 +1,5 @@
 //! A workspace's record as the container to make.
 
-use super::driver::container_name;
 use super::store::Workspace;
 use crate::hosts::{self, Host, delivery};
 use rexec_api::guest::{DIAL_MOUNT, KEY_VARIABLE, MOUNT, PROGRAM};
@@ -36,6 +35,11 @@ pub fn spec(row: &Workspace, host: &Arc<Host>, pids_max: u32, dial_dir: Option<S
         ],
         dial_dir: dial_dir.map(|dir| (dir, DIAL_MOUNT.into())),
     }
+}
+
+/// The container's name: unique to workspace and generation, so that two makers collide.
+pub fn container_name(row: &Workspace) -> String {
+    format!("rexec-{}-g{}", row.id.0.simple(), row.generation)
 }
 
 /// A name as a host name: letters, digits and inner hyphens, 63 at most (RFC 1123, section 2.1).

@@ -7,50 +7,45 @@
 //! Invariant: every public method checks its actor first. What an actor may not see is not there.
 
 mod container;
+mod creation;
 mod driver;
 pub mod http;
 mod incident;
 pub mod lifecycle;
 mod link;
 mod names;
+mod reach;
 mod slot;
 pub mod store;
 pub mod validate;
+mod view;
 
 pub use driver::Deps;
+pub use reach::Reach;
 pub use slot::Report;
 
 use crate::actor::Actor;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
-use crate::hosts::dial::GuestKey;
 use crate::tasks::Tasks;
-use crate::time::{now_ms, rfc3339};
+use crate::time::now_ms;
 use lifecycle::{Desired, Intent, Request};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
-use rexec_api::workspaces::{NewWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus, WorkspaceView};
-use rexec_channel::GuestClient;
+use rexec_api::workspaces::{WorkspaceStatus, WorkspaceView};
 use serde_json::json;
 use slot::Slot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::Workspace;
-use tokio::sync::watch;
 
-/// What a workspace has when its request does not say.
-const CPU_MILLI_DEFAULT: i64 = 2000;
-const MEMORY_MB_DEFAULT: u32 = 2048;
 /// Processes and threads of one workspace.
 pub const PIDS_MAX: u32 = 4096;
 /// Entries of one page of a list.
 const PAGE_LIMIT: u64 = 100;
-/// How long a request for the guest waits while a link is being made anew.
-const LINK_PATIENCE: Duration = Duration::from_secs(5);
-
 /// What came of a request: the workspace, and whether all that was asked is done.
 pub struct Outcome {
     pub view: WorkspaceView,
@@ -63,12 +58,6 @@ pub struct Workspaces {
     config: Arc<Config>,
     tasks: Tasks,
     slots: Arc<Mutex<HashMap<WorkspaceId, Arc<Slot>>>>,
-}
-
-/// A guest within reach, and news of its workspace.
-pub struct Reach {
-    pub guest: GuestClient,
-    pub reports: watch::Receiver<Report>,
 }
 
 impl Workspaces {
@@ -90,35 +79,6 @@ impl Workspaces {
         if let Some(slot) = slot {
             slot.nudge();
         }
-    }
-
-    pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Outcome> {
-        validate::new_workspace(&new)?;
-        self.require_runtime(new.runtime.as_deref()).await?;
-        let row = self.record(actor, &new);
-        let tx = self.deps.db.begin().await?;
-        if let Some(max) = self.config.engine.workspaces_max
-            && store::count(&tx).await? >= i64::from(max)
-        {
-            return Err(Error::new(
-                ErrorCode::WorkspaceLimit,
-                format!("This server has its {max} workspaces. Delete one first."),
-            ));
-        }
-        store::insert(&tx, &row).await?;
-        let created = NewEvent::of_user(actor.user, "workspace.created").workspace(row.id);
-        events::append(&tx, &created.data(json!({ "name": row.name, "image": row.image }))).await?;
-        tx.commit().await?;
-
-        let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
-        let slot = self.slot(row.id);
-        let report = settled(&slot, slot.ask(), wait).await;
-        if let Some(Report { error: Some(code), reason, status: WorkspaceStatus::Error, .. }) = report {
-            // The one who asked is told; nothing half made stays behind.
-            self.discard(row.id).await?;
-            return Err(Error::new(code, reason.unwrap_or_else(|| "The workspace could not be made.".into())));
-        }
-        self.outcome(actor, row.id, report).await
     }
 
     pub async fn list(&self, actor: &Actor, before: Option<WorkspaceId>) -> Result<Page<WorkspaceView>> {
@@ -171,36 +131,6 @@ impl Workspaces {
         Ok(report.is_some_and(|r| r.status == WorkspaceStatus::Deleted))
     }
 
-    /// The guest of a running workspace, for terminals, exec and files.
-    pub async fn reach(&self, actor: &Actor, id: WorkspaceId) -> Result<Reach> {
-        let row = self.owned(actor, id).await?;
-        let slot = self.slot(id);
-        let mut links = slot.link();
-        let guest = links.borrow_and_update().clone().filter(|guest| !guest.is_closed());
-        let guest = match (row.status, guest) {
-            (WorkspaceStatus::Running, Some(guest)) => guest,
-            // A server that has just started, or a guest that dials again: a matter of moments.
-            (WorkspaceStatus::Running | WorkspaceStatus::Creating | WorkspaceStatus::Unreachable, _)
-                if row.intent.desired == Desired::Running =>
-            {
-                self.await_link(&row, &slot).await?
-            }
-            _ => return Err(not_running(&row)),
-        };
-        Ok(Reach { guest, reports: slot.reports() })
-    }
-
-    async fn await_link(&self, row: &Workspace, slot: &Slot) -> Result<GuestClient> {
-        slot.nudge();
-        let mut links = slot.link();
-        let open = |link: &Option<GuestClient>| link.as_ref().is_some_and(|guest| !guest.is_closed());
-        let found = tokio::time::timeout(LINK_PATIENCE, links.wait_for(open)).await;
-        match found {
-            Ok(Ok(link)) => link.clone().ok_or_else(|| unreachable(row)),
-            _ => Err(unreachable(row)),
-        }
-    }
-
     async fn owned(&self, actor: &Actor, id: WorkspaceId) -> Result<Workspace> {
         store::find(self.deps.db.read(), id)
             .await?
@@ -218,78 +148,8 @@ impl Workspaces {
         Ok(())
     }
 
-    /// Takes back a creation that was refused.
-    async fn discard(&self, id: WorkspaceId) -> Result<()> {
-        let intent = Intent { desired: Desired::Deleted, boot_seq: 1, booted_seq: 0 };
-        store::want(self.deps.db.write(), id, intent, now_ms()).await?;
-        self.slot(id).ask();
-        Ok(())
-    }
-
-    fn record(&self, actor: &Actor, new: &NewWorkspace) -> Workspace {
-        let id = WorkspaceId::new();
-        Workspace {
-            id,
-            owner: actor.user,
-            name: new.name.clone().unwrap_or_else(names::make_up),
-            image: new.image.clone().unwrap_or_else(|| self.config.engine.workspace_image.clone()),
-            runtime: new.runtime.clone().or_else(|| self.config.engine.runtime.clone()).unwrap_or_default(),
-            cpu_milli: new.cpu.map_or(CPU_MILLI_DEFAULT, |cpu| (cpu * 1000.0).round() as i64),
-            memory_mb: i64::from(new.memory_mb.unwrap_or(MEMORY_MB_DEFAULT)),
-            env: new.env.clone(),
-            intent: Intent { desired: Desired::Running, boot_seq: 1, booted_seq: 0 },
-            status: WorkspaceStatus::Pending,
-            status_reason: None,
-            error_code: None,
-            host: Some(self.deps.host.id),
-            generation: 0,
-            volume: format!("rexec-home-{}", id.0.simple()),
-            guest_key: GuestKey::generate().to_hex(),
-            created_ms: now_ms(),
-            started_ms: None,
-        }
-    }
-
-    /// Refuses a runtime that the host does not have, before anything is made.
-    async fn require_runtime(&self, runtime: Option<&str>) -> Result<()> {
-        let facts =
-            self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
-        match runtime {
-            Some(name) if !facts.engine.runtimes.iter().any(|r| r == name) => Err(Error::new(
-                ErrorCode::RuntimeUnavailable,
-                format!("The host has no runtime `{name}`; it has {}.", facts.engine.runtimes.join(", ")),
-            )
-            .details(json!({ "field": "runtime", "runtimes": facts.engine.runtimes }))),
-            _ => Ok(()),
-        }
-    }
-
     async fn outcome(&self, actor: &Actor, id: WorkspaceId, report: Option<Report>) -> Result<Outcome> {
         Ok(Outcome { view: self.get(actor, id).await?, done: report.is_some() })
-    }
-
-    fn view(&self, actor: &Actor, row: &Workspace) -> WorkspaceView {
-        let facts = self.deps.host.ready().ok();
-        let runtime = if row.runtime.is_empty() {
-            facts.map_or_else(|| "default".into(), |facts| facts.engine.default_runtime.clone())
-        } else {
-            row.runtime.clone()
-        };
-        WorkspaceView {
-            id: row.id,
-            name: row.name.clone(),
-            owner_id: row.owner,
-            status: row.status,
-            status_reason: row.status_reason.clone(),
-            image: row.image.clone(),
-            region: self.deps.host.region.clone(),
-            host: actor.is_admin().then(|| self.deps.host.name.clone()),
-            runtime,
-            cpu: row.cpu_milli as f64 / 1000.0,
-            memory_mb: u32::try_from(row.memory_mb).unwrap_or(u32::MAX),
-            created_at: rfc3339(row.created_ms),
-            started_at: row.started_ms.map(rfc3339),
-        }
     }
 
     /// The workspace's slot; its driver is started if it has none.
@@ -326,15 +186,6 @@ fn no_such() -> Error {
     Error::not_found("workspace")
 }
 
-fn not_running(row: &Workspace) -> Error {
-    let advice = match row.status {
-        WorkspaceStatus::Paused => "Resume it first.",
-        WorkspaceStatus::Stopped | WorkspaceStatus::Error => "Start it first.",
-        _ => "Try again in a moment.",
-    };
-    state_error(row, format!("The workspace is {}. {advice}", row.status.as_str()))
-}
-
 fn refused(row: &Workspace, request: Request) -> Error {
     let what = match request {
         Request::Start => "started",
@@ -348,12 +199,6 @@ fn refused(row: &Workspace, request: Request) -> Error {
 
 fn state_error(row: &Workspace, message: String) -> Error {
     Error::new(ErrorCode::WorkspaceState, message).details(json!({ "status": row.status.as_str() }))
-}
-
-fn unreachable(row: &Workspace) -> Error {
-    let reason = row.status_reason.clone().unwrap_or_else(|| "Its guest does not answer.".into());
-    Error::new(ErrorCode::WorkspaceUnreachable, format!("The workspace cannot be reached at the moment. {reason}"))
-        .retry_after(Duration::from_secs(1))
 }
 
 const fn request_event(request: Request) -> &'static str {

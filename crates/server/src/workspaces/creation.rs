@@ -1,0 +1,96 @@
+//! How a workspace comes to be: its record, and what is taken back when that fails.
+
+use super::lifecycle::{Desired, Intent};
+use super::store::{self, Workspace};
+use super::{Outcome, Report, Workspaces, names, settled, validate};
+use crate::actor::Actor;
+use crate::error::{Error, Result};
+use crate::events::{self, NewEvent};
+use crate::hosts::dial::GuestKey;
+use crate::time::now_ms;
+use rexec_api::error::ErrorCode;
+use rexec_api::ids::WorkspaceId;
+use rexec_api::workspaces::{NewWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
+use serde_json::json;
+use std::time::Duration;
+
+/// What a workspace has when its request does not say.
+const CPU_MILLI_DEFAULT: i64 = 2000;
+const MEMORY_MB_DEFAULT: u32 = 2048;
+
+impl Workspaces {
+    pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Outcome> {
+        validate::new_workspace(&new)?;
+        self.require_runtime(new.runtime.as_deref()).await?;
+        let row = self.record(actor, &new);
+        let tx = self.deps.db.begin().await?;
+        if let Some(max) = self.config.engine.workspaces_max
+            && store::count(&tx).await? >= i64::from(max)
+        {
+            return Err(Error::new(
+                ErrorCode::WorkspaceLimit,
+                format!("This server has its {max} workspaces. Delete one first."),
+            ));
+        }
+        store::insert(&tx, &row).await?;
+        let created = NewEvent::of_user(actor.user, "workspace.created").workspace(row.id);
+        events::append(&tx, &created.data(json!({ "name": row.name, "image": row.image }))).await?;
+        tx.commit().await?;
+
+        let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
+        let slot = self.slot(row.id);
+        let report = settled(&slot, slot.ask(), wait).await;
+        if let Some(Report { error: Some(code), reason, status: WorkspaceStatus::Error, .. }) = report {
+            // The one who asked is told; nothing half made stays behind.
+            self.discard(row.id).await?;
+            return Err(Error::new(code, reason.unwrap_or_else(|| "The workspace could not be made.".into())));
+        }
+        self.outcome(actor, row.id, report).await
+    }
+
+    /// Takes back a creation that was refused.
+    async fn discard(&self, id: WorkspaceId) -> Result<()> {
+        let intent = Intent { desired: Desired::Deleted, boot_seq: 1, booted_seq: 0 };
+        store::want(self.deps.db.write(), id, intent, now_ms()).await?;
+        self.slot(id).ask();
+        Ok(())
+    }
+
+    fn record(&self, actor: &Actor, new: &NewWorkspace) -> Workspace {
+        let id = WorkspaceId::new();
+        Workspace {
+            id,
+            owner: actor.user,
+            name: new.name.clone().unwrap_or_else(names::make_up),
+            image: new.image.clone().unwrap_or_else(|| self.config.engine.workspace_image.clone()),
+            runtime: new.runtime.clone().or_else(|| self.config.engine.runtime.clone()).unwrap_or_default(),
+            cpu_milli: new.cpu.map_or(CPU_MILLI_DEFAULT, |cpu| (cpu * 1000.0).round() as i64),
+            memory_mb: i64::from(new.memory_mb.unwrap_or(MEMORY_MB_DEFAULT)),
+            env: new.env.clone(),
+            intent: Intent { desired: Desired::Running, boot_seq: 1, booted_seq: 0 },
+            status: WorkspaceStatus::Pending,
+            status_reason: None,
+            error_code: None,
+            host: Some(self.deps.host.id),
+            generation: 0,
+            volume: format!("rexec-home-{}", id.0.simple()),
+            guest_key: GuestKey::generate().to_hex(),
+            created_ms: now_ms(),
+            started_ms: None,
+        }
+    }
+
+    /// Refuses a runtime that the host does not have, before anything is made.
+    async fn require_runtime(&self, runtime: Option<&str>) -> Result<()> {
+        let facts =
+            self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
+        match runtime {
+            Some(name) if !facts.engine.runtimes.iter().any(|r| r == name) => Err(Error::new(
+                ErrorCode::RuntimeUnavailable,
+                format!("The host has no runtime `{name}`; it has {}.", facts.engine.runtimes.join(", ")),
+            )
+            .details(json!({ "field": "runtime", "runtimes": facts.engine.runtimes }))),
+            _ => Ok(()),
+        }
+    }
+}

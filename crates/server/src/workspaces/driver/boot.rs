@@ -1,0 +1,150 @@
+//! The steps that bring a workspace up: image, container, start, and the link to its guest.
+
+use super::{Driver, Progress, StepError};
+use crate::hosts::HostFacts;
+use crate::hosts::dial::GuestKey;
+use crate::time::now_ms;
+use crate::workspaces::container::{self, container_name};
+use crate::workspaces::lifecycle::Seen;
+use crate::workspaces::link::{DialDesk, Link, LinkError};
+use crate::workspaces::store::Workspace;
+use futures_util::StreamExt;
+use rexec_api::guest::Configure;
+use rexec_api::workspaces::WorkspaceStatus;
+use rexec_engine::EngineError;
+use std::time::Duration;
+
+/// How long a guest may take to dial in before we reach for it through the engine.
+const DIAL_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A guest that hangs up sooner than this after it was met is met again only with pauses between.
+const LINK_STEADY: Duration = Duration::from_secs(1);
+
+impl Driver {
+    pub(super) async fn pull(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
+        self.observe(ticket, row, WorkspaceStatus::Pulling, Some("Fetching the image."), |_| {}).await?;
+        let mut progress = self.deps.host.engine.pull(&row.image);
+        loop {
+            tokio::select! {
+                layer = progress.next() => match layer {
+                    Some(layer) => drop(layer?),
+                    None => break,
+                },
+                // Someone may want it no more; the engine keeps the layers that it has.
+                () = self.slot.nudged(ticket) => return Ok(Progress::Heard),
+            }
+        }
+        self.image_present = true;
+        Ok(Progress::Again(None))
+    }
+
+    pub(super) async fn create(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
+        let made = Workspace { generation: row.generation + 1, ..row.clone() };
+        // Written first: if we die after the engine has made it, the next pass looks for this name.
+        self.observe(ticket, row, WorkspaceStatus::Creating, None, |o| o.generation = made.generation).await?;
+        let dial_dir = self.deps.host.ready().ok().filter(|facts| dials(facts, row)).map(|_| self.open_desk(row));
+        let dial_dir = dial_dir.transpose()?.flatten();
+        let spec = container::spec(&made, &self.deps.host, self.deps.pids_max, dial_dir);
+        match self.deps.host.engine.create(&spec).await {
+            Ok(_) => Ok(Progress::Again(Some(Seen::Created))),
+            Err(EngineError::ImageNotFound(_)) if self.image_present => {
+                self.image_present = false;
+                Ok(Progress::Again(Some(Seen::Missing)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Starts the container and meets its guest, which may dial in before the engine has answered.
+    pub(super) async fn start(
+        &mut self,
+        ticket: u64,
+        row: &Workspace,
+        facts: &HostFacts,
+    ) -> Result<Progress, StepError> {
+        self.unlink();
+        self.linked_at = None;
+        if row.status != WorkspaceStatus::Creating {
+            let reason = self.note.clone();
+            self.observe(ticket, row, WorkspaceStatus::Creating, reason.as_deref(), |_| {}).await?;
+        }
+        if dials(facts, row) {
+            self.open_desk(row)?;
+        }
+        let name = container_name(row);
+        let engine = self.deps.host.engine.clone();
+        engine.start(&name).await?;
+        let booted = row.intent.boot_seq;
+        let now = now_ms();
+        self.observe(ticket, row, WorkspaceStatus::Creating, self.note.clone().as_deref(), |o| {
+            o.booted_seq = booted;
+            o.started_ms = Some(now);
+        })
+        .await?;
+        Ok(Progress::Again(Some(Seen::Running)))
+    }
+
+    pub(super) async fn connect(&mut self, row: &Workspace, facts: &HostFacts) -> Result<Progress, StepError> {
+        self.unlink();
+        if self.linked_at.is_some_and(|at| at.elapsed() < LINK_STEADY) {
+            return Err(LinkError::Unsteady.into());
+        }
+        let configure = Configure {
+            workspace: self.id,
+            user: Default::default(),
+            env: row.env.clone(),
+            sudo: Default::default(),
+            entrypoint: None,
+            ring_bytes: None,
+            scrollback_lines: None,
+        };
+        if dials(facts, row) {
+            self.open_desk(row)?;
+        }
+        let dialled = match self.desk.as_mut() {
+            Some(desk) => {
+                let stream = tokio::time::timeout(DIAL_PATIENCE, desk.next()).await.ok().flatten();
+                stream.map(|stream| (stream, desk.lanes()))
+            }
+            None => None,
+        };
+        let link = match dialled {
+            Some((stream, lanes)) => Link::over_dial(stream, lanes, &configure).await?,
+            None => Link::over_exec(&*self.deps.host.engine, &container_name(row), &configure).await?,
+        };
+        tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");
+        self.slot.publish_link(Some(link.client.clone()));
+        self.link = Some(link);
+        self.linked_at = Some(std::time::Instant::now());
+        Ok(Progress::Again(Some(Seen::Running)))
+    }
+
+    pub(super) fn link_lives(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| !link.client.is_closed())
+    }
+
+    pub(super) fn unlink(&mut self) {
+        if self.link.take().is_some() {
+            self.slot.publish_link(None);
+        }
+    }
+
+    /// Listens for the workspace's guest; the directory's path when that works.
+    pub(super) fn open_desk(&mut self, row: &Workspace) -> Result<Option<String>, StepError> {
+        let dir = self.deps.host.dial_dir(self.id);
+        if self.desk.is_none() {
+            let key = GuestKey::from_hex(&row.guest_key).ok_or(StepError::Key)?;
+            match DialDesk::open(&dir, key) {
+                Ok(desk) => self.desk = Some(desk),
+                Err(error) => tracing::warn!(workspace.id = %self.id, %error, "cannot listen for the guest"),
+            }
+        }
+        Ok(self.desk.as_ref().and(dir.to_str().map(str::to_owned)))
+    }
+}
+
+/// gVisor and virtual machines refuse or cannot carry a dial through a mounted socket.
+fn dials(facts: &HostFacts, row: &Workspace) -> bool {
+    let runtime = if row.runtime.is_empty() { &facts.engine.default_runtime } else { &row.runtime };
+    facts.dials && matches!(runtime.as_str(), "runc" | "crun" | "youki" | "io.containerd.runc.v2")
+}

@@ -1,0 +1,226 @@
+//! One driver per workspace: it alone makes the workspace what its record says it should be.
+//!
+//! A pass reads the record, looks at the engine, asks `lifecycle` for the next step and takes it,
+//! until nothing is left to do. Requests nudge; events of the engine, a broken link and a slow
+//! sweep nudge too. A failure that may pass is retried with growing pauses; one that will not
+//! parks the workspace in `error` until someone asks again.
+//!
+//! Invariant: every write of observed state happens here, after the step that makes it true, or
+//! before a step whose half-done result the next pass will find by the container's name.
+
+mod boot;
+mod end;
+mod look;
+mod report;
+mod verdict;
+
+use super::container::container_name;
+use super::incident::{self, Incidents};
+use super::lifecycle::{Around, Desired, Seen, Step, decide};
+use super::link::{DialDesk, Link};
+use super::slot::Slot;
+use super::store::{self, Workspace};
+use crate::db::Db;
+use crate::hosts::{self, Host, HostFacts};
+use rexec_api::ids::WorkspaceId;
+use rexec_api::workspaces::WorkspaceStatus;
+use rexec_engine::Labels;
+use std::sync::Arc;
+use std::time::Duration;
+use verdict::StepError;
+
+/// Everything is looked at this often even when nothing nudges.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// Steps of one pass; a workspace needs fewer than ten from any state.
+const STEPS_MAX: u32 = 24;
+
+/// What every driver works with.
+pub struct Deps {
+    pub db: Db,
+    pub host: Arc<Host>,
+    pub pids_max: u32,
+}
+
+/// How a pass ended.
+enum Rest {
+    /// The record is buried.
+    Gone,
+    /// All is well until something happens.
+    Settled,
+    /// Nothing more can be done until someone asks.
+    Parked,
+    /// It will be tried again.
+    Retry,
+}
+
+pub struct Driver {
+    id: WorkspaceId,
+    deps: Arc<Deps>,
+    slot: Arc<Slot>,
+    desk: Option<DialDesk>,
+    link: Option<Link>,
+    /// When the last link came about: one that breaks at once is not made anew at once.
+    linked_at: Option<std::time::Instant>,
+    /// Said once the workspace runs again after something befell it.
+    note: Option<String>,
+    incidents: Incidents,
+    image_present: bool,
+    /// What was asked for in the last pass, to notice that someone has asked since.
+    asked: Option<(Desired, i64)>,
+}
+
+impl Driver {
+    pub fn new(id: WorkspaceId, deps: Arc<Deps>, slot: Arc<Slot>) -> Self {
+        Self {
+            id,
+            deps,
+            slot,
+            desk: None,
+            link: None,
+            linked_at: None,
+            note: None,
+            incidents: Incidents::default(),
+            image_present: true,
+            asked: None,
+        }
+    }
+
+    /// Drives until the workspace is buried.
+    pub async fn run(mut self) {
+        let mut host_state = self.deps.host.watch();
+        let mut retry = RETRY_FIRST;
+        loop {
+            let ticket = self.slot.ticket();
+            host_state.mark_unchanged();
+            let pause = match self.pass(ticket).await {
+                Rest::Gone => return,
+                Rest::Parked => None,
+                Rest::Settled => {
+                    retry = RETRY_FIRST;
+                    Some(SWEEP_EVERY)
+                }
+                Rest::Retry => {
+                    let pause = retry;
+                    retry = (retry * 2).min(RETRY_MAX);
+                    Some(pause)
+                }
+            };
+            let client = self.link.as_ref().map(|link| link.client.clone());
+            tokio::select! {
+                () = self.slot.nudged(ticket) => retry = RETRY_FIRST,
+                () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
+                _ = host_state.changed(), if pause.is_some() => retry = RETRY_FIRST,
+                () = closed(client) => self.unlink(),
+            }
+        }
+    }
+
+    async fn pass(&mut self, ticket: u64) -> Rest {
+        let mut hint = None;
+        for _ in 0..STEPS_MAX {
+            let row = match store::find(self.deps.db.read(), self.id).await {
+                Ok(Some(row)) => row,
+                Ok(None) => return self.gone(ticket),
+                Err(error) => return self.failed(ticket, None, StepError::Database(error)).await,
+            };
+            if self.parked_before(&row) {
+                self.report(ticket, row.status, row.error_code, row.status_reason.clone(), true);
+                return Rest::Parked;
+            }
+            let facts = match self.deps.host.ready() {
+                Ok(facts) => facts,
+                Err(reason) => return self.host_away(ticket, &row, reason).await,
+            };
+            match self.step(ticket, &row, &facts, hint.take()).await {
+                Ok(Progress::Settled) => return Rest::Settled,
+                Ok(Progress::Gone) => return self.gone(ticket),
+                Ok(Progress::Heard) => return Rest::Retry,
+                Ok(Progress::Again(seen)) => hint = seen,
+                Err(error) => return self.failed(ticket, Some(&row), error).await,
+            }
+        }
+        tracing::error!(workspace.id = %self.id, "a pass does not come to an end; pausing");
+        Rest::Retry
+    }
+
+    /// A workspace in `error` waits for someone to ask; the first pass after a start of the server
+    /// is nobody asking.
+    fn parked_before(&mut self, row: &Workspace) -> bool {
+        let first = self.asked.is_none();
+        let asked = (row.intent.desired, row.intent.boot_seq);
+        let unchanged = self.asked == Some(asked) && !self.slot.take_asked();
+        if first {
+            self.slot.take_asked();
+            self.note = row.status_reason.clone().filter(|reason| incident::is_one(reason));
+        } else if !unchanged {
+            self.note = None;
+            self.incidents = Incidents::default();
+        }
+        self.asked = Some(asked);
+        row.status == WorkspaceStatus::Error && row.intent.desired != Desired::Deleted && (first || unchanged)
+    }
+
+    async fn step(
+        &mut self,
+        ticket: u64,
+        row: &Workspace,
+        facts: &HostFacts,
+        hint: Option<Seen>,
+    ) -> Result<Progress, StepError> {
+        let seen = match hint {
+            Some(seen) => seen,
+            None => self.look(row).await?,
+        };
+        let around = Around { image_present: self.image_present, guest_ready: self.link_lives() };
+        match decide(row.intent, seen, around) {
+            Step::Settled(status) => {
+                self.settle(ticket, row, status).await?;
+                Ok(Progress::Settled)
+            }
+            Step::Wait => {
+                tokio::time::sleep(RETRY_FIRST).await;
+                Ok(Progress::Again(None))
+            }
+            Step::Pull => self.pull(ticket, row).await,
+            Step::Create => self.create(ticket, row).await,
+            Step::Start => self.start(ticket, row, facts).await,
+            Step::Connect => self.connect(row, facts).await,
+            Step::Pause => {
+                self.deps.host.engine.pause(&container_name(row)).await?;
+                Ok(Progress::Again(Some(Seen::Paused)))
+            }
+            Step::Unpause => {
+                self.deps.host.engine.unpause(&container_name(row)).await?;
+                Ok(Progress::Again(Some(Seen::Running)))
+            }
+            Step::Stop => self.stop(ticket, row).await,
+            Step::Remove => self.remove(ticket, row).await,
+            Step::Purge => self.purge(row).await,
+        }
+    }
+
+    fn labels(&self) -> Labels {
+        let mut labels = self.deps.host.labels();
+        labels.insert(hosts::LABEL_WORKSPACE.into(), self.id.to_string());
+        labels
+    }
+}
+
+/// What a step led to.
+enum Progress {
+    Settled,
+    Gone,
+    /// Decide again; what the container is now, if the step tells.
+    Again(Option<Seen>),
+    /// Someone has nudged: what they want is for a new pass, with their ticket, to see.
+    Heard,
+}
+
+async fn closed(client: Option<rexec_channel::GuestClient>) {
+    match client {
+        Some(client) => client.closed().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,134 @@
+//! What the driver says: to the record, and to whoever waits for its report.
+
+use super::verdict::verdict;
+use super::{Driver, Rest, StepError};
+use crate::hosts;
+use crate::time::now_ms;
+use crate::workspaces::slot::Report;
+use crate::workspaces::store::{self, Observation, Workspace};
+use rexec_api::error::ErrorCode;
+use rexec_api::workspaces::WorkspaceStatus;
+
+const UNREACHED: &str = "It does not answer at the moment; the server keeps trying. If it stays so, restart it.";
+
+impl Driver {
+    pub(super) async fn settle(
+        &mut self,
+        ticket: u64,
+        row: &Workspace,
+        status: WorkspaceStatus,
+    ) -> Result<(), StepError> {
+        if status != WorkspaceStatus::Running && status != WorkspaceStatus::Paused {
+            self.unlink();
+        }
+        let reason = self.note.clone().filter(|_| status == WorkspaceStatus::Running);
+        if row.status != status || row.status_reason != reason || row.error_code.is_some() {
+            self.write(row, status, reason.as_deref(), None, |_| {}).await?;
+        }
+        self.report(ticket, status, None, reason, true);
+        Ok(())
+    }
+
+    pub(super) async fn failed(&mut self, ticket: u64, row: Option<&Workspace>, error: StepError) -> Rest {
+        let verdict = verdict(&error);
+        tracing::warn!(
+            workspace.id = %self.id, error = &error as &dyn std::error::Error,
+            parked = verdict.is_some(), "a step failed"
+        );
+        match (verdict, row) {
+            (Some((code, message)), Some(row)) => {
+                self.unlink();
+                if let Err(error) = self.write(row, WorkspaceStatus::Error, Some(&message), Some(code), |_| {}).await {
+                    tracing::error!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "cannot record a failure");
+                    return Rest::Retry;
+                }
+                self.report(ticket, WorkspaceStatus::Error, Some(code), Some(message), true);
+                Rest::Parked
+            }
+            (None, Some(row)) => self.trouble(ticket, row, &error).await,
+            (_, None) => Rest::Retry,
+        }
+    }
+
+    /// Something that passes keeps the workspace from where it should be: says so and tries again.
+    pub(super) async fn trouble(&mut self, ticket: u64, row: &Workspace, error: &StepError) -> Rest {
+        match error {
+            StepError::Database(_) => Rest::Retry,
+            StepError::Engine(error) => {
+                self.tell_trouble(ticket, row, ErrorCode::EngineUnavailable, hosts::explain(error)).await
+            }
+            _ => self.tell_trouble(ticket, row, ErrorCode::WorkspaceUnreachable, UNREACHED.into()).await,
+        }
+    }
+
+    pub(super) async fn host_away(&mut self, ticket: u64, row: &Workspace, reason: String) -> Rest {
+        self.tell_trouble(ticket, row, ErrorCode::EngineUnavailable, reason).await
+    }
+
+    pub(super) async fn tell_trouble(&mut self, ticket: u64, row: &Workspace, code: ErrorCode, reason: String) -> Rest {
+        let status = match row.status {
+            // Its terminals go on by the guest's own stream, whatever the engine does.
+            WorkspaceStatus::Running if self.link_lives() => WorkspaceStatus::Running,
+            WorkspaceStatus::Running | WorkspaceStatus::Paused => WorkspaceStatus::Unreachable,
+            other => other,
+        };
+        if (row.status != status || row.status_reason.as_deref() != Some(&reason))
+            && let Err(error) = self.write(row, status, Some(&reason), None, |_| {}).await
+        {
+            tracing::warn!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "cannot record trouble");
+        }
+        self.report(ticket, status, Some(code), Some(reason), false);
+        Rest::Retry
+    }
+
+    pub(super) fn gone(&mut self, ticket: u64) -> Rest {
+        self.unlink();
+        self.report(ticket, WorkspaceStatus::Deleted, None, None, true);
+        Rest::Gone
+    }
+
+    /// Writes and reports a status on the way to another.
+    pub(super) async fn observe(
+        &self,
+        ticket: u64,
+        row: &Workspace,
+        status: WorkspaceStatus,
+        reason: Option<&str>,
+        change: impl FnOnce(&mut Observation<'_>),
+    ) -> Result<(), sea_orm::DbErr> {
+        self.write(row, status, reason, None, change).await?;
+        self.report(ticket, status, None, reason.map(str::to_owned), false);
+        Ok(())
+    }
+
+    pub(super) async fn write(
+        &self,
+        row: &Workspace,
+        status: WorkspaceStatus,
+        reason: Option<&str>,
+        error: Option<ErrorCode>,
+        change: impl FnOnce(&mut Observation<'_>),
+    ) -> Result<(), sea_orm::DbErr> {
+        let mut observation = Observation {
+            status,
+            reason,
+            error,
+            generation: row.generation,
+            booted_seq: row.intent.booted_seq,
+            started_ms: row.started_ms,
+        };
+        change(&mut observation);
+        store::observe(self.deps.db.write(), self.id, &observation, now_ms()).await
+    }
+
+    pub(super) fn report(
+        &self,
+        ticket: u64,
+        status: WorkspaceStatus,
+        error: Option<ErrorCode>,
+        reason: Option<String>,
+        done: bool,
+    ) {
+        self.slot.report(Report { ticket, status, error, reason, done });
+    }
+}

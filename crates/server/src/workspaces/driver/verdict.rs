@@ -1,0 +1,60 @@
+//! Why a step failed, and what that means: a failure that passes, or one to be told and left alone.
+
+use crate::workspaces::link::LinkError;
+use rexec_api::error::ErrorCode;
+use rexec_engine::EngineError;
+
+/// Why a step did not work.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StepError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Database(#[from] sea_orm::DbErr),
+    #[error("cannot reach the guest: {0}")]
+    Link(#[from] LinkError),
+    #[error("the workspace's record has no usable guest key")]
+    Key,
+    #[error("its processes keep ending: {0}")]
+    KeepsEnding(String),
+}
+
+/// The code and sentence of a failure that trying again will not mend; `None` for one that passes.
+pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
+    let engine = match error {
+        StepError::Engine(error) | StepError::Link(LinkError::Engine(error)) => error,
+        StepError::Database(_) | StepError::Link(_) => return None,
+        StepError::Key => {
+            return Some((ErrorCode::Internal, "Its record is damaged. Delete it and make a new one.".into()));
+        }
+        StepError::KeepsEnding(what) => {
+            return Some((
+                ErrorCode::EngineError,
+                format!("{what} That happened too often; start it when the cause is mended."),
+            ));
+        }
+    };
+    match engine {
+        EngineError::Unavailable(_)
+        | EngineError::Conflict(_)
+        | EngineError::NotFound(_)
+        | EngineError::Protocol(_) => None,
+        EngineError::ImageNotFound(image) => Some((
+            ErrorCode::ImageNotFound,
+            format!("There is no image {image}. Check its name, or ask for access if it is private."),
+        )),
+        EngineError::PullFailed(why) => Some((
+            ErrorCode::ImagePullFailed,
+            format!("The image could not be fetched: {why}. Try again when the registry answers."),
+        )),
+        EngineError::RuntimeUnavailable(runtime) => Some((
+            ErrorCode::RuntimeUnavailable,
+            format!("The host has no runtime {runtime}. Ask for another, or have it installed."),
+        )),
+        EngineError::DiskFull(_) => Some((
+            ErrorCode::DiskFull,
+            "The host's disk is full. Free some space on it, then start the workspace.".into(),
+        )),
+        EngineError::Refused(why) => Some((ErrorCode::EngineError, format!("The container engine refused: {why}."))),
+    }
+}

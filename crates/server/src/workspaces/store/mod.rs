@@ -1,0 +1,59 @@
+//! The SQL of workspaces.
+//!
+//! Two writers share a row and never a column: the service writes what is wanted (`desired`,
+//! `boot_seq`, `name`), the workspace's driver writes what is so (`status`, `generation`, ...).
+
+mod row;
+mod write;
+
+pub use row::Workspace;
+pub use write::{Observation, bury, insert, observe, rename, want};
+
+use crate::db;
+use rexec_api::ids::{UserId, WorkspaceId};
+use row::{COLUMNS, Row};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+
+/// Any workspace that is not buried, for the driver and for checks of ownership.
+pub async fn find(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<Option<Workspace>, DbErr> {
+    let text = format!("SELECT {COLUMNS} FROM workspaces WHERE id = $1 AND deleted_ms IS NULL");
+    db::fetch_one::<Row, _>(conn, &text, [id.to_string().into()]).await?.map(Workspace::try_from).transpose()
+}
+
+/// A page of an owner's workspaces, newest first, those before `before` in that order.
+pub async fn list(
+    conn: &impl ConnectionTrait,
+    owner: UserId,
+    before: Option<WorkspaceId>,
+    limit: u64,
+) -> Result<Vec<Workspace>, DbErr> {
+    // Ids are UUIDv7, so their order as text is the order of creation.
+    let text = format!(
+        "SELECT {COLUMNS} FROM workspaces WHERE owner_id = $1 AND deleted_ms IS NULL AND desired <> 'deleted' \
+         AND id < $2 ORDER BY id DESC LIMIT $3"
+    );
+    let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+    let values = [owner.to_string().into(), before.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+    db::fetch_all::<Row, _>(conn, &text, values).await?.into_iter().map(Workspace::try_from).collect()
+}
+
+/// The ids of all workspaces that need a driver.
+pub async fn living(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Id {
+        id: String,
+    }
+    let rows =
+        db::fetch_all::<Id, _>(conn, "SELECT id FROM workspaces WHERE deleted_ms IS NULL ORDER BY id", []).await?;
+    Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
+}
+
+/// How many workspaces there are that are not on their way out.
+pub async fn count(conn: &impl ConnectionTrait) -> Result<i64, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Count {
+        n: i64,
+    }
+    let text = "SELECT COUNT(*) AS n FROM workspaces WHERE deleted_ms IS NULL AND desired <> 'deleted'";
+    Ok(db::fetch_one::<Count, _>(conn, text, []).await?.map_or(0, |row| row.n))
+}
