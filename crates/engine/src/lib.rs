@@ -33,12 +33,17 @@ pub trait Engine: Send + Sync + 'static {
     /// Images by reference.
     async fn images(&self) -> Result<Vec<ImageInfo>>;
     /// Pulls an image; the stream ends after the last layer, or with the error.
-    fn pull(&self, reference: &str) -> BoxStream<'static, Result<PullProgress>>;
+    fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> BoxStream<'static, Result<PullProgress>>;
     /// Makes an image of one tar archive; with no entries, an empty image.
     async fn import_image(&self, tag: &str, tar: Bytes) -> Result<()>;
+    /// Gives an image one more name; another image that has it loses it.
+    async fn tag_image(&self, from: &str, to: &str) -> Result<()>;
+    /// Takes the name away, and the image with its last one. [`EngineError::Conflict`] while a
+    /// container uses it.
     async fn remove_image(&self, reference: &str) -> Result<()>;
 
-    async fn ensure_volume(&self, name: &str, labels: &Labels) -> Result<()>;
+    /// With a size only where [`Engine::disk_limits`] says that it holds; else [`EngineError::Refused`].
+    async fn volume_create(&self, name: &str, labels: &Labels, size_bytes: Option<u64>) -> Result<()>;
     async fn volumes(&self, labels: &Labels) -> Result<Vec<VolumeInfo>>;
     async fn remove_volume(&self, name: &str) -> Result<()>;
 
@@ -74,8 +79,17 @@ pub trait Engine: Send + Sync + 'static {
     /// A path of a container as a tar archive; [`EngineError::NotFound`] when it is not there.
     async fn archive_get(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>>;
 
-    /// Makes an image of a container's file system.
-    async fn commit(&self, id: &str, tag: &str, labels: &Labels) -> Result<String>;
+    /// Makes an image of a container's file system and gives its id.
+    async fn commit(&self, id: &str, tag: &str, config: &CommitConfig) -> Result<String>;
+
+    /// Which disk limits this engine can hold, found by trying: makes and removes a volume and a
+    /// never started container of `image`, both under `name`, which must be the caller's alone.
+    async fn disk_limits(&self, name: &str, image: &str, labels: &Labels) -> Result<DiskLimits>;
+    /// What every container and volume takes up. Walks them all, so it can take long; while another
+    /// such walk goes on it is [`EngineError::Conflict`].
+    async fn disk_usage(&self) -> Result<DiskUsage>;
+    /// Resource use now; of a container that does not run, zeros.
+    async fn stats_once(&self, id: &str) -> Result<Stats>;
     /// Resource use about once a second, until dropped.
     fn stats(&self, id: &str) -> BoxStream<'static, Result<Stats>>;
     /// Container events with these labels, until dropped or the engine goes.

@@ -18,6 +18,10 @@ pub struct EngineInfo {
     pub runtimes: Vec<String>,
     pub default_runtime: String,
     pub rootless: bool,
+    /// Root inside a container is somebody else outside, for every container.
+    pub user_remapped: bool,
+    /// How the engine keeps file systems, such as `overlay2`.
+    pub storage_driver: String,
     /// Where the engine keeps its data, on its own machine.
     pub root_dir: String,
     /// Which limits hold (a rootless engine without cgroup delegation enforces none).
@@ -38,6 +42,24 @@ pub struct ImageInfo {
     pub env: Vec<String>,
     pub user: String,
     pub working_dir: String,
+    /// Such as `amd64`, in the words of the OCI image specification.
+    pub architecture: String,
+    pub os: String,
+}
+
+/// Who we are to a registry.
+#[derive(Clone)]
+pub struct RegistryAuth {
+    /// The registry's host and port, without a scheme.
+    pub server: String,
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for RegistryAuth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RegistryAuth({} at {})", self.username, self.server)
+    }
 }
 
 /// Progress of one layer of a pull.
@@ -90,6 +112,9 @@ pub struct ContainerSpec {
     pub runtime: Option<String>,
     pub limits: Limits,
     pub mounts: Vec<Mount>,
+    /// How much its root file system may grow. Only where [`DiskLimits::root`] says that it holds;
+    /// elsewhere the container is refused.
+    pub root_bytes: Option<u64>,
     /// A directory of the engine's machine, mounted read-only at the second path: the only host
     /// mount there is.
     pub dial_dir: Option<(String, String)>,
@@ -162,6 +187,33 @@ pub struct ExecStart {
     pub env: Vec<String>,
 }
 
+/// What an image made of a container says besides its file system.
+#[derive(Debug, Clone, Default)]
+pub struct CommitConfig {
+    /// Added to the container's own, which go into the image, too: an empty value hides one of those.
+    pub labels: Labels,
+    /// `NAME=value`, stronger than the container's own, which go into the image, too: whoever gave
+    /// the container a secret this way must name it here.
+    pub env: Vec<String>,
+    /// Whether to freeze the container meanwhile.
+    pub pause: bool,
+}
+
+/// Which sizes an engine can enforce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskLimits {
+    pub volumes: bool,
+    pub root: bool,
+}
+
+/// Bytes on the engine's disk, by name.
+#[derive(Debug, Clone, Default)]
+pub struct DiskUsage {
+    /// What each container has written to its root file system; volumes are not in it.
+    pub containers: BTreeMap<String, u64>,
+    pub volumes: BTreeMap<String, u64>,
+}
+
 /// How a program of an exec stream ended, when not with 0: the inner error of the `io::Error` that
 /// its stream ends with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -181,6 +233,10 @@ pub struct Stats {
     pub memory_limit_bytes: u64,
     pub network_rx_bytes: u64,
     pub network_tx_bytes: u64,
+    pub block_read_bytes: u64,
+    pub block_write_bytes: u64,
+    /// For how long the CPU limit has held it back since start, in nanoseconds.
+    pub throttled_ns: u64,
     pub pids: u64,
 }
 

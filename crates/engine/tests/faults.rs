@@ -117,7 +117,7 @@ async fn an_engine_that_is_down_is_unavailable() {
     assert_unavailable(soon(engine.start("a")).await);
     assert_unavailable(soon(engine.inspect("a")).await);
     assert_unavailable(soon(engine.exec_stream("a", &exec_start())).await);
-    assert_unavailable(soon(futures_util::StreamExt::next(&mut engine.pull("a"))).await.expect("an item"));
+    assert_unavailable(soon(futures_util::StreamExt::next(&mut engine.pull("a", None))).await.expect("an item"));
     assert_unavailable(
         soon(futures_util::StreamExt::next(&mut engine.events(&Default::default()))).await.expect("an item"),
     );

@@ -2,7 +2,7 @@
 
 use super::world::{TERM_CODE, World, exec};
 use super::{assert_kind, kind};
-use crate::{ContainerState, Labels, Limits, SummaryState};
+use crate::{CommitConfig, ContainerState, Labels, Limits, SummaryState};
 use bytes::Bytes;
 
 const GRACE_SECONDS: u32 = 30;
@@ -118,8 +118,10 @@ pub async fn what_is_not_there_is_told(world: &World) {
     assert_kind(engine.update(&nobody, &world.spec("x").limits).await, "NotFound");
     assert_kind(engine.archive_put(&nobody, "/", Bytes::from_static(&[0; 1024])).await, "NotFound");
     assert_kind(engine.archive_get(&nobody, "/").await.map(|_| ()), "NotFound");
-    assert_kind(engine.commit(&nobody, &world.image, &Labels::new()).await, "NotFound");
+    assert_kind(engine.commit(&nobody, &world.image, &CommitConfig::default()).await, "NotFound");
     assert_kind(engine.exec_stream(&nobody, &exec("0:0", &["/bin/true"])).await.map(|_| ()), "NotFound");
+    assert_kind(engine.stats_once(&nobody).await, "NotFound");
+    assert_kind(engine.tag_image(&format!("{nobody}:1"), &format!("{nobody}:2")).await, "ImageNotFound");
     assert!(engine.image(&format!("{nobody}:1")).await.expect("looks").is_none());
     // What is to be gone is gone.
     engine.remove(&nobody).await.expect("no failure");
@@ -244,5 +246,5 @@ pub async fn engines_describe_themselves(world: &World) {
     assert!(!info.kind.is_empty() && !info.version.is_empty() && !info.api_version.is_empty());
     assert!(info.cpus > 0 && info.memory_bytes > 0 && !info.architecture.is_empty());
     assert!(info.runtimes.contains(&info.default_runtime), "{info:?}");
-    assert!(info.root_dir.starts_with('/'));
+    assert!(info.root_dir.starts_with('/') && !info.storage_driver.is_empty());
 }

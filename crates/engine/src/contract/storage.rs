@@ -2,12 +2,15 @@
 
 use super::assert_kind;
 use super::world::{TarBuilder, World};
-use crate::{EngineError, Labels, Mount};
+use crate::{CommitConfig, ContainerState, DiskUsage, EngineError, Labels, Mount};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use std::io::Read;
+use std::time::Duration;
 
 const BIG_FILE_BYTES: usize = 3 * 1024 * 1024 + 7;
+/// Between looks whether somebody else's measuring has ended.
+const MEASURED_ELSEWHERE: Duration = Duration::from_millis(50);
 
 fn mount(world: &World, role: &str, path: &str) -> Mount {
     Mount { volume: world.name(role), path: path.into(), read_only: false, labels: world.labels() }
@@ -16,8 +19,8 @@ fn mount(world: &World, role: &str, path: &str) -> Mount {
 pub async fn volumes_survive(world: &World) {
     let engine = &world.engine;
     let home = world.name("home");
-    engine.ensure_volume(&home, &world.labels()).await.expect("is made");
-    engine.ensure_volume(&home, &world.labels()).await.expect("a second time is no failure");
+    engine.volume_create(&home, &world.labels(), None).await.expect("is made");
+    engine.volume_create(&home, &world.labels(), None).await.expect("a second time is no failure");
     let mut spec = world.spec("a");
     spec.mounts = vec![mount(world, "home", "/home"), mount(world, "made", "/made")];
     let id = world.run(&spec).await;
@@ -109,21 +112,86 @@ pub async fn archives_go_both_ways(world: &World) {
 }
 
 pub async fn commits_keep_the_file_system(world: &World) {
-    let id = world.running("a").await;
+    let mut spec = world.spec("a");
+    spec.env.push("KEY=secret".into());
+    spec.labels.insert("owner".into(), "somebody".into());
+    let id = world.run(&spec).await;
     world.sh(&id, "echo kept > /kept; rm /bin/wc").await;
     let tag = format!("rexec-contract-{}:snapshot", world.id);
     world.owns_image(&tag);
-    let labels = Labels::from([("kind".to_owned(), "snapshot".to_owned())]);
-    let image_id = world.engine.commit(&id, &tag, &labels).await.expect("commits");
+    let labels = Labels::from([("kind", "snapshot"), ("owner", "")].map(|(key, value)| (key.into(), value.into())));
+    let config = CommitConfig { labels, env: vec!["KEY=0".into()], pause: true };
+    let image_id = world.engine.commit(&id, &tag, &config).await.expect("commits");
     let image = world.engine.image(&tag).await.expect("looks").expect("is there");
     assert_eq!(image.id, image_id);
+    assert!(image.env.contains(&"KEY=0".to_owned()), "{:?}", image.env);
+    assert!(image.env.iter().all(|entry| entry != "KEY=secret"), "the container's secret stays out: {:?}", image.env);
     assert!(world.succeeds(&id, "true").await, "and runs on");
+
+    // One that is frozen already stays so, if that is wanted.
+    world.engine.pause(&id).await.expect("pauses");
+    let frozen = format!("rexec-contract-{}:frozen", world.id);
+    world.owns_image(&frozen);
+    world.engine.commit(&id, &frozen, &CommitConfig::default()).await.expect("commits");
+    assert_eq!(world.state(&id).await, ContainerState::Paused);
     world.engine.remove(&id).await.expect("is removed");
 
     let mut spec = world.spec("b");
     spec.image = tag;
     let id = world.run(&spec).await;
+    assert_eq!(world.info(&id).await.labels.get("owner").map(String::as_str), Some(""));
     assert_eq!(world.sh(&id, "cat /kept; test -e /bin/wc || echo gone").await, "kept\ngone");
+}
+
+/// What the case's own container and volume take up. Others measure the same engine, one at a time.
+async fn measured(world: &World) -> DiskUsage {
+    loop {
+        match world.engine.disk_usage().await {
+            Err(EngineError::Conflict(_)) => tokio::time::sleep(MEASURED_ELSEWHERE).await,
+            other => return other.expect("measures"),
+        }
+    }
+}
+
+pub async fn disk_use_is_told(world: &World) {
+    let mut spec = world.spec("a");
+    spec.mounts = vec![mount(world, "home", "/home")];
+    let id = world.run(&spec).await;
+    world.sh(&id, "dd if=/dev/zero of=/home/file bs=1M count=24; dd if=/dev/zero of=/file bs=1M count=12").await;
+    let usage = measured(world).await;
+    let near = |bytes: Option<&u64>, mebibytes: u64| {
+        bytes.is_some_and(|&bytes| (mebibytes << 20..(mebibytes + 1) << 20).contains(&bytes))
+    };
+    assert!(near(usage.volumes.get(&world.name("home")), 24), "{usage:?}");
+    assert!(near(usage.containers.get(&world.name("a")), 12), "{usage:?}");
+}
+
+/// What the engine says that it can limit, it does; the rest it refuses to promise.
+pub async fn disk_limits_are_true(world: &World) {
+    let engine = &world.engine;
+    let probe = world.name("probe");
+    let limits = engine.disk_limits(&probe, &world.image, &world.labels()).await.expect("tries");
+    assert_eq!(engine.disk_limits(&probe, &world.image, &world.labels()).await.expect("tries again"), limits);
+    assert!(engine.inspect(&probe).await.expect("looks").is_none(), "nothing is left of it");
+    assert!(engine.volumes(&world.labels()).await.expect("lists").is_empty(), "nothing is left of it");
+
+    let size = Some(32 << 20);
+    let home = engine.volume_create(&world.name("home"), &world.labels(), size).await;
+    if !limits.volumes {
+        assert_kind(home, "Refused");
+    }
+    let mut spec = world.spec("a");
+    spec.root_bytes = size;
+    if !limits.root {
+        assert_kind(engine.create(&spec).await, "Refused");
+        spec.root_bytes = None;
+    }
+    spec.mounts = if limits.volumes { vec![mount(world, "home", "/home")] } else { Vec::new() };
+    let id = world.run(&spec).await;
+    for (dir, holds) in [("/home", limits.volumes), ("/tmp", limits.root)] {
+        let write = format!("dd if=/dev/zero of={dir}/file bs=1M count=48");
+        assert!(!holds || !world.succeeds(&id, &write).await, "{dir} takes more than it may");
+    }
 }
 
 pub async fn images_come_and_go(world: &World) {
@@ -137,6 +205,14 @@ pub async fn images_come_and_go(world: &World) {
     engine.import_image(&empty, Bytes::from_static(&[0; 1024])).await.expect("again is no failure");
     let image = engine.image(&empty).await.expect("looks").expect("is there");
     assert_eq!(image.size_bytes, 0);
+    assert!(!image.architecture.is_empty() && image.os == "linux", "{image:?}");
+    let second = format!("rexec-contract-{}:second", world.id);
+    world.owns_image(&second);
+    engine.tag_image(&empty, &second).await.expect("is tagged");
+    engine.tag_image(&empty, &second).await.expect("a second time is no failure");
+    assert_eq!(engine.image(&second).await.expect("looks").map(|image| image.id), Some(image.id.clone()));
+    engine.remove_image(&second).await.expect("is removed");
+    assert!(engine.image(&empty).await.expect("looks").is_some(), "its other name stays");
     assert!(image.references.contains(&empty), "{:?}", image.references);
     let all = engine.images().await.expect("lists");
     assert!(all.iter().any(|i| i.references.contains(&world.image) && i.size_bytes > 0));
@@ -154,7 +230,7 @@ pub async fn images_come_and_go(world: &World) {
 
     for bad in ["../containers/json", "UPPER CASE", ""] {
         assert_kind(engine.image(bad).await, "Refused");
-        let first = engine.pull(bad).next().await.expect("an answer");
+        let first = engine.pull(bad, None).next().await.expect("an answer");
         assert_kind(first, "Refused");
     }
 }

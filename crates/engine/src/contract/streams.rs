@@ -184,4 +184,9 @@ pub async fn stats_are_told(world: &World) {
         last = stats.next().await.expect("another").expect("another");
     }
     assert_eq!(world.state(&id).await, ContainerState::Running);
+
+    let once = world.engine.stats_once(&id).await.expect("a sample");
+    assert!(once.cpu_total_ns >= last.cpu_total_ns && once.memory_bytes > 0, "{once:?} after {last:?}");
+    world.engine.stop(&id, 30).await.expect("stops");
+    assert_eq!(world.engine.stats_once(&id).await.expect("a sample").memory_bytes, 0);
 }

@@ -119,6 +119,7 @@ impl World {
             runtime: None,
             limits: Limits { cpu: 1.0, memory_bytes: 64 << 20, pids: 64 },
             mounts: Vec::new(),
+            root_bytes: None,
             dial_dir: None,
         }
     }

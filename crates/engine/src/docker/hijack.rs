@@ -55,7 +55,8 @@ pub(super) async fn start(transport: &Transport, exec_id: &str) -> Result<(Wire,
     Ok((parts.io.into_inner(), parts.read_buf))
 }
 
-async fn refused(response: Response<Incoming>) -> EngineError {
+/// The failure that an answer tells of.
+pub(super) async fn refused(response: Response<Incoming>) -> EngineError {
     #[derive(Deserialize)]
     struct Told {
         message: String,

@@ -4,6 +4,7 @@
 //! ([`hijack`], [`stdcopy`]). Every call has a time-out and every name is checked before it becomes
 //! part of a path. It keeps no state but connections: a clone is the same engine.
 
+mod disk;
 mod faults;
 mod hijack;
 mod networks;
@@ -14,17 +15,19 @@ mod views;
 mod waiting;
 
 use crate::{
-    ByteStream, ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, EngineInfo, ExecStart,
-    ImageInfo, Labels, Limits, NetworkSpec, PullProgress, Result, Stats, Summary, VolumeInfo,
+    ByteStream, CommitConfig, ContainerInfo, ContainerSpec, ContainerState, DiskLimits, DiskUsage, Engine, EngineError,
+    EngineEvent, EngineInfo, ExecStart, ImageInfo, Labels, Limits, NetworkSpec, PullProgress, RegistryAuth, Result,
+    Stats, Summary, VolumeInfo,
 };
 use async_trait::async_trait;
-use bollard::models::{ContainerConfig, ExecConfig, NetworkInspect, VolumeCreateRequest};
+use bollard::auth::DockerCredentials;
+use bollard::models::{ContainerConfig, ExecConfig, NetworkInspect};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     DownloadFromContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
     ListContainersOptionsBuilder, ListImagesOptions, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveImageOptions, RemoveVolumeOptions, StartContainerOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
-    UploadToContainerOptionsBuilder,
+    TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use bytes::Bytes;
@@ -199,7 +202,7 @@ impl Engine for DockerEngine {
         Ok(images)
     }
 
-    fn pull(&self, reference: &str) -> BoxStream<'static, Result<PullProgress>> {
+    fn pull(&self, reference: &str, auth: Option<&RegistryAuth>) -> BoxStream<'static, Result<PullProgress>> {
         if let Err(error) = profile::reference(reference) {
             return failed(error);
         }
@@ -207,7 +210,13 @@ impl Engine for DockerEngine {
         let whole = reference.to_owned();
         let (name, tag) = if reference.contains('@') { (reference, "") } else { split_tag(reference) };
         let options = CreateImageOptionsBuilder::default().from_image(name).tag(tag).build();
-        let pulled = self.docker.create_image(Some(options), None, None);
+        let credentials = auth.map(|auth| DockerCredentials {
+            username: Some(auth.username.clone()),
+            password: Some(auth.password.clone()),
+            serveraddress: Some(auth.server.clone()),
+            ..Default::default()
+        });
+        let pulled = self.docker.create_image(Some(options), None, credentials);
         watched(pulled, STREAM_IDLE_TIMEOUT, move |error| pull_error(&whole, error))
             .filter_map(async |item| item.map(views::pull_progress).transpose())
             .boxed()
@@ -228,18 +237,20 @@ impl Engine for DockerEngine {
         Ok(())
     }
 
+    async fn tag_image(&self, from: &str, to: &str) -> Result<()> {
+        let (name, tag) = split_tag(profile::reference(to)?);
+        let options = TagImageOptionsBuilder::default().repo(name).tag(tag).build();
+        within(CALL_TIMEOUT, self.docker.tag_image(profile::reference(from)?, Some(options))).await
+    }
+
     async fn remove_image(&self, reference: &str) -> Result<()> {
         let reference = profile::reference(reference)?;
         let removed = within(WORK_TIMEOUT, self.docker.remove_image(reference, None::<RemoveImageOptions>, None)).await;
         gone_is_done(removed.map(|_| ()))
     }
 
-    async fn ensure_volume(&self, name: &str, labels: &Labels) -> Result<()> {
-        let request = VolumeCreateRequest {
-            name: Some(profile::name(name)?.to_owned()),
-            labels: Some(labels.clone().into_iter().collect()),
-            ..Default::default()
-        };
+    async fn volume_create(&self, name: &str, labels: &Labels, size_bytes: Option<u64>) -> Result<()> {
+        let request = profile::volume(name, labels, size_bytes)?;
         within(CALL_TIMEOUT, self.docker.create_volume(request)).await.map(|_| ())
     }
 
@@ -374,12 +385,32 @@ impl Engine for DockerEngine {
         Ok(stream::iter(first.map(Ok)).chain(archive).boxed())
     }
 
-    async fn commit(&self, id: &str, tag: &str, labels: &Labels) -> Result<String> {
+    async fn commit(&self, id: &str, tag: &str, config: &CommitConfig) -> Result<String> {
         let (name, tag) = split_tag(profile::reference(tag)?);
         let id = profile::name(id)?;
-        let options = CommitContainerOptionsBuilder::default().container(id).repo(name).tag(tag).pause(true).build();
-        let config = ContainerConfig { labels: Some(labels.clone().into_iter().collect()), ..Default::default() };
-        Ok(within(BULK_TIMEOUT, self.docker.commit_container(options, config)).await?.id)
+        let options = CommitContainerOptionsBuilder::default().container(id).repo(name).tag(tag).pause(config.pause);
+        let body = ContainerConfig {
+            labels: Some(config.labels.clone().into_iter().collect()),
+            env: Some(config.env.clone()),
+            ..Default::default()
+        };
+        Ok(within(BULK_TIMEOUT, self.docker.commit_container(options.build(), body)).await?.id)
+    }
+
+    async fn disk_limits(&self, name: &str, image: &str, labels: &Labels) -> Result<DiskLimits> {
+        self.probe_disk_limits(name, image, labels).await
+    }
+
+    async fn disk_usage(&self) -> Result<DiskUsage> {
+        self.measure_disk().await
+    }
+
+    async fn stats_once(&self, id: &str) -> Result<Stats> {
+        let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
+        let mut stats = self.docker.stats(profile::name(id)?, Some(options));
+        let sample = tokio::time::timeout(CALL_TIMEOUT, stats.next()).await.map_err(unavailable)?;
+        let sample = sample.ok_or_else(|| EngineError::Protocol("the engine told no statistics".into()))?;
+        sample.map(views::stats).map_err(engine_error)
     }
 
     fn stats(&self, id: &str) -> BoxStream<'static, Result<Stats>> {

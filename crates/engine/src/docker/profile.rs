@@ -3,11 +3,12 @@
 //! Invariant: nothing in a [`ContainerSpec`] can widen it. A spec that would (the host's network,
 //! another container's, a limit of zero that Docker reads as none) is refused, not corrected.
 
-use crate::{ContainerSpec, EngineError, Limits, Result};
+use crate::{ContainerSpec, EngineError, Labels, Limits, Result};
 use bollard::models::{
     ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
-    MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum,
+    MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
 };
+use std::collections::HashMap;
 
 /// What the guest needs to become the workspace's user and to own files; `apt install` works with these.
 const CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
@@ -88,6 +89,23 @@ pub(super) fn update(limits: &Limits) -> Result<ContainerUpdateBody> {
     })
 }
 
+/// Docker's size options, of volumes and of root file systems.
+fn size(bytes: Option<u64>) -> Result<Option<HashMap<String, String>>> {
+    match bytes {
+        Some(0) => Err(EngineError::Refused("a limit of 0 bytes of disk".into())),
+        bytes => Ok(bytes.map(|bytes| HashMap::from([("size".to_owned(), bytes.to_string())]))),
+    }
+}
+
+pub(super) fn volume(volume: &str, labels: &Labels, size_bytes: Option<u64>) -> Result<VolumeCreateRequest> {
+    Ok(VolumeCreateRequest {
+        name: Some(name(volume)?.to_owned()),
+        labels: Some(labels.clone().into_iter().collect()),
+        driver_opts: size(size_bytes)?,
+        ..Default::default()
+    })
+}
+
 fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>> {
     let mut mounts = Vec::with_capacity(spec.mounts.len() + 1);
     for mount in &spec.mounts {
@@ -136,6 +154,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         network_mode: Some(network(&spec.network)?),
         runtime: spec.runtime.clone(),
+        storage_opt: size(spec.root_bytes)?,
         mounts: Some(mounts(spec)?),
         ..Default::default()
     })
@@ -171,7 +190,6 @@ pub(super) fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Labels;
 
     fn spec() -> ContainerSpec {
         ContainerSpec {
@@ -185,6 +203,7 @@ mod tests {
             runtime: None,
             limits: Limits { cpu: 0.5, memory_bytes: 64 << 20, pids: 10 },
             mounts: Vec::new(),
+            root_bytes: None,
             dial_dir: None,
         }
     }
@@ -221,6 +240,7 @@ mod tests {
             |s| s.limits.cpu = f64::INFINITY,
             |s| s.command.clear(),
             |s| s.image = "../x".into(),
+            |s| s.root_bytes = Some(0),
             |s| s.dial_dir = Some(("/a/../etc".into(), "/d".into())),
             |s| s.dial_dir = Some(("relative".into(), "/d".into())),
             |s| {

@@ -9,7 +9,7 @@ use crate::{ByteStream, EngineError, Result};
 use bollard::errors::Error;
 use bollard::models::SystemVersion;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -35,6 +35,7 @@ const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const VERSION_BYTES_MAX: usize = 256 * 1024;
 /// The host in request lines; engines ignore it.
 const AUTHORITY: &str = "engine";
+const CREDENTIALS_HEADER: &str = "x-registry-auth";
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -161,6 +162,7 @@ impl Transport {
     pub(super) async fn send(&self, mut request: Request<Body>) -> std::result::Result<Response<Incoming>, Error> {
         let path = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_owned();
         *request.uri_mut() = self.versioned(&path).await?;
+        use_url_alphabet(request.headers_mut());
         Ok(self.0.client.request(request).await?)
     }
 
@@ -187,6 +189,22 @@ impl Transport {
         let told: SystemVersion = serde_json::from_slice(&bytes)?;
         ApiVersion::agree(told.api_version.as_deref(), told.min_api_version.as_deref())
             .map_err(|message| Error::DockerResponseServerError { status_code: 400, message })
+    }
+}
+
+/// Engines read credentials in the alphabet of RFC 4648, section 5, and take what they cannot read for
+/// none. bollard writes them in that of section 4.
+fn use_url_alphabet(headers: &mut HeaderMap) {
+    let Some(credentials) = headers.get_mut(CREDENTIALS_HEADER) else { return };
+    let swap = |byte: &u8| match byte {
+        b'+' => b'-',
+        b'/' => b'_',
+        other => *other,
+    };
+    let swapped: Vec<u8> = credentials.as_bytes().iter().map(swap).collect();
+    if let Ok(value) = HeaderValue::from_bytes(&swapped) {
+        *credentials = value;
+        credentials.set_sensitive(true);
     }
 }
 

@@ -5,9 +5,9 @@ use crate::{
     Summary, SummaryState,
 };
 use bollard::models::{
-    ContainerInspectResponse, ContainerState as DockerState, ContainerStateStatusEnum as Status,
-    ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as Listed, CreateImageInfo, EventMessage,
-    ImageInspect, SystemInfo,
+    ContainerBlkioStatEntry as BlockEntry, ContainerInspectResponse, ContainerState as DockerState,
+    ContainerStateStatusEnum as Status, ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as Listed,
+    CreateImageInfo, EventMessage, ImageInspect, SystemInfo,
 };
 
 /// Docker's way to say "never".
@@ -35,6 +35,8 @@ pub(super) fn engine(info: SystemInfo, api_version: String) -> EngineInfo {
         runtimes,
         default_runtime: info.default_runtime.unwrap_or_default(),
         rootless: security.iter().any(|option| option.starts_with("name=rootless")),
+        user_remapped: security.iter().any(|option| option.starts_with("name=userns")),
+        storage_driver: info.driver.unwrap_or_default(),
         root_dir: info.docker_root_dir.unwrap_or_default(),
         memory_limit: info.memory_limit.unwrap_or(false),
         cpu_limit: info.cpu_cfs_period.unwrap_or(false) && info.cpu_cfs_quota.unwrap_or(false),
@@ -56,6 +58,8 @@ pub(super) fn image(image: ImageInspect) -> Result<ImageInfo> {
         env: config.env.unwrap_or_default(),
         user: config.user.unwrap_or_default(),
         working_dir: config.working_dir.unwrap_or_default(),
+        architecture: image.architecture.unwrap_or_default(),
+        os: image.os.unwrap_or_default(),
     })
 }
 
@@ -126,8 +130,18 @@ pub(super) fn stats(stats: ContainerStatsResponse) -> Stats {
     // Page cache that can go at any time is not use; cgroup v1 and v2 name it differently.
     let cache = details.get("total_inactive_file").or_else(|| details.get("inactive_file")).copied().unwrap_or(0);
     let networks = stats.networks.unwrap_or_default();
+    let cpu = stats.cpu_stats.unwrap_or_default();
+    let blocks = stats.blkio_stats.and_then(|blocks| blocks.io_service_bytes_recursive).unwrap_or_default();
+    // "Read" under cgroup v1, "read" under v2; one entry for each device.
+    let moved = |way: &str| {
+        let same = |entry: &&BlockEntry| entry.op.as_deref().is_some_and(|op| op.eq_ignore_ascii_case(way));
+        blocks.iter().filter(same).filter_map(|entry| entry.value).sum()
+    };
     Stats {
-        cpu_total_ns: stats.cpu_stats.and_then(|c| c.cpu_usage).and_then(|u| u.total_usage).unwrap_or(0),
+        cpu_total_ns: cpu.cpu_usage.and_then(|usage| usage.total_usage).unwrap_or(0),
+        throttled_ns: cpu.throttling_data.and_then(|data| data.throttled_time).unwrap_or(0),
+        block_read_bytes: moved("read"),
+        block_write_bytes: moved("write"),
         memory_bytes: memory.usage.unwrap_or(0).saturating_sub(cache),
         memory_limit_bytes: memory.limit.unwrap_or(0),
         network_rx_bytes: networks.values().filter_map(|n| n.rx_bytes).sum(),

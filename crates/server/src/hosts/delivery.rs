@@ -40,7 +40,7 @@ pub async fn deliver(engine: &dyn Engine, labels: &Labels, dial_root: Option<&Pa
         engine.import_image(EMPTY_IMAGE, empty_tar()).await?;
     }
     // The volume outlives every server, so it carries no instance label.
-    engine.ensure_volume(VOLUME, &Labels::from([("rexec.guest".into(), "1".into())])).await?;
+    engine.volume_create(VOLUME, &Labels::from([("rexec.guest".into(), "1".into())]), None).await?;
     remove_leftovers(engine, labels).await?;
     let (helper, with_dial) = create_helper(engine, labels, dial_root).await?;
     let done = fill(engine, &helper, dial_root.filter(|_| with_dial)).await;
@@ -71,6 +71,7 @@ async fn create_helper(engine: &dyn Engine, labels: &Labels, dial_root: Option<&
         runtime: None,
         limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
         mounts: vec![Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: false, labels: Labels::new() }],
+        root_bytes: None,
         dial_dir,
     };
     if let Some(root) = dial_root.and_then(Path::to_str) {

@@ -33,6 +33,7 @@ pub fn spec(row: &Workspace, host: &Arc<Host>, pids_max: u32, dial_dir: Option<S
             Mount { volume: delivery::VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Default::default() },
             Mount { volume: row.volume.clone(), path: HOME.into(), read_only: false, labels: volume_labels },
         ],
+        root_bytes: None,
         dial_dir: dial_dir.map(|dir| (dir, DIAL_MOUNT.into())),
     }
 }

@@ -23,7 +23,7 @@ const LINK_STEADY: Duration = Duration::from_secs(1);
 impl Driver {
     pub(super) async fn pull(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
         self.observe(ticket, row, WorkspaceStatus::Pulling, Some("Fetching the image."), |_| {}).await?;
-        let mut progress = self.deps.host.engine.pull(&row.image);
+        let mut progress = self.deps.host.engine.pull(&row.image, None);
         loop {
             tokio::select! {
                 layer = progress.next() => match layer {

@@ -1,0 +1,141 @@
+//! The engine's disk: which limits it can hold, and what everything takes up.
+//!
+//! Both are asked in Docker's own way. Whether a size holds depends on the file system beneath and
+//! how it is mounted, which the engine tells only by refusing; so it is tried. What is in use is told
+//! by `/system/df` alone, whose answer bollard reads only in the layout of newer engines.
+
+use super::faults::engine_error;
+use super::transport::Body;
+use super::waiting::unavailable;
+use super::{BULK_TIMEOUT, DockerEngine, hijack};
+use crate::{ContainerSpec, DiskLimits, DiskUsage, Engine, EngineError, Labels, Limits, Result};
+use http::Request;
+use http_body_util::{BodyExt, Empty, Limited};
+use serde::Deserialize;
+
+/// A size that every file system with quotas takes.
+const PROBE_BYTES: u64 = 64 * 1024 * 1024;
+/// The longest account of an engine's disk that is read: some 50,000 containers and volumes.
+const ACCOUNT_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Older engines ignore the choice and tell everything.
+const ACCOUNT: &str = "/system/df?type=container&type=volume";
+/// Docker's words when somebody else asks at this moment; its status is that of any failure.
+const BUSY: &str = "operation is already running";
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Account {
+    containers: Option<Vec<Container>>,
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Container {
+    #[serde(default)]
+    names: Vec<String>,
+    /// Absent when it has written nothing.
+    #[serde(default)]
+    size_rw: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Volume {
+    name: String,
+    usage_data: Option<UsageData>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct UsageData {
+    /// -1 when not known: the volume is another driver's.
+    size: i64,
+}
+
+impl DockerEngine {
+    pub(super) async fn measure_disk(&self) -> Result<DiskUsage> {
+        let told = tokio::time::timeout(BULK_TIMEOUT, self.account()).await.map_err(unavailable)?;
+        told.map(usage).map_err(|error| match error {
+            EngineError::Refused(message) if message.contains(BUSY) => EngineError::Conflict(message),
+            other => other,
+        })
+    }
+
+    async fn account(&self) -> Result<Account> {
+        let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = Request::get(ACCOUNT).body(body).map_err(|e| EngineError::Protocol(e.to_string()))?;
+        let response = self.transport.send(request).await.map_err(engine_error)?;
+        if !response.status().is_success() {
+            return Err(hijack::refused(response).await);
+        }
+        let body = Limited::new(response.into_body(), ACCOUNT_BYTES_MAX).collect().await;
+        let body = body.map_err(EngineError::Unavailable)?.to_bytes();
+        serde_json::from_slice(&body).map_err(|e| EngineError::Protocol(format!("the account of the disk: {e}")))
+    }
+
+    pub(super) async fn probe_disk_limits(&self, name: &str, image: &str, labels: &Labels) -> Result<DiskLimits> {
+        // Left by a server that died while it probed.
+        self.remove(name).await?;
+        self.remove_volume(name).await?;
+        let volumes = held(self.volume_create(name, labels, Some(PROBE_BYTES)).await)?;
+        self.remove_volume(name).await?;
+        let root = held(self.create(&probe(name, image, labels)).await)?;
+        self.remove(name).await?;
+        Ok(DiskLimits { volumes, root })
+    }
+}
+
+/// Refused means that the limit cannot be had; any other failure means that nothing is known.
+fn held<T>(done: Result<T>) -> Result<bool> {
+    match done {
+        Ok(_) => Ok(true),
+        Err(EngineError::Refused(_)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn probe(name: &str, image: &str, labels: &Labels) -> ContainerSpec {
+    ContainerSpec {
+        name: name.to_owned(),
+        hostname: "probe".into(),
+        image: image.to_owned(),
+        command: vec!["/never-started".into()],
+        env: Vec::new(),
+        labels: labels.clone(),
+        network: "none".into(),
+        runtime: None,
+        limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
+        mounts: Vec::new(),
+        root_bytes: Some(PROBE_BYTES),
+        dial_dir: None,
+    }
+}
+
+fn usage(account: Account) -> DiskUsage {
+    let bytes = |size: i64| u64::try_from(size).ok();
+    let containers = account.containers.unwrap_or_default().into_iter().filter_map(|container| {
+        let name = container.names.first()?.trim_start_matches('/').to_owned();
+        Some((name, bytes(container.size_rw)?))
+    });
+    let volumes = account.volumes.unwrap_or_default().into_iter();
+    let volumes = volumes.filter_map(|volume| Some((volume.name, bytes(volume.usage_data?.size)?)));
+    DiskUsage { containers: containers.collect(), volumes: volumes.collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_told_is_not_known() {
+        let told = r#"{"LayersSize": 1, "Containers": [{"Names": ["/a"], "SizeRw": 7}, {"Names": ["/b"]}, {}],
+            "Volumes": [{"Name": "v", "UsageData": {"Size": 9, "RefCount": 1}}, {"Name": "w", "UsageData": null},
+                        {"Name": "x", "UsageData": {"Size": -1, "RefCount": -1}}]}"#;
+        let usage = usage(serde_json::from_str(told).expect("parses"));
+        assert_eq!(usage.containers, [("a".to_owned(), 7), ("b".to_owned(), 0)].into());
+        assert_eq!(usage.volumes, [("v".to_owned(), 9)].into());
+        let empty = serde_json::from_str(r#"{"Containers": null, "Volumes": null}"#).expect("parses");
+        assert!(super::usage(empty).volumes.is_empty());
+    }
+}
