@@ -17,6 +17,7 @@ use rexec_api::files::FileInfo;
 use rexec_api::guest::GuestError;
 use serde::de::DeserializeOwned;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -30,6 +31,7 @@ const REFUSAL_BYTES_MAX: usize = 64 * 1024;
 pub struct GuestClient {
     requests: SendRequest<Piece>,
     closed: watch::Receiver<()>,
+    pings_held: Arc<watch::Sender<bool>>,
     lanes: Option<Lanes>,
 }
 
@@ -53,6 +55,7 @@ impl GuestClient {
         let pings = connection.ping_pong();
         // Dropped with the driver, however that ends; the receivers see it.
         let (alive, closed) = watch::channel(());
+        let (pings_held, held) = watch::channel(false);
         let driver = async move {
             let _alive = alive;
             tokio::select! {
@@ -61,17 +64,23 @@ impl GuestClient {
                         tracing::debug!(%error, "guest connection ended");
                     }
                 }
-                () = keepalive::watch(pings, pace) => {
+                () = keepalive::watch(pings, pace, held) => {
                     tracing::debug!("guest connection given up: no answer to pings");
                 }
             }
         };
-        Ok((Self { requests, closed, lanes: None }, driver))
+        Ok((Self { requests, closed, pings_held: Arc::new(pings_held), lanes: None }, driver))
     }
 
     /// For a guest that can dial again: its terminals get lanes.
     pub fn with_lanes(self, lanes: Lanes) -> Self {
         Self { lanes: Some(lanes), ..self }
+    }
+
+    /// For a guest that is frozen, or about to be: while held, its silence does not end the
+    /// connection. Holds for all clones.
+    pub fn hold_pings(&self, held: bool) {
+        self.pings_held.send_replace(held);
     }
 
     pub fn is_closed(&self) -> bool {
@@ -281,6 +290,49 @@ mod tests {
         assert!(client.is_closed());
         assert!(matches!(client.usage().await, Err(ChannelError::Closed)));
         mute.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_guest_whose_pings_are_held_may_be_silent() {
+        let (near, far) = duplex(64 * 1024);
+        let (pinged, mut seen) = watch::channel(false);
+        let frozen = tokio::spawn(async move {
+            let mut far = far;
+            far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+            // The preface, then frames: 24 bits of length, the kind, flags and stream (RFC 9113, section 4.1).
+            far.read_exact(&mut [0; 24]).await.unwrap();
+            let mut head = [0; 9];
+            while far.read_exact(&mut head).await.is_ok() {
+                let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+                far.read_exact(&mut vec![0; length]).await.unwrap();
+                if head[3] == 6 {
+                    pinged.send_replace(true);
+                }
+            }
+        });
+        let pace = Pace { period: Duration::from_millis(10), timeout: Duration::from_millis(10) };
+        let (client, driver) = GuestClient::connect_at(near, pace).await.unwrap();
+        client.hold_pings(true);
+        let driver = tokio::spawn(driver);
+
+        // Meanwhile one that is silent without being held is given up, although it has far more time.
+        let (other_near, other_far) = duplex(64 * 1024);
+        let other = tokio::spawn(mute(other_far));
+        let slow = Pace { period: Duration::from_millis(100), timeout: Duration::from_millis(100) };
+        let (_other_client, other_driver) = GuestClient::connect_at(other_near, slow).await.unwrap();
+        other_driver.await;
+        other.await.unwrap();
+        assert!(!client.is_closed() && !*seen.borrow(), "held: nothing asked, nothing counted");
+
+        client.clone().hold_pings(false);
+        seen.wait_for(|&pinged| pinged).await.unwrap();
+        // Held again with a question unanswered: that one does not count either.
+        client.hold_pings(true);
+        assert!(!client.is_closed());
+        client.hold_pings(false);
+        client.closed().await;
+        driver.await.unwrap();
+        frozen.await.unwrap();
     }
 
     #[tokio::test]

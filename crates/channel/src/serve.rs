@@ -26,6 +26,7 @@ use std::future::Future;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -38,7 +39,9 @@ where
 {
     let handshake = connection::server().handshake::<_, Piece>(io);
     let mut connection = timeout(HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| ChannelError::TimedOut)??;
-    let mut silence = pin!(keepalive::watch(connection.ping_pong(), Pace::default()));
+    // A server is never frozen by its guests.
+    let (_never_held, held) = watch::channel(false);
+    let mut silence = pin!(keepalive::watch(connection.ping_pong(), Pace::default(), held));
     loop {
         tokio::select! {
             biased;
