@@ -163,6 +163,12 @@ impl Host {
         }
     }
 
+    /// Declares the host usable without asking an engine.
+    #[cfg(test)]
+    pub fn declare_ready(&self, facts: HostFacts) {
+        self.state.send_replace(HostState::Ready(Arc::new(facts)));
+    }
+
     fn say_why_not(&self, reason: String) {
         self.state.send_if_modified(|state| match state {
             HostState::Connecting { reason: before } | HostState::Offline { reason: before } if *before == reason => {

@@ -23,15 +23,19 @@ const LINK_STEADY: Duration = Duration::from_secs(1);
 impl Driver {
     pub(super) async fn pull(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
         self.observe(ticket, row, WorkspaceStatus::Pulling, Some("Fetching the image."), |_| {}).await?;
-        let mut progress = self.deps.host.engine.pull(&row.image, None);
+        let engine = &self.deps.host.engine;
+        let mut pulling = self.pulling.take().unwrap_or_else(|| engine.pull(&row.image, None));
         loop {
             tokio::select! {
-                layer = progress.next() => match layer {
+                layer = pulling.next() => match layer {
                     Some(layer) => drop(layer?),
                     None => break,
                 },
-                // Someone may want it no more; the engine keeps the layers that it has.
-                () = self.slot.nudged(ticket) => return Ok(Progress::Heard),
+                // A new pass sees whether it is still wanted, and goes on with it or drops it.
+                () = self.slot.nudged(ticket) => {
+                    self.pulling = Some(pulling);
+                    return Ok(Progress::Heard);
+                }
             }
         }
         self.image_present = true;

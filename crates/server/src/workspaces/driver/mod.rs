@@ -12,6 +12,9 @@ mod boot;
 mod end;
 mod look;
 mod report;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod verdict;
 
 use super::container::container_name;
@@ -22,9 +25,10 @@ use super::slot::Slot;
 use super::store::{self, Workspace};
 use crate::db::Db;
 use crate::hosts::{self, Host, HostFacts};
+use futures_util::stream::BoxStream;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::WorkspaceStatus;
-use rexec_engine::Labels;
+use rexec_engine::{Labels, PullProgress};
 use std::sync::Arc;
 use std::time::Duration;
 use verdict::StepError;
@@ -67,6 +71,8 @@ pub struct Driver {
     note: Option<String>,
     incidents: Incidents,
     image_present: bool,
+    /// A pull that goes on from pass to pass for as long as the image is wanted.
+    pulling: Option<BoxStream<'static, rexec_engine::Result<PullProgress>>>,
     /// What was asked for in the last pass, to notice that someone has asked since.
     asked: Option<(Desired, i64)>,
 }
@@ -83,6 +89,7 @@ impl Driver {
             note: None,
             incidents: Incidents::default(),
             image_present: true,
+            pulling: None,
             asked: None,
         }
     }
@@ -174,7 +181,12 @@ impl Driver {
             None => self.look(row).await?,
         };
         let around = Around { image_present: self.image_present, guest_ready: self.link_lives() };
-        match decide(row.intent, seen, around) {
+        let step = decide(row.intent, seen, around);
+        if step != Step::Pull {
+            // Nobody wants it any more; the engine keeps the layers that it has.
+            self.pulling = None;
+        }
+        match step {
             Step::Settled(status) => {
                 self.settle(ticket, row, status).await?;
                 Ok(Progress::Settled)

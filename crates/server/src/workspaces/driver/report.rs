@@ -89,7 +89,7 @@ impl Driver {
 
     /// Writes and reports a status on the way to another.
     pub(super) async fn observe(
-        &self,
+        &mut self,
         ticket: u64,
         row: &Workspace,
         status: WorkspaceStatus,
@@ -101,8 +101,9 @@ impl Driver {
         Ok(())
     }
 
+    // Not `&self`: what is held across an await must be `Sync` then, and a pull is not.
     pub(super) async fn write(
-        &self,
+        &mut self,
         row: &Workspace,
         status: WorkspaceStatus,
         reason: Option<&str>,

@@ -1,0 +1,318 @@
+//! A driver with an engine and a guest that behave as no real one can be told to: a pull that takes
+//! as long as the test wants, and a guest that hangs up whenever it is met.
+
+use super::*;
+use crate::config::{Config, DatabaseUrl, Sources};
+use crate::db::execute;
+use crate::time::now_ms;
+use crate::workspaces::slot::Report;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use rexec_api::error::ErrorCode;
+use rexec_api::guest::{Hello, PROTOCOL};
+use rexec_api::ids::{HostId, UserId};
+use rexec_channel::Call;
+use rexec_engine::*;
+use std::sync::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, LocalSet};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// One container at most, and an image that is there once it has been pulled.
+#[derive(Default)]
+struct FakeEngine {
+    state: Mutex<FakeState>,
+}
+
+#[derive(Default)]
+struct FakeState {
+    image: bool,
+    /// One for each pull that was begun; it ends when this is dropped.
+    pulls: Vec<mpsc::Sender<()>>,
+    container: Option<ContainerState>,
+    guest: Option<AbortHandle>,
+}
+
+impl FakeEngine {
+    fn state(&self) -> std::sync::MutexGuard<'_, FakeState> {
+        self.state.lock().unwrap()
+    }
+
+    fn hang_up(&self) {
+        if let Some(guest) = self.state().guest.take() {
+            guest.abort();
+        }
+    }
+}
+
+/// All that the guest is ever asked here is its configuration.
+async fn answer(call: Call) {
+    let hello = Hello { protocol: PROTOCOL, version: "fake".into(), boot_id: uuid::Uuid::nil(), configured: true };
+    call.answer(Ok(hello)).await;
+}
+
+#[async_trait::async_trait]
+impl Engine for FakeEngine {
+    fn pull(&self, _: &str, _: Option<&RegistryAuth>) -> BoxStream<'static, Result<PullProgress>> {
+        let (sender, mut ended) = mpsc::channel::<()>(1);
+        self.state().pulls.push(sender);
+        let end = async move { ended.recv().await.map(|()| Err(EngineError::NotFound("no layer comes here".into()))) };
+        futures_util::stream::once(end).filter_map(std::future::ready).boxed()
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<String> {
+        let mut state = self.state();
+        if !state.image {
+            return Err(EngineError::ImageNotFound(spec.image.clone()));
+        }
+        state.container = Some(ContainerState::Created);
+        Ok(spec.name.clone())
+    }
+
+    async fn start(&self, _: &str) -> Result<()> {
+        self.state().container = Some(ContainerState::Running);
+        Ok(())
+    }
+
+    async fn inspect(&self, id: &str) -> Result<Option<ContainerInfo>> {
+        Ok(self.state().container.clone().map(|state| ContainerInfo {
+            id: id.into(),
+            name: id.into(),
+            image: String::new(),
+            labels: Labels::new(),
+            state,
+            started_at: String::new(),
+            pid: 1,
+        }))
+    }
+
+    async fn exec_stream(&self, _: &str, _: &ExecStart) -> Result<Box<dyn ByteStream>> {
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let guest = tokio::task::spawn_local(async move { rexec_channel::serve(far, answer).await });
+        self.state().guest = Some(guest.abort_handle());
+        Ok(Box::new(near))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        unreachable!()
+    }
+    async fn info(&self) -> Result<EngineInfo> {
+        unreachable!()
+    }
+    async fn image(&self, _: &str) -> Result<Option<ImageInfo>> {
+        unreachable!()
+    }
+    async fn images(&self) -> Result<Vec<ImageInfo>> {
+        unreachable!()
+    }
+    async fn import_image(&self, _: &str, _: Bytes) -> Result<()> {
+        unreachable!()
+    }
+    async fn tag_image(&self, _: &str, _: &str) -> Result<()> {
+        unreachable!()
+    }
+    async fn remove_image(&self, _: &str) -> Result<()> {
+        unreachable!()
+    }
+    async fn volume_create(&self, _: &str, _: &Labels, _: Option<u64>) -> Result<()> {
+        unreachable!()
+    }
+    async fn volumes(&self, _: &Labels) -> Result<Vec<VolumeInfo>> {
+        unreachable!()
+    }
+    async fn remove_volume(&self, _: &str) -> Result<()> {
+        unreachable!()
+    }
+    async fn ensure_network(&self, _: &NetworkSpec) -> Result<()> {
+        unreachable!()
+    }
+    async fn remove_network(&self, _: &str) -> Result<()> {
+        unreachable!()
+    }
+    async fn stop(&self, _: &str, _: u32) -> Result<()> {
+        unreachable!()
+    }
+    async fn pause(&self, _: &str) -> Result<()> {
+        unreachable!()
+    }
+    async fn unpause(&self, _: &str) -> Result<()> {
+        unreachable!()
+    }
+    async fn update(&self, _: &str, _: &Limits) -> Result<()> {
+        unreachable!()
+    }
+    async fn remove(&self, _: &str) -> Result<()> {
+        unreachable!()
+    }
+    async fn containers(&self, _: &Labels) -> Result<Vec<ContainerInfo>> {
+        unreachable!()
+    }
+    async fn summaries(&self, _: &Labels) -> Result<Vec<Summary>> {
+        unreachable!()
+    }
+    async fn archive_put(&self, _: &str, _: &str, _: Bytes) -> Result<()> {
+        unreachable!()
+    }
+    async fn archive_get(&self, _: &str, _: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
+        unreachable!()
+    }
+    async fn commit(&self, _: &str, _: &str, _: &CommitConfig) -> Result<String> {
+        unreachable!()
+    }
+    async fn disk_limits(&self, _: &str, _: &str, _: &Labels) -> Result<DiskLimits> {
+        unreachable!()
+    }
+    async fn disk_usage(&self) -> Result<DiskUsage> {
+        unreachable!()
+    }
+    async fn stats_once(&self, _: &str) -> Result<Stats> {
+        unreachable!()
+    }
+    fn stats(&self, _: &str) -> BoxStream<'static, Result<Stats>> {
+        unreachable!()
+    }
+    fn events(&self, _: &Labels) -> BoxStream<'static, Result<EngineEvent>> {
+        unreachable!()
+    }
+}
+
+/// A workspace that should run, and the two ends by which others meet its driver.
+struct Bench {
+    engine: Arc<FakeEngine>,
+    db: Db,
+    id: WorkspaceId,
+    slot: Arc<Slot>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    /// Waits for what the driver says.
+    async fn told(&self, what: &str, fits: impl Fn(&Report) -> bool) {
+        let mut reports = self.slot.reports();
+        let waiting = tokio::time::timeout(PATIENCE, reports.wait_for(fits)).await;
+        let last = self.slot.reports().borrow().clone();
+        waiting.unwrap_or_else(|_| panic!("waited in vain for: {what}; the driver last said {last:?}")).unwrap();
+    }
+
+    /// Asks as a request does; the ticket to wait for.
+    async fn want(&self, desired: Desired) -> u64 {
+        let text = "UPDATE workspaces SET desired = $1 WHERE id = $2";
+        execute(self.db.write(), text, [desired.as_str().into(), self.id.to_string().into()]).await.unwrap();
+        self.slot.ask()
+    }
+}
+
+/// Runs `test` beside a driver, on one thread.
+fn with_driver(test: impl AsyncFnOnce(&Bench)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let (bench, driver) = bench().await;
+        tokio::select! {
+            () = driver.run() => panic!("the driver has ended"),
+            () = test(&bench) => {}
+        }
+        bench.db.close().await;
+    });
+}
+
+async fn bench() -> (Bench, Driver) {
+    let dir = tempfile::tempdir().unwrap();
+    let variables = [("REXEC_DATA_DIR", dir.path().to_str().unwrap())];
+    let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
+    let db = Db::open(&DatabaseUrl::Sqlite(dir.path().join("rexec.db"))).await.unwrap();
+    let engine = Arc::new(FakeEngine::default());
+    let host_id = hosts::store::ensure_local(db.write(), hosts::LOCAL, "", now_ms()).await.unwrap();
+    let host = Host::new(host_id, "test".into(), engine.clone(), &config);
+    host.declare_ready(HostFacts { engine: facts(), dials: false, weaker: Vec::new() });
+    let id = WorkspaceId::new();
+    record(&db, id, host_id).await;
+    let slot = Arc::new(Slot::new(WorkspaceStatus::Pending));
+    let deps = Arc::new(Deps { db: db.clone(), host, pids_max: 100 });
+    let driver = Driver::new(id, deps, slot.clone());
+    (Bench { engine, db, id, slot, _dir: dir }, driver)
+}
+
+/// A user and their workspace, which should run.
+async fn record(db: &Db, id: WorkspaceId, host: HostId) {
+    let owner = UserId::new().to_string();
+    let user = "INSERT INTO users (id, email, password_hash, role, created_ms) VALUES ($1, 'a@b.c', '', 'user', 0)";
+    execute(db.write(), user, [owner.clone().into()]).await.unwrap();
+    let workspace = "INSERT INTO workspaces (id, owner_id, host_id, name, image, runtime, cpu_milli, memory_mb, env_json, \
+        desired, status, generation, boot_seq, booted_seq, volume, guest_key, created_ms, updated_ms) \
+        VALUES ($1, $2, $3, 'test', 'test/image:1', '', 1000, 64, '{}', 'running', 'pending', 0, 1, 0, 'test', '', 0, 0)";
+    execute(db.write(), workspace, [id.to_string().into(), owner.into(), host.to_string().into()]).await.unwrap();
+}
+
+fn facts() -> EngineInfo {
+    EngineInfo {
+        kind: "fake",
+        version: String::new(),
+        api_version: String::new(),
+        architecture: String::new(),
+        cpus: 1,
+        memory_bytes: 1 << 30,
+        runtimes: vec!["runc".into()],
+        default_runtime: "runc".into(),
+        rootless: false,
+        user_remapped: false,
+        storage_driver: String::new(),
+        root_dir: String::new(),
+        memory_limit: true,
+        cpu_limit: true,
+        pids_limit: true,
+        seccomp: true,
+    }
+}
+
+#[test]
+fn requests_during_a_pull_do_not_begin_it_again() {
+    with_driver(async |bench| {
+        let pulling = |ticket| move |r: &Report| r.status == WorkspaceStatus::Pulling && r.ticket >= ticket;
+        bench.told("the pull", pulling(0)).await;
+        for _ in 0..3 {
+            let ticket = bench.want(Desired::Running).await;
+            bench.told("a look after the request", pulling(ticket)).await;
+        }
+        assert_eq!(bench.engine.state().pulls.len(), 1);
+
+        let abandoned = bench.engine.state().pulls[0].clone();
+        bench.want(Desired::Stopped).await;
+        bench.told("the stop", |r| r.done && r.status == WorkspaceStatus::Stopped).await;
+        assert!(abandoned.is_closed(), "nobody wants it, and the pull goes on");
+
+        let ticket = bench.want(Desired::Running).await;
+        bench.told("another pull", pulling(ticket)).await;
+        {
+            let mut state = bench.engine.state();
+            assert_eq!(state.pulls.len(), 2);
+            state.image = true;
+            state.pulls.clear();
+        }
+        bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
+        assert!(bench.engine.state().pulls.is_empty());
+    });
+}
+
+#[test]
+fn a_guest_that_hangs_up_when_met_is_met_again_after_pauses_and_that_is_said() {
+    with_driver(async |bench| {
+        bench.engine.state().image = true;
+        let mut link = bench.slot.link();
+        let unsteady = async {
+            loop {
+                link.wait_for(Option::is_some).await.unwrap();
+                bench.engine.hang_up();
+                link.wait_for(Option::is_none).await.unwrap();
+            }
+        };
+        let away =
+            |r: &Report| r.status == WorkspaceStatus::Unreachable && r.error == Some(ErrorCode::WorkspaceUnreachable);
+        tokio::select! {
+            () = unsteady => {}
+            () = bench.told("that it cannot be reached", away) => {}
+        }
+        bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
+    });
+}
