@@ -219,6 +219,12 @@ pub struct Usage {
     /// Milliseconds since 1970; 0 when never.
     pub last_input_ms: i64,
     pub last_output_ms: i64,
+    /// Terminals where something else than their first program, such as a shell's job, is in the foreground.
+    #[serde(default)]
+    pub foreground: u32,
+    /// When a command of the server last began or ended.
+    #[serde(default)]
+    pub last_exec_ms: i64,
     /// The guest's own resident memory, in bytes.
     pub guest_rss_bytes: u64,
 }

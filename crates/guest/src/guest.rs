@@ -7,7 +7,7 @@ use crate::home;
 use crate::process::{Identity, Launch, Launcher, Reaper, Stdio, login_shell};
 use crate::refusal::{internal, invalid, not_configured};
 use crate::rights::Rights;
-use crate::terminal::{Memory, Terminals};
+use crate::terminal::{Memory, Terminals, unix_ms};
 use rexec_api::guest::{Configure, GuestError, Hello, KEY_VARIABLE, PROTOCOL, SudoPolicy, Usage, UserSpec};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ pub struct Guest {
     configuring: tokio::sync::Mutex<()>,
     entrypoint_started: Cell<bool>,
     execs: Cell<u32>,
+    last_exec_ms: Cell<i64>,
 }
 
 /// What the server has said about the workspace.
@@ -46,6 +47,7 @@ pub struct ExecCount(Rc<Guest>);
 impl Drop for ExecCount {
     fn drop(&mut self) {
         self.0.execs.set(self.0.execs.get() - 1);
+        self.0.last_exec_ms.set(unix_ms());
     }
 }
 
@@ -63,6 +65,7 @@ impl Guest {
             configuring: tokio::sync::Mutex::default(),
             entrypoint_started: Cell::new(false),
             execs: Cell::new(0),
+            last_exec_ms: Cell::new(0),
         }
     }
 
@@ -130,6 +133,7 @@ impl Guest {
             return Err(invalid(format!("The workspace runs {EXECS_MAX} commands already; wait for one to end.")));
         }
         self.execs.set(self.execs.get() + 1);
+        self.last_exec_ms.set(unix_ms());
         Ok(ExecCount(self.clone()))
     }
 
@@ -137,12 +141,14 @@ impl Guest {
         let mut usage = Usage {
             processes: processes(),
             execs: self.execs.get(),
+            last_exec_ms: self.last_exec_ms.get(),
             guest_rss_bytes: resident_bytes().map_err(|e| internal("could not read the guest's memory", e))?,
             ..Usage::default()
         };
         if let Some(workspace) = &*self.workspace.borrow() {
             let terminals = &workspace.terminals;
             usage.terminals = u32::try_from(terminals.alive()).unwrap_or(u32::MAX);
+            usage.foreground = u32::try_from(terminals.with_foreground_job()).unwrap_or(u32::MAX);
             usage.last_input_ms = terminals.last_input_ms();
             usage.last_output_ms = terminals.last_output_ms();
         }

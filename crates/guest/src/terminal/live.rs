@@ -129,6 +129,13 @@ impl Live {
         self.is_finished.get()
     }
 
+    /// Whether another program than the first has the terminal, such as one that a shell waits for.
+    pub fn has_foreground_job(&self) -> bool {
+        // Its number is its own only as long as it has not been reaped.
+        self.group.is_alive()
+            && self.pty().and_then(|pty| pty::foreground(&pty)).is_some_and(|group| group != self.group.pid())
+    }
+
     /// Calls into the core and carries out what it asks for.
     pub fn with_core<T>(&self, call: impl FnOnce(&mut Core, Duration) -> T) -> T {
         let (result, effects) = {
@@ -400,7 +407,7 @@ impl Live {
     }
 }
 
-pub(super) fn unix_ms() -> i64 {
+pub(crate) fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
 }

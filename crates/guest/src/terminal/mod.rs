@@ -32,6 +32,7 @@ mod live_tests;
 pub use attachment::{Attachment, Cut, FrameSink, FrameSource};
 
 use self::core::Core;
+pub(crate) use self::live::unix_ms;
 use self::live::{Live, Parts};
 pub(crate) use self::sizes::Size;
 use self::turns::Turns;
@@ -165,6 +166,12 @@ impl Terminals {
     pub fn alive(&self) -> usize {
         let terminals = self.0.terminals.borrow();
         terminals.values().filter(|live| !live.is_finished()).count()
+    }
+
+    /// Terminals in which another program than the first has the foreground.
+    pub fn with_foreground_job(&self) -> usize {
+        let terminals = self.0.terminals.borrow();
+        terminals.values().filter(|live| live.has_foreground_job()).count()
     }
 
     /// Milliseconds since 1970 of the last input to any terminal; 0 when there was none.

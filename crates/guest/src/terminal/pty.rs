@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::Uid;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{InputModes, OptionalActions, Winsize};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 pub(crate) struct Pty {
     pub master: OwnedFd,
@@ -56,6 +56,13 @@ fn open_slave(master: &OwnedFd, flags: OpenptFlags) -> rustix::io::Result<OwnedF
 pub(super) fn resize(master: impl AsFd, size: Size) -> rustix::io::Result<()> {
     let size = Winsize { ws_col: size.cols, ws_row: size.rows, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(master, size)
+}
+
+/// The process group in the foreground, `None` when there is none that this process can see.
+pub(super) fn foreground(master: impl AsFd) -> Option<u32> {
+    // SAFETY: a plain system call on an open descriptor. rustix's takes the answer 0 for a process.
+    let group = unsafe { libc::tcgetpgrp(master.as_fd().as_raw_fd()) };
+    u32::try_from(group).ok().filter(|&group| group > 0)
 }
 
 pub(super) fn read(master: impl AsFd, buffer: &mut [u8]) -> Transfer {

@@ -148,3 +148,25 @@ fn usage_counts_what_runs() {
         assert_eq!(client.usage().await.unwrap().terminals, 0);
     });
 }
+
+#[test]
+fn usage_tells_of_work_in_the_foreground() {
+    with_configured(|bench| async move {
+        let client = &bench.client;
+        assert_eq!(client.usage().await.unwrap().last_exec_ms, 0);
+        let info = client.create_terminal(&terminal(Some(&["/bin/sh", "-i"]))).await.unwrap();
+        let attach = AttachSpec { offset: Some(0), mode: AttachMode::Control, client: None };
+        let (mut tx, _rx) = client.attach(info.id, &attach).await.unwrap();
+        while client.terminals().await.unwrap()[0].last_output_ms == 0 {}
+        assert_eq!(client.usage().await.unwrap().foreground, 0, "a shell at its prompt");
+        tx.send(ClientFrame::Input(b"sleep 1000\n").to_vec().into()).await.unwrap();
+        while client.usage().await.unwrap().foreground == 0 {}
+        tx.send(ClientFrame::Input(b"\x03").to_vec().into()).await.unwrap();
+        while client.usage().await.unwrap().foreground > 0 {}
+
+        let (_tx, mut rx) = client.exec(&command(&["true"])).await.unwrap();
+        assert_eq!(all(&mut rx).await.code, Some(0));
+        assert!(client.usage().await.unwrap().last_exec_ms > 0);
+        client.remove_terminal(info.id).await.unwrap();
+    });
+}
