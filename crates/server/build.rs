@@ -14,7 +14,10 @@ fn main() {
         println!("cargo::rerun-if-changed={}", root.join("crates").join(source).join("src").display());
         println!("cargo::rerun-if-changed={}", root.join("crates").join(source).join("Cargo.toml").display());
     }
-    println!("cargo::rerun-if-changed={}", root.join("Cargo.lock").display());
+    // The root's Cargo.toml has the guest's profile.
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", root.join(file).display());
+    }
 
     // The page is embedded too: an empty folder lets the server build before the page is.
     fs::create_dir_all(root.join("web/dist")).expect("web/dist can be made");
