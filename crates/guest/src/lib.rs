@@ -11,6 +11,7 @@ mod dial;
 mod exec;
 mod files;
 mod guest;
+pub mod helper;
 mod home;
 pub mod init;
 mod link;
@@ -22,6 +23,7 @@ mod routes;
 pub mod screen;
 pub mod sudo;
 pub mod terminal;
+pub mod volume;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
-//! The one binary inside a workspace: PID 1, the server's way to it, and `sudo`.
+//! The one binary inside a workspace: PID 1, the server's way to it, and `sudo`; and in a helper container
+//! of the server's own: PID 1 there, and the work on volumes.
 
-use rexec_guest::{connect, init, sudo};
+use rexec_guest::{connect, helper, init, sudo, volume};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -13,13 +14,15 @@ fn main() -> ExitCode {
     let done = match arguments.next().as_ref().and_then(|verb| verb.to_str()) {
         Some("init") => init::run(),
         Some("connect") => connect::run(),
+        Some("helper") => helper::run(),
+        Some("volume") => volume::run(arguments),
         Some("sudo") => return sudo::run(arguments.collect()),
         Some("version") => {
             println!("{}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
         _ => {
-            eprintln!("usage: guest init | connect | sudo ... | version");
+            eprintln!("usage: guest init | connect | helper | volume ... | sudo ... | version");
             return ExitCode::from(2);
         }
     };
