@@ -90,7 +90,7 @@ fn copy_tree(from: &Path, to: &Path, budget: &mut usize) -> io::Result<()> {
             let mode = metadata.permissions().mode() & 0o777;
             let created = OpenOptions::new().write(true).create_new(true).mode(mode).open(&target);
             if let Ok(mut file) = created {
-                io::copy(&mut File::open(entry.path())?, &mut file)?;
+                io::copy(&mut open_regular(OpenOptions::new().read(true), &entry.path())?, &mut file)?;
             }
         }
     }
@@ -118,7 +118,7 @@ fn add_accounts(user: &UserSpec, shell: &str, directory: &Path) {
 /// Both files have the name first and the number third. Failing is tolerated: see the module.
 fn add_line(path: &Path, name: &str, number: u32, line: &str) {
     let mut text = String::new();
-    if let Ok(file) = File::open(path) {
+    if let Ok(file) = open_regular(OpenOptions::new().read(true), path) {
         let read = file.take(ACCOUNTS_BYTES_MAX).read_to_string(&mut text);
         if read.is_err() || text.len() as u64 == ACCOUNTS_BYTES_MAX {
             return;
@@ -135,7 +135,7 @@ fn add_line(path: &Path, name: &str, number: u32, line: &str) {
     if let Some(parent) = path.parent() {
         let _ = std::fs::create_dir_all(parent);
     }
-    let opened = OpenOptions::new().append(true).create(true).mode(0o644).open(path);
+    let opened = open_regular(OpenOptions::new().append(true).create(true).mode(0o644), path);
     if let Ok(mut file) = opened {
         let newline = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         let _ = file.write_all(format!("{newline}{line}").as_bytes());
@@ -145,9 +145,17 @@ fn add_line(path: &Path, name: &str, number: u32, line: &str) {
 /// The account of a name, or of `#` and a number, from the image's `passwd`.
 pub fn account(name: &str) -> Option<UserSpec> {
     let mut text = String::new();
-    let file = File::open("/etc/passwd").ok()?;
+    let file = open_regular(OpenOptions::new().read(true), Path::new("/etc/passwd")).ok()?;
     file.take(ACCOUNTS_BYTES_MAX).read_to_string(&mut text).ok()?;
     find_account(&text, name)
+}
+
+/// Opens a file of the image without waiting: root in the workspace may have put a pipe or a device in its place,
+/// which would hold us, so only a regular file is taken.
+pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 fn find_account(passwd: &str, name: &str) -> Option<UserSpec> {
@@ -191,6 +199,30 @@ mod tests {
         let evil = UserSpec { name: "a:b\n".into(), uid: 7, ..user };
         add_accounts(&evil, "/bin/sh", directory.path());
         assert_eq!(std::fs::read_to_string(&passwd).unwrap().lines().count(), 2);
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_user_file_holds_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("passwd");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+        let (done, finished) = std::sync::mpsc::channel();
+        let to_both_ends = pipe.clone();
+        std::thread::spawn(move || {
+            let read = open_regular(OpenOptions::new().read(true), &to_both_ends).map(|_| ());
+            add_accounts(&UserSpec::default(), "/bin/sh", to_both_ends.parent().unwrap());
+            // With a reader, a pipe can be opened for writing.
+            let reader = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&to_both_ends).unwrap();
+            let written = open_regular(OpenOptions::new().append(true), &to_both_ends).map(|_| ());
+            drop(reader);
+            done.send([read, written]).unwrap();
+        });
+        let opened = finished.recv_timeout(std::time::Duration::from_secs(30)).expect("a pipe holds the guest");
+        for result in opened {
+            assert!(result.is_err());
+        }
+        assert!(open_regular(OpenOptions::new().read(true), Path::new("/dev/null")).is_err());
+        assert_eq!(std::fs::read_to_string(directory.path().join("group")).unwrap(), "user:x:1000:\n");
     }
 
     #[test]

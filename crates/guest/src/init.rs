@@ -17,6 +17,7 @@ use crate::sudo;
 use rexec_api::guest::KEY_VARIABLE;
 use rustix::fs::Mode;
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use std::ffi::CString;
 use std::io;
 use std::rc::Rc;
@@ -53,10 +54,18 @@ pub fn run() -> io::Result<()> {
 }
 
 fn prepare() {
+    close_memory();
     limit_memory();
     rustix::process::umask(Mode::WGRP | Mode::WOTH);
     // The root is always there; failing would keep some mount busy, no more.
     let _ = rustix::process::chdir("/");
+}
+
+/// Keeps everybody in the workspace, root too, from tracing this process and from what `/proc/1` tells of its
+/// memory and descriptors. Programs that it starts get the usual setting back when they are executed.
+fn close_memory() {
+    // Refused by kernels that do not know it, under which nothing is lost.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// One arena and quick returns to the kernel: the guest is in every workspace.
@@ -165,4 +174,23 @@ fn signal_all(signal: i32) -> bool {
     // SAFETY: a plain system call; as PID 1, "all" is this workspace and not this process.
     let sent = unsafe { libc::kill(-1, signal) };
     sent == 0 || io::Error::last_os_error().raw_os_error() != Some(Errno::SRCH.raw_os_error())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rustix::process::dumpable_behavior;
+
+    #[test]
+    fn memory_is_closed_and_programs_are_as_usual() {
+        close_memory();
+        assert_eq!(dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        // Owned by whoever runs it; of a closed process it would be root's.
+        let program = std::process::Command::new("stat").args(["-c", "%u", "/proc/self/environ"]).output().unwrap();
+        // Other tests are in this process.
+        set_dumpable_behavior(DumpableBehavior::Dumpable).unwrap();
+        let own = rustix::process::geteuid().as_raw().to_string();
+        assert_eq!(String::from_utf8(program.stdout).unwrap().trim(), own);
+    }
 }

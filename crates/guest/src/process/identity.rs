@@ -3,10 +3,13 @@
 //! Supplementary groups come from the workspace's own `/etc/group`, read at each start because a
 //! user may have edited it a moment ago.
 
+use crate::home::open_regular;
 use rexec_api::guest::UserSpec;
 use rustix::thread::{Gid, Uid};
+use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// The longest group file that is read; groups beyond it are not given.
 const GROUP_FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -46,7 +49,7 @@ pub(crate) struct Credentials {
 impl Credentials {
     pub fn of(user: &UserSpec) -> Self {
         let mut text = String::new();
-        if let Ok(file) = std::fs::File::open("/etc/group") {
+        if let Ok(file) = open_regular(OpenOptions::new().read(true), Path::new("/etc/group")) {
             // A file that is not UTF-8 gives no groups beyond the primary one.
             if file.take(GROUP_FILE_BYTES_MAX).read_to_string(&mut text).is_err() {
                 text.clear();
