@@ -1,11 +1,13 @@
 //! One WebSocket joined to one attachment.
 //!
 //! ```text
-//!   viewer --judge--> guest      each direction is a task with its own back-pressure: a viewer
-//!   viewer <--------- guest      that does not read stops only itself
+//!   viewer --judge--> guest      both directions run at once in one task, each with its own
+//!   viewer <--------- guest      back-pressure: a viewer that does not read stops only itself
 //! ```
 //!
-//! Two tasks, because a keystroke then wakes nothing but what carries it on.
+//! One task, because a WebSocket that has news wakes both its halves: two tasks would each be woken
+//! for every key, on two processors. What else may end an attachment is watched by another, so that
+//! a keystroke does not have to look at it.
 //!
 //! Between the guest's frames the server says what it alone knows: the workspace's status. It
 //! closes with 4410 when the terminal has ended, 1012 when the link to the guest broke (come
@@ -24,7 +26,7 @@ use futures_util::{SinkExt, StreamExt};
 use rexec_api::error::ErrorCode;
 use rexec_api::frames::{ServerControl, ServerFrame, close};
 use rexec_api::guest::AttachMode;
-use rexec_channel::{FrameReceiver, FrameSender};
+use rexec_channel::{FrameReceiver, FrameSender, GuestClient};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -57,20 +59,29 @@ pub struct Watchful {
 pub async fn relay(socket: WebSocket, attachment: Attachment, watchful: Watchful) {
     let (mut to_viewer, from_viewer) = socket.split();
     let Attachment { to_guest, from_guest, reach } = attachment;
-    let up = AbortOnDropHandle::new(tokio::spawn(upward(from_viewer, to_guest, watchful.mode)));
+    let mode = watchful.mode;
+    let watch = AbortOnDropHandle::new(tokio::spawn(watch(watchful, reach.guest)));
     let end = tokio::select! {
         biased;
+        // First, because what is typed waits for nobody.
+        end = upward(from_viewer, to_guest, mode) => end,
         end = downward(&mut to_viewer, from_guest, reach.reports) => end,
-        end = up => end.unwrap_or(End::ViewerGone),
-        // A lane may outlive the link; its viewer is to come back over the next one.
-        () = reach.guest.closed() => End::Close(close::TRY_AGAIN, "the link to the workspace broke"),
+        end = watch => end.unwrap_or(End::ViewerGone),
+    };
+    say_farewell(to_viewer, end).await;
+}
+
+/// Waits for what ends an attachment from outside.
+async fn watch(watchful: Watchful, guest: GuestClient) -> End {
+    tokio::select! {
         error = watchful.auth.ended(&watchful.actor) => {
             tracing::debug!(code = error.code.as_str(), "a viewer's login session has ended");
             End::Close(close::SIGN_IN, "the login session has ended")
         }
+        // A lane may outlive the link; its viewer is to come back over the next one.
+        () = guest.closed() => End::Close(close::TRY_AGAIN, "the link to the workspace broke"),
         () = watchful.tasks.stopping() => End::Close(close::TRY_AGAIN, "the server is restarting"),
-    };
-    say_farewell(to_viewer, end).await;
+    }
 }
 
 async fn say_farewell(mut to_viewer: SplitSink<WebSocket, Message>, end: End) {
