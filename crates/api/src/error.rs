@@ -128,6 +128,36 @@ codes! {
     /// The workspace's user may not do that to this path.
     FileDenied = "file_denied", 403;
     FileError = "file_error", 422;
+    /// There is no template of that name; `details.templates` lists those that there are.
+    TemplateNotFound = "template_not_found", 422;
+    /// This server's policy does not let you run that image.
+    ImageNotAllowed = "image_not_allowed", 403;
+    /// The image is made for another processor than the host's.
+    ImageArchitecture = "image_architecture", 422;
+    /// The repository could not be cloned; `details.output` has git's last lines.
+    CloneFailed = "clone_failed", 422;
+    /// You have as many as you may; `details` has `quota`, `used` and `max`.
+    QuotaExceeded = "quota_exceeded", 409;
+    /// Something is at work on the workspace that this must wait for; `details.doing` says what.
+    WorkspaceBusy = "workspace_busy", 409;
+    /// The new limit is below what the workspace uses now.
+    LimitBelowUse = "limit_below_use", 409;
+    /// The workspace is over its disk limit.
+    DiskQuota = "disk_quota", 409;
+    /// The range lies outside of the file; `details.size` is its size.
+    RangeNotSatisfiable = "range_not_satisfiable", 416;
+    /// An entry of the archive is refused; the message names it.
+    ArchiveInvalid = "archive_invalid", 422;
+    /// The archive has more entries or bytes than may be unpacked.
+    ArchiveTooLarge = "archive_too_large", 413;
+    /// The upload stands elsewhere; go on from `details.offset`.
+    UploadConflict = "upload_conflict", 409;
+    /// Nothing listens on that port of the workspace.
+    PortClosed = "port_closed", 502;
+    /// This server has no address under which it could show a preview.
+    PreviewUnavailable = "preview_unavailable", 422;
+    /// The host does not allow containers inside of workspaces.
+    NestedUnavailable = "nested_unavailable", 422;
     RateLimited = "rate_limited", 429;
     /// The server is stopping; try again shortly.
     ShuttingDown = "shutting_down", 503;

@@ -12,6 +12,9 @@ pub const CPU_MAX: f64 = 256.0;
 /// Bounds of memory, in MiB. Docker itself refuses less than 6 MiB; a shell wants more.
 pub const MEMORY_MB_MIN: u32 = 32;
 pub const MEMORY_MB_MAX: u32 = 4 * 1024 * 1024;
+/// Bounds of processes and threads; the most is also what a workspace has that does not say.
+pub const PIDS_MIN: u32 = 64;
+pub const PIDS_MAX: u32 = 4096;
 /// Most variables in `env`, and most bytes of one name with its value.
 pub const ENV_VARIABLES_MAX: usize = 256;
 pub const ENV_BYTES_MAX: usize = 32 * 1024;
@@ -38,6 +41,9 @@ pub struct NewWorkspace {
     /// MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mb: Option<u32>,
+    /// Processes and threads at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
     /// An OCI runtime by name, such as `runc` or `runsc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
@@ -124,6 +130,9 @@ pub struct WorkspaceView {
     pub runtime: String,
     pub cpu: f64,
     pub memory_mb: u32,
+    /// Processes and threads at once.
+    #[serde(default)]
+    pub pids: u32,
     /// RFC 3339.
     pub created_at: String,
     /// RFC 3339; absent while it has never run.

@@ -4,6 +4,7 @@ use crate::accounts::Accounts;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::db::Db;
+use crate::events::Events;
 use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Host;
@@ -21,6 +22,7 @@ pub struct App {
     pub db: Db,
     pub auth: Auth,
     pub accounts: Accounts,
+    pub events: Events,
     pub host: Arc<Host>,
     pub workspaces: Workspaces,
     pub terminals: Terminals,

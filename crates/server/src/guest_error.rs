@@ -43,6 +43,11 @@ const fn may_say(code: ErrorCode) -> bool {
             | ErrorCode::NotADirectory
             | ErrorCode::FileDenied
             | ErrorCode::FileError
+            | ErrorCode::RangeNotSatisfiable
+            | ErrorCode::ArchiveInvalid
+            | ErrorCode::ArchiveTooLarge
+            | ErrorCode::UploadConflict
+            | ErrorCode::PortClosed
             | ErrorCode::WorkspaceUnreachable
     )
 }

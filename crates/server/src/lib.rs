@@ -8,6 +8,7 @@ pub mod actor;
 pub mod app;
 pub mod auth;
 pub mod config;
+pub mod crash;
 pub mod db;
 pub mod error;
 pub mod events;
@@ -27,7 +28,10 @@ use crate::accounts::Accounts;
 use crate::app::{App, AppState};
 use crate::auth::Auth;
 use crate::config::Config;
+use crate::crash::Crash;
 use crate::db::Db;
+use crate::events::Events;
+use crate::events::bus::Bus;
 use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Host;
@@ -92,13 +96,17 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .map_err(|source| StartError::Secret { place: config.data_dir.display().to_string(), source })?;
     let accounts = Accounts::new(db.clone(), auth.clone());
     let host = local_host(&db, &config).await?;
-    let deps = workspaces::Deps { db: db.clone(), host: host.clone(), pids_max: workspaces::PIDS_MAX };
+    let bus = Bus::default();
+    let events = Events::new(db.clone(), bus.clone());
+    let crash = Crash::at(config.crash_at);
+    let deps = workspaces::Deps { db: db.clone(), host: host.clone(), bus, crash };
     let workspaces = Workspaces::new(deps, Arc::clone(&config), tasks.clone());
     let app = Arc::new(App {
         config,
         db,
         auth,
         accounts,
+        events,
         host,
         terminals: Terminals::new(workspaces.clone()),
         execs: Execs::new(workspaces.clone()),
@@ -166,8 +174,9 @@ fn add_checks(app: &AppState) {
 fn start_background(app: &AppState) {
     app.auth.start(&app.tasks);
     let workspaces = app.workspaces.clone();
-    let tending = app.host.clone().tend(move |id| workspaces.heard(id));
+    let tending = app.host.clone().tend(move |heard| workspaces.heard(heard));
     app.tasks.spawn_abortable("host", tending);
+    app.tasks.spawn_abortable("sweep", app.workspaces.clone().keep_sweeping());
     app.tasks.spawn_abortable("metrics-upkeep", async {
         let mut period = tokio::time::interval(http::metrics::UPKEEP_PERIOD);
         loop {

@@ -26,6 +26,8 @@ const JWT_SECRET_BYTES_MIN: usize = 16;
 const DATA_DIR_SYSTEM: &str = "/var/lib/rexec";
 /// How long a request's body may pause.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// Events tell of nearly everything; what they miss is found at this pace.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// The database's file in the data directory.
 const SQLITE_FILE: &str = "rexec.db";
 
@@ -123,6 +125,10 @@ pub struct Config {
     /// How long a request's body may pause before it is given up on. No variable sets it.
     pub body_patience: Duration,
     pub engine: EngineConfig,
+    /// How often every container is compared with what was last reported of it. No variable sets it.
+    pub sweep_every: Duration,
+    /// Where the server dies, for tests of what it then finds; builds with debug assertions only.
+    pub crash_at: Option<&'static str>,
     /// Sentences for the log: what was accepted and is not used, and why.
     pub notices: Vec<String>,
 }
@@ -149,6 +155,8 @@ impl Config {
             limits: limits(&mut reader),
             body_patience: BODY_PATIENCE,
             engine: engine(&mut reader),
+            sweep_every: SWEEP_EVERY,
+            crash_at: crash_at(&mut reader),
             data_dir,
             database,
             notices: Vec::new(),
@@ -343,6 +351,19 @@ fn flag(reader: &mut Reader, name: &str) -> bool {
             false
         }
     }
+}
+
+fn crash_at(reader: &mut Reader) -> Option<&'static str> {
+    let (name, text) = reader.text(&["REXEC_CRASH_AT"])?;
+    if !cfg!(debug_assertions) {
+        reader.fault(&name, "makes a server die on purpose, which only a build for tests can; unset it");
+        return None;
+    }
+    let point = crate::crash::POINTS.into_iter().find(|point| *point == text);
+    if point.is_none() {
+        reader.fault(&name, &format!("must be one of {}", crate::crash::POINTS.join(", ")));
+    }
+    point
 }
 
 fn docker_host(reader: &mut Reader) -> Option<PathBuf> {

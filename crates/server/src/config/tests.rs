@@ -147,3 +147,11 @@ fn what_is_not_used_is_said() {
     let last = "one server does it all: COMPUTE_SERVICE_URL, NODE_ENV, AGENT_INTERNAL_URL.";
     assert!(notices.ends_with(last), "{notices}");
 }
+
+#[test]
+fn a_crash_is_asked_for_by_name() {
+    assert_eq!(config(&[]).unwrap().crash_at, None);
+    assert_eq!(config(&[("REXEC_CRASH_AT", "create.made")]).unwrap().crash_at, Some("create.made"));
+    let found = faults(&[("REXEC_CRASH_AT", "create.nowhere")]);
+    assert!(found[0].starts_with("REXEC_CRASH_AT ") && found[0].contains("create.made"), "{found:?}");
+}

@@ -1,12 +1,31 @@
-//! Events: what happened, to whom, through whom; the audit log and the activity feed.
+//! Events: what happened, to whom, through whom; the audit log, and news for those who watch.
 //!
-//! Append-only. An event is written in the transaction of what it tells, so that neither exists
-//! without the other.
+//! The log is append-only. An event is written in the transaction of what it tells, so that neither
+//! exists without the other, and told on the bus after the commit. Some news is only told and never
+//! logged: that a workspace's status has changed can be read from the workspace.
 
-use crate::db::execute;
-use crate::time::now_ms;
+pub mod bus;
+pub mod http;
+mod store;
+
+pub use store::append;
+
+use crate::actor::Actor;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use bus::{Bus, News};
+use futures_util::stream::{self, Stream, StreamExt as _};
+use rexec_api::error::ErrorCode;
 use rexec_api::ids::{EventId, UserId, WorkspaceId};
-use sea_orm::{ConnectionTrait, DbErr};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast;
+
+/// Events that are told again to a watcher who comes back; of more, the newest.
+const REPLAY_MAX: u64 = 1000;
+/// Watchers of one user at once: a page has one to each of its tabs.
+const WATCHERS_MAX: u32 = 64;
 
 /// An event to be written now.
 #[derive(Debug, Clone)]
@@ -16,6 +35,14 @@ pub struct NewEvent {
     /// `noun.happened`, such as `workspace.created`.
     pub kind: &'static str,
     pub data: serde_json::Value,
+}
+
+/// An event that was written, in a transaction that is still to be committed.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    pub id: EventId,
+    pub at_ms: i64,
+    pub event: NewEvent,
 }
 
 impl NewEvent {
@@ -42,21 +69,151 @@ impl NewEvent {
     }
 }
 
-/// Writes an event in the caller's transaction.
-pub async fn append<C: ConnectionTrait>(conn: &C, event: &NewEvent) -> Result<(), DbErr> {
-    execute(
-        conn,
-        "INSERT INTO events (id, at_ms, user_id, workspace_id, kind, data_json)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-        [
-            EventId::new().to_string().into(),
-            now_ms().into(),
-            event.user.map(|u| u.to_string()).into(),
-            event.workspace.map(|w| w.to_string()).into(),
-            event.kind.into(),
-            event.data.to_string().into(),
-        ],
-    )
-    .await
-    .map(|_| ())
+/// What a watcher hears.
+#[derive(Debug, Clone)]
+pub enum Heard {
+    News(Arc<News>),
+    /// From here on nothing is missed; what was before is to be read anew.
+    Resync,
+}
+
+/// A handle to the service. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    db: Db,
+    bus: Bus,
+    watchers: Arc<Mutex<HashMap<UserId, u32>>>,
+}
+
+impl Events {
+    pub fn new(db: Db, bus: Bus) -> Self {
+        Self { db, bus, watchers: Arc::default() }
+    }
+
+    /// News of the actor's own workspaces from now on, after what the log has since `after`.
+    pub async fn follow(
+        &self,
+        actor: &Actor,
+        after: Option<EventId>,
+    ) -> Result<impl Stream<Item = Heard> + Send + use<>> {
+        let user = actor.user;
+        let place = Place::take(&self.watchers, user)?;
+        // Before the log is read: what comes in between is then heard twice rather than not at all.
+        let live = self.bus.subscribe();
+        let missed = match after {
+            Some(after) => store::after(self.db.read(), user, after, REPLAY_MAX).await?,
+            None => Vec::new(),
+        };
+        let told: HashSet<EventId> = missed.iter().filter_map(|news| news.id).collect();
+        let again = stream::iter(missed.into_iter().map(|news| Heard::News(Arc::new(news))));
+        let now = stream::once(async { Heard::Resync });
+        Ok(again.chain(now).chain(from_now(live, user, told, place)))
+    }
+}
+
+fn from_now(
+    live: broadcast::Receiver<Arc<News>>,
+    user: UserId,
+    told: HashSet<EventId>,
+    place: Place,
+) -> impl Stream<Item = Heard> + Send {
+    stream::unfold((live, told, place), move |(mut live, told, place)| async move {
+        loop {
+            let heard = match live.recv().await {
+                Ok(news) if news.user == user && !news.id.is_some_and(|id| told.contains(&id)) => Heard::News(news),
+                Ok(_) => continue,
+                Err(broadcast::error::RecvError::Lagged(_)) => Heard::Resync,
+                Err(broadcast::error::RecvError::Closed) => return None,
+            };
+            return Some((heard, (live, told, place)));
+        }
+    })
+}
+
+/// One of a user's places to watch from; free again when dropped.
+struct Place {
+    watchers: Arc<Mutex<HashMap<UserId, u32>>>,
+    user: UserId,
+}
+
+impl Place {
+    fn take(watchers: &Arc<Mutex<HashMap<UserId, u32>>>, user: UserId) -> Result<Self> {
+        let mut taken = watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(user).or_default();
+        if *count >= WATCHERS_MAX {
+            return Err(Error::new(
+                ErrorCode::RateLimited,
+                format!("You follow events {WATCHERS_MAX} times already. Close a page or a program first."),
+            )
+            .retry_after(Duration::from_secs(10)));
+        }
+        *count += 1;
+        drop(taken);
+        Ok(Self { watchers: Arc::clone(watchers), user })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = taken.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                taken.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn news(user: UserId, id: Option<EventId>) -> News {
+        let workspace = WorkspaceId::new();
+        News { id, at_ms: 0, user, workspace, kind: "workspace.status".into(), data: serde_json::json!({}) }
+    }
+
+    #[tokio::test]
+    async fn a_watcher_hears_its_own_news_once() {
+        let (bus, me, other) = (Bus::default(), UserId::new(), UserId::new());
+        let (watchers, told) = (Arc::default(), EventId::new());
+        let live = bus.subscribe();
+        let place = Place::take(&watchers, me).unwrap();
+        let mut heard = Box::pin(from_now(live, me, HashSet::from([told]), place));
+        bus.publish(news(other, None));
+        bus.publish(news(me, Some(told)));
+        let fresh = EventId::new();
+        bus.publish(news(me, Some(fresh)));
+        match heard.next().await {
+            Some(Heard::News(news)) => assert_eq!(news.id, Some(fresh)),
+            other => panic!("{other:?}"),
+        }
+        drop(heard);
+        assert!(watchers.lock().unwrap().is_empty(), "the place is free again");
+    }
+
+    #[tokio::test]
+    async fn one_who_is_too_slow_is_told_so() {
+        let (bus, me) = (Bus::default(), UserId::new());
+        let live = bus.subscribe();
+        for _ in 0..5000 {
+            bus.publish(news(me, None));
+        }
+        let place = Place::take(&Arc::default(), me).unwrap();
+        let mut heard = Box::pin(from_now(live, me, HashSet::new(), place));
+        assert!(matches!(heard.next().await, Some(Heard::Resync)));
+        assert!(matches!(heard.next().await, Some(Heard::News(_))));
+    }
+
+    #[test]
+    fn places_are_counted() {
+        let (watchers, me) = (Arc::default(), UserId::new());
+        let places: Vec<_> = (0..WATCHERS_MAX).map(|_| Place::take(&watchers, me).unwrap()).collect();
+        assert!(Place::take(&watchers, me).is_err());
+        assert!(Place::take(&watchers, UserId::new()).is_ok());
+        drop(places);
+        assert!(Place::take(&watchers, me).is_ok());
+    }
 }

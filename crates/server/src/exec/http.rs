@@ -4,18 +4,16 @@ use super::{Happening, Running};
 use crate::app::AppState;
 use crate::error::Result;
 use crate::http::extract::{Authenticated, Json, Path, RequestId};
-use axum::body::Body;
+use crate::http::sse;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
 use futures_util::stream;
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use rexec_api::error::ErrorBody;
 use rexec_api::exec::{ExecEvent, ExecRequest, ExecResult};
 use rexec_api::ids::WorkspaceId;
-use std::convert::Infallible;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -44,47 +42,30 @@ async fn exec(
     headers: HeaderMap,
     Json(request): Json<ExecRequest>,
 ) -> Result<Response> {
-    let wants_events =
-        headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|v| v.contains("text/event-stream"));
-    if !wants_events {
+    if !sse::wanted(&headers) {
         return Ok(Json(app.execs.run(&actor, id, request).await?).into_response());
     }
     let running = app.execs.start(&actor, id, request).await?;
-    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, Body::from_stream(events(running, request_id.0))).into_response())
+    let events = events(running, request_id.0.clone());
+    Ok(sse::answer(&app, actor, request_id.0, events))
 }
 
 /// The command's happenings as server-sent events; the last is its exit or an error.
-fn events(running: Running, request_id: String) -> impl stream::Stream<Item = std::result::Result<Bytes, Infallible>> {
+fn events(running: Running, request_id: String) -> impl stream::Stream<Item = sse::Event> {
     stream::unfold(Some(running), move |running| {
         let request_id = request_id.clone();
         async move {
             let mut running = running?;
-            let (event, rest) = match running.next().await {
-                Ok(Happening::Stdout(bytes)) => {
-                    (ExecEvent::Stdout { data: BASE64_STANDARD.encode(&bytes) }, Some(running))
-                }
-                Ok(Happening::Stderr(bytes)) => {
-                    (ExecEvent::Stderr { data: BASE64_STANDARD.encode(&bytes) }, Some(running))
-                }
+            let (name, event) = match running.next().await {
+                Ok(Happening::Stdout(bytes)) => ("stdout", ExecEvent::Stdout { data: BASE64_STANDARD.encode(&bytes) }),
+                Ok(Happening::Stderr(bytes)) => ("stderr", ExecEvent::Stderr { data: BASE64_STANDARD.encode(&bytes) }),
                 Ok(Happening::Exit { code, duration }) => {
-                    (ExecEvent::Exit { exit_code: code, duration_ms: duration.as_millis() as u64 }, None)
+                    let exit = ExecEvent::Exit { exit_code: code, duration_ms: duration.as_millis() as u64 };
+                    return Some((sse::Event::new("exit", &exit), None));
                 }
-                Err(error) => (ExecEvent::Error { error: error.detail(&request_id) }, None),
+                Err(error) => return Some((sse::Event::error(&error, &request_id), None)),
             };
-            Some((Ok(sse(&event)), rest))
+            Some((sse::Event::new(name, &event), Some(running)))
         }
     })
-}
-
-/// `event: <type>` and one `data:` line (WHATWG HTML, section 9.2).
-fn sse(event: &ExecEvent) -> Bytes {
-    let name = match event {
-        ExecEvent::Stdout { .. } => "stdout",
-        ExecEvent::Stderr { .. } => "stderr",
-        ExecEvent::Exit { .. } => "exit",
-        ExecEvent::Error { .. } => "error",
-    };
-    let data = serde_json::to_string(event).unwrap_or_default();
-    Bytes::from(format!("event: {name}\ndata: {data}\n\n"))
 }

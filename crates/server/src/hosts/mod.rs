@@ -67,6 +67,15 @@ impl HostState {
     }
 }
 
+/// What a host hears of its containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// Something happened to this workspace's container.
+    Container(WorkspaceId),
+    /// The engine's events were interrupted: anything may have happened.
+    Gap,
+}
+
 /// One host.
 pub struct Host {
     pub id: HostId,
@@ -135,7 +144,7 @@ impl Host {
     }
 
     /// Tends the host until dropped. `on_event` hears of every change to a workspace's container.
-    pub async fn tend(self: Arc<Self>, on_event: impl Fn(WorkspaceId)) {
+    pub async fn tend(self: Arc<Self>, on_event: impl Fn(Heard)) {
         let mut retry = RETRY_FIRST;
         loop {
             match self.prepare().await {
@@ -237,7 +246,7 @@ impl Host {
     }
 
     /// Pings, passes events on, keeps the rules; returns why the host counts as lost.
-    async fn watch_over(&self, on_event: &impl Fn(WorkspaceId)) -> String {
+    async fn watch_over(&self, on_event: &impl Fn(Heard)) -> String {
         let mut events = self.engine.events(&self.labels());
         let mut ping = tokio::time::interval(PING_EVERY);
         let mut rules = tokio::time::interval(RULES_EVERY);
@@ -248,7 +257,7 @@ impl Host {
                 event = events.next() => match event {
                     Some(Ok(event)) => {
                         if let Some(id) = event.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse().ok()) {
-                            on_event(id);
+                            on_event(Heard::Container(id));
                         }
                     }
                     // The stream ends with the daemon: ask it at once.
@@ -256,6 +265,7 @@ impl Host {
                         Ok(()) => {
                             tokio::time::sleep(RETRY_FIRST).await;
                             events = self.engine.events(&self.labels());
+                            on_event(Heard::Gap);
                         }
                         Err(error) => return explain(&error),
                     },

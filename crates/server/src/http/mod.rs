@@ -10,11 +10,12 @@ pub mod listener;
 pub mod metrics;
 pub mod openapi;
 pub mod origin;
+pub mod sse;
 pub mod web;
 
 use crate::app::AppState;
 use crate::error::Error;
-use crate::{accounts, auth, exec, files, terminals, workspaces};
+use crate::{accounts, auth, events, exec, files, terminals, workspaces};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
@@ -51,6 +52,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(terminals::http::routes())
         .merge(exec::http::routes())
         .merge(files::http::routes())
+        .merge(events::http::routes())
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
         .routes(routes!(metrics::metrics))

@@ -5,6 +5,7 @@
 //! one migrates, the other waits and finds the work done; a failed step leaves nothing behind.
 
 mod m0001_foundation;
+mod m0002_workspaces_full;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -17,7 +18,7 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Migration)]
+        vec![Box::new(m0001_foundation::Migration), Box::new(m0002_workspaces_full::Migration)]
     }
 }
 

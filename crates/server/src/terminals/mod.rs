@@ -9,7 +9,7 @@ mod socket;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::time::rfc3339;
-use crate::workspaces::{Reach, Workspaces, validate};
+use crate::workspaces::{Reach, Waking, Workspaces, validate};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::{AttachSpec, TerminalInfo, TerminalSpec};
@@ -52,7 +52,8 @@ impl Terminals {
     }
 
     pub async fn list(&self, actor: &Actor, workspace: WorkspaceId) -> Result<Page<TerminalView>> {
-        let reach = self.workspaces.reach(actor, workspace).await?;
+        // A page that is open asks for this of itself, which is no use.
+        let reach = self.workspaces.reach_as(actor, workspace, Waking::No).await?;
         let items = reach.guest.terminals().await?.into_iter().map(view).collect();
         Ok(Page { items, next: None })
     }

@@ -3,13 +3,14 @@
 use super::store::Workspace;
 use crate::hosts::{self, Host, delivery};
 use rexec_api::guest::{DIAL_MOUNT, KEY_VARIABLE, MOUNT, PROGRAM};
+use rexec_api::workspaces::PIDS_MAX;
 use rexec_engine::{ContainerSpec, Limits, Mount};
 use std::sync::Arc;
 
 const HOME: &str = "/home/user";
 
 /// The container of a workspace at its generation.
-pub fn spec(row: &Workspace, host: &Arc<Host>, pids_max: u32, dial_dir: Option<String>) -> ContainerSpec {
+pub fn spec(row: &Workspace, host: &Arc<Host>, dial_dir: Option<String>) -> ContainerSpec {
     let mut labels = host.labels();
     labels.insert(hosts::LABEL_WORKSPACE.into(), row.id.to_string());
     let mut volume_labels = labels.clone();
@@ -27,7 +28,7 @@ pub fn spec(row: &Workspace, host: &Arc<Host>, pids_max: u32, dial_dir: Option<S
         limits: Limits {
             cpu: row.cpu_milli as f64 / 1000.0,
             memory_bytes: (row.memory_mb as u64) << 20,
-            pids: pids_max,
+            pids: u32::try_from(row.pids).unwrap_or(PIDS_MAX),
         },
         mounts: vec![
             Mount { volume: delivery::VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Default::default() },

@@ -1,7 +1,7 @@
 //! How a workspace comes to be: its record, and what is taken back when that fails.
 
 use super::lifecycle::{Desired, Intent};
-use super::store::{self, Workspace};
+use super::store::{self, HomeState, SourceState, Want, Workspace};
 use super::{Outcome, Report, Workspaces, names, settled, validate};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
@@ -10,7 +10,7 @@ use crate::hosts::dial::GuestKey;
 use crate::time::now_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
-use rexec_api::workspaces::{NewWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
+use rexec_api::workspaces::{NewWorkspace, PIDS_MAX, WAIT_MS_DEFAULT, WorkspaceStatus};
 use serde_json::json;
 use std::time::Duration;
 
@@ -34,8 +34,10 @@ impl Workspaces {
         }
         store::insert(&tx, &row).await?;
         let created = NewEvent::of_user(actor.user, "workspace.created").workspace(row.id);
-        events::append(&tx, &created.data(json!({ "name": row.name, "image": row.image }))).await?;
+        let logged = events::append(&tx, &created.data(json!({ "name": row.name, "image": row.image }))).await?;
         tx.commit().await?;
+        self.deps.bus.publish_logged(actor.user, logged);
+        self.deps.crash.point("create.recorded");
 
         let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
         let slot = self.slot(row.id);
@@ -51,7 +53,7 @@ impl Workspaces {
     /// Takes back a creation that was refused.
     async fn discard(&self, id: WorkspaceId) -> Result<()> {
         let intent = Intent { desired: Desired::Deleted, boot_seq: 1, booted_seq: 0 };
-        store::want(self.deps.db.write(), id, intent, now_ms()).await?;
+        store::want(self.deps.db.write(), id, intent, &Want::user(), now_ms()).await?;
         self.slot(id).ask();
         Ok(())
     }
@@ -62,21 +64,38 @@ impl Workspaces {
             id,
             owner: actor.user,
             name: new.name.clone().unwrap_or_else(names::make_up),
+            template: None,
+            plan_json: "{}".into(),
+            git_url: None,
+            git_branch: None,
+            source_snapshot: None,
             image: new.image.clone().unwrap_or_else(|| self.config.engine.workspace_image.clone()),
             runtime: new.runtime.clone().or_else(|| self.config.engine.runtime.clone()).unwrap_or_default(),
             cpu_milli: new.cpu.map_or(CPU_MILLI_DEFAULT, |cpu| (cpu * 1000.0).round() as i64),
             memory_mb: i64::from(new.memory_mb.unwrap_or(MEMORY_MB_DEFAULT)),
+            disk_mb: 0,
+            pids: i64::from(new.pids.unwrap_or(PIDS_MAX)),
+            nested: None,
             env: new.env.clone(),
             intent: Intent { desired: Desired::Running, boot_seq: 1, booted_seq: 0 },
+            want: Want::user(),
+            idle_json: "{}".into(),
+            limits_seq: 0,
             status: WorkspaceStatus::Pending,
             status_reason: None,
             error_code: None,
             host: Some(self.deps.host.id),
             generation: 0,
             volume: format!("rexec-home-{}", id.0.simple()),
+            home_state: HomeState::Ready,
+            source_state: SourceState::None,
+            image_found: None,
+            limits_applied_seq: 0,
             guest_key: GuestKey::generate().to_hex(),
             created_ms: now_ms(),
             started_ms: None,
+            last_active_ms: None,
+            stopped_ms: None,
         }
     }
 

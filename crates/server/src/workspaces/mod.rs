@@ -17,17 +17,19 @@ mod names;
 mod reach;
 mod slot;
 pub mod store;
+mod sweep;
 pub mod validate;
 mod view;
 
 pub use driver::Deps;
-pub use reach::Reach;
+pub use reach::{Reach, Waking};
 pub use slot::Report;
 
 use crate::actor::Actor;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::hosts::Heard;
 use crate::tasks::Tasks;
 use crate::time::now_ms;
 use lifecycle::{Desired, Intent, Request};
@@ -40,10 +42,9 @@ use slot::Slot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use store::Workspace;
+use store::{Want, Workspace};
+use tokio::sync::Notify;
 
-/// Processes and threads of one workspace.
-pub const PIDS_MAX: u32 = 4096;
 /// Entries of one page of a list.
 const PAGE_LIMIT: u64 = 100;
 /// What came of a request: the workspace, and whether all that was asked is done.
@@ -58,11 +59,13 @@ pub struct Workspaces {
     config: Arc<Config>,
     tasks: Tasks,
     slots: Arc<Mutex<HashMap<WorkspaceId, Arc<Slot>>>>,
+    /// Asks for a sweep at once.
+    gap: Arc<Notify>,
 }
 
 impl Workspaces {
     pub fn new(deps: Deps, config: Arc<Config>, tasks: Tasks) -> Self {
-        Self { deps: Arc::new(deps), config, tasks, slots: Arc::default() }
+        Self { deps: Arc::new(deps), config, tasks, slots: Arc::default(), gap: Arc::default() }
     }
 
     /// Gives every living workspace its driver: what exists is adopted, what is half made repaired.
@@ -73,11 +76,16 @@ impl Workspaces {
         Ok(())
     }
 
-    /// The engine says that something happened to a workspace's container.
-    pub fn heard(&self, id: WorkspaceId) {
-        let slot = self.lock().get(&id).cloned();
-        if let Some(slot) = slot {
-            slot.nudge();
+    /// The engine says that something happened to a workspace's container, or may have to any.
+    pub fn heard(&self, heard: Heard) {
+        match heard {
+            Heard::Container(id) => {
+                let slot = self.lock().get(&id).cloned();
+                if let Some(slot) = slot {
+                    slot.nudge();
+                }
+            }
+            Heard::Gap => self.gap.notify_one(),
         }
     }
 
@@ -101,8 +109,9 @@ impl Workspaces {
             return Err(no_such());
         }
         let renamed = NewEvent::of_user(actor.user, "workspace.renamed").workspace(id);
-        events::append(&tx, &renamed.data(json!({ "from": row.name, "to": name }))).await?;
+        let logged = events::append(&tx, &renamed.data(json!({ "from": row.name, "to": name }))).await?;
         tx.commit().await?;
+        self.deps.bus.publish_logged(row.owner, logged);
         self.get(actor, id).await
     }
 
@@ -140,11 +149,13 @@ impl Workspaces {
 
     async fn want(&self, actor: &Actor, id: WorkspaceId, intent: Intent, event: &'static str) -> Result<()> {
         let tx = self.deps.db.begin().await?;
-        if !store::want(&tx, id, intent, now_ms()).await? {
+        if !store::want(&tx, id, intent, &Want::user(), now_ms()).await? {
             return Err(no_such());
         }
-        events::append(&tx, &NewEvent::of_user(actor.user, event).workspace(id)).await?;
+        let logged = events::append(&tx, &NewEvent::of_user(actor.user, event).workspace(id)).await?;
         tx.commit().await?;
+        // Only its owner may ask for anything.
+        self.deps.bus.publish_logged(actor.user, logged);
         Ok(())
     }
 

@@ -1,11 +1,14 @@
-//! The guest of a workspace within reach: for terminals, commands and files.
+//! The guest of a workspace within reach: for terminals, commands and files; woken for that if it sleeps.
 
+use super::lifecycle::Desired;
+use super::slot::Report;
 use super::slot::Slot;
-use super::store::Workspace;
-use super::{Report, Workspaces, state_error};
+use super::store::{self, Want, WantBy, Workspace};
+use super::{Workspaces, settled, state_error};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
-use crate::workspaces::lifecycle::Desired;
+use crate::events::{self, NewEvent};
+use crate::time::now_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::WorkspaceStatus;
@@ -16,6 +19,16 @@ use tokio::sync::watch;
 /// How long a request for the guest waits while a link is being made anew.
 const LINK_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long a request waits for a workspace that it wakes.
+const WAKE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether reaching for a workspace that sleeps wakes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waking {
+    No,
+    Yes,
+}
+
 /// A guest within reach, and news of its workspace.
 pub struct Reach {
     pub guest: GuestClient,
@@ -23,9 +36,18 @@ pub struct Reach {
 }
 
 impl Workspaces {
-    /// The guest of a running workspace, for terminals, exec and files.
+    /// The guest of a workspace, for terminals, exec and files: to be reached is to be used, so one
+    /// that sleeps wakes.
     pub async fn reach(&self, actor: &Actor, id: WorkspaceId) -> Result<Reach> {
-        let row = self.owned(actor, id).await?;
+        self.reach_as(actor, id, Waking::Yes).await
+    }
+
+    /// The guest of a workspace, woken or not.
+    pub async fn reach_as(&self, actor: &Actor, id: WorkspaceId, waking: Waking) -> Result<Reach> {
+        let mut row = self.owned(actor, id).await?;
+        if waking == Waking::Yes && sleeps(&row) {
+            row = self.wake(actor, row).await?;
+        }
         let slot = self.slot(id);
         let mut links = slot.link();
         let guest = links.borrow_and_update().clone().filter(|guest| !guest.is_closed());
@@ -37,9 +59,28 @@ impl Workspaces {
             {
                 self.await_link(&row, &slot).await?
             }
+            // Woken, and the engine is slow about it.
+            (WorkspaceStatus::Paused, _) if row.intent.desired == Desired::Running => return Err(unreachable(&row)),
             _ => return Err(not_running(&row)),
         };
         Ok(Reach { guest, reports: slot.reports() })
+    }
+
+    /// Resumes a workspace that sleeps. A person's own wish meanwhile stands; of two who wake it at
+    /// once, one does and both wait.
+    async fn wake(&self, actor: &Actor, row: Workspace) -> Result<Workspace> {
+        let tx = self.deps.db.begin().await?;
+        if store::want_if(&tx, &row, Desired::Running, &Want::user(), now_ms()).await? {
+            let woken = NewEvent::of_user(actor.user, "workspace.woken").workspace(row.id);
+            let logged = events::append(&tx, &woken).await?;
+            tx.commit().await?;
+            self.deps.bus.publish_logged(row.owner, logged);
+        } else {
+            tx.rollback().await?;
+        }
+        let slot = self.slot(row.id);
+        settled(&slot, slot.ask(), WAKE_PATIENCE).await;
+        self.owned(actor, row.id).await
     }
 
     async fn await_link(&self, row: &Workspace, slot: &Slot) -> Result<GuestClient> {
@@ -54,8 +95,14 @@ impl Workspaces {
     }
 }
 
+/// Paused because nobody used it, as against by a person, whose pause stays until they resume it.
+fn sleeps(row: &Workspace) -> bool {
+    row.intent.desired == Desired::Paused && row.want.by == WantBy::Idle
+}
+
 fn not_running(row: &Workspace) -> Error {
     let advice = match row.status {
+        _ if sleeps(row) => "It wakes as soon as it is used.",
         WorkspaceStatus::Paused => "Resume it first.",
         WorkspaceStatus::Stopped | WorkspaceStatus::Error => "Start it first.",
         _ => "Try again in a moment.",

@@ -70,8 +70,9 @@ impl Slot {
         let _ = self.bell.subscribe().wait_for(|newest| *newest > ticket).await;
     }
 
-    pub(super) fn report(&self, report: Report) {
-        self.report.send_replace(report);
+    /// Gives what was reported before.
+    pub(super) fn report(&self, report: Report) -> Report {
+        self.report.send_replace(report)
     }
 
     pub(super) fn publish_link(&self, link: Option<GuestClient>) {

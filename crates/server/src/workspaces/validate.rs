@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use rexec_api::workspaces::{
     CPU_MAX, CPU_MIN, ENV_BYTES_MAX, ENV_VARIABLES_MAX, MEMORY_MB_MAX, MEMORY_MB_MIN, NAME_CHARS_MAX, NewWorkspace,
-    WAIT_MS_MAX,
+    PIDS_MAX, PIDS_MIN, WAIT_MS_MAX,
 };
 use std::collections::BTreeMap;
 
@@ -29,6 +29,9 @@ pub fn new_workspace(new: &NewWorkspace) -> Result<()> {
             "memory_mb",
             format!("`memory_mb` must be from {MEMORY_MB_MIN} to {MEMORY_MB_MAX} MiB."),
         ));
+    }
+    if new.pids.is_some_and(|pids| !(PIDS_MIN..=PIDS_MAX).contains(&pids)) {
+        return Err(Error::field("pids", format!("`pids` must be from {PIDS_MIN} to {PIDS_MAX}.")));
     }
     if new.wait_ms.is_some_and(|ms| ms > WAIT_MS_MAX) {
         return Err(Error::field("wait_ms", format!("`wait_ms` must be at most {WAIT_MS_MAX}.")));
@@ -118,6 +121,7 @@ mod tests {
             assert_eq!(field_at_fault(NewWorkspace { cpu: Some(bad), ..new() }), "cpu", "{bad}");
         }
         assert_eq!(field_at_fault(NewWorkspace { memory_mb: Some(0), ..new() }), "memory_mb");
+        assert_eq!(field_at_fault(NewWorkspace { pids: Some(0), ..new() }), "pids");
         assert_eq!(field_at_fault(NewWorkspace { runtime: Some("a/b".into()), ..new() }), "runtime");
         let env = |k: &str, v: &str| BTreeMap::from([(k.to_owned(), v.to_owned())]);
         assert_eq!(field_at_fault(NewWorkspace { env: env("A=B", ""), ..new() }), "env");

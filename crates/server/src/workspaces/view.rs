@@ -26,6 +26,7 @@ impl Workspaces {
             runtime,
             cpu: row.cpu_milli as f64 / 1000.0,
             memory_mb: u32::try_from(row.memory_mb).unwrap_or(u32::MAX),
+            pids: u32::try_from(row.pids).unwrap_or(u32::MAX),
             created_at: rfc3339(row.created_ms),
             started_at: row.started_ms.map(rfc3339),
         }

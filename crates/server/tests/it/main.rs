@@ -6,9 +6,11 @@
 
 mod accounts;
 mod database;
+mod events;
 mod frame;
 mod page;
 mod sign_in;
 mod support;
+mod sweep;
 mod terminals;
 mod workspaces;

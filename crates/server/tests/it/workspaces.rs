@@ -8,9 +8,11 @@ use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
 use rexec_client::{Client, ClientError, Lifecycle};
 use rexec_engine::Engine as _;
+use rexec_server::workspaces::lifecycle::Desired;
+use rexec_server::workspaces::store::{self, Want, WantBy};
 use serde_json::json;
 
-on_both!(a_life, repairs, refusals_leave_nothing, others_do_not_exist, a_server_restart_adopts);
+on_both!(a_life, repairs, refusals_leave_nothing, others_do_not_exist, a_server_restart_adopts, sleep_ends_with_use);
 
 async fn a_life(backend: Backend) {
     on_stage(backend, &[], async |_, stage| {
@@ -128,6 +130,42 @@ async fn others_do_not_exist(backend: Backend) {
         not_there(other.read_file(id, "/etc/passwd").await.unwrap_err());
         assert!(other.workspaces().await.unwrap().items.is_empty());
         assert_eq!(stage.client.workspace(id).await.unwrap().status, WorkspaceStatus::Running);
+        stage
+    })
+    .await;
+}
+
+async fn sleep_ends_with_use(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        let app = &stage.server.running.app;
+        let row = async || store::find(app.db.read(), id).await.unwrap().unwrap();
+        let running = row().await;
+        assert_eq!(running.want, Want::user());
+        assert!(running.last_active_ms.is_some() && running.stopped_ms.is_none());
+
+        let idle = Want { by: WantBy::Idle, reason: Some("Nobody used it.".into()) };
+        let slept = store::want_if(app.db.write(), &running, Desired::Paused, &idle, 0).await.unwrap();
+        assert!(slept);
+        // Whoever decided at the same time finds that it was decided.
+        assert!(!store::want_if(app.db.write(), &running, Desired::Stopped, &idle, 0).await.unwrap());
+        app.workspaces.heard(rexec_server::hosts::Heard::Container(id));
+        let view = stage.until(id, "it to fall asleep", |w| w.status == WorkspaceStatus::Paused).await;
+        assert_eq!(view.status_reason, idle.reason);
+
+        // To look at the list of its terminals is no use of it.
+        assert_eq!(stage.client.terminals(id).await.unwrap_err().code(), Some(ErrorCode::WorkspaceState));
+        assert_eq!(stage.client.workspace(id).await.unwrap().status, WorkspaceStatus::Paused);
+        let both = tokio::join!(stage.run(id, "echo one"), stage.run(id, "echo two"));
+        assert_eq!((both.0.stdout.as_str(), both.1.stdout.as_str()), ("one\n", "two\n"));
+        let woken = stage.client.workspace(id).await.unwrap();
+        assert_eq!((woken.status, woken.status_reason), (WorkspaceStatus::Running, None));
+        assert_eq!(row().await.want, Want::user());
+
+        stage.client.lifecycle(id, Lifecycle::Stop).await.unwrap();
+        assert!(row().await.stopped_ms.is_some());
+        stage.client.lifecycle(id, Lifecycle::Start).await.unwrap();
+        assert!(row().await.stopped_ms.is_none());
         stage
     })
     .await;

@@ -46,11 +46,15 @@ impl Driver {
         let made = Workspace { generation: row.generation + 1, ..row.clone() };
         // Written first: if we die after the engine has made it, the next pass looks for this name.
         self.observe(ticket, row, WorkspaceStatus::Creating, None, |o| o.generation = made.generation).await?;
+        self.deps.crash.point("create.generation");
         let dial_dir = self.deps.host.ready().ok().filter(|facts| dials(facts, row)).map(|_| self.open_desk(row));
         let dial_dir = dial_dir.transpose()?.flatten();
-        let spec = container::spec(&made, &self.deps.host, self.deps.pids_max, dial_dir);
+        let spec = container::spec(&made, &self.deps.host, dial_dir);
         match self.deps.host.engine.create(&spec).await {
-            Ok(_) => Ok(Progress::Again(Some(Seen::Created))),
+            Ok(_) => {
+                self.deps.crash.point("create.made");
+                Ok(Progress::Again(Some(Seen::Created)))
+            }
             Err(EngineError::ImageNotFound(_)) if self.image_present => {
                 self.image_present = false;
                 Ok(Progress::Again(Some(Seen::Missing)))
@@ -78,13 +82,17 @@ impl Driver {
         let name = container_name(row);
         let engine = self.deps.host.engine.clone();
         engine.start(&name).await?;
+        self.deps.crash.point("create.started");
         let booted = row.intent.boot_seq;
         let now = now_ms();
         self.observe(ticket, row, WorkspaceStatus::Creating, self.note.clone().as_deref(), |o| {
             o.booted_seq = booted;
             o.started_ms = Some(now);
+            o.last_active_ms = Some(now);
+            o.stopped_ms = None;
         })
         .await?;
+        self.deps.crash.point("create.booted");
         Ok(Progress::Again(Some(Seen::Running)))
     }
 
@@ -118,6 +126,7 @@ impl Driver {
         };
         tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");
         self.slot.publish_link(Some(link.client.clone()));
+        self.deps.crash.point("create.linked");
         self.link = Some(link);
         self.linked_at = Some(std::time::Instant::now());
         Ok(Progress::Again(Some(Seen::Running)))
@@ -125,6 +134,13 @@ impl Driver {
 
     pub(super) fn link_lives(&self) -> bool {
         self.link.as_ref().is_some_and(|link| !link.client.is_closed())
+    }
+
+    /// A frozen guest answers no ping; it keeps its link all the same, so that to wake it is to thaw it.
+    pub(super) fn hold_pings(&self, held: bool) {
+        if let Some(link) = &self.link {
+            link.client.hold_pings(held);
+        }
     }
 
     pub(super) fn unlink(&mut self) {

@@ -1,8 +1,8 @@
 //! One driver per workspace: it alone makes the workspace what its record says it should be.
 //!
 //! A pass reads the record, looks at the engine, asks `lifecycle` for the next step and takes it,
-//! until nothing is left to do. Requests nudge; events of the engine, a broken link and a slow
-//! sweep nudge too. A failure that may pass is retried with growing pauses; one that will not
+//! until nothing is left to do. Requests nudge; events of the engine, a broken link, a change
+//! of the host and the host's sweep nudge too. A failure that may pass is retried with growing pauses; one that will not
 //! parks the workspace in `error` until someone asks again.
 //!
 //! Invariant: every write of observed state happens here, after the step that makes it true, or
@@ -23,18 +23,18 @@ use super::lifecycle::{Around, Desired, Seen, Step, decide};
 use super::link::{DialDesk, Link};
 use super::slot::Slot;
 use super::store::{self, Workspace};
+use crate::crash::Crash;
 use crate::db::Db;
+use crate::events::bus::Bus;
 use crate::hosts::{self, Host, HostFacts};
 use futures_util::stream::BoxStream;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{UserId, WorkspaceId};
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::{Labels, PullProgress};
 use std::sync::Arc;
 use std::time::Duration;
 use verdict::StepError;
 
-/// Everything is looked at this often even when nothing nudges.
-const SWEEP_EVERY: Duration = Duration::from_secs(60);
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Steps of one pass; a workspace needs fewer than ten from any state.
@@ -44,7 +44,9 @@ const STEPS_MAX: u32 = 24;
 pub struct Deps {
     pub db: Db,
     pub host: Arc<Host>,
-    pub pids_max: u32,
+    /// Where news of workspaces is told.
+    pub bus: Bus,
+    pub crash: Crash,
 }
 
 /// How a pass ended.
@@ -61,6 +63,8 @@ enum Rest {
 
 pub struct Driver {
     id: WorkspaceId,
+    /// Known from the first look at the record.
+    owner: Option<UserId>,
     deps: Arc<Deps>,
     slot: Arc<Slot>,
     desk: Option<DialDesk>,
@@ -81,6 +85,7 @@ impl Driver {
     pub fn new(id: WorkspaceId, deps: Arc<Deps>, slot: Arc<Slot>) -> Self {
         Self {
             id,
+            owner: None,
             deps,
             slot,
             desk: None,
@@ -101,12 +106,13 @@ impl Driver {
         loop {
             let ticket = self.slot.ticket();
             host_state.mark_unchanged();
-            let pause = match self.pass(ticket).await {
+            let rest = self.pass(ticket).await;
+            let pause = match rest {
                 Rest::Gone => return,
                 Rest::Parked => None,
                 Rest::Settled => {
                     retry = RETRY_FIRST;
-                    Some(SWEEP_EVERY)
+                    None
                 }
                 Rest::Retry => {
                     let pause = retry;
@@ -114,11 +120,12 @@ impl Driver {
                     Some(pause)
                 }
             };
+            let parked = matches!(rest, Rest::Parked);
             let client = self.link.as_ref().map(|link| link.client.clone());
             tokio::select! {
                 () = self.slot.nudged(ticket) => retry = RETRY_FIRST,
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
-                _ = host_state.changed(), if pause.is_some() => retry = RETRY_FIRST,
+                _ = host_state.changed(), if !parked => retry = RETRY_FIRST,
                 () = closed(client) => self.unlink(),
             }
         }
@@ -132,6 +139,7 @@ impl Driver {
                 Ok(None) => return self.gone(ticket),
                 Err(error) => return self.failed(ticket, None, StepError::Database(error)).await,
             };
+            self.owner = Some(row.owner);
             if self.parked_before(&row) {
                 self.report(ticket, row.status, row.error_code, row.status_reason.clone(), true);
                 return Rest::Parked;
@@ -204,6 +212,7 @@ impl Driver {
                 Ok(Progress::Again(Some(Seen::Paused)))
             }
             Step::Unpause => {
+                self.hold_pings(false);
                 self.deps.host.engine.unpause(&container_name(row)).await?;
                 Ok(Progress::Again(Some(Seen::Running)))
             }

@@ -1,13 +1,15 @@
-//! What the driver says: to the record, and to whoever waits for its report.
+//! What the driver says: to the record, to whoever waits for its report, and to whoever watches.
 
 use super::verdict::verdict;
 use super::{Driver, Rest, StepError};
+use crate::events::bus::News;
 use crate::hosts;
 use crate::time::now_ms;
 use crate::workspaces::slot::Report;
 use crate::workspaces::store::{self, Observation, Workspace};
 use rexec_api::error::ErrorCode;
 use rexec_api::workspaces::WorkspaceStatus;
+use serde_json::json;
 
 const UNREACHED: &str = "It does not answer at the moment; the server keeps trying. If it stays so, restart it.";
 
@@ -21,9 +23,20 @@ impl Driver {
         if status != WorkspaceStatus::Running && status != WorkspaceStatus::Paused {
             self.unlink();
         }
-        let reason = self.note.clone().filter(|_| status == WorkspaceStatus::Running);
+        self.hold_pings(status == WorkspaceStatus::Paused);
+        let reason = match status {
+            WorkspaceStatus::Running => self.note.clone(),
+            _ => row.want.reason.clone(),
+        };
         if row.status != status || row.status_reason != reason || row.error_code.is_some() {
-            self.write(row, status, reason.as_deref(), None, |_| {}).await?;
+            let now = now_ms();
+            self.write(row, status, reason.as_deref(), None, |o| match status {
+                // To be resumed is to be used.
+                WorkspaceStatus::Running if row.status == WorkspaceStatus::Paused => o.last_active_ms = Some(now),
+                WorkspaceStatus::Stopped => o.stopped_ms = row.stopped_ms.or(Some(now)),
+                _ => {}
+            })
+            .await?;
         }
         self.report(ticket, status, None, reason, true);
         Ok(())
@@ -117,6 +130,8 @@ impl Driver {
             generation: row.generation,
             booted_seq: row.intent.booted_seq,
             started_ms: row.started_ms,
+            last_active_ms: row.last_active_ms,
+            stopped_ms: row.stopped_ms,
         };
         change(&mut observation);
         store::observe(self.deps.db.write(), self.id, &observation, now_ms()).await
@@ -130,6 +145,20 @@ impl Driver {
         reason: Option<String>,
         done: bool,
     ) {
-        self.slot.report(Report { ticket, status, error, reason, done });
+        let told = (status, error, reason.clone());
+        let before = self.slot.report(Report { ticket, status, error, reason, done });
+        if let Some(owner) = self.owner
+            && told != (before.status, before.error, before.reason)
+        {
+            let (status, error, reason) = told;
+            self.deps.bus.publish(News {
+                id: None,
+                at_ms: now_ms(),
+                user: owner,
+                workspace: self.id,
+                kind: "workspace.status".into(),
+                data: json!({ "status": status, "reason": reason, "error": error }),
+            });
+        }
     }
 }

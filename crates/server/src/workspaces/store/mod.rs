@@ -1,13 +1,13 @@
 //! The SQL of workspaces.
 //!
 //! Two writers share a row and never a column: the service writes what is wanted (`desired`,
-//! `boot_seq`, `name`), the workspace's driver writes what is so (`status`, `generation`, ...).
+//! `want_by`, `want_reason`, `boot_seq`, `name`), the workspace's driver writes what is so (`status`, `generation`, ...).
 
 mod row;
 mod write;
 
-pub use row::Workspace;
-pub use write::{Observation, bury, insert, observe, rename, want};
+pub use row::{HomeState, SourceState, Want, WantBy, Workspace};
+pub use write::{Observation, bury, insert, observe, rename, want, want_if};
 
 use crate::db;
 use rexec_api::ids::{UserId, WorkspaceId};

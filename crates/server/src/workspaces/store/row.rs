@@ -7,19 +7,110 @@ use rexec_api::workspaces::WorkspaceStatus;
 use sea_orm::{DbErr, FromQueryResult};
 use std::collections::BTreeMap;
 
+/// Declares an enum that a column holds as text.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)*
+        }
+
+        impl $name {
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)*
+                }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// Who wants a workspace as it is to be.
+    WantBy {
+        User = "user",
+        /// Nobody used it: whoever does wakes it.
+        Idle = "idle",
+        /// It has run for as long as it may.
+        Lifetime = "lifetime",
+        /// Its disk, or the host's, is full.
+        Disk = "disk",
+        /// It is deleted because nobody came back to it.
+        Delete = "delete",
+    }
+}
+
+words! {
+    /// How far the filling of a home is that begins as a copy of another.
+    HomeState {
+        Empty = "empty",
+        Filling = "filling",
+        Ready = "ready",
+    }
+}
+
+words! {
+    /// Whether a repository is to be cloned into the home.
+    SourceState {
+        None = "none",
+        Wanted = "wanted",
+        Done = "done",
+    }
+}
+
+/// Who wants it so, and why, in a sentence for its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    pub by: WantBy,
+    pub reason: Option<String>,
+}
+
+impl Want {
+    /// A person's wish needs no explanation.
+    pub const fn user() -> Self {
+        Self { by: WantBy::User, reason: None }
+    }
+}
+
 /// A workspace as it is stored.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     pub id: WorkspaceId,
     pub owner: UserId,
     pub name: String,
+    pub template: Option<String>,
+    /// What it is made from, resolved when it was asked for; JSON.
+    pub plan_json: String,
+    pub git_url: Option<String>,
+    pub git_branch: Option<String>,
+    /// The snapshot that it began as.
+    pub source_snapshot: Option<String>,
     pub image: String,
     /// Empty: the host's default.
     pub runtime: String,
     pub cpu_milli: i64,
     pub memory_mb: i64,
+    /// 0: no limit.
+    pub disk_mb: i64,
+    /// Processes and threads.
+    pub pids: i64,
+    /// How containers inside of it run; absent: not at all.
+    pub nested: Option<String>,
     pub env: BTreeMap<String, String>,
     pub intent: Intent,
+    pub want: Want,
+    /// Its own thresholds of idleness, where they differ; JSON.
+    pub idle_json: String,
+    /// Raised by each change of its limits.
+    pub limits_seq: i64,
     pub status: WorkspaceStatus,
     pub status_reason: Option<String>,
     pub error_code: Option<ErrorCode>,
@@ -28,9 +119,19 @@ pub struct Workspace {
     pub generation: i64,
     /// The home volume's name.
     pub volume: String,
+    pub home_state: HomeState,
+    pub source_state: SourceState,
+    /// The image that the repository's own description names.
+    pub image_found: Option<String>,
+    /// The `limits_seq` that its container has.
+    pub limits_applied_seq: i64,
     pub guest_key: String,
     pub created_ms: i64,
     pub started_ms: Option<i64>,
+    /// When it last began to run or was resumed, which counts as use.
+    pub last_active_ms: Option<i64>,
+    /// Since when it is stopped; absent while it is not.
+    pub stopped_ms: Option<i64>,
 }
 
 #[derive(FromQueryResult)]
@@ -38,12 +139,24 @@ pub(super) struct Row {
     id: String,
     owner_id: String,
     name: String,
+    template: Option<String>,
+    plan_json: String,
+    git_url: Option<String>,
+    git_branch: Option<String>,
+    source_snapshot: Option<String>,
     image: String,
     runtime: String,
     cpu_milli: i64,
     memory_mb: i64,
+    disk_mb: i64,
+    pids: i64,
+    nested: Option<String>,
     env_json: String,
     desired: String,
+    want_by: Option<String>,
+    want_reason: Option<String>,
+    idle_json: String,
+    limits_seq: i64,
     status: String,
     status_reason: Option<String>,
     error_code: Option<String>,
@@ -52,19 +165,29 @@ pub(super) struct Row {
     boot_seq: i64,
     booted_seq: i64,
     volume: String,
+    home_state: String,
+    source_state: String,
+    image_found: Option<String>,
+    limits_applied_seq: i64,
     guest_key: String,
     created_ms: i64,
     started_ms: Option<i64>,
+    last_active_ms: Option<i64>,
+    stopped_ms: Option<i64>,
 }
 
-pub(super) const COLUMNS: &str = "id, owner_id, name, image, runtime, cpu_milli, memory_mb, env_json, desired, status, \
-    status_reason, error_code, host_id, generation, boot_seq, booted_seq, volume, guest_key, created_ms, started_ms";
+pub(super) const COLUMNS: &str = "id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, \
+    image, runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
+    limits_seq, status, status_reason, error_code, host_id, generation, boot_seq, booted_seq, volume, home_state, \
+    source_state, image_found, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms";
 
 impl TryFrom<Row> for Workspace {
     type Error = DbErr;
 
     fn try_from(row: Row) -> Result<Self, DbErr> {
         let broken = |what: &str| DbErr::Type(format!("workspace {} has an unreadable {what}", row.id));
+        // A row of the time before anyone but its owner could want anything.
+        let by = row.want_by.as_deref().map_or(Some(WantBy::User), WantBy::parse);
         Ok(Self {
             id: row.id.parse().map_err(|_| broken("id"))?,
             owner: row.owner_id.parse().map_err(|_| broken("owner_id"))?,
@@ -73,21 +196,38 @@ impl TryFrom<Row> for Workspace {
                 boot_seq: row.boot_seq,
                 booted_seq: row.booted_seq,
             },
+            want: Want { by: by.ok_or_else(|| broken("want_by"))?, reason: row.want_reason },
             status: WorkspaceStatus::parse(&row.status).ok_or_else(|| broken("status"))?,
             error_code: row.error_code.as_deref().map(code_from),
             env: serde_json::from_str(&row.env_json).map_err(|_| broken("env_json"))?,
             host: row.host_id.as_deref().map(|id| id.parse().map_err(|_| broken("host_id"))).transpose()?,
+            home_state: HomeState::parse(&row.home_state).ok_or_else(|| broken("home_state"))?,
+            source_state: SourceState::parse(&row.source_state).ok_or_else(|| broken("source_state"))?,
             name: row.name,
+            template: row.template,
+            plan_json: row.plan_json,
+            git_url: row.git_url,
+            git_branch: row.git_branch,
+            source_snapshot: row.source_snapshot,
             image: row.image,
             runtime: row.runtime,
             cpu_milli: row.cpu_milli,
             memory_mb: row.memory_mb,
+            disk_mb: row.disk_mb,
+            pids: row.pids,
+            nested: row.nested,
+            idle_json: row.idle_json,
+            limits_seq: row.limits_seq,
             status_reason: row.status_reason,
             generation: row.generation,
             volume: row.volume,
+            image_found: row.image_found,
+            limits_applied_seq: row.limits_applied_seq,
             guest_key: row.guest_key,
             created_ms: row.created_ms,
             started_ms: row.started_ms,
+            last_active_ms: row.last_active_ms,
+            stopped_ms: row.stopped_ms,
         })
     }
 }

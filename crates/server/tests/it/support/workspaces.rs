@@ -7,6 +7,7 @@ use rexec_api::terminals::NewTerminal;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{AttachOptions, Attachment, Client, Received};
 use rexec_engine::{Engine as _, Labels, docker::DockerEngine};
+use rexec_server::config::Config;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
 
@@ -27,8 +28,18 @@ pub fn engine_address() -> String {
 
 /// Runs a test on a stage; what it made at the engine is removed whether it passes or not.
 pub async fn on_stage(backend: Backend, extra: &[(&str, &str)], test: impl AsyncFnOnce(&Place, Stage) -> Stage) {
+    on_stage_as(backend, extra, |_| {}, test).await;
+}
+
+/// The same with a configuration that no variable can give.
+pub async fn on_stage_as(
+    backend: Backend,
+    extra: &[(&str, &str)],
+    change: impl Fn(&mut Config),
+    test: impl AsyncFnOnce(&Place, Stage) -> Stage,
+) {
     in_place(backend, async |place| {
-        let stage = Stage::open(place, extra).await;
+        let stage = Stage::open(place, extra, change).await;
         let (engine, instance) = (stage.engine.clone(), stage.instance.clone());
         let outcome = AssertUnwindSafe(test(place, stage)).catch_unwind().await;
         let orderly = match outcome {
@@ -58,8 +69,8 @@ async fn sweep(engine: &DockerEngine, instance: &str) {
 }
 
 impl Stage {
-    async fn open(place: &Place, extra: &[(&str, &str)]) -> Self {
-        let server = start(place, extra).await;
+    async fn open(place: &Place, extra: &[(&str, &str)], change: impl Fn(&mut Config)) -> Self {
+        let server = start(place, extra, change).await;
         let (client, _) = Client::new(&server.base).unwrap().register("ada@example.com", PASSWORD).await.unwrap();
         let instance = server.running.app.host.instance.clone();
         Self { server, client, engine: DockerEngine::connect(&engine_address()).unwrap(), instance }
@@ -68,7 +79,7 @@ impl Stage {
     /// Stops the server and starts another on the same place: what a deployment does.
     pub async fn restart_server(self, place: &Place, extra: &[(&str, &str)]) -> Self {
         assert!(self.server.stop().await, "the server left work behind when it stopped");
-        let server = start(place, extra).await;
+        let server = start(place, extra, |_| {}).await;
         let client = Client::new(&server.base).unwrap().with_token(self.client.token().unwrap());
         Self { server, client, engine: self.engine, instance: self.instance }
     }
@@ -121,11 +132,13 @@ impl Stage {
     }
 }
 
-async fn start(place: &Place, extra: &[(&str, &str)]) -> Server {
+async fn start(place: &Place, extra: &[(&str, &str)], change: impl Fn(&mut Config)) -> Server {
     let address = engine_address();
     let mut variables = vec![("DOCKER_HOST", address.as_str())];
     variables.extend_from_slice(extra);
-    let server = place.start(&variables).await;
+    let mut config = place.config(&variables);
+    change(&mut config);
+    let server = place.start_as(config).await;
     let mut host = server.running.app.host.watch();
     let ready = host.wait_for(|state| state.facts().is_some());
     if tokio::time::timeout(PATIENCE, ready).await.is_err() {

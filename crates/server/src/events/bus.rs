@@ -1,0 +1,58 @@
+//! News of workspaces, from whoever makes them to whoever watches, within this server.
+//!
+//! Told after the commit of what they tell. News may be lost on a watcher that is too slow: it
+//! learns that it was, and reads anew what it shows.
+
+use super::Logged;
+use rexec_api::ids::{EventId, UserId, WorkspaceId};
+use std::borrow::Cow;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// News that a slow watcher may be behind before it loses the oldest.
+const NEWS_MAX: usize = 4096;
+
+/// Something that happened to a workspace, for its owner.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// Only what stands in the log has one, and can be told again.
+    pub id: Option<EventId>,
+    pub at_ms: i64,
+    /// Whose news it is.
+    pub user: UserId,
+    pub workspace: WorkspaceId,
+    /// `noun.happened`.
+    pub kind: Cow<'static, str>,
+    pub data: serde_json::Value,
+}
+
+/// A handle to the bus. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    sender: broadcast::Sender<Arc<News>>,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self { sender: broadcast::Sender::new(NEWS_MAX) }
+    }
+}
+
+impl Bus {
+    pub fn publish(&self, news: News) {
+        // That nobody watches is no failure.
+        let _ = self.sender.send(Arc::new(news));
+    }
+
+    /// Tells what was just committed to the log, if it is about a workspace.
+    pub fn publish_logged(&self, user: UserId, logged: Logged) {
+        let Logged { id, at_ms, event } = logged;
+        if let Some(workspace) = event.workspace {
+            self.publish(News { id: Some(id), at_ms, user, workspace, kind: event.kind.into(), data: event.data });
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<News>> {
+        self.sender.subscribe()
+    }
+}

@@ -1,0 +1,120 @@
+//! News of workspaces as a client follows them.
+
+use crate::support::workspaces::{PATIENCE, on_stage};
+use crate::support::{Backend, PASSWORD, on_both, with_server};
+use http::Method;
+use rexec_api::events::EventView;
+use rexec_client::{Client, Lifecycle};
+use serde_json::Value;
+
+on_both!(a_life_is_heard);
+
+/// A stream of events, read one at a time.
+struct Heard {
+    response: reqwest::Response,
+    text: String,
+}
+
+impl Heard {
+    async fn open(client: &Client, last: Option<&str>) -> Self {
+        let mut request = client.request(Method::GET, "/api/events");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, text: String::new() }
+    }
+
+    /// The next event's name and data; `None` at the end.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
+                let line = |name: &str| block.lines().find_map(|line| line.strip_prefix(name).map(str::to_owned));
+                let Some(name) = line("event: ") else { continue };
+                let data: Value = serde_json::from_str(&line("data: ").unwrap()).unwrap();
+                assert_eq!(line("id: ").as_deref(), data["id"].as_str(), "{block}");
+                return Some((name, data));
+            }
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("nothing came").unwrap()?;
+            self.text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    }
+
+    async fn until(&mut self, kind: &str, fits: impl Fn(&EventView) -> bool) -> EventView {
+        loop {
+            let (name, data) = self.next().await.unwrap_or_else(|| panic!("ended before {kind}"));
+            if name != kind {
+                continue;
+            }
+            let view: EventView = serde_json::from_value(data).unwrap();
+            assert_eq!(view.kind, name);
+            if fits(&view) {
+                return view;
+            }
+        }
+    }
+}
+
+async fn a_life_is_heard(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let anyone = Client::new(&stage.server.base).unwrap();
+        let (other, _) = anyone.register("eve@example.com", PASSWORD).await.unwrap();
+        let mut heard = Heard::open(&stage.client, None).await;
+        let mut others = Heard::open(&other, None).await;
+        assert_eq!(heard.next().await.unwrap().0, "resync");
+        assert_eq!(others.next().await.unwrap().0, "resync");
+
+        let id = stage.workspace().await.id;
+        let created = heard.until("workspace.created", |event| event.workspace_id == id).await;
+        heard.until("workspace.status", |event| event.data["status"] == "running").await;
+        stage.client.rename_workspace(id, "renamed").await.unwrap();
+        let renamed = heard.until("workspace.renamed", |event| event.data["to"] == "renamed").await;
+        stage.client.lifecycle(id, Lifecycle::Pause).await.unwrap();
+        heard.until("workspace.paused", |_| true).await;
+        heard.until("workspace.status", |event| event.data["status"] == "paused").await;
+
+        // Who comes back hears what the log has since then, in order, and then what is new.
+        let last = created.id.unwrap().to_string();
+        let mut again = Heard::open(&stage.client, Some(&last)).await;
+        let mut names = Vec::new();
+        while names.last().is_none_or(|name| name != "resync") {
+            let (name, data) = again.next().await.unwrap();
+            if name == "workspace.renamed" {
+                assert_eq!(data["id"], renamed.id.unwrap().to_string());
+            }
+            names.push(name);
+        }
+        assert_eq!(names, ["workspace.renamed", "workspace.paused", "resync"]);
+        stage.client.lifecycle(id, Lifecycle::Resume).await.unwrap();
+        again.until("workspace.status", |event| event.data["status"] == "running").await;
+
+        // What is not one's own is not heard, neither live nor from the log.
+        let mut theirs = Heard::open(&other, Some(&last)).await;
+        assert_eq!(theirs.next().await.unwrap().0, "resync");
+
+        // A stream ends with its session, and says so.
+        other.log_out().await.unwrap();
+        let (name, data) = others.next().await.unwrap();
+        assert_eq!((name.as_str(), &data["error"]["code"]), ("error", &"session_revoked".into()), "{data}");
+        assert!(others.next().await.is_none());
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_strange_place_to_resume_from_is_refused() {
+    with_server(Backend::Sqlite, &[], async |server| {
+        let token = server.register("ada@example.com").await.token();
+        let bearer = format!("Bearer {token}");
+        let headers = [("authorization", bearer.as_str()), ("last-event-id", "yesterday")];
+        let answer = server.send(reqwest::Method::GET, "/api/events", &headers, None).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (422, "invalid_request"));
+        assert_eq!(server.get("/api/events").await.code(), "unauthenticated");
+    })
+    .await;
+}
