@@ -20,12 +20,19 @@ pub const GUEST: &[u8] = include_bytes!(env!("REXEC_GUEST_PATH"));
 pub const GUEST_HASH: &str = env!("REXEC_GUEST_HASH");
 /// The volume's name on every host.
 pub const VOLUME: &str = "rexec-guest";
-const EMPTY_IMAGE: &str = "rexec/empty:1";
+/// An image with nothing in it, on every prepared host.
+pub const EMPTY_IMAGE: &str = "rexec/empty:1";
 /// What the names of our helpers begin with.
 const HELPER: &str = "rexec-delivery-";
 const NONCE_FILE: &str = "nonce";
 /// The longest archive read back here; a path that holds more is not what was put there.
 const READ_BACK_BYTES_MAX: usize = 64 * 1024;
+
+/// This build's guest where the volume is mounted, whatever `current` names: another server may have
+/// delivered another.
+pub fn program() -> String {
+    format!("{MOUNT}/v-{GUEST_HASH}/guest")
+}
 
 /// What delivering found out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

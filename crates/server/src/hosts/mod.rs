@@ -13,6 +13,7 @@
 
 pub mod delivery;
 pub mod dial;
+pub mod helper;
 pub mod store;
 
 use crate::config::Config;
@@ -30,6 +31,8 @@ pub const LOCAL: &str = "local";
 pub const LABEL_INSTANCE: &str = "rexec.instance";
 pub const LABEL_WORKSPACE: &str = "rexec.workspace";
 pub const LABEL_GENERATION: &str = "rexec.generation";
+/// On helper containers: their job.
+pub const LABEL_HELPER: &str = "rexec.helper";
 
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PINGS_LOST_MAX: u32 = 2;
@@ -86,6 +89,8 @@ pub struct Host {
     pub instance: String,
     /// The network of every workspace, and its bridge on the host.
     pub network: String,
+    /// The jobs that have a helper container here.
+    helpers: helper::LiveJobs,
     bridge: String,
     dial_root: PathBuf,
     allow_weaker: bool,
@@ -103,6 +108,7 @@ impl Host {
             instance,
             bridge: bridge_name(&config.engine.network),
             network: config.engine.network.clone(),
+            helpers: helper::LiveJobs::default(),
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
             state: watch::Sender::new(connecting),
@@ -199,6 +205,7 @@ impl Host {
         let info = self.engine.info().await.map_err(|e| explain(&e))?;
         let dial_root = self.make_dial_root();
         let delivered = delivery::deliver(&*self.engine, &self.labels(), dial_root).await.map_err(|e| explain(&e))?;
+        helper::Helper::leftovers(self).await.map_err(|e| explain(&e))?;
         let network = NetworkSpec {
             name: self.network.clone(),
             bridge: self.bridge.clone(),

@@ -1,0 +1,284 @@
+//! Helper containers: our own guest binary at work on a host's volumes, for the server.
+//!
+//! A helper sees the volumes it is given and nothing else: no network, no key, no capability that a
+//! workspace lacks. What is to be done in it are commands of the guest binary, one exec each; PID 1
+//! only waits. It belongs to one job, by whose name it is found again.
+//!
+//! Invariant: a job has one helper at most, and one whose job this server does not know is left
+//! over: it is removed when the host is prepared, or when its job begins again.
+
+use super::delivery::{EMPTY_IMAGE, VOLUME, program};
+use super::{Host, LABEL_HELPER};
+use rexec_api::guest::MOUNT;
+use rexec_engine::{ByteStream, ContainerSpec, Engine, EngineError, ExecStart, Labels, Limits, Mount, Result};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+const NAME: &str = "rexec-helper-";
+/// Copying needs little; the account of a million files some 200 MiB.
+const LIMITS: Limits = Limits { cpu: 1.0, memory_bytes: 512 << 20, pids: 32 };
+
+/// A helper to open.
+#[derive(Debug, Clone)]
+pub struct HelperSpec {
+    /// What it is for, as part of a container's name: unique among all jobs of the installation.
+    pub job: String,
+    /// Its root file system; `None` for an empty one.
+    pub image: Option<String>,
+    pub mounts: Vec<Mount>,
+}
+
+/// The jobs that this server has open on one host.
+#[derive(Clone, Default)]
+pub struct LiveJobs(Arc<Mutex<HashSet<String>>>);
+
+impl LiveJobs {
+    /// `None` when it is open already.
+    fn begin(&self, job: &str) -> Option<LiveJob> {
+        let is_new = self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(job.to_owned());
+        is_new.then(|| LiveJob { jobs: self.clone(), job: job.to_owned() })
+    }
+
+    fn has(&self, job: &str) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(job)
+    }
+}
+
+/// Counts as open until dropped.
+struct LiveJob {
+    jobs: LiveJobs,
+    job: String,
+}
+
+impl Drop for LiveJob {
+    fn drop(&mut self) {
+        self.jobs.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.job);
+    }
+}
+
+/// A helper that runs. Dropped without [`Helper::close`] it is left over.
+pub struct Helper {
+    engine: Arc<dyn Engine>,
+    id: String,
+    _job: LiveJob,
+}
+
+impl Helper {
+    /// [`EngineError::Conflict`] when the job has one open.
+    pub async fn open(host: &Host, spec: HelperSpec) -> Result<Self> {
+        let job = host.helpers.begin(&spec.job).ok_or_else(|| EngineError::Conflict(format!("{} runs", spec.job)))?;
+        let container = container(host.labels(), spec);
+        let engine = host.engine.clone();
+        let made = match engine.create(&container).await {
+            // A server that died at this job left its helper behind.
+            Err(EngineError::Conflict(_)) => {
+                engine.remove(&container.name).await?;
+                engine.create(&container).await?
+            }
+            made => made?,
+        };
+        let helper = Self { engine, id: made, _job: job };
+        match helper.engine.start(&helper.id).await {
+            Ok(()) => Ok(helper),
+            Err(error) => {
+                helper.close().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs a command of the guest binary, such as `["volume", "copy", "/from", "/to"]`. What it says and
+    /// how it ends is told by the stream, as [`Engine::exec_stream`] describes.
+    pub async fn run(&self, command: &[&str]) -> Result<Box<dyn ByteStream>> {
+        let command = [program()].into_iter().chain(command.iter().map(|&word| word.to_owned())).collect();
+        self.engine.exec_stream(&self.id, &ExecStart { command, user: "0:0".into(), env: Vec::new() }).await
+    }
+
+    /// The container, for what the engine does with one, such as a commit.
+    pub fn container(&self) -> &str {
+        &self.id
+    }
+
+    /// Ends whatever runs in it.
+    pub async fn close(self) -> Result<()> {
+        self.engine.remove(&self.id).await
+    }
+
+    /// Removes the helpers of this installation whose jobs this server does not have open.
+    pub async fn leftovers(host: &Host) -> Result<()> {
+        for found in host.engine.summaries(&host.labels()).await? {
+            if found.labels.get(LABEL_HELPER).is_some_and(|job| !host.helpers.has(job)) {
+                host.engine.remove(&found.id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn container(mut labels: Labels, spec: HelperSpec) -> ContainerSpec {
+    labels.insert(LABEL_HELPER.into(), spec.job.clone());
+    let mut mounts = spec.mounts;
+    mounts.push(Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Labels::new() });
+    ContainerSpec {
+        name: format!("{NAME}{}", spec.job),
+        hostname: "helper".into(),
+        image: spec.image.unwrap_or_else(|| EMPTY_IMAGE.into()),
+        command: vec![program(), "helper".into()],
+        env: Vec::new(),
+        labels,
+        network: "none".into(),
+        runtime: None,
+        limits: LIMITS,
+        mounts,
+        root_bytes: None,
+        dial_dir: None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::{delivery, usual_socket};
+    use super::*;
+    use crate::config::{Config, Sources};
+    use rexec_api::ids::HostId;
+    use rexec_engine::ExecFailure;
+    use rexec_engine::docker::DockerEngine;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+
+    /// A host of this test's own on the machine's engine, by whose label everything goes again.
+    struct Bench {
+        host: Arc<Host>,
+        _data: tempfile::TempDir,
+    }
+
+    impl Bench {
+        async fn new() -> Self {
+            let data = tempfile::tempdir().unwrap();
+            let variables = [("REXEC_DATA_DIR", data.path().to_str().unwrap())];
+            let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
+            let socket = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+            let socket = socket.unwrap_or_else(|| format!("unix://{}", usual_socket().display()));
+            let engine = Arc::new(DockerEngine::connect(&socket).unwrap());
+            let host = Host::new(HostId::new(), uuid::Uuid::new_v4().to_string(), engine, &config);
+            delivery::deliver(&*host.engine, &host.labels(), None).await.unwrap();
+            Self { host, _data: data }
+        }
+
+        async fn volume(&self, role: &str) -> String {
+            let name = format!("rexec-test-{}-{role}", self.host.instance);
+            self.host.engine.volume_create(&name, &self.host.labels(), None).await.unwrap();
+            name
+        }
+
+        async fn containers(&self) -> usize {
+            self.host.engine.summaries(&self.host.labels()).await.unwrap().len()
+        }
+
+        async fn clean(self) {
+            Helper::leftovers(&self.host).await.unwrap();
+            assert_eq!(self.containers().await, 0);
+            for volume in self.host.engine.volumes(&self.host.labels()).await.unwrap() {
+                self.host.engine.remove_volume(&volume.name).await.unwrap();
+            }
+        }
+    }
+
+    fn mount(volume: &str, path: &str, read_only: bool) -> Mount {
+        Mount { volume: volume.into(), path: path.into(), read_only, labels: Labels::new() }
+    }
+
+    fn tar(files: &[(&str, &[u8])]) -> bytes::Bytes {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, content) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_mode(0o640);
+            header.set_uid(1000);
+            header.set_gid(1000);
+            header.set_size(content.len() as u64);
+            tar.append_data(&mut header, path, *content).unwrap();
+        }
+        tar.into_inner().unwrap().into()
+    }
+
+    /// The files of a path in a container: content and owner, by name.
+    async fn files(engine: &dyn Engine, container: &str, path: &str) -> Vec<(String, Vec<u8>, u64)> {
+        let mut bytes = Vec::new();
+        let mut archive = engine.archive_get(container, path).await.unwrap();
+        while let Some(piece) = futures_util::StreamExt::next(&mut archive).await {
+            bytes.extend_from_slice(&piece.unwrap());
+        }
+        let mut archive = tar::Archive::new(bytes.as_slice());
+        let mut found = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            if entry.header().entry_type().is_file() {
+                let mut content = Vec::new();
+                std::io::Read::read_to_end(&mut entry, &mut content).unwrap();
+                let name = entry.path().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+                found.push((name, content, entry.header().uid().unwrap()));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_helper_copies_a_volume_in_two_passes() {
+        let bench = Bench::new().await;
+        let engine = bench.host.engine.clone();
+        let (from, to) = (bench.volume("from").await, bench.volume("to").await);
+        let spec = |job: &str, read_only| HelperSpec {
+            job: format!("{job}-{}", bench.host.instance),
+            image: None,
+            mounts: vec![mount(&from, "/from", read_only), mount(&to, "/to", false)],
+        };
+        let owner = Helper::open(&bench.host, spec("owner", false)).await.unwrap();
+        engine.archive_put(owner.container(), "/from", tar(&[("kept", b"old"), ("gone", b"old")])).await.unwrap();
+
+        let helper = Helper::open(&bench.host, spec("copy", true)).await.unwrap();
+        assert!(matches!(Helper::open(&bench.host, spec("copy", true)).await, Err(EngineError::Conflict(_))));
+        let mut copying = BufReader::new(helper.run(&["volume", "copy", "--twice", "/from", "/to"]).await.unwrap());
+        let mut said = String::new();
+        copying.read_line(&mut said).await.unwrap();
+        assert_eq!(said, "ready\n");
+        engine.archive_put(owner.container(), "/from", tar(&[("kept", b"new"), ("more", b"more")])).await.unwrap();
+        copying.write_all(b"go on\n").await.unwrap();
+        copying.shutdown().await.unwrap();
+        said.clear();
+        copying.read_to_string(&mut said).await.unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), json!({"files": 3, "bytes": 10}));
+        let copied = files(&*engine, helper.container(), "/to").await;
+        let expected = [("gone", "old"), ("kept", "new"), ("more", "more")];
+        assert_eq!(copied, expected.map(|(name, content)| (name.to_owned(), content.as_bytes().to_vec(), 1000)));
+
+        // Its failures are told, and what it may not write it cannot.
+        let mut failing = helper.run(&["volume", "copy", "/to", "/from"]).await.unwrap();
+        let error = failing.read_to_end(&mut Vec::new()).await.unwrap_err();
+        let failure = error.get_ref().and_then(|inner| inner.downcast_ref::<ExecFailure>()).unwrap();
+        assert!(failure.exit_code == 1 && failure.stderr.contains("Read-only file system"), "{failure:?}");
+
+        helper.close().await.unwrap();
+        owner.close().await.unwrap();
+        assert_eq!(bench.containers().await, 0);
+        bench.clean().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_a_dead_server_left_goes() {
+        let bench = Bench::new().await;
+        let spec =
+            |job: &str| HelperSpec { job: format!("{job}-{}", bench.host.instance), image: None, mounts: Vec::new() };
+        let open = Helper::open(&bench.host, spec("open")).await.unwrap();
+        drop(Helper::open(&bench.host, spec("lost")).await.unwrap());
+        drop(Helper::open(&bench.host, spec("again")).await.unwrap());
+        let again = Helper::open(&bench.host, spec("again")).await.unwrap();
+        assert_eq!(bench.containers().await, 3);
+        Helper::leftovers(&bench.host).await.unwrap();
+        assert_eq!(bench.containers().await, 2, "those whose jobs are open stay");
+        open.close().await.unwrap();
+        again.close().await.unwrap();
+        bench.clean().await;
+    }
+}
