@@ -141,9 +141,11 @@ fn extended_names(file: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
 }
 
 /// Has what was written through memory maps counted: from here on, the first write to each page of
-/// the file gives it a new change time. Without this, a page that is dirty already is written to in silence.
+/// the file gives it a new change time. Without this, a page that is dirty already is written to in
+/// silence. It is enough to have the writing begin, which takes the pages' write access away; only what
+/// is being written already, and may be dirty again, is waited for.
 pub fn settle(file: impl AsFd) {
-    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE | libc::SYNC_FILE_RANGE_WAIT_AFTER;
+    let flags = libc::SYNC_FILE_RANGE_WAIT_BEFORE | libc::SYNC_FILE_RANGE_WRITE;
     // SAFETY: a plain system call on an open descriptor. Where it is not to be had, nothing is lost but this.
     let _ = unsafe { libc::sync_file_range(file.as_fd().as_raw_fd(), 0, 0, flags) };
 }

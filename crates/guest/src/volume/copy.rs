@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// Change times come from a clock that ticks 100 times a second at least; two changes within a tick look alike.
-const TICK: Duration = Duration::from_millis(50);
+pub(super) const TICK: Duration = Duration::from_millis(50);
 /// Pages written through a memory map are on the disk after this, and the next write is noticed again: the
 /// kernel's 30 s and a good deal for a busy disk.
 const WRITTEN_BACK: Duration = Duration::from_secs(120);

@@ -8,11 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
 /// What must be alike in a tree and its copy.
@@ -106,6 +108,15 @@ impl Bench {
     #[track_caller]
     fn assert_alike(&self) {
         assert_eq!(describe(&self.from()), describe(&self.to()));
+    }
+}
+
+/// Waits until a change now would have another time than the file's last one.
+fn let_age(path: &Path) {
+    let meta = fs::metadata(path).unwrap();
+    let changed = UNIX_EPOCH + Duration::new(meta.ctime() as u64, meta.ctime_nsec() as u32);
+    while changed.elapsed().unwrap_or_default() < 2 * super::copy::TICK {
+        std::thread::yield_now();
     }
 }
 
@@ -221,16 +232,8 @@ fn the_second_pass_copies_what_has_changed() {
 #[test]
 fn what_has_not_changed_is_not_copied_again() {
     let bench = Bench::new();
-    bench.write("old", "content");
     // As long as its change is too fresh it would be.
-    let is_fresh = || {
-        let meta = fs::metadata(bench.from().join("old")).unwrap();
-        let changed = std::time::UNIX_EPOCH + std::time::Duration::new(meta.ctime() as u64, meta.ctime_nsec() as u32);
-        changed.elapsed().unwrap_or_default() < std::time::Duration::from_secs(1)
-    };
-    while is_fresh() {
-        std::thread::yield_now();
-    }
+    let_age(&bench.write("old", "content"));
     bench.write("fresh", "content");
     let mut copy = bench.open();
     let first = copy.pass(Pass::First).unwrap();
@@ -242,6 +245,34 @@ fn what_has_not_changed_is_not_copied_again() {
     assert_eq!(copy.pass(Pass::Last).unwrap(), first);
     assert_eq!((inode("old"), fs::read(bench.to().join("old")).unwrap()), (before, b"ours".to_vec()));
     assert_eq!(fs::read(bench.to().join("fresh")).unwrap(), b"CONTENT");
+}
+
+/// A database's way: one page, written again and again without a call to the kernel.
+#[test]
+fn what_a_memory_map_writes_is_seen() {
+    const PAGE_BYTES: usize = 4096;
+    let bench = Bench::new();
+    let path = bench.write("mapped", [b'0'; PAGE_BYTES]);
+    let file = File::options().read(true).write(true).open(&path).unwrap();
+    // SAFETY: a new mapping of a file that stays as long as it; nothing else in this process refers to it.
+    let page = unsafe {
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        libc::mmap(std::ptr::null_mut(), PAGE_BYTES, access, libc::MAP_SHARED, file.as_raw_fd(), 0)
+    };
+    assert_ne!(page, libc::MAP_FAILED);
+    let page = page.cast::<u8>();
+    // SAFETY: within the mapping.
+    let write = |value: u8| unsafe { page.write_volatile(value) };
+    write(b'1');
+    // Within a tick everything is copied again anyway.
+    let_age(&path);
+    let mut copy = bench.open();
+    copy.pass(Pass::First).unwrap();
+    write(b'2');
+    copy.pass(Pass::Last).unwrap();
+    assert_eq!(fs::read(bench.to().join("mapped")).unwrap()[0], b'2');
+    // SAFETY: ours, and not used after this.
+    assert_eq!(unsafe { libc::munmap(page.cast(), PAGE_BYTES) }, 0);
 }
 
 #[test]
