@@ -41,6 +41,8 @@ impl Ours {
             .env("DOCKER_HOST", format!("unix://{}", socket.display()))
             .env("REXEC_REQUESTS_PER_SECOND", "0")
             .env("REXEC_SIGN_INS_PER_MINUTE", "0")
+            // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
+            .env("REXEC_ENGINE_LABELS", "rexec.test=bench")
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .stdin(Stdio::null())

@@ -72,6 +72,8 @@ export class Server {
         HOST: '127.0.0.1',
         PORT: String(this.port),
         REXEC_DATA_DIR: join(this.#directory, 'data'),
+        // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
+        REXEC_ENGINE_LABELS: 'rexec.test=e2e',
         // The tests sign in and ask more often than a person would.
         REXEC_REQUESTS_PER_SECOND: '0',
         REXEC_SIGN_INS_PER_MINUTE: '0',

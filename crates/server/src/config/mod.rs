@@ -12,6 +12,7 @@ pub use sources::Sources;
 
 use crate::secret::Secret;
 use sources::Reader;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -102,6 +103,8 @@ pub struct EngineConfig {
     pub workspaces_max: Option<u32>,
     /// The name of the workspaces' network.
     pub network: String,
+    /// Labels for every container and volume that this server makes, besides its own.
+    pub labels: BTreeMap<String, String>,
     /// Run workspaces although the host cannot keep all that the profile promises.
     pub allow_weaker_isolation: bool,
 }
@@ -338,8 +341,20 @@ fn engine(reader: &mut Reader) -> EngineConfig {
             .number(&["REXEC_MAX_WORKSPACES", "COMPUTE_MAX_WORKSPACES"], 1, 1_000_000)
             .map(|n| n as u32),
         network: reader.text(&["REXEC_NETWORK"]).map_or_else(|| "rexec".to_owned(), |(_, text)| text),
+        labels: labels(reader),
         allow_weaker_isolation: flag(reader, "REXEC_ALLOW_WEAKER_ISOLATION"),
     }
+}
+
+/// `name=value,name=value`.
+fn labels(reader: &mut Reader) -> BTreeMap<String, String> {
+    let Some((name, text)) = reader.text(&["REXEC_ENGINE_LABELS"]) else { return BTreeMap::new() };
+    let pair = |pair: &str| pair.split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
+    let pairs: Option<BTreeMap<_, _>> = text.split(',').map(pair).collect();
+    pairs.filter(|pairs| pairs.keys().all(|key| !key.is_empty())).unwrap_or_else(|| {
+        reader.fault(&name, "must be labels such as `team=web,stage=test`");
+        BTreeMap::new()
+    })
 }
 
 fn flag(reader: &mut Reader, name: &str) -> bool {

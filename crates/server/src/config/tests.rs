@@ -1,5 +1,4 @@
 use super::*;
-use std::collections::BTreeMap;
 
 /// A configuration from these variables, with a data directory that goes away again.
 fn config(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
@@ -41,6 +40,7 @@ fn every_fault_is_told_at_once_and_no_value_with_it() {
         ("DOCKER_HOST", "tcp://10.0.0.5:2376"),
         ("TTYD_EGRESS_PROXY_HOST", "squid"),
         ("WEB_DIR", "/nowhere"),
+        ("REXEC_ENGINE_LABELS", "team"),
     ]);
     let names = [
         "PORT",
@@ -54,6 +54,7 @@ fn every_fault_is_told_at_once_and_no_value_with_it() {
         "DOCKER_HOST",
         "TTYD_EGRESS_PROXY_HOST",
         "WEB_DIR",
+        "REXEC_ENGINE_LABELS",
     ];
     for name in names {
         assert!(found.iter().any(|f| f.starts_with(&format!("{name} "))), "{name}: {found:#?}");
@@ -98,10 +99,13 @@ fn our_names_win_over_aliases() {
         ("FRONTEND_URL", "https://Rexec.example.com:443/"),
         ("GIN_MODE", "debug"),
         ("COMPUTE_MAX_WORKSPACES", "7"),
+        ("REXEC_ENGINE_LABELS", "team=web, stage=a=b"),
     ];
     let config = config(&env).unwrap();
     assert_eq!(config.engine.runtime.as_deref(), Some("runsc"));
     assert_eq!(config.engine.workspaces_max, Some(7));
+    let labels = [("stage".to_owned(), "a=b".to_owned()), ("team".to_owned(), "web".to_owned())];
+    assert_eq!(config.engine.labels, labels.into());
     assert_eq!(config.mode, Mode::Debug);
     let url = config.public_url.unwrap();
     assert_eq!((url.origin.as_str(), url.https), ("https://rexec.example.com", true));

@@ -8,6 +8,7 @@
 //!
 //! Invariant: a version's folder is never changed once it is there; running workspaces keep theirs.
 
+use super::Host;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use rexec_api::guest::{DIAL_MOUNT, MOUNT};
@@ -42,14 +43,15 @@ pub struct Delivered {
 }
 
 /// Makes sure that the host has this build's guest. `dial_root` is offered to the engine as a test.
-pub async fn deliver(engine: &dyn Engine, labels: &Labels, dial_root: Option<&Path>) -> Result<Delivered> {
+pub async fn deliver(host: &Host, dial_root: Option<&Path>) -> Result<Delivered> {
+    let engine = &*host.engine;
     if engine.image(EMPTY_IMAGE).await?.is_none() {
         engine.import_image(EMPTY_IMAGE, empty_tar()).await?;
     }
     // The volume outlives every server, so it carries no instance label.
     engine.volume_create(VOLUME, &Labels::from([("rexec.guest".into(), "1".into())]), None).await?;
-    remove_leftovers(engine, labels).await?;
-    let (helper, with_dial) = create_helper(engine, labels, dial_root).await?;
+    remove_leftovers(engine, &host.labels()).await?;
+    let (helper, with_dial) = create_helper(engine, &host.labels_to_give(), dial_root).await?;
     let done = fill(engine, &helper, dial_root.filter(|_| with_dial)).await;
     engine.remove(&helper).await?;
     done

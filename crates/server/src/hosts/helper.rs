@@ -67,7 +67,7 @@ impl Helper {
     /// [`EngineError::Conflict`] when the job has one open.
     pub async fn open(host: &Host, spec: HelperSpec) -> Result<Self> {
         let job = host.helpers.begin(&spec.job).ok_or_else(|| EngineError::Conflict(format!("{} runs", spec.job)))?;
-        let container = container(host.labels(), spec);
+        let container = container(host.labels_to_give(), spec);
         let engine = host.engine.clone();
         let made = match engine.create(&container).await {
             // A server that died at this job left its helper behind.
@@ -156,19 +156,21 @@ mod tests {
     impl Bench {
         async fn new() -> Self {
             let data = tempfile::tempdir().unwrap();
-            let variables = [("REXEC_DATA_DIR", data.path().to_str().unwrap())];
+            // Should this process be killed, `scripts/leftovers.sh` knows by the label what to take away.
+            let labels = ("REXEC_ENGINE_LABELS", "rexec.test=helper");
+            let variables = [("REXEC_DATA_DIR", data.path().to_str().unwrap()), labels];
             let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
             let socket = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
             let socket = socket.unwrap_or_else(|| format!("unix://{}", usual_socket().display()));
             let engine = Arc::new(DockerEngine::connect(&socket).unwrap());
             let host = Host::new(HostId::new(), uuid::Uuid::new_v4().to_string(), engine, &config);
-            delivery::deliver(&*host.engine, &host.labels(), None).await.unwrap();
+            delivery::deliver(&host, None).await.unwrap();
             Self { host, _data: data }
         }
 
         async fn volume(&self, role: &str) -> String {
             let name = format!("rexec-test-{}-{role}", self.host.instance);
-            self.host.engine.volume_create(&name, &self.host.labels(), None).await.unwrap();
+            self.host.engine.volume_create(&name, &self.host.labels_to_give(), None).await.unwrap();
             name
         }
 

@@ -94,6 +94,8 @@ pub struct Host {
     bridge: String,
     dial_root: PathBuf,
     allow_weaker: bool,
+    /// Given to what we make, besides our own.
+    extra_labels: Labels,
     state: watch::Sender<HostState>,
 }
 
@@ -111,6 +113,7 @@ impl Host {
             helpers: helper::LiveJobs::default(),
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
+            extra_labels: config.engine.labels.clone(),
             state: watch::Sender::new(connecting),
         })
     }
@@ -140,8 +143,17 @@ impl Host {
         self.ready()
     }
 
+    /// By which we know what is ours.
     pub fn labels(&self) -> Labels {
         Labels::from([(LABEL_INSTANCE.into(), self.instance.clone())])
+    }
+
+    /// What everything that we make carries: our own labels and the operator's. Things are never looked for by the
+    /// latter, which may change.
+    pub fn labels_to_give(&self) -> Labels {
+        let mut labels = self.extra_labels.clone();
+        labels.extend(self.labels());
+        labels
     }
 
     /// Where the server listens for this workspace's guest.
@@ -204,7 +216,7 @@ impl Host {
     async fn prepare(&self) -> Result<HostFacts, String> {
         let info = self.engine.info().await.map_err(|e| explain(&e))?;
         let dial_root = self.make_dial_root();
-        let delivered = delivery::deliver(&*self.engine, &self.labels(), dial_root).await.map_err(|e| explain(&e))?;
+        let delivered = delivery::deliver(self, dial_root).await.map_err(|e| explain(&e))?;
         helper::Helper::leftovers(self).await.map_err(|e| explain(&e))?;
         let network = NetworkSpec {
             name: self.network.clone(),

@@ -11,7 +11,7 @@ const HOME: &str = "/home/user";
 
 /// The container of a workspace at its generation.
 pub fn spec(row: &Workspace, host: &Arc<Host>, dial_dir: Option<String>) -> ContainerSpec {
-    let mut labels = host.labels();
+    let mut labels = host.labels_to_give();
     labels.insert(hosts::LABEL_WORKSPACE.into(), row.id.to_string());
     let mut volume_labels = labels.clone();
     volume_labels.insert("rexec.home".into(), "1".into());

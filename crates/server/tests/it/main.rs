@@ -8,6 +8,7 @@ mod accounts;
 mod database;
 mod events;
 mod frame;
+mod isolation;
 mod page;
 mod sign_in;
 mod support;

@@ -49,6 +49,12 @@ async fn a_life(backend: Backend) {
         let after = stage.run(id, "cut -d' ' -f22 /proc/1/stat").await.stdout;
         assert_ne!(before, after, "PID 1 is a new one");
 
+        // What the operator asked to have labelled is, and can be found by that.
+        let given = [("rexec.test".to_owned(), "server".to_owned())].into();
+        let containers = stage.engine.containers(&given).await.unwrap();
+        assert!(containers.iter().any(|c| c.labels.get("rexec.workspace") == Some(&id.to_string())));
+        let volumes = stage.engine.volumes(&given).await.unwrap();
+        assert!(volumes.iter().any(|v| v.labels.get("rexec.workspace") == Some(&id.to_string())));
         client.delete_workspace(id).await.unwrap();
         assert_eq!(client.workspace(id).await.unwrap_err().code(), Some(ErrorCode::NotFound));
         assert!(stage.containers(id).await.is_empty());

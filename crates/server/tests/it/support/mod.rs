@@ -77,6 +77,8 @@ impl Place {
             ("JWT_SECRET".to_owned(), SECRET.to_owned()),
             ("REXEC_REQUESTS_PER_SECOND".to_owned(), "0".to_owned()),
             ("REXEC_SIGN_INS_PER_MINUTE".to_owned(), "0".to_owned()),
+            // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
+            ("REXEC_ENGINE_LABELS".to_owned(), "rexec.test=server".to_owned()),
             // These tests need no engine; that there is none must not matter to them.
             ("DOCKER_HOST".to_owned(), format!("unix://{dir}/no-engine.sock")),
         ];
