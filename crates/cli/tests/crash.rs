@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 use futures_util::FutureExt as _;
+use http::Method;
 use rexec_api::exec::ExecRequest;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
@@ -21,6 +22,8 @@ use tokio::process::{Child, Command};
 
 /// How long anything may take that involves the engine on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The pause before asking again.
+const POLL: Duration = Duration::from_millis(20);
 const KILL: i32 = 9;
 const EMAIL: &str = "ada@example.com";
 const PASSWORD: &str = "correct horse battery";
@@ -43,7 +46,19 @@ impl Served {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("it does not start").unwrap();
         let address = line.as_deref().and_then(|line| line.strip_prefix("Rexec is ready: ")).expect("its address");
-        Self { client: Client::new(address).unwrap(), child }
+        let served = Self { client: Client::new(address).unwrap(), child };
+        served.until_ready().await;
+        served
+    }
+
+    /// Until its engine can be used.
+    async fn until_ready(&self) {
+        let ready = async {
+            while !self.client.request(Method::GET, "/ready").send().await.unwrap().status().is_success() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, ready).await.expect("its engine does not become ready");
     }
 
     async fn until_dead(mut self) {
@@ -95,7 +110,7 @@ async fn creation_survives(point: &str, made: &mut Vec<WorkspaceId>) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while client.workspace(id).await.unwrap().status != WorkspaceStatus::Running {
         assert!(tokio::time::Instant::now() < deadline, "{point}: {:?}", client.workspace(id).await);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(POLL).await;
     }
     let command = ["/bin/sh", "-c", "touch ~/kept && echo alive"].map(str::to_owned).to_vec();
     let alive = client.exec(id, &ExecRequest { command, ..Default::default() }).await.unwrap();

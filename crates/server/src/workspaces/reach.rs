@@ -45,7 +45,7 @@ impl Workspaces {
     /// The guest of a workspace, woken or not.
     pub async fn reach_as(&self, actor: &Actor, id: WorkspaceId, waking: Waking) -> Result<Reach> {
         let mut row = self.owned(actor, id).await?;
-        if waking == Waking::Yes && sleeps(&row) {
+        if waking == Waking::Yes && (sleeps(&row) || wakes(&row)) {
             row = self.wake(actor, row).await?;
         }
         let slot = self.slot(id);
@@ -59,28 +59,32 @@ impl Workspaces {
             {
                 self.await_link(&row, &slot).await?
             }
-            // Woken, and the engine is slow about it.
-            (WorkspaceStatus::Paused, _) if row.intent.desired == Desired::Running => return Err(unreachable(&row)),
+            _ if wakes(&row) => return Err(still_waking()),
             _ => return Err(not_running(&row)),
         };
         Ok(Reach { guest, reports: slot.reports() })
     }
 
-    /// Resumes a workspace that sleeps. A person's own wish meanwhile stands; of two who wake it at
-    /// once, one does and both wait.
+    /// Resumes a workspace that sleeps and waits for it. A person's own wish meanwhile stands; of two
+    /// who wake it at once, one does and both wait.
     async fn wake(&self, actor: &Actor, row: Workspace) -> Result<Workspace> {
-        let tx = self.deps.db.begin().await?;
-        if store::want_if(&tx, &row, Desired::Running, &Want::user(), now_ms()).await? {
-            let woken = NewEvent::of_user(actor.user, "workspace.woken").workspace(row.id);
-            let logged = events::append(&tx, &woken).await?;
-            tx.commit().await?;
-            self.deps.bus.publish_logged(row.owner, logged);
-        } else {
-            tx.rollback().await?;
+        if sleeps(&row) {
+            self.want_awake(actor, &row).await?;
         }
         let slot = self.slot(row.id);
         settled(&slot, slot.ask(), WAKE_PATIENCE).await;
         self.owned(actor, row.id).await
+    }
+
+    async fn want_awake(&self, actor: &Actor, row: &Workspace) -> Result<()> {
+        let tx = self.deps.db.begin().await?;
+        if store::want_if(&tx, row, Desired::Running, &Want::user(), now_ms()).await? {
+            let woken = NewEvent::of_user(actor.user, "workspace.woken").workspace(row.id);
+            let logged = events::append(&tx, &woken).await?;
+            tx.commit().await?;
+            self.deps.bus.publish_logged(row.owner, logged);
+        }
+        Ok(())
     }
 
     async fn await_link(&self, row: &Workspace, slot: &Slot) -> Result<GuestClient> {
@@ -98,6 +102,16 @@ impl Workspaces {
 /// Paused because nobody used it, as against by a person, whose pause stays until they resume it.
 fn sleeps(row: &Workspace) -> bool {
     row.intent.desired == Desired::Paused && row.want.by == WantBy::Idle
+}
+
+/// Wanted awake, by whoever was first, and not yet seen to be.
+fn wakes(row: &Workspace) -> bool {
+    row.status == WorkspaceStatus::Paused && row.intent.desired == Desired::Running
+}
+
+fn still_waking() -> Error {
+    Error::new(ErrorCode::WorkspaceUnreachable, "The workspace is waking and takes its time. Try again in a moment.")
+        .retry_after(Duration::from_secs(1))
 }
 
 fn not_running(row: &Workspace) -> Error {

@@ -120,6 +120,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow what happens to your workspaces, as server-sent events.
+         * @description An event's name is its `kind`. `resync` comes first, and again whenever news was lost: read then
+         *     what you show; everything after it is news. With `Last-Event-ID`, what the log has since then
+         *     comes before it, 1,000 events at most.
+         */
+        get: operations["follow"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/me": {
         parameters: {
             query?: never;
@@ -416,7 +438,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "runtime_unavailable" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "rate_limited" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "runtime_unavailable" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -425,6 +447,22 @@ export interface components {
             message: string;
             /** @description Quote this when you ask for help; the server's log has it. */
             request_id: string;
+        };
+        /**
+         * Format: uuid
+         * @description An entry of the activity feed and audit log.
+         */
+        EventId: string;
+        /** @description One event of `GET /api/events`; the SSE event's name is `kind`. */
+        EventView: {
+            /** @description RFC 3339. */
+            at: string;
+            /** @description Particulars of the kind; of `workspace.status`: `status`, `reason` and `error`. */
+            data: Record<string, never>;
+            id?: components["schemas"]["EventId"] | null;
+            /** @description `noun.happened`, such as `workspace.created`. New ones come with new capabilities. */
+            kind: string;
+            workspace_id: components["schemas"]["WorkspaceId"];
         };
         /** @description One event of `Accept: text/event-stream`; the SSE event's name is `type`. */
         ExecEvent: {
@@ -565,6 +603,12 @@ export interface components {
              */
             name?: string | null;
             /**
+             * Format: int32
+             * @description Processes and threads at once.
+             * @default null
+             */
+            pids?: number | null;
+            /**
              * @description An OCI runtime by name, such as `runc` or `runsc`.
              * @default null
              */
@@ -636,6 +680,11 @@ export interface components {
                 memory_mb: number;
                 name: string;
                 owner_id: components["schemas"]["UserId"];
+                /**
+                 * Format: int32
+                 * @description Processes and threads at once.
+                 */
+                pids?: number;
                 region: string;
                 runtime: string;
                 /** @description RFC 3339; absent while it has never run. */
@@ -756,6 +805,11 @@ export interface components {
             memory_mb: number;
             name: string;
             owner_id: components["schemas"]["UserId"];
+            /**
+             * Format: int32
+             * @description Processes and threads at once.
+             */
+            pids?: number;
             region: string;
             runtime: string;
             /** @description RFC 3339; absent while it has never run. */
@@ -958,6 +1012,38 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AuthStatus"];
+                };
+            };
+        };
+    };
+    follow: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The last `id` that you have seen. */
+                "last-event-id"?: components["schemas"]["EventId"] | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events, until you or the server or your session go. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["EventView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
                 };
             };
         };
