@@ -67,7 +67,7 @@ impl Stamp {
 
     /// Whether an entry that now looks like `stat` is the one that was copied.
     fn is_still(&self, stat: &Stat) -> bool {
-        let now = (stat.st_ino as u64, stat.st_size as i64, (stat.st_ctime as i64, stat.st_ctime_nsec as i64));
+        let now = (stat.st_ino, stat.st_size, (stat.st_ctime, stat.st_ctime_nsec as i64));
         self.is_settled && (self.inode, self.size, self.changed) == now
     }
 }
