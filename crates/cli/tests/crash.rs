@@ -38,6 +38,8 @@ impl Served {
     async fn start(dir: &Path, crash_at: Option<&str>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rexec"));
         command.arg("serve").current_dir(dir).env("HOST", "127.0.0.1").env("PORT", "0").env("REXEC_DATA_DIR", dir);
+        // Should this process be killed, `scripts/leftovers.sh` knows by the label what to take away.
+        command.env("REXEC_ENGINE_LABELS", "rexec.test=crash");
         command.env_remove("DATABASE_URL").env("RUST_LOG", "error").stdout(Stdio::piped()).kill_on_drop(true);
         if let Some(point) = crash_at {
             command.env("REXEC_CRASH_AT", point);
