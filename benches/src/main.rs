@@ -11,6 +11,7 @@ mod peer;
 mod procs;
 mod report;
 mod scenarios;
+mod wire;
 
 use clap::Parser;
 use std::path::PathBuf;

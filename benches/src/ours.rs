@@ -1,17 +1,23 @@
 //! Our side: a `rexec serve` of its own, spoken to through its public API only.
 
+use crate::wire::Wire;
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
 use rexec_api::ids::{TerminalId, WorkspaceId};
 use rexec_api::terminals::NewTerminal;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceView};
-use rexec_client::{AttachOptions, Attachment, Client, Method, Received};
+use rexec_client::{Client, Method};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+/// Kinds of frames (`rexec_api::frames`).
+const INPUT: u8 = 0x00;
+const ACKNOWLEDGE: u8 = 0x02;
+const OUTPUT: u8 = 0x00;
+const SNAPSHOT: u8 = 0x01;
+const EXIT: u8 = 0x02;
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -21,10 +27,10 @@ pub struct Ours {
     _data: tempfile::TempDir,
 }
 
-/// An attachment with what a reader needs: where it stands.
+/// A terminal's wire with what a reader needs: where it stands.
 pub struct Terminal {
     pub id: TerminalId,
-    pub attachment: Attachment,
+    wire: Wire,
     end: u64,
 }
 
@@ -109,46 +115,49 @@ pub async fn open(client: &Client, workspace: WorkspaceId, command: &[&str]) -> 
     let command = (!command.is_empty()).then(|| command.iter().map(|arg| (*arg).to_owned()).collect());
     let new = NewTerminal { cols: 80, rows: 24, command, ..Default::default() };
     let id = client.create_terminal(workspace, &new).await?.id;
-    let attachment = client.attach(workspace, id, AttachOptions::default()).await?;
-    Ok(Terminal { id, attachment, end: 0 })
+    let wire = Wire::attach(client, workspace, id).await?;
+    Ok(Terminal { id, wire, end: 0 })
 }
 
 impl Terminal {
-    /// The next output, acknowledged.
-    pub async fn read(&mut self) -> Result<Bytes> {
-        let bytes = self.receive().await?;
+    /// The next output, acknowledged; returns its length.
+    pub async fn read(&mut self) -> Result<usize> {
+        let bytes = self.receive().await?.len();
         self.acknowledge().await?;
         Ok(bytes)
     }
 
     /// Acknowledges what was received, as a page does once it has drawn it.
     pub async fn acknowledge(&mut self) -> Result<()> {
-        Ok(self.attachment.acknowledge(self.end).await?)
+        self.wire.send(ACKNOWLEDGE, &self.end.to_be_bytes()).await
     }
 
     /// The next output.
-    pub async fn receive(&mut self) -> Result<Bytes> {
-        loop {
-            match self.attachment.next().await? {
-                Received::Output { offset, bytes } => {
-                    self.end = offset + bytes.len() as u64;
-                    return Ok(bytes);
+    pub async fn receive(&mut self) -> Result<&[u8]> {
+        let length = loop {
+            let (kind, payload) = self.wire.next().await?;
+            let offset = payload.first_chunk().map(|offset| u64::from_be_bytes(*offset));
+            match (kind, offset) {
+                (OUTPUT, Some(offset)) => {
+                    let length = payload.len() - size_of::<u64>();
+                    self.end = offset + length as u64;
+                    break length;
                 }
                 // A snapshot of a screen with something on it counts as output.
-                Received::Snapshot { offset, bytes } => {
+                (SNAPSHOT, Some(offset)) => {
                     self.end = offset;
                     if offset > 0 {
-                        return Ok(bytes);
+                        break payload.len() - size_of::<u64>();
                     }
                 }
-                Received::Closed(code) => bail!("closed with {code}"),
-                Received::Exit(code) => bail!("exited with {code}"),
-                Received::Control(_) | Received::InputAccepted(_) => {}
+                (EXIT, _) => bail!("the program ended"),
+                _ => {}
             }
-        }
+        };
+        Ok(self.wire.last(length))
     }
 
     pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.attachment.input(bytes).await?)
+        self.wire.send(INPUT, bytes).await
     }
 }

@@ -72,7 +72,7 @@ async fn beside(stage: &Stage<'_>, flood: Terminal, peer_speed: f64, report: &mu
         let _ = ready.send(());
         let (began, mut bytes) = (Instant::now(), 0usize);
         while began.elapsed() < Duration::from_secs(4) {
-            bytes += flood.read().await?.len();
+            bytes += flood.read().await?;
         }
         client.delete_terminal(workspace, flood.id).await?;
         anyhow::Ok(bytes as f64 / MIB / began.elapsed().as_secs_f64())
@@ -100,7 +100,7 @@ async fn beside(stage: &Stage<'_>, flood: Terminal, peer_speed: f64, report: &mu
 async fn read_ours(terminal: &mut Terminal, bytes: usize) -> Result<f64> {
     let (began, mut read) = (Instant::now(), 0);
     while read < bytes {
-        read += terminal.read().await?.len();
+        read += terminal.read().await?;
     }
     Ok(read as f64 / MIB / began.elapsed().as_secs_f64())
 }

@@ -31,7 +31,8 @@ pub async fn run(ours: &Ours, peer: &Peer, report: &mut Report) -> Result<()> {
     let mut scrolled = ours.terminal(workspace, &["/bin/sh", "-c", scroll]).await?;
     let mut seen = Vec::new();
     while !seen.windows(3).any(|window| window == b"END") {
-        seen = scrolled.read().await?.to_vec();
+        seen = scrolled.receive().await?.to_vec();
+        scrolled.acknowledge().await?;
     }
     tokio::time::sleep(SETTLE).await;
     let after = procs::resident_kib(guest)?;

@@ -33,6 +33,7 @@ mod piece;
 mod routes;
 mod serve;
 mod stream;
+mod vigil;
 
 pub use body::{BodyReceiver, BodySender};
 pub use client::{FileSender, GuestClient};
@@ -40,6 +41,7 @@ pub use error::{ChannelError, Result};
 pub use frames::{FrameReceiver, FrameSender};
 pub use lane::Lanes;
 pub use serve::{Call, serve};
+pub use vigil::keep_vigil;
 
 use std::time::Duration;
 

@@ -12,14 +12,21 @@ use bytes::Bytes;
 use rexec_api::error::ErrorCode;
 use rexec_api::frames::{CLIENT_FRAME_BYTES_MAX, ClientControl, ClientFrame};
 use rexec_api::guest::AttachMode;
+use rexec_channel::keep_vigil;
 use std::cell::Cell;
 use std::future::{Future, pending};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{coop::consume_budget, yield_now};
 
 /// Frames longer than this are bulk: others get their turn after each.
 const BULK_BYTES: usize = SHARED_BYTES / 2;
+
+/// Input of at most this length is a key, whose echo is waited for awake.
+const KEY_BYTES_MAX: usize = 16;
+/// What the kernel takes to echo a key, and some more.
+const ECHO_PATIENCE: Duration = Duration::from_micros(200);
 
 /// The connection went without a word; the client may be back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,8 +185,14 @@ impl Attachment {
             intake(Intake::Open);
         }
         live.note_input();
-        live.with_core(|core, _| core.input(self.id, bytes));
+        let end = live.with_core(|core, _| {
+            core.input(self.id, bytes);
+            core.end()
+        });
         self.wake.notify_one();
+        if bytes.len() <= KEY_BYTES_MAX {
+            keep_vigil(ECHO_PATIENCE, || live.with_core(|core, _| core.end()) != end).await;
+        }
     }
 }
 

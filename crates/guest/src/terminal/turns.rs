@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 /// Output gathered in one turn beside others, and alone. The latter is the longest output frame.
-pub(super) const SHARED_BYTES: usize = 8 * 1024;
+pub(super) const SHARED_BYTES: usize = 32 * 1024;
 pub(super) const ALONE_BYTES: usize = rexec_api::frames::OUTPUT_BYTES_MAX;
 /// A terminal counts as in use for this long after its last byte either way.
 const IN_USE: Duration = Duration::from_secs(1);
