@@ -6,13 +6,13 @@
 //! again and again for a short while, as schedulers do before they park a thread.
 //!
 //! What it costs is bounded: one vigil at a time in a process, of `patience` at most, and over at
-//! once when somebody else wants the processor. Everything else in the process goes on meanwhile,
+//! once when a look takes long, because there is other work. Everything else in the process goes on meanwhile,
 //! because each look is a turn of the runtime, which polls the kernel.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// A look that takes longer gave the processor to somebody who needs it more.
+/// A look that takes longer: this process has other work, or the processor has.
 const LOOK_MAX: Duration = Duration::from_micros(120);
 
 static IS_TAKEN: AtomicBool = AtomicBool::new(false);
@@ -38,7 +38,6 @@ pub async fn keep_vigil(patience: Duration, is_answered: impl Fn() -> bool) {
     let began = Instant::now();
     let mut last = began;
     while !is_answered() {
-        rustix::thread::sched_yield();
         tokio::task::yield_now().await;
         let now = Instant::now();
         if now - began >= patience || now - last >= LOOK_MAX {

@@ -6,7 +6,7 @@
 use super::core::{AttachmentId, Departure};
 use super::frames::{CATCH_UP_BYTES, Pull};
 use super::live::Live;
-use super::turns::SHARED_BYTES;
+use super::turns::BULK_BYTES;
 use super::viewer::Intake;
 use bytes::Bytes;
 use rexec_api::error::ErrorCode;
@@ -19,9 +19,6 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::{coop::consume_budget, yield_now};
-
-/// Frames longer than this are bulk: others get their turn after each.
-const BULK_BYTES: usize = SHARED_BYTES / 2;
 
 /// Input of at most this length is a key, whose echo is waited for awake.
 const KEY_BYTES_MAX: usize = 16;
@@ -190,7 +187,7 @@ impl Attachment {
             core.end()
         });
         self.wake.notify_one();
-        if bytes.len() <= KEY_BYTES_MAX {
+        if bytes.len() <= KEY_BYTES_MAX && !live.turns.is_busy(live.turns.now()) {
             keep_vigil(ECHO_PATIENCE, || live.with_core(|core, _| core.end()) != end).await;
         }
     }

@@ -274,6 +274,7 @@ impl Live {
             return last;
         }
         self.turns.touch(self.number, now);
+        self.turns.gathered(count, now);
         self.last_output_ms.set(unix_ms());
         self.with_core(|core, _| core.output(&scratch[..count]));
         Transfer::Bytes(count)

@@ -8,8 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 /// Output gathered in one turn beside others, and alone. The latter is the longest output frame.
-pub(super) const SHARED_BYTES: usize = 32 * 1024;
+pub(super) const SHARED_BYTES: usize = 16 * 1024;
 pub(super) const ALONE_BYTES: usize = rexec_api::frames::OUTPUT_BYTES_MAX;
+/// More than a screen's worth in one turn is a stream.
+pub(super) const BULK_BYTES: usize = SHARED_BYTES / 2;
 /// A terminal counts as in use for this long after its last byte either way.
 const IN_USE: Duration = Duration::from_secs(1);
 
@@ -18,6 +20,8 @@ pub(super) struct Turns {
     epoch: Instant,
     /// The two terminals used last, the later one first, and when.
     recent: Cell<[(u64, Duration); 2]>,
+    /// When a terminal last filled a turn.
+    bulk: Cell<Duration>,
     /// Where output is read to; never borrowed across an await.
     pub scratch: RefCell<Box<[u8]>>,
 }
@@ -30,6 +34,7 @@ impl Turns {
         Self {
             epoch: now.checked_sub(2 * IN_USE).unwrap_or(now),
             recent: Cell::new([never; 2]),
+            bulk: Cell::new(Duration::ZERO),
             scratch: RefCell::new(vec![0; ALONE_BYTES].into()),
         }
     }
@@ -49,6 +54,18 @@ impl Turns {
         let [latest, before] = self.recent.get();
         let before = if latest.0 == who { before } else { latest };
         self.recent.set([(who, now), before]);
+    }
+
+    /// A turn has ended with this much output.
+    pub fn gathered(&self, bytes: usize, now: Duration) {
+        if bytes >= BULK_BYTES {
+            self.bulk.set(now);
+        }
+    }
+
+    /// Whether some terminal streams, so that the processor has better to do than to wait.
+    pub fn is_busy(&self, now: Duration) -> bool {
+        now.saturating_sub(self.bulk.get()) < IN_USE
     }
 
     /// How much this terminal may gather now.
@@ -75,5 +92,16 @@ mod tests {
         assert_eq!(turns.bytes(1, second(11)), SHARED_BYTES);
         assert_eq!(turns.bytes(1, second(12)), ALONE_BYTES);
         assert_eq!(turns.bytes(2, second(11)), SHARED_BYTES);
+    }
+
+    #[test]
+    fn a_stream_makes_the_guest_busy_for_a_while() {
+        let turns = Turns::new();
+        let second = Duration::from_secs;
+        turns.gathered(BULK_BYTES - 1, second(10));
+        assert!(!turns.is_busy(second(10)));
+        turns.gathered(BULK_BYTES, second(10));
+        assert!(turns.is_busy(second(10)));
+        assert!(!turns.is_busy(second(11)));
     }
 }
