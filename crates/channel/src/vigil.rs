@@ -38,6 +38,8 @@ pub async fn keep_vigil(patience: Duration, is_answered: impl Fn() -> bool) {
     let began = Instant::now();
     let mut last = began;
     while !is_answered() {
+        // The kernel's own worker brings the answer, and may be waiting for this very processor.
+        rustix::thread::sched_yield();
         tokio::task::yield_now().await;
         let now = Instant::now();
         if now - began >= patience || now - last >= LOOK_MAX {
