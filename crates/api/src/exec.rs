@@ -21,15 +21,38 @@ pub struct ExecRequest {
     pub cwd: Option<String>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// An account of the workspace, by name or as `#` and a number; the workspace's user when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Text given to standard input, which is then closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<String>,
+    /// Bytes given to standard input, in base64, instead of `stdin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin_base64: Option<String>,
+    /// How a plain answer tells the output.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub encoding: OutputEncoding,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
 }
 
-/// The result of a command. Output that is not UTF-8 has its invalid bytes replaced by U+FFFD;
-/// the event stream carries them unharmed.
+/// How bytes become text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum OutputEncoding {
+    /// As they are; what is not UTF-8 is replaced by U+FFFD.
+    #[default]
+    Utf8,
+    Base64,
+}
+
+fn is_default(encoding: &OutputEncoding) -> bool {
+    *encoding == OutputEncoding::default()
+}
+
+/// The result of a command, its output in the encoding that was asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ExecResult {

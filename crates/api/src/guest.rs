@@ -16,13 +16,20 @@
 //! DELETE /terminals/{id}                -> {}                  hangs up, then forgets
 //! POST   /terminals/{id}/attach         stream of terminal frames both ways; header x-rexec-attach: AttachSpec
 //! POST   /exec                          stream of ExecFrame both ways; header x-rexec-exec: ExecSpec
-//! GET    /files?path=                   body is the content; header x-rexec-file: FileInfo
-//! PUT    /files?path=&mode=             body is the content, written beside and renamed
+//! GET    /files?path=                   body is the content; header x-rexec-file: FileContent;
+//!                                       header x-rexec-read of the request: ReadSpec
+//! PUT    /files?path=&mode=             body is the content, written beside and renamed -> FileInfo
+//! PUT    /files/upload?path=&mode=&upload=&offset=&total=      body is a piece -> UploadAnswer
+//! GET    /files/upload?path=&upload=    -> UploadState
+//! DELETE /files/upload?path=&upload=    -> {}                  the pieces are dropped
 //! DELETE /files?path=&recursive=
 //! GET    /files/stat?path=              -> FileInfo
-//! GET    /files/list?path=              -> [FileInfo]
-//! POST   /files/mkdir?path=             -> {}                  parents are made
-//! POST   /files/move?from=&to=          -> {}
+//! GET    /files/list?path=&after=&limit=                       -> FilePage
+//! POST   /files/mkdir?path=             -> FileInfo            parents are made
+//! POST   /files/move?from=&to=&overwrite=                      -> FileInfo
+//! GET    /files/archive?path=&format=   body is the archive
+//! POST   /files/extract?path=&format=   body is the archive -> ExtractSummary
+//! GET    /files/watch?path=&recursive=  stream of frames from the guest, each a FileEvent
 //! GET    /ports                         -> [PortInfo]
 //! POST   /dial                          byte stream both ways; header x-rexec-dial: DialSpec
 //! GET    /usage                         -> Usage
@@ -37,6 +44,7 @@
 //! lane that ends without it was cut.
 
 use crate::error::ErrorCode;
+use crate::files::{FileInfo, UploadState};
 use crate::ids::{TerminalId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -128,6 +136,9 @@ pub struct TerminalSpec {
     pub cwd: Option<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// An account of the workspace, by name or as `#` and a number; absent, the workspace's user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -173,6 +184,9 @@ pub struct ExecSpec {
     pub cwd: Option<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// As in [`TerminalSpec::user`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// Exec frames: a kind byte and a payload, like terminal frames.
@@ -229,8 +243,65 @@ pub struct Usage {
     pub guest_rss_bytes: u64,
 }
 
+/// Which part of a file is wanted, and when. Absent: all of it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct ReadSpec {
+    /// The value of a `Range` field (RFC 9110, section 14.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<String>,
+    /// The range counts only while the file's etag is this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub if_etag: Option<String>,
+    /// No content is wanted while the file's etag is one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unless_etag: Vec<String>,
+    /// The description alone is wanted.
+    #[serde(default)]
+    pub head: bool,
+}
+
+/// A file and the part of it that follows. Without `part` the whole content follows, however long
+/// it turns out to be: some files of the kernel do not tell.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FileContent {
+    #[serde(flatten)]
+    pub info: FileInfo,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<FilePart>,
+}
+
+/// Bytes of a file, never more than it had when it was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePart {
+    pub first: u64,
+    pub bytes: u64,
+    /// Asked for by a range, rather than being all.
+    #[serde(default)]
+    pub ranged: bool,
+}
+
+/// Entries of a directory by name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct FilePage {
+    pub items: Vec<FileInfo>,
+    /// Where the next page begins, as the guest understands it; absent on the last.
+    #[serde(default)]
+    pub next: Option<String>,
+}
+
+/// What became of a piece: how far the upload is, and the file once it is whole.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct UploadAnswer {
+    pub state: UploadState,
+    #[serde(default)]
+    pub file: Option<FileInfo>,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct GuestError {
     pub code: ErrorCode,
     pub message: String,
+    /// The number that goes with the code: a file's size, or the offset to go on from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<u64>,
 }

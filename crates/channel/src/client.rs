@@ -17,6 +17,7 @@ use rexec_api::files::FileInfo;
 use rexec_api::guest::GuestError;
 use serde::de::DeserializeOwned;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -180,10 +181,21 @@ impl GuestClient {
         Ok((headers, BodyReceiver::new(inlet)))
     }
 
-    pub(crate) async fn upload(&self, head: Head) -> Result<FileSender> {
+    /// A body on its way in, whose answer comes within `limit` after its end.
+    pub(crate) async fn upload<T>(&self, head: Head, limit: Duration) -> Result<Sending<T>> {
         let (outlet, answer) =
             timeout(CALL_TIMEOUT, self.open(head, false)).await.map_err(|_| ChannelError::TimedOut)??;
-        Ok(FileSender { body: Some(BodySender::new(outlet)), answer: Some(answer) })
+        Ok(Sending { body: Some(BodySender::new(outlet)), answer: Some(answer), limit, settles: PhantomData })
+    }
+
+    /// Frames that only the guest sends; dropping the receiver ends them.
+    pub(crate) async fn listen(&self, head: Head, bytes_max: usize) -> Result<FrameReceiver> {
+        let accept = async {
+            let (_outlet, answer) = self.open(head, true).await?;
+            accepted(answer).await
+        };
+        let (_, inlet) = timeout(FILE_CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)??;
+        Ok(FrameReceiver::new(inlet, bytes_max))
     }
 }
 
@@ -216,14 +228,19 @@ async fn refusal(status: StatusCode, inlet: &mut Inlet) -> ChannelError {
 }
 
 /// A file on its way into a workspace. It appears under its name, whole, when
-/// [`FileSender::finish`] succeeds; dropped before, it leaves what was there.
-pub struct FileSender {
+/// [`Sending::finish`] succeeds; dropped before, it leaves what was there.
+pub type FileSender = Sending<FileInfo>;
+
+/// A body on its way into a workspace, to be answered by a `T` when it is whole.
+pub struct Sending<T> {
     body: Option<BodySender>,
     answer: Option<ResponseFuture>,
+    limit: Duration,
+    settles: PhantomData<fn() -> T>,
 }
 
-impl FileSender {
-    /// Sends a chunk. When the guest has refused the file meanwhile, the error says why.
+impl<T: DeserializeOwned> Sending<T> {
+    /// Sends a chunk. When the guest has refused it meanwhile, the error says why.
     pub async fn send(&mut self, bytes: Bytes) -> Result<()> {
         let Some(body) = &mut self.body else {
             return Err(ChannelError::Closed);
@@ -234,8 +251,8 @@ impl FileSender {
         }
     }
 
-    /// Ends the content and waits until the file is in its place.
-    pub async fn finish(mut self) -> Result<FileInfo> {
+    /// Ends the content and waits until the guest has done what it is for.
+    pub async fn finish(mut self) -> Result<T> {
         let Some(body) = self.body.take() else {
             return Err(ChannelError::Closed);
         };
@@ -247,11 +264,11 @@ impl FileSender {
     async fn ended_early(&mut self) -> ChannelError {
         match self.settled().await {
             Err(error) => error,
-            Ok(_) => ChannelError::protocol("a file was taken before its end"),
+            Ok(_) => ChannelError::protocol("a body was taken before its end"),
         }
     }
 
-    async fn settled(&mut self) -> Result<FileInfo> {
+    async fn settled(&mut self) -> Result<T> {
         let Some(answer) = self.answer.take() else {
             return Err(ChannelError::Closed);
         };
@@ -263,7 +280,7 @@ impl FileSender {
             }
             json::parse(&json::collect(&mut inlet, ANSWER_BYTES_MAX).await?)
         };
-        timeout(FILE_CALL_TIMEOUT, settle).await.map_err(|_| ChannelError::TimedOut)?
+        timeout(self.limit, settle).await.map_err(|_| ChannelError::TimedOut)?
     }
 }
 
@@ -341,7 +358,7 @@ mod tests {
         let (client, driver) = GuestClient::connect(near).await.unwrap();
         let driver = tokio::spawn(driver);
         let head = Head { method: Method::PUT, uri: "/files".into(), headers: Vec::new() };
-        let _file = client.upload(head).await.unwrap();
+        let _file = client.upload::<FileInfo>(head, FILE_CALL_TIMEOUT).await.unwrap();
         // SETTINGS, then `:status: 103` on stream 1 (RFC 7541, section 6.2.2) for as long as it is taken.
         far.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
         let early = [0, 0, 5, 1, 4, 0, 0, 0, 1, 0x08, 3, b'1', b'0', b'3'];

@@ -31,6 +31,7 @@ pub(crate) fn header<T: Serialize>(value: &T) -> Result<HeaderValue> {
             message: "The command with its environment is too long; pass long input on standard \
                       input or in a file."
                 .into(),
+            number: None,
         }));
     }
     let mut value =

@@ -36,10 +36,11 @@ mod stream;
 mod vigil;
 
 pub use body::{BodyReceiver, BodySender};
-pub use client::{FileSender, GuestClient};
+pub use client::{FileSender, GuestClient, Sending};
 pub use error::{ChannelError, Result};
 pub use frames::{FrameReceiver, FrameSender};
 pub use lane::Lanes;
+pub use routes::{Changes, PieceSpec};
 pub use serve::{Call, serve};
 pub use vigil::keep_vigil;
 
@@ -75,12 +76,16 @@ pub const GUEST_FRAME_BYTES_MAX: usize = rexec_api::frames::CLIENT_FRAME_BYTES_M
 pub const SERVER_FRAME_BYTES_MAX: usize = rexec_api::frames::FRAME_BYTES_MAX;
 /// Longest frame of a command's output to the server: nothing of it is larger than one read.
 pub const EXEC_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Longest frame of a watch: two paths, escaped.
+pub const WATCH_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Both ends have said hello in HTTP/2, or the byte stream is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A call is answered within this, or fails.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// A call that may walk a directory tree or wait for a disk.
 pub const FILE_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// An archive that has arrived in full is extracted within this.
+pub const EXTRACT_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How often each end asks whether the other is alive.
 const PING_PERIOD: Duration = Duration::from_secs(10);
 /// How long a ping may stay unanswered; two such in a row end the connection.

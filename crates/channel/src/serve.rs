@@ -18,8 +18,7 @@ use h2::server::SendResponse;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use rexec_api::error::ErrorCode;
-use rexec_api::files::FileInfo;
-use rexec_api::guest::GuestError;
+use rexec_api::guest::{FileContent, GuestError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::future::Future;
@@ -161,10 +160,10 @@ impl Call {
     }
 
     /// Accepts with a file's description; its content follows.
-    pub fn file(mut self, info: &FileInfo) -> Result<BodySender> {
+    pub fn file(mut self, content: &FileContent) -> Result<BodySender> {
         let mut response = Response::new(());
         let headers = response.headers_mut();
-        headers.insert(FILE_HEADER, json::header(info)?);
+        headers.insert(FILE_HEADER, json::header(content)?);
         let stream = self.respond.send_response(response, false)?;
         Ok(BodySender::new(Outlet::new(stream)))
     }
@@ -205,7 +204,7 @@ fn status_of(error: &GuestError) -> StatusCode {
 }
 
 fn invalid(code: ErrorCode, message: String) -> GuestError {
-    GuestError { code, message }
+    GuestError { code, message, number: None }
 }
 
 fn cut() -> GuestError {

@@ -39,11 +39,16 @@ fn info(size: usize) -> FileInfo {
         gid: 0,
         modified_ms: 0,
         target: None,
+        etag: "1-2-3".into(),
     }
 }
 
+fn content(size: usize) -> FileContent {
+    FileContent { info: info(size), part: None }
+}
+
 fn refused(code: ErrorCode) -> GuestError {
-    GuestError { code, message: "no".into() }
+    GuestError { code, message: "no".into(), number: None }
 }
 
 async fn handle(guest: Rc<Guest>, mut call: Call) {
@@ -81,7 +86,7 @@ async fn handle(guest: Rc<Guest>, mut call: Call) {
             }
         }
         ("GET", "/files") if call.query("path").as_deref() == Some("/endless & ä") => {
-            let mut body = call.file(&info(0)).unwrap();
+            let mut body = call.file(&content(0)).unwrap();
             let chunk = Bytes::from(vec![7; 100_000]);
             while body.send(chunk.clone()).await.is_ok() {}
         }
@@ -126,7 +131,7 @@ fn with_guest<F: Future<Output = ()>>(test: impl FnOnce(GuestClient, Rc<Guest>) 
 }
 
 fn exec_spec() -> ExecSpec {
-    ExecSpec { command: vec!["ä\n🦀".into()], cwd: None, env: BTreeMap::new() }
+    ExecSpec { command: vec!["ä\n🦀".into()], cwd: None, env: BTreeMap::new(), user: None }
 }
 
 #[test]
@@ -201,7 +206,7 @@ fn an_unread_stream_stops_no_other() {
         // Held open, never read: each fills its window and must then wait.
         let mut unread = Vec::new();
         for _ in 0..8 {
-            unread.push(client.read_file("/endless & ä").await.unwrap());
+            unread.push(client.read_file("/endless & ä", &ReadSpec::default()).await.unwrap());
         }
         let (mut tx, mut rx) = client.exec(&exec_spec()).await.unwrap();
         for n in 0..100u8 {
@@ -209,7 +214,7 @@ fn an_unread_stream_stops_no_other() {
             assert_eq!(rx.recv().await.unwrap().unwrap(), vec![n; 50_000]);
         }
         let (info, body) = &mut unread[0];
-        assert_eq!(info.name, "ä🦀");
+        assert_eq!(info.info.name, "ä🦀");
         assert!(body.recv().await.unwrap().is_some());
     });
 }

@@ -3,11 +3,12 @@
 //! One method per route, the `api` crate's types in and out, and the server's own error when it
 //! refuses. It keeps a base address and a token and nothing else.
 
+mod files;
 mod terminal;
 
+pub use files::{FileChanges, Piece};
 pub use terminal::{AttachOptions, Attachment, Received};
 
-use bytes::Bytes;
 pub use http::Method;
 use http::StatusCode;
 use reqwest::RequestBuilder;
@@ -15,7 +16,6 @@ use rexec_api::Page;
 use rexec_api::accounts::{AuthStatus, LoginRequest, RegisterRequest, SignedIn, UserView};
 use rexec_api::error::{ErrorBody, ErrorCode, ErrorDetail};
 use rexec_api::exec::{ExecRequest, ExecResult};
-use rexec_api::files::FileInfo;
 use rexec_api::ids::{TerminalId, WorkspaceId};
 use rexec_api::terminals::{NewTerminal, TerminalView};
 use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WorkspaceView};
@@ -180,30 +180,6 @@ impl Client {
 
     pub async fn exec(&self, workspace: WorkspaceId, request: &ExecRequest) -> Result<ExecResult> {
         self.send(Method::POST, &format!("/api/workspaces/{workspace}/exec"), request).await
-    }
-
-    /// The bytes of a file, whole in memory.
-    pub async fn read_file(&self, workspace: WorkspaceId, path: &str) -> Result<Bytes> {
-        let request = self.files(Method::GET, workspace, path);
-        Ok(accepted(request.send().await?).await?.bytes().await?)
-    }
-
-    pub async fn write_file(
-        &self,
-        workspace: WorkspaceId,
-        path: &str,
-        content: impl Into<reqwest::Body>,
-    ) -> Result<FileInfo> {
-        json(self.files(Method::PUT, workspace, path).body(content).send().await?).await
-    }
-
-    pub async fn remove_file(&self, workspace: WorkspaceId, path: &str) -> Result<()> {
-        accepted(self.files(Method::DELETE, workspace, path).send().await?).await.map(drop)
-    }
-
-    fn files(&self, method: Method, workspace: WorkspaceId, path: &str) -> RequestBuilder {
-        let query = format!("/api/workspaces/{workspace}/files?path={}", percent(path));
-        self.request(method, &query)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

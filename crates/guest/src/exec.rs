@@ -9,7 +9,7 @@
 //! read, and so holds the program.
 
 use crate::guest::Guest;
-use crate::process::{Identity, Launch, Process, ProcessGroup, Stdio};
+use crate::process::{Launch, Process, ProcessGroup, Stdio};
 use crate::refusal::internal;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rexec_api::guest::{ExecSpec, exec_frame};
@@ -40,9 +40,10 @@ pub async fn run(guest: &Rc<Guest>, call: Call) {
     let started = call.header::<ExecSpec>("x-rexec-exec").and_then(|spec| {
         let count = guest.count_exec()?;
         let workspace = guest.workspace()?;
+        let identity = workspace.identity(spec.user.as_deref())?;
         let (pipes, stdio) = pipes().map_err(|e| internal("could not make pipes", e))?;
         let process = workspace.launcher.launch(Launch {
-            identity: Identity::User,
+            identity,
             command: spec.command,
             arg0: None,
             cwd: spec.cwd,

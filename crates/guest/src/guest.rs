@@ -5,9 +5,10 @@
 
 use crate::home;
 use crate::process::{Identity, Launch, Launcher, Reaper, Stdio, login_shell};
-use crate::refusal::{internal, invalid, not_configured};
+use crate::refusal::{internal, invalid, not_configured, refuse};
 use crate::rights::Rights;
 use crate::terminal::{Memory, Terminals, unix_ms};
+use rexec_api::error::ErrorCode;
 use rexec_api::guest::{Configure, GuestError, Hello, KEY_VARIABLE, PROTOCOL, SudoPolicy, Usage, UserSpec};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -159,6 +160,30 @@ impl Guest {
 impl Workspace {
     pub fn user(&self) -> &UserSpec {
         &self.user
+    }
+
+    /// Who a program is to run as when the server names an account. Where the user may not become
+    /// somebody else by `sudo`, nobody may for the user.
+    pub fn identity(&self, name: Option<&str>) -> Result<Identity, GuestError> {
+        let Some(name) = name else {
+            return Ok(Identity::User);
+        };
+        let account = match name {
+            "root" | "#0" => None,
+            name if name == self.user.name => return Ok(Identity::User),
+            name => {
+                let unknown = || invalid(format!("The workspace has no account {name:?}."));
+                Some(home::account(name).ok_or_else(unknown)?).filter(|account| account.uid != 0)
+            }
+        };
+        match account {
+            Some(account) if account.uid == self.user.uid => Ok(Identity::User),
+            _ if self.sudo == SudoPolicy::Deny => {
+                Err(refuse(ErrorCode::Forbidden, "This workspace runs programs as its own user alone."))
+            }
+            Some(account) => Ok(Identity::Other(account)),
+            None => Ok(Identity::Root),
+        }
     }
 }
 

@@ -4,7 +4,12 @@ use rexec_api::error::ErrorCode;
 use rexec_api::guest::GuestError;
 
 pub fn refuse(code: ErrorCode, message: impl Into<String>) -> GuestError {
-    GuestError { code, message: message.into() }
+    GuestError { code, message: message.into(), number: None }
+}
+
+/// A refusal with the number that helps to go on.
+pub fn refuse_with(code: ErrorCode, message: impl Into<String>, number: u64) -> GuestError {
+    GuestError { number: Some(number), ..refuse(code, message) }
 }
 
 pub fn invalid(message: impl Into<String>) -> GuestError {

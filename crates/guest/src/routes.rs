@@ -2,7 +2,7 @@
 
 use crate::guest::Guest;
 use crate::link::Dialler;
-use crate::refusal::{invalid, refuse};
+use crate::refusal::refuse;
 use crate::rights::Rights;
 use crate::{attach, dial, exec, files, ports};
 use rexec_api::error::ErrorCode;
@@ -10,7 +10,6 @@ use rexec_api::guest::{AttachSpec, Configure, GuestError, TerminalSpec};
 use rexec_api::ids::TerminalId;
 use rexec_channel::Call;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -34,7 +33,7 @@ async fn route(guest: Rc<Guest>, dialler: Option<Rc<Dialler>>, mut call: Call) {
         }
         (_, ["terminals", ..]) => terminals(&guest, dialler.as_deref(), call, &parts[1..]).await,
         ("POST", ["exec"]) => exec::run(&guest, call).await,
-        (_, ["files", ..]) => file_route(&guest, call, &parts[1..]).await,
+        (_, ["files", ..]) => files::route(&guest, call, &parts[1..]).await,
         ("GET", ["ports"]) => {
             let found = listening(&guest).await;
             call.answer(found).await;
@@ -68,7 +67,9 @@ async fn terminals(guest: &Guest, dialler: Option<&Dialler>, mut call: Call, par
         ("GET", []) => call.answer(Ok(terminals.list())).await,
         ("POST", []) => {
             let created = match call.json::<TerminalSpec>().await {
-                Ok(spec) => terminals.create(&workspace.launcher, &spec),
+                Ok(spec) => workspace
+                    .identity(spec.user.as_deref())
+                    .and_then(|identity| terminals.create(&workspace.launcher, identity, &spec)),
                 Err(error) => Err(error),
             };
             call.answer(created).await;
@@ -89,62 +90,6 @@ async fn terminals(guest: &Guest, dialler: Option<&Dialler>, mut call: Call, par
         }
         _ => no_such_route(call).await,
     }
-}
-
-async fn file_route(guest: &Guest, call: Call, parts: &[&str]) {
-    let rights = match guest.workspace() {
-        Ok(workspace) => workspace.rights.clone(),
-        Err(error) => return call.answer::<()>(Err(error)).await,
-    };
-    match (call.method().as_str(), parts) {
-        ("GET", []) => files::read(&rights, call).await,
-        ("PUT", []) => files::write(&rights, call).await,
-        ("DELETE", []) => {
-            let recursive = call.query("recursive");
-            let recursive = match recursive.as_deref() {
-                None | Some("false") => Ok(false),
-                Some("true") => Ok(true),
-                Some(_) => Err(invalid("recursive must be true or false")),
-            };
-            file_work(&rights, call, move |path, _| files::remove(&path, recursive?).map(|()| json!({}))).await;
-        }
-        ("GET", ["stat"]) => file_work(&rights, call, |path, _| files::stat(&path)).await,
-        ("GET", ["list"]) => file_work(&rights, call, |path, _| files::list(&path)).await,
-        ("POST", ["mkdir"]) => {
-            file_work(&rights, call, |path, _| files::mkdir(&path).map(|()| json!({}))).await;
-        }
-        ("POST", ["move"]) => {
-            file_work(&rights, call, |from, to| {
-                let to = to.ok_or_else(|| invalid("to is missing"))?;
-                files::rename(&from, &to).map(|()| json!({}))
-            })
-            .await;
-        }
-        _ => no_such_route(call).await,
-    }
-}
-
-/// Work on the path that the call names (`path`, or `from` and `to`), with the user's rights.
-async fn file_work<T>(
-    rights: &Rights,
-    call: Call,
-    work: impl FnOnce(PathBuf, Option<PathBuf>) -> Result<T, GuestError> + Send + 'static,
-) where
-    T: serde::Serialize + Send + 'static,
-{
-    let paths = if call.query("from").is_some() {
-        files::path_of(&call, "from").and_then(|from| {
-            let to = files::path_of(&call, "to")?;
-            Ok((from, Some(to)))
-        })
-    } else {
-        files::path_of(&call, "path").map(|path| (path, None))
-    };
-    let done = match paths {
-        Ok((path, to)) => rights.run(move || work(path, to)).await,
-        Err(error) => Err(error),
-    };
-    call.answer(done).await;
 }
 
 /// The kernel lets the user look at the user's processes and root at root's, so both look.

@@ -13,9 +13,13 @@ const MESSAGE_CHARS_MAX: usize = 500;
 impl From<ChannelError> for Error {
     fn from(error: ChannelError) -> Self {
         match error {
-            ChannelError::Guest(GuestError { code, message }) if may_say(code) => {
-                Self::new(code, tame(&message))
+            ChannelError::Guest(GuestError { code, message, number }) if may_say(code) => {
+                Self::new(code, tame(&message)).details(details(code, number))
             }
+            ChannelError::Guest(GuestError { code: ErrorCode::NoSuchRoute, .. }) => Self::new(
+                ErrorCode::WorkspaceState,
+                "The workspace was started by an older version, which cannot do that. Restart the workspace.",
+            ),
             other => Self::new(
                 ErrorCode::WorkspaceUnreachable,
                 "The workspace does not answer at the moment. Try again shortly; if it stays so, restart the workspace.",
@@ -48,8 +52,18 @@ const fn may_say(code: ErrorCode) -> bool {
             | ErrorCode::ArchiveTooLarge
             | ErrorCode::UploadConflict
             | ErrorCode::PortClosed
+            | ErrorCode::Forbidden
             | ErrorCode::WorkspaceUnreachable
     )
+}
+
+/// What the number of a refusal is called.
+fn details(code: ErrorCode, number: Option<u64>) -> serde_json::Value {
+    match (code, number) {
+        (ErrorCode::RangeNotSatisfiable, Some(size)) => serde_json::json!({ "size": size }),
+        (ErrorCode::UploadConflict, Some(offset)) => serde_json::json!({ "offset": offset }),
+        _ => serde_json::json!({}),
+    }
 }
 
 fn tame(message: &str) -> String {

@@ -3,15 +3,16 @@
 //! All of it, dropping included, is to run with the user's rights.
 
 use super::error::{of_io, refuse_kind};
-use super::info::describe;
-use super::mkdir;
+use super::info::{describe, kind_of};
+use super::open;
 use rexec_api::files::{FileInfo, FileKind};
 use rexec_api::guest::GuestError;
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
-use std::fs::{File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A new file's permission bits, when none are asked for.
@@ -19,58 +20,68 @@ const MODE_DEFAULT: u32 = 0o644;
 /// Symbolic links followed to the file to be replaced: as many as the kernel follows.
 const LINKS_MAX: usize = 40;
 
-pub(super) struct Replacement {
+/// The name that a file is to have.
+pub(super) struct Place {
     /// As it was asked for.
-    path: PathBuf,
-    /// The file to replace, at the end of all links.
-    target: PathBuf,
-    temporary: PathBuf,
-    file: File,
+    pub path: PathBuf,
+    /// Where it lies, at the end of all links: the directory's path, the directory, the name.
+    pub directory: PathBuf,
+    pub parent: OwnedFd,
+    pub name: OsString,
     mode: u32,
-    committed: bool,
 }
 
-impl Replacement {
-    /// Makes parents and the temporary file. Without `mode` an existing file keeps its own.
-    pub fn begin(path: &Path, mode: Option<u32>) -> Result<Self, GuestError> {
+impl Place {
+    /// Makes parents. Without `mode` an existing file keeps its own.
+    pub fn take(path: &Path, mode: Option<u32>) -> Result<Self, GuestError> {
         let target = follow(path)?;
         if target.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
             return Err(refuse_kind(path, FileKind::Directory));
         }
         let kept = existing_mode(&target)?;
-        let parent = target.parent().unwrap_or(Path::new("/"));
-        mkdir(parent)?;
-        let name = format!(".rexec-{}.tmp", uuid::Uuid::new_v4().simple());
-        let temporary = parent.join(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(|e| of_io(path, &e))?;
-        Ok(Self {
-            path: path.to_owned(),
-            target,
-            temporary,
-            file,
-            mode: mode.or(kept).unwrap_or(MODE_DEFAULT),
-            committed: false,
-        })
+        let (parent, name) = open::parent_made(&target)?;
+        let directory = target.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { path: path.to_owned(), directory, parent, name, mode: mode.or(kept).unwrap_or(MODE_DEFAULT) })
+    }
+
+    /// Gives a file that lies beside it, and is open, this name.
+    pub fn fill(&self, temporary: &str, file: impl AsFd) -> Result<FileInfo, GuestError> {
+        let fill = || {
+            fchmod(&file, Mode::from_raw_mode(self.mode))?;
+            renameat(&self.parent, temporary, &self.parent, &self.name)?;
+            fstat(&file)
+        };
+        let stat = fill().map_err(|e: Errno| of_io(&self.path, &e.into()))?;
+        Ok(describe(&self.path, &stat))
+    }
+}
+
+pub(super) struct Replacement {
+    place: Place,
+    temporary: String,
+    file: File,
+    committed: bool,
+}
+
+impl Replacement {
+    /// Makes parents and the temporary file.
+    pub fn begin(path: &Path, mode: Option<u32>) -> Result<Self, GuestError> {
+        let place = Place::take(path, mode)?;
+        let temporary = format!(".rexec-{}.tmp", uuid::Uuid::new_v4().simple());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file =
+            openat(&place.parent, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(|e| of_io(path, &e.into()))?;
+        Ok(Self { place, temporary, file: file.into(), committed: false })
     }
 
     pub fn write(&mut self, content: &[u8]) -> Result<(), GuestError> {
-        self.file.write_all(content).map_err(|e| of_io(&self.path, &e))
+        self.file.write_all(content).map_err(|e| of_io(&self.place.path, &e))
     }
 
     pub fn commit(mut self) -> Result<FileInfo, GuestError> {
-        let commit = || -> io::Result<_> {
-            self.file.set_permissions(Permissions::from_mode(self.mode))?;
-            std::fs::rename(&self.temporary, &self.target)?;
-            self.file.metadata()
-        };
-        let metadata = commit().map_err(|e| of_io(&self.path, &e))?;
+        let info = self.place.fill(&self.temporary, &self.file)?;
         self.committed = true;
-        Ok(describe(&self.path, &metadata))
+        Ok(info)
     }
 }
 
@@ -78,7 +89,7 @@ impl Drop for Replacement {
     fn drop(&mut self) {
         if !self.committed {
             // When this fails too, the user's directory keeps a hidden file: nothing else helps.
-            let _ = std::fs::remove_file(&self.temporary);
+            let _ = unlinkat(&self.place.parent, &self.temporary, AtFlags::empty());
         }
     }
 }
@@ -98,16 +109,19 @@ fn follow(path: &Path) -> Result<PathBuf, GuestError> {
 
 /// Whether the user may write what is there, and its permission bits. `None` when nothing is.
 fn existing_mode(target: &Path) -> Result<Option<u32>, GuestError> {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
-    let opened = OpenOptions::new().write(true).custom_flags(flags).open(target);
-    let metadata = match opened {
-        Ok(file) => file.metadata(),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        // A running program may be replaced, though not written to.
-        Err(e) if Errno::from_io_error(&e) == Some(Errno::TXTBSY) => std::fs::metadata(target),
-        Err(e) => Err(e),
+    let Ok(looked) = open::parent(target) else {
+        // Nothing is there, or nothing that could be walked: making the parent will tell.
+        return Ok(None);
     };
-    let metadata = metadata.map_err(|e| of_io(target, &e))?;
-    let info = describe(target, &metadata);
-    if info.kind == FileKind::File { Ok(Some(info.mode)) } else { Err(refuse_kind(target, info.kind)) }
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let stat = match openat(&looked.0, &looked.1, flags, Mode::empty()) {
+        Ok(file) => fstat(&file),
+        Err(Errno::NOENT) => return Ok(None),
+        // A running program may be replaced, though not written to.
+        Err(Errno::TXTBSY) => statat(&looked.0, &looked.1, AtFlags::SYMLINK_NOFOLLOW),
+        Err(error) => Err(error),
+    };
+    let stat = stat.map_err(|e| of_io(target, &e.into()))?;
+    let info = describe(target, &stat);
+    if kind_of(&stat) == FileKind::File { Ok(Some(info.mode)) } else { Err(refuse_kind(target, info.kind)) }
 }

@@ -3,12 +3,11 @@
 //! Walks by open directories and never follows a link, so that nobody can swap a directory for a
 //! link under it; keeps its own stack, because threads here have small ones.
 
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Open directories at once; a deeper tree is refused.
 const DEPTH_MAX: usize = 512;
@@ -18,16 +17,15 @@ struct Level {
     name: CString,
 }
 
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    let name = CString::new(path.as_os_str().as_encoded_bytes())?;
-    let mut levels = vec![Level::open(CWD, name)?];
+pub(super) fn remove(parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+    let name = CString::new(name.as_encoded_bytes())?;
+    let mut levels = vec![Level::open(parent.as_fd(), name)?];
     while let Some(level) = levels.last_mut() {
         let Some(entry) = level.directory.read() else {
             let done = levels.pop();
-            let parent = levels.last().map(|l| l.directory.fd()).transpose()?;
+            let above = levels.last().map(|l| l.directory.fd()).transpose()?;
             if let Some(done) = done {
-                let parent = parent.unwrap_or(CWD);
-                unlinkat(parent, &done.name, AtFlags::REMOVEDIR)?;
+                unlinkat(above.unwrap_or(parent.as_fd()), &done.name, AtFlags::REMOVEDIR)?;
             }
             continue;
         };

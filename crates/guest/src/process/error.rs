@@ -64,6 +64,6 @@ impl LaunchError {
 
 impl From<LaunchError> for GuestError {
     fn from(error: LaunchError) -> Self {
-        Self { code: error.code(), message: error.to_string() }
+        Self { code: error.code(), message: error.to_string(), number: None }
     }
 }

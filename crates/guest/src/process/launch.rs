@@ -60,6 +60,11 @@ impl Launcher {
         &self.user
     }
 
+    /// The account that programs of this identity run as.
+    pub fn account(&self, identity: &Identity) -> UserSpec {
+        identity.resolve(&self.user)
+    }
+
     /// Starts a program. Synchronous on purpose: see the module's invariant.
     pub fn launch(&self, launch: Launch) -> Result<Process, LaunchError> {
         validate(&launch)?;

@@ -74,7 +74,16 @@ impl Bench {
         let command = command.map(|c| c.iter().map(|s| s.to_string()).collect());
         self.terminals.create(
             &self.launcher,
-            &TerminalSpec { id: TerminalId::new(), cols: 80, rows: 24, command, cwd: None, env: BTreeMap::new() },
+            Identity::User,
+            &TerminalSpec {
+                id: TerminalId::new(),
+                cols: 80,
+                rows: 24,
+                command,
+                cwd: None,
+                env: BTreeMap::new(),
+                user: None,
+            },
         )
     }
 
@@ -425,16 +434,17 @@ fn refusals_are_precise() {
             command: None,
             cwd: None,
             env: BTreeMap::new(),
+            user: None,
         };
         for (cols, rows) in [(0, 24), (80, 0), (1001, 24), (80, 501)] {
-            let refused = bench.terminals.create(&bench.launcher, &spec(cols, rows));
+            let refused = bench.terminals.create(&bench.launcher, Identity::User, &spec(cols, rows));
             assert_eq!(refused.unwrap_err().code, ErrorCode::InvalidRequest);
         }
         assert!(bench.terminals.list().is_empty());
         // The same request again is the same terminal.
         let spec = spec(80, 24);
-        let first = bench.terminals.create(&bench.launcher, &spec).unwrap();
-        let second = bench.terminals.create(&bench.launcher, &spec).unwrap();
+        let first = bench.terminals.create(&bench.launcher, Identity::User, &spec).unwrap();
+        let second = bench.terminals.create(&bench.launcher, Identity::User, &spec).unwrap();
         assert_eq!((first.id, bench.terminals.list().len()), (second.id, 1));
     });
 }

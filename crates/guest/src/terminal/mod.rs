@@ -39,7 +39,7 @@ use self::turns::Turns;
 use crate::descriptors::watched;
 use crate::process::{Identity, Launch, Launcher, Stdio, login_shell};
 use rexec_api::error::ErrorCode;
-use rexec_api::guest::{AttachSpec, GuestError, TerminalInfo, TerminalSpec};
+use rexec_api::guest::{AttachSpec, GuestError, TerminalInfo, TerminalSpec, UserSpec};
 use rexec_api::ids::TerminalId;
 use rexec_api::terminals::{COLS_MAX, ROWS_MAX, TERMINALS_MAX};
 use std::cell::{Cell, RefCell};
@@ -100,7 +100,12 @@ impl Terminals {
 
     /// Opens a terminal and starts its program. Asked again for the same id, it answers the same, so
     /// that a request may be repeated after a cut.
-    pub fn create(&self, launcher: &Launcher, spec: &TerminalSpec) -> Result<TerminalInfo, GuestError> {
+    pub fn create(
+        &self,
+        launcher: &Launcher,
+        identity: Identity,
+        spec: &TerminalSpec,
+    ) -> Result<TerminalInfo, GuestError> {
         if let Some(live) = self.get(spec.id) {
             return Ok(live.info());
         }
@@ -111,11 +116,12 @@ impl Terminals {
             ));
         }
         let size = valid_size(spec)?;
-        let (command, arg0) = command_of(launcher, spec);
-        let pty = pty::open(size, launcher.user().uid).map_err(no_pty)?;
+        let account = launcher.account(&identity);
+        let (command, arg0) = command_of(&account, spec);
+        let pty = pty::open(size, account.uid).map_err(no_pty)?;
         let master = watched(pty.master).map_err(|_| no_pty(rustix::io::Errno::MFILE))?;
         let process = launcher.launch(Launch {
-            identity: Identity::User,
+            identity,
             command: command.clone(),
             arg0,
             cwd: spec.cwd.clone(),
@@ -230,11 +236,11 @@ fn valid_size(spec: &TerminalSpec) -> Result<Size, GuestError> {
 }
 
 /// The program and the name it is given: a shell whose name begins with a dash is a login shell.
-fn command_of(launcher: &Launcher, spec: &TerminalSpec) -> (Vec<String>, Option<String>) {
+fn command_of(account: &UserSpec, spec: &TerminalSpec) -> (Vec<String>, Option<String>) {
     if let Some(command) = &spec.command {
         return (command.clone(), None);
     }
-    let shell = login_shell(launcher.user());
+    let shell = login_shell(account);
     let name = shell.rsplit('/').next().unwrap_or(&shell);
     let arg0 = format!("-{name}");
     (vec![shell], Some(arg0))
@@ -249,5 +255,5 @@ fn gone(id: TerminalId) -> GuestError {
 }
 
 fn refusal(code: ErrorCode, message: String) -> GuestError {
-    GuestError { code, message }
+    GuestError { code, message, number: None }
 }

@@ -120,3 +120,29 @@ fn a_command_that_cannot_start_is_refused() {
         assert_eq!(client.usage().await.unwrap().execs, 0);
     });
 }
+
+/// Only root can become somebody else.
+#[test]
+fn a_command_runs_as_the_account_that_is_named() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    with_guest(|bench| async move {
+        let mut configure = configure(bench.home.path());
+        bench.client.configure(&configure).await.unwrap();
+        let as_user = |user: &str| ExecSpec { user: Some(user.into()), ..shell("id -u; echo $HOME") };
+        let run = async |user: &str| {
+            let (_tx, mut rx) = bench.client.exec(&as_user(user)).await.unwrap();
+            String::from_utf8(all(&mut rx).await.stdout).unwrap()
+        };
+        assert_eq!(run("root").await, "0\n/root\n");
+        assert_eq!(run("#0").await, "0\n/root\n");
+        assert!(run("nobody").await.starts_with("65534\n"));
+        assert_eq!(code(bench.client.exec(&as_user("no-such-account")).await), ErrorCode::InvalidRequest);
+        configure.sudo = SudoPolicy::Deny;
+        bench.client.configure(&configure).await.unwrap();
+        assert_eq!(code(bench.client.exec(&as_user("root")).await), ErrorCode::Forbidden);
+        assert_eq!(code(bench.client.exec(&as_user("daemon")).await), ErrorCode::Forbidden);
+        assert!(run("nobody").await.starts_with("65534\n"));
+    });
+}

@@ -1,15 +1,16 @@
 use super::*;
 use rexec_api::files::FileKind;
+use rexec_api::guest::ReadSpec;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-async fn put(bench: &Bench, path: &str, mode: Option<u32>, content: &[u8]) -> rexec_api::files::FileInfo {
+pub(super) async fn put(bench: &Bench, path: &str, mode: Option<u32>, content: &[u8]) -> rexec_api::files::FileInfo {
     let mut file = bench.client.write_file(path, mode).await.unwrap();
     file.send(Bytes::copy_from_slice(content)).await.unwrap();
     file.finish().await.unwrap()
 }
 
 async fn get(bench: &Bench, path: &str) -> Vec<u8> {
-    let (_, mut body) = bench.client.read_file(path).await.unwrap();
+    let (_, mut body) = bench.client.read_file(path, &ReadSpec::default()).await.unwrap();
     let mut content = Vec::new();
     while let Some(bytes) = body.recv().await.unwrap() {
         content.extend_from_slice(&bytes);
@@ -35,7 +36,7 @@ fn a_file_is_written_read_described_moved_and_removed() {
         assert_eq!(get(&bench, &path).await, b"");
 
         let moved = bench.path("elsewhere/new");
-        client.rename(&path, &moved).await.unwrap();
+        client.rename(&path, &moved, false).await.unwrap();
         assert_eq!(code(client.stat(&path).await), ErrorCode::FileNotFound);
         client.remove_file(&moved, false).await.unwrap();
         assert_eq!(code(client.remove_file(&moved, false).await), ErrorCode::FileNotFound);
@@ -51,15 +52,15 @@ fn directories_are_made_listed_in_order_and_removed() {
         client.mkdir(&directory).await.unwrap();
         put(&bench, &bench.path("d/b"), None, b"x").await;
         put(&bench, &bench.path("d/a"), None, b"y").await;
-        let names: Vec<_> = client.list(&directory).await.unwrap();
-        let names: Vec<_> = names.iter().map(|info| info.name.as_str()).collect();
+        let page = client.list(&directory, None, 100).await.unwrap();
+        let names: Vec<_> = page.items.iter().map(|info| info.name.as_str()).collect();
         assert_eq!(names, ["a", "b", "e"]);
         assert_eq!(code(client.remove_file(&directory, false).await), ErrorCode::FileError);
         client.remove_file(&directory, true).await.unwrap();
         assert!(!bench.real("d").exists());
         put(&bench, &bench.path("file"), None, b"").await;
         assert_eq!(code(client.mkdir(&bench.path("file")).await), ErrorCode::NotAFile);
-        assert_eq!(code(client.list(&bench.path("file")).await), ErrorCode::NotADirectory);
+        assert_eq!(code(client.list(&bench.path("file"), None, 100).await), ErrorCode::NotADirectory);
         assert_eq!(code(client.mkdir(&bench.path("file/x")).await), ErrorCode::NotADirectory);
     });
 }
@@ -115,7 +116,7 @@ fn what_is_not_a_file_is_refused() {
         .unwrap();
         std::fs::set_permissions(&fifo, std::fs::Permissions::from_mode(0o666)).unwrap();
         for path in [bench.path("fifo"), bench.path(""), "/dev/zero".into()] {
-            assert_eq!(code(client.read_file(&path).await), ErrorCode::NotAFile, "{path}");
+            assert_eq!(code(client.read_file(&path, &ReadSpec::default()).await), ErrorCode::NotAFile, "{path}");
             let upload = client.write_file(&path, None).await.unwrap();
             assert_eq!(code(upload.finish().await), ErrorCode::NotAFile, "{path}");
         }
@@ -140,15 +141,137 @@ fn the_users_rights_hold_on_every_path() {
         let secret = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(secret.path(), "secret").unwrap();
         let secret_path = secret.path().to_str().unwrap();
-        assert_eq!(code(client.read_file(secret_path).await), ErrorCode::FileDenied);
+        assert_eq!(code(client.read_file(secret_path, &ReadSpec::default()).await), ErrorCode::FileDenied);
         symlink(secret.path(), bench.real("link")).unwrap();
         let link = bench.path("link");
-        assert_eq!(code(client.read_file(&link).await), ErrorCode::FileDenied);
+        assert_eq!(code(client.read_file(&link, &ReadSpec::default()).await), ErrorCode::FileDenied);
         let upload = client.write_file(&link, None).await.unwrap();
         assert_eq!(code(upload.finish().await), ErrorCode::FileDenied);
         let upload = client.write_file("/etc/rexec-test", None).await.unwrap();
         assert_eq!(code(upload.finish().await), ErrorCode::FileDenied);
         assert_eq!(code(client.remove_file(secret_path, false).await), ErrorCode::FileDenied);
         assert_eq!(std::fs::read_to_string(secret.path()).unwrap(), "secret");
+    });
+}
+
+#[test]
+fn a_part_of_a_file_is_read_and_its_etag_tells_of_writes() {
+    with_configured(|bench| async move {
+        let client = &bench.client;
+        let path = bench.path("file");
+        let info = put(&bench, &path, None, b"0123456789").await;
+        let read = async |spec: &ReadSpec| {
+            let (content, mut body) = client.read_file(&path, spec).await.unwrap();
+            let mut bytes = Vec::new();
+            while let Some(piece) = body.recv().await.unwrap() {
+                bytes.extend_from_slice(&piece);
+            }
+            (content.part.unwrap().ranged, String::from_utf8(bytes).unwrap())
+        };
+        let range = |range: &str| ReadSpec { range: Some(range.into()), ..ReadSpec::default() };
+        assert_eq!(read(&range("bytes=2-4")).await, (true, "234".into()));
+        assert_eq!(read(&range("bytes=-3")).await, (true, "789".into()));
+        assert_eq!(read(&range("bytes=1-2,4-5")).await, (false, "0123456789".into()));
+        match client.read_file(&path, &range("bytes=10-")).await {
+            Err(ChannelError::Guest(error)) => {
+                assert_eq!((error.code, error.number), (ErrorCode::RangeNotSatisfiable, Some(10)));
+            }
+            _ => panic!("not refused"),
+        }
+        let etag = info.etag;
+        let if_range = |etag: &str| ReadSpec { if_etag: Some(etag.into()), ..range("bytes=0-0") };
+        assert_eq!(read(&if_range(&etag)).await, (true, "0".into()));
+        assert_eq!(read(&if_range("other")).await, (false, "0123456789".into()));
+        let unless = ReadSpec { unless_etag: vec![etag.clone()], ..ReadSpec::default() };
+        assert_eq!(read(&unless).await, (false, String::new()));
+        assert_eq!(read(&ReadSpec { head: true, ..ReadSpec::default() }).await, (false, String::new()));
+        put(&bench, &path, None, b"abcdefghij").await;
+        assert_ne!(client.stat(&path).await.unwrap().etag, etag);
+        assert_eq!(read(&if_range(&etag)).await, (false, "abcdefghij".into()));
+        // What the kernel makes up as it is read has no size, and comes whole.
+        let (content, mut body) =
+            client.read_file("/sys/kernel/mm/transparent_hugepage/enabled", &ReadSpec::default()).await.unwrap();
+        assert!(content.part.is_none_or(|part| part.bytes > 0) && body.recv().await.is_ok());
+    });
+}
+
+#[test]
+fn pages_of_a_directory_follow_each_other() {
+    with_configured(|bench| async move {
+        use std::os::unix::ffi::OsStrExt;
+        let mut names: Vec<Vec<u8>> = (0..25u8).map(|n| vec![b'n', n + b'a']).collect();
+        names.push(b"\xff\xfe".to_vec());
+        names.push("ä".as_bytes().to_vec());
+        names.sort();
+        std::fs::create_dir(bench.real("d")).unwrap();
+        for name in &names {
+            std::fs::write(bench.real("d").join(std::ffi::OsStr::from_bytes(name)), b"").unwrap();
+        }
+        let (mut seen, mut next) = (Vec::new(), None);
+        loop {
+            let page = bench.client.list(&bench.path("d"), next.as_deref(), 10).await.unwrap();
+            assert!(page.items.len() <= 10);
+            seen.extend(page.items.into_iter().map(|info| info.name));
+            next = page.next;
+            if next.is_none() {
+                break;
+            }
+        }
+        let expected: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        assert_eq!(seen, expected);
+    });
+}
+
+#[test]
+fn a_move_replaces_only_when_asked_to() {
+    with_configured(|bench| async move {
+        let client = &bench.client;
+        let (from, to) = (bench.path("from"), bench.path("to"));
+        put(&bench, &from, None, b"new").await;
+        put(&bench, &to, None, b"old").await;
+        assert_eq!(code(client.rename(&from, &to, false).await), ErrorCode::FileExists);
+        assert_eq!(get(&bench, &to).await, b"old");
+        assert_eq!(client.rename(&from, &to, true).await.unwrap().path, to);
+        assert_eq!(get(&bench, &to).await, b"new");
+        assert_eq!(code(client.rename(&from, &to, true).await), ErrorCode::FileNotFound);
+    });
+}
+
+/// To the kernel "self" is the guest, and a process may always look at itself.
+#[test]
+fn the_guests_own_memory_and_files_are_out_of_reach() {
+    with_configured(|bench| async move {
+        let client = &bench.client;
+        let open = std::fs::File::open("/etc/hostname").unwrap();
+        let number = std::os::fd::AsRawFd::as_raw_fd(&open);
+        let pid = std::process::id();
+        let mut paths: Vec<String> = ["mem", "environ", "maps", "exe", "root/etc/hostname", "cwd/Cargo.toml"]
+            .iter()
+            .flat_map(|name| ["self", "thread-self", &pid.to_string()].map(|who| format!("/proc/{who}/{name}")))
+            .collect();
+        paths.push(format!("/proc/self/fd/{number}"));
+        paths.push(format!("/dev/fd/{number}"));
+        symlink("/proc/self/fd", bench.real("door")).unwrap();
+        paths.push(bench.path(&format!("door/{number}")));
+        for path in &paths {
+            let read = code(client.read_file(path, &ReadSpec::default()).await);
+            assert!(
+                matches!(read, ErrorCode::FileDenied | ErrorCode::FileError | ErrorCode::NotAFile),
+                "{path}: {read:?}"
+            );
+            let upload = client.write_file(path, None).await.unwrap();
+            assert!(upload.finish().await.is_err(), "{path}");
+            assert!(client.stat(path).await.is_err(), "{path}");
+            assert!(client.list(path, None, 10).await.is_err(), "{path}");
+            assert!(client.remove_file(path, true).await.is_err(), "{path}");
+            assert!(client.rename(path, &bench.path("stolen"), true).await.is_err(), "{path}");
+            assert!(client.archive(path, rexec_api::files::ArchiveFormat::Tar).await.is_err(), "{path}");
+        }
+        for directory in ["/proc/self", "/proc/self/root", "/proc/1/root/tmp", &bench.path("door")] {
+            assert!(client.mkdir(&format!("{directory}/new")).await.is_err(), "{directory}");
+            assert!(client.list(directory, None, 10).await.is_err(), "{directory}");
+            let extract = client.extract(directory, rexec_api::files::ArchiveFormat::Tar).await.unwrap();
+            assert!(extract.finish().await.is_err(), "{directory}");
+        }
     });
 }

@@ -1,12 +1,15 @@
 //! The guest's routes over a real connection, as the server uses them.
 #![allow(clippy::unwrap_used)]
 
+mod archives;
 mod control;
 mod exec;
 mod files;
 mod hostile;
 mod other;
 mod sudo;
+mod uploads;
+mod watches;
 
 use crate::guest::Guest;
 use crate::process::Reaper;
@@ -95,7 +98,12 @@ fn code<T>(result: Result<T, ChannelError>) -> ErrorCode {
 }
 
 fn command(words: &[&str]) -> ExecSpec {
-    ExecSpec { command: words.iter().map(|&word| word.to_owned()).collect(), cwd: None, env: BTreeMap::new() }
+    ExecSpec {
+        command: words.iter().map(|&word| word.to_owned()).collect(),
+        cwd: None,
+        env: BTreeMap::new(),
+        user: None,
+    }
 }
 
 fn shell(script: &str) -> ExecSpec {

@@ -13,6 +13,7 @@ fn terminal(words: Option<&[&str]>) -> TerminalSpec {
         command: words.map(|words| words.iter().map(|&w| w.to_owned()).collect()),
         cwd: None,
         env: BTreeMap::new(),
+        user: None,
     }
 }
 

@@ -5,20 +5,23 @@ use crate::app::AppState;
 use crate::error::Result;
 use crate::http::extract::{Authenticated, Json, Path, RequestId};
 use crate::http::sse;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::stream;
 use http::HeaderMap;
 use rexec_api::error::ErrorBody;
-use rexec_api::exec::{ExecEvent, ExecRequest, ExecResult};
+use rexec_api::exec::{ExecEvent, ExecRequest, ExecResult, STDIN_BYTES_MAX};
 use rexec_api::ids::WorkspaceId;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// Standard input in base64, and all else besides.
+const BODY_BYTES_MAX: usize = STDIN_BYTES_MAX / 3 * 4 + crate::http::BODY_BYTES_MAX;
+
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(exec))
+    OpenApiRouter::new().routes(routes!(exec)).layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
 }
 
 /// Run a command. With `Accept: text/event-stream` its output comes as events.

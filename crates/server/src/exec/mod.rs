@@ -9,9 +9,13 @@ use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::terminals;
 use crate::workspaces::{Workspaces, validate};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
 use rexec_api::error::ErrorCode;
-use rexec_api::exec::{ExecRequest, ExecResult, OUTPUT_BYTES_MAX, STDIN_BYTES_MAX, TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX};
+use rexec_api::exec::{
+    ExecRequest, ExecResult, OUTPUT_BYTES_MAX, OutputEncoding, STDIN_BYTES_MAX, TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX,
+};
 use rexec_api::guest::{ExecSpec, exec_frame};
 use rexec_api::ids::WorkspaceId;
 use rexec_channel::{FrameReceiver, FrameSender};
@@ -54,21 +58,18 @@ impl Execs {
     pub async fn start(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<Running> {
         let reach = self.workspaces.reach(actor, workspace).await?;
         check(&request)?;
-        let spec = ExecSpec { command: request.command, cwd: request.cwd, env: request.env };
+        let stdin = stdin_of(request.stdin, request.stdin_base64)?;
+        let spec = ExecSpec { command: request.command, cwd: request.cwd, env: request.env, user: request.user };
         let began = Instant::now();
         let (to_guest, from_guest) = reach.guest.exec(&spec).await?;
         let limit = Duration::from_millis(request.timeout_ms.unwrap_or(TIMEOUT_MS_DEFAULT));
-        Ok(Running {
-            to_guest,
-            from_guest,
-            stdin: Some(request.stdin.unwrap_or_default().into()),
-            began,
-            deadline: tokio::time::Instant::now() + limit,
-        })
+        Ok(Running { to_guest, from_guest, stdin: Some(stdin), began, deadline: tokio::time::Instant::now() + limit })
     }
 
     /// Runs a command to its end and gives its whole output.
     pub async fn run(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<ExecResult> {
+        let encoding = request.encoding;
+        let text = |bytes: &[u8]| text(bytes, encoding);
         let mut running = self.start(actor, workspace, request).await?;
         let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
         loop {
@@ -153,12 +154,7 @@ fn check(request: &ExecRequest) -> Result<()> {
     terminals::command(Some(&request.command))?;
     terminals::cwd(request.cwd.as_deref())?;
     validate::env(&request.env)?;
-    if request.stdin.as_ref().is_some_and(|stdin| stdin.len() > STDIN_BYTES_MAX) {
-        return Err(Error::field(
-            "stdin",
-            format!("`stdin` may hold {STDIN_BYTES_MAX} bytes at most; upload a file instead."),
-        ));
-    }
+    terminals::user(request.user.as_deref())?;
     match request.timeout_ms {
         Some(ms) if !(1..=TIMEOUT_MS_MAX).contains(&ms) => {
             Err(Error::field("timeout_ms", format!("`timeout_ms` must be from 1 to {TIMEOUT_MS_MAX}.")))
@@ -167,6 +163,28 @@ fn check(request: &ExecRequest) -> Result<()> {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+fn text(bytes: &[u8], encoding: OutputEncoding) -> String {
+    match encoding {
+        OutputEncoding::Utf8 => String::from_utf8_lossy(bytes).into_owned(),
+        OutputEncoding::Base64 => BASE64_STANDARD.encode(bytes),
+    }
+}
+
+/// What is given to standard input, which a request may say in one of two ways.
+fn stdin_of(text: Option<String>, base64: Option<String>) -> Result<Bytes> {
+    let stdin: Bytes = match (text, base64) {
+        (Some(_), Some(_)) => return Err(Error::field("stdin_base64", "Give `stdin` or `stdin_base64`, not both.")),
+        (text, None) => text.unwrap_or_default().into(),
+        (None, Some(base64)) => {
+            let decoded = BASE64_STANDARD.decode(base64);
+            decoded.map_err(|_| Error::field("stdin_base64", "`stdin_base64` must be base64 with padding."))?.into()
+        }
+    };
+    if stdin.len() > STDIN_BYTES_MAX {
+        return Err(Error::field(
+            "stdin",
+            format!("Standard input may hold {STDIN_BYTES_MAX} bytes at most; upload a file instead."),
+        ));
+    }
+    Ok(stdin)
 }

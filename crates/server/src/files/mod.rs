@@ -1,4 +1,4 @@
-//! Files of a workspace, one at a time, streamed between the caller and the guest.
+//! Files of a workspace, streamed between the caller and the guest.
 //!
 //! The guest does every access with the workspace user's rights; here a path is only checked for
 //! shape. Nothing of a file is kept in memory beyond what is on its way.
@@ -8,13 +8,29 @@ pub mod http;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::workspaces::Workspaces;
-use rexec_api::files::{FileInfo, PATH_BYTES_MAX};
+use rexec_api::Page;
+use rexec_api::files::{
+    ArchiveFormat, ExtractSummary, FileInfo, LIST_ENTRIES_MAX, MakeDirectory, MoveFile, PATH_BYTES_MAX, UploadState,
+};
+use rexec_api::guest::{FileContent, ReadSpec, UploadAnswer};
 use rexec_api::ids::WorkspaceId;
-use rexec_channel::{BodyReceiver, FileSender};
+use rexec_channel::{BodyReceiver, Changes, FileSender, GuestClient, PieceSpec, Sending};
+use uuid::Uuid;
+
+/// Entries of a page that does not say how many.
+const LIST_ENTRIES_DEFAULT: usize = 1000;
+/// Longest cursor that is passed on: two digits for each byte of a name.
+const CURSOR_BYTES_MAX: usize = 1024;
 
 #[derive(Clone)]
 pub struct Files {
     workspaces: Workspaces,
+}
+
+/// Where a file is to be written, and how.
+pub struct Target<'a> {
+    pub path: &'a str,
+    pub mode: Option<u32>,
 }
 
 impl Files {
@@ -22,41 +38,140 @@ impl Files {
         Self { workspaces }
     }
 
-    pub async fn read(&self, actor: &Actor, workspace: WorkspaceId, path: &str) -> Result<(FileInfo, BodyReceiver)> {
+    /// The guest of a workspace that is the actor's, for a path of the right shape.
+    async fn guest(&self, actor: &Actor, workspace: WorkspaceId, path: &str) -> Result<GuestClient> {
         let reach = self.workspaces.reach(actor, workspace).await?;
-        check(path)?;
-        Ok(reach.guest.read_file(path).await?)
+        check("path", path)?;
+        Ok(reach.guest)
     }
 
-    /// Opens a file for writing; it takes its name once [`FileSender::finish`] succeeds.
-    pub async fn write(
+    pub async fn read(
         &self,
         actor: &Actor,
         workspace: WorkspaceId,
         path: &str,
-        mode: Option<u32>,
-    ) -> Result<FileSender> {
-        let reach = self.workspaces.reach(actor, workspace).await?;
-        check(path)?;
-        if mode.is_some_and(|mode| mode > 0o777) {
-            return Err(Error::field("mode", "`mode` must be permission bits from 0 to 511 (0o777)."));
+        spec: &ReadSpec,
+    ) -> Result<(FileContent, BodyReceiver)> {
+        Ok(self.guest(actor, workspace, path).await?.read_file(path, spec).await?)
+    }
+
+    /// Opens a file for writing; it takes its name once [`FileSender::finish`] succeeds.
+    pub async fn write(&self, actor: &Actor, workspace: WorkspaceId, target: Target<'_>) -> Result<FileSender> {
+        let guest = self.guest(actor, workspace, target.path).await?;
+        check_mode(target.mode)?;
+        Ok(guest.write_file(target.path, target.mode).await?)
+    }
+
+    /// Goes on with an upload in pieces; the last one gives the file its name.
+    pub async fn upload_piece(
+        &self,
+        actor: &Actor,
+        workspace: WorkspaceId,
+        target: Target<'_>,
+        piece: PieceSpec,
+    ) -> Result<Sending<UploadAnswer>> {
+        let guest = self.guest(actor, workspace, target.path).await?;
+        check_mode(target.mode)?;
+        if piece.offset > piece.total {
+            return Err(Error::field("offset", "`offset` must not be greater than `total`."));
         }
-        Ok(reach.guest.write_file(path, mode).await?)
+        Ok(guest.upload_piece(target.path, target.mode, piece).await?)
+    }
+
+    pub async fn upload_state(
+        &self,
+        actor: &Actor,
+        workspace: WorkspaceId,
+        path: &str,
+        upload: Uuid,
+    ) -> Result<UploadState> {
+        Ok(self.guest(actor, workspace, path).await?.upload_state(path, upload).await?)
+    }
+
+    pub async fn drop_upload(&self, actor: &Actor, workspace: WorkspaceId, path: &str, upload: Uuid) -> Result<()> {
+        Ok(self.guest(actor, workspace, path).await?.drop_upload(path, upload).await?)
     }
 
     pub async fn remove(&self, actor: &Actor, workspace: WorkspaceId, path: &str, recursive: bool) -> Result<()> {
+        Ok(self.guest(actor, workspace, path).await?.remove_file(path, recursive).await?)
+    }
+
+    pub async fn list(
+        &self,
+        actor: &Actor,
+        workspace: WorkspaceId,
+        path: &str,
+        cursor: Option<&str>,
+        limit: Option<usize>,
+    ) -> Result<Page<FileInfo>> {
+        let guest = self.guest(actor, workspace, path).await?;
+        let limit = limit.unwrap_or(LIST_ENTRIES_DEFAULT);
+        if !(1..=LIST_ENTRIES_MAX).contains(&limit) {
+            return Err(Error::field("limit", format!("`limit` must be from 1 to {LIST_ENTRIES_MAX}.")));
+        }
+        if cursor.is_some_and(|cursor| cursor.len() > CURSOR_BYTES_MAX) {
+            return Err(Error::field("cursor", "`cursor` must be the `next` of the page before."));
+        }
+        let page = guest.list(path, cursor, limit).await?;
+        Ok(Page { items: page.items, next: page.next })
+    }
+
+    pub async fn stat(&self, actor: &Actor, workspace: WorkspaceId, path: &str) -> Result<FileInfo> {
+        Ok(self.guest(actor, workspace, path).await?.stat(path).await?)
+    }
+
+    pub async fn mkdir(&self, actor: &Actor, workspace: WorkspaceId, new: &MakeDirectory) -> Result<FileInfo> {
+        Ok(self.guest(actor, workspace, &new.path).await?.mkdir(&new.path).await?)
+    }
+
+    pub async fn rename(&self, actor: &Actor, workspace: WorkspaceId, change: &MoveFile) -> Result<FileInfo> {
         let reach = self.workspaces.reach(actor, workspace).await?;
-        check(path)?;
-        Ok(reach.guest.remove_file(path, recursive).await?)
+        check("from", &change.from)?;
+        check("to", &change.to)?;
+        Ok(reach.guest.rename(&change.from, &change.to, change.overwrite).await?)
+    }
+
+    pub async fn archive(
+        &self,
+        actor: &Actor,
+        workspace: WorkspaceId,
+        path: &str,
+        format: ArchiveFormat,
+    ) -> Result<BodyReceiver> {
+        Ok(self.guest(actor, workspace, path).await?.archive(path, format).await?)
+    }
+
+    /// Begins an extraction; what the archive holds appears while it is sent.
+    pub async fn extract(
+        &self,
+        actor: &Actor,
+        workspace: WorkspaceId,
+        path: &str,
+        format: ArchiveFormat,
+    ) -> Result<Sending<ExtractSummary>> {
+        Ok(self.guest(actor, workspace, path).await?.extract(path, format).await?)
+    }
+
+    pub async fn watch(&self, actor: &Actor, workspace: WorkspaceId, path: &str, recursive: bool) -> Result<Changes> {
+        Ok(self.guest(actor, workspace, path).await?.watch(path, recursive).await?)
     }
 }
 
-fn check(path: &str) -> Result<()> {
+fn check(field: &str, path: &str) -> Result<()> {
     if path.starts_with('/') && !path.contains('\0') && path.len() <= PATH_BYTES_MAX {
         return Ok(());
     }
     Err(Error::field(
-        "path",
-        format!("`path` must be absolute, without NUL bytes, and {PATH_BYTES_MAX} bytes at most."),
+        field,
+        format!("`{field}` must be absolute, without NUL bytes, and {PATH_BYTES_MAX} bytes at most."),
     ))
+}
+
+fn check_mode(mode: Option<u32>) -> Result<()> {
+    match mode {
+        Some(mode) if mode > 0o777 => {
+            Err(Error::field("mode", "`mode` must be permission bits from 0 to 511 (0o777)."))
+        }
+        _ => Ok(()),
+    }
 }

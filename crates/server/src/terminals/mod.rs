@@ -17,6 +17,9 @@ use rexec_api::ids::{TerminalId, WorkspaceId};
 use rexec_api::terminals::{COLS_MAX, COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, NewTerminal, ROWS_MAX, TerminalView};
 use rexec_channel::{FrameReceiver, FrameSender};
 
+/// Longest name of an account that is looked for.
+const USER_BYTES_MAX: usize = 256;
+
 #[derive(Clone)]
 pub struct Terminals {
     workspaces: Workspaces,
@@ -40,6 +43,7 @@ impl Terminals {
         command(new.command.as_deref())?;
         cwd(new.cwd.as_deref())?;
         validate::env(&new.env)?;
+        user(new.user.as_deref())?;
         let spec = TerminalSpec {
             id: TerminalId::new(),
             cols: new.cols,
@@ -47,6 +51,7 @@ impl Terminals {
             command: new.command,
             cwd: new.cwd,
             env: new.env,
+            user: new.user,
         };
         Ok(view(reach.guest.create_terminal(&spec).await?))
     }
@@ -117,6 +122,16 @@ pub fn command(command: Option<&[String]>) -> Result<()> {
             "`command` must be a program and its arguments: 1 to {COMMAND_ARGS_MAX} of them, {COMMAND_BYTES_MAX} bytes in all, without NUL bytes."
         ),
     ))
+}
+
+/// An account's name, or `#` and its number, as the workspace's own `passwd` may have it.
+pub fn user(user: Option<&str>) -> Result<()> {
+    match user {
+        Some(name) if name.is_empty() || name.len() > USER_BYTES_MAX || name.contains([':', '\0', '\n', '/']) => {
+            Err(Error::field("user", "`user` must be the name of an account, or `#` and its number."))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub fn cwd(cwd: Option<&str>) -> Result<()> {

@@ -7,6 +7,7 @@
 mod accounts;
 mod database;
 mod events;
+mod files;
 mod frame;
 mod isolation;
 mod page;

@@ -1,14 +1,17 @@
 //! What a guest can be asked, one method per route of `rexec_api::guest`.
 
+mod files;
+
+pub use files::{Changes, PieceSpec};
+
+use crate::CALL_TIMEOUT;
 use crate::body::{BodyReceiver, BodySender};
-use crate::client::{FileSender, GuestClient, Head};
+use crate::client::{GuestClient, Head};
 use crate::error::{ChannelError, Result};
 use crate::frames::{FrameReceiver, FrameSender};
-use crate::json::{self, encode};
-use crate::{CALL_TIMEOUT, FILE_CALL_TIMEOUT};
+use crate::json;
 use crate::{EXEC_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
 use http::Method;
-use rexec_api::files::FileInfo;
 use rexec_api::guest::*;
 use rexec_api::ids::TerminalId;
 use serde::Serialize;
@@ -18,6 +21,7 @@ pub(crate) const ATTACH_HEADER: &str = "x-rexec-attach";
 pub(crate) const LANE_HEADER: &str = "x-rexec-lane";
 pub(crate) const EXEC_HEADER: &str = "x-rexec-exec";
 pub(crate) const FILE_HEADER: &str = "x-rexec-file";
+pub(crate) const READ_HEADER: &str = "x-rexec-read";
 pub(crate) const DIAL_HEADER: &str = "x-rexec-dial";
 
 impl GuestClient {
@@ -57,54 +61,6 @@ impl GuestClient {
         let mut head = post("/exec");
         head.headers.push((EXEC_HEADER, json::header(spec)?));
         self.frames(head, EXEC_FRAME_BYTES_MAX).await
-    }
-
-    pub async fn read_file(&self, path: &str) -> Result<(FileInfo, BodyReceiver)> {
-        let head = get(format!("/files?path={}", encode(path)));
-        let (headers, body) = self.download(head).await?;
-        let info = headers.get(FILE_HEADER).ok_or_else(|| ChannelError::protocol("a file without its description"))?;
-        Ok((json::parse(info.as_bytes())?, body))
-    }
-
-    /// Writes a file, its parents made, `mode` being its permission bits. Without `mode` an
-    /// existing file keeps its own.
-    pub async fn write_file(&self, path: &str, mode: Option<u32>) -> Result<FileSender> {
-        let mut uri = format!("/files?path={}", encode(path));
-        if let Some(mode) = mode {
-            uri.push_str(&format!("&mode={mode}"));
-        }
-        self.upload(request(Method::PUT, uri)).await
-    }
-
-    pub async fn remove_file(&self, path: &str, recursive: bool) -> Result<()> {
-        let uri = format!("/files?path={}&recursive={recursive}", encode(path));
-        let head = request(Method::DELETE, uri);
-        self.done(self.call(head, None, FILE_CALL_TIMEOUT).await)
-    }
-
-    /// Describes the path itself: a symbolic link is not followed.
-    pub async fn stat(&self, path: &str) -> Result<FileInfo> {
-        let head = get(format!("/files/stat?path={}", encode(path)));
-        self.call(head, None, FILE_CALL_TIMEOUT).await
-    }
-
-    /// A directory's entries by name, at most `LIST_ENTRIES_MAX`.
-    pub async fn list(&self, path: &str) -> Result<Vec<FileInfo>> {
-        let head = get(format!("/files/list?path={}", encode(path)));
-        self.call(head, None, FILE_CALL_TIMEOUT).await
-    }
-
-    /// Makes a directory and its parents; one that is there is success.
-    pub async fn mkdir(&self, path: &str) -> Result<()> {
-        let head = post(format!("/files/mkdir?path={}", encode(path)));
-        self.done(self.call(head, None, FILE_CALL_TIMEOUT).await)
-    }
-
-    /// Moves a file or directory; a file at `to` is replaced.
-    pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let (from, to) = (encode(from), encode(to));
-        let head = post(format!("/files/move?from={from}&to={to}"));
-        self.done(self.call(head, None, FILE_CALL_TIMEOUT).await)
     }
 
     pub async fn ports(&self) -> Result<Vec<PortInfo>> {

@@ -1,0 +1,200 @@
+//! Files of a workspace: single ones, directories as archives, uploads in pieces, and watches.
+
+use crate::{Client, ClientError, Method, Result, accepted, json, percent};
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::header::RANGE;
+use reqwest::RequestBuilder;
+use rexec_api::Page;
+use rexec_api::files::{ArchiveFormat, ExtractSummary, FileEvent, FileInfo, MakeDirectory, MoveFile, UploadState};
+use rexec_api::ids::WorkspaceId;
+use std::ops::Range;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Longest time that a file, an archive or a watch may take: as long as it needs, within reason.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+/// Longest event of a watch.
+const EVENT_BYTES_MAX: usize = 256 * 1024;
+
+/// Where a piece of an upload lies.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece {
+    /// An id that the client makes up, one for each upload.
+    pub upload: Uuid,
+    pub offset: u64,
+    /// Bytes of the whole.
+    pub total: u64,
+}
+
+impl Client {
+    /// The bytes of a file, whole in memory.
+    pub async fn read_file(&self, workspace: WorkspaceId, path: &str) -> Result<Bytes> {
+        Ok(self.open_file(workspace, path).await?.bytes().await?)
+    }
+
+    /// A file as it comes; `bytes_stream` and `chunk` of the answer give its content.
+    pub async fn open_file(&self, workspace: WorkspaceId, path: &str) -> Result<reqwest::Response> {
+        let request = self.files(Method::GET, workspace, "", path).timeout(STREAM_TIMEOUT);
+        accepted(request.send().await?).await
+    }
+
+    /// A part of a file, shorter where the file ends before it.
+    pub async fn read_part(&self, workspace: WorkspaceId, path: &str, part: Range<u64>) -> Result<Bytes> {
+        let range = format!("bytes={}-{}", part.start, part.end.saturating_sub(1));
+        let request = self.files(Method::GET, workspace, "", path).header(RANGE, range);
+        Ok(accepted(request.send().await?).await?.bytes().await?)
+    }
+
+    pub async fn write_file(
+        &self,
+        workspace: WorkspaceId,
+        path: &str,
+        content: impl Into<reqwest::Body>,
+    ) -> Result<FileInfo> {
+        let request = self.files(Method::PUT, workspace, "", path).timeout(STREAM_TIMEOUT);
+        json(request.body(content).send().await?).await
+    }
+
+    /// Sends a piece of an upload; the file once it is whole.
+    pub async fn upload_piece(
+        &self,
+        workspace: WorkspaceId,
+        path: &str,
+        piece: Piece,
+        content: impl Into<reqwest::Body>,
+    ) -> Result<Option<FileInfo>> {
+        let Piece { upload, offset, total } = piece;
+        let [upload, offset, total] = [upload.to_string(), offset.to_string(), total.to_string()];
+        let place = [("upload", upload.as_str()), ("offset", offset.as_str()), ("total", total.as_str())];
+        let request = self.files_with(Method::PUT, workspace, "", path, &place).timeout(STREAM_TIMEOUT);
+        let response = request.body(content).send().await?;
+        if response.status() == StatusCode::ACCEPTED {
+            return Ok(None);
+        }
+        json(response).await.map(Some)
+    }
+
+    /// How far an upload has come.
+    pub async fn upload_state(&self, workspace: WorkspaceId, path: &str, upload: Uuid) -> Result<UploadState> {
+        let upload = upload.to_string();
+        let request = self.files_with(Method::GET, workspace, "/upload", path, &[("upload", &upload)]);
+        json(request.send().await?).await
+    }
+
+    /// Drops what has come of an upload.
+    pub async fn drop_upload(&self, workspace: WorkspaceId, path: &str, upload: Uuid) -> Result<()> {
+        let upload = upload.to_string();
+        let request = self.files_with(Method::DELETE, workspace, "/upload", path, &[("upload", &upload)]);
+        accepted(request.send().await?).await.map(drop)
+    }
+
+    pub async fn remove_file(&self, workspace: WorkspaceId, path: &str) -> Result<()> {
+        accepted(self.files(Method::DELETE, workspace, "", path).send().await?).await.map(drop)
+    }
+
+    /// Removes a directory with all that is in it.
+    pub async fn remove_directory(&self, workspace: WorkspaceId, path: &str) -> Result<()> {
+        let request = self.files_with(Method::DELETE, workspace, "", path, &[("recursive", "true")]);
+        accepted(request.send().await?).await.map(drop)
+    }
+
+    /// A page of a directory's entries, `cursor` being the `next` of the page before.
+    pub async fn list_files(&self, workspace: WorkspaceId, path: &str, cursor: Option<&str>) -> Result<Page<FileInfo>> {
+        let cursor: Vec<_> = cursor.map(|cursor| ("cursor", cursor)).into_iter().collect();
+        json(self.files_with(Method::GET, workspace, "/list", path, &cursor).send().await?).await
+    }
+
+    pub async fn stat_file(&self, workspace: WorkspaceId, path: &str) -> Result<FileInfo> {
+        json(self.files(Method::GET, workspace, "/stat", path).send().await?).await
+    }
+
+    pub async fn make_directory(&self, workspace: WorkspaceId, path: &str) -> Result<FileInfo> {
+        let body = MakeDirectory { path: path.into() };
+        self.send(Method::POST, &format!("/api/workspaces/{workspace}/files/mkdir"), &body).await
+    }
+
+    pub async fn move_file(&self, workspace: WorkspaceId, change: &MoveFile) -> Result<FileInfo> {
+        self.send(Method::POST, &format!("/api/workspaces/{workspace}/files/move"), change).await
+    }
+
+    /// A directory as an archive, as it comes.
+    pub async fn archive(
+        &self,
+        workspace: WorkspaceId,
+        path: &str,
+        format: ArchiveFormat,
+    ) -> Result<reqwest::Response> {
+        let request = self.files_with(Method::GET, workspace, "/archive", path, &[("format", format.as_str())]);
+        accepted(request.timeout(STREAM_TIMEOUT).send().await?).await
+    }
+
+    /// Extracts an archive into a directory.
+    pub async fn extract(
+        &self,
+        workspace: WorkspaceId,
+        path: &str,
+        format: ArchiveFormat,
+        archive: impl Into<reqwest::Body>,
+    ) -> Result<ExtractSummary> {
+        let request = self.files_with(Method::POST, workspace, "/extract", path, &[("format", format.as_str())]);
+        json(request.timeout(STREAM_TIMEOUT).body(archive).send().await?).await
+    }
+
+    /// What changes in a directory from now on.
+    pub async fn watch_files(&self, workspace: WorkspaceId, path: &str, recursive: bool) -> Result<FileChanges> {
+        let recursive = [("recursive", if recursive { "true" } else { "false" })];
+        let request = self.files_with(Method::GET, workspace, "/watch", path, &recursive).timeout(STREAM_TIMEOUT);
+        Ok(FileChanges { response: accepted(request.send().await?).await?, came: BytesMut::new() })
+    }
+
+    fn files(&self, method: Method, workspace: WorkspaceId, route: &str, path: &str) -> RequestBuilder {
+        self.files_with(method, workspace, route, path, &[])
+    }
+
+    /// A request to a route of files, with parameters besides the path.
+    fn files_with(
+        &self,
+        method: Method,
+        workspace: WorkspaceId,
+        route: &str,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> RequestBuilder {
+        let mut url = format!("/api/workspaces/{workspace}/files{route}?path={}", percent(path));
+        for (name, value) in parameters {
+            url.push_str(&format!("&{name}={}", percent(value)));
+        }
+        self.request(method, &url)
+    }
+}
+
+/// A watch. Dropping it ends it.
+pub struct FileChanges {
+    response: reqwest::Response,
+    came: BytesMut,
+}
+
+impl FileChanges {
+    /// The next event; `None` when the watch has ended.
+    pub async fn next(&mut self) -> Result<Option<FileEvent>> {
+        loop {
+            while let Some(end) = self.came.windows(2).position(|window| window == b"\n\n") {
+                let event = self.came.split_to(end + 2);
+                let data = event.as_ref().split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"data: "));
+                if let Some(data) = data {
+                    return serde_json::from_slice(data).map(Some).map_err(|_| strange());
+                }
+            }
+            match self.response.chunk().await? {
+                Some(bytes) if self.came.len() + bytes.len() <= EVENT_BYTES_MAX => self.came.extend_from_slice(&bytes),
+                Some(_) => return Err(strange()),
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+fn strange() -> ClientError {
+    ClientError::Strange(StatusCode::OK)
+}

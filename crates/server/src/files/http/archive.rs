@@ -1,0 +1,120 @@
+//! Directories in one piece: out as an archive, and in.
+
+use super::{Incoming, outgoing};
+use crate::app::AppState;
+use crate::error::{Error, Result};
+use crate::http::extract::{Authenticated, Json, Path, Query};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+use rexec_api::error::ErrorBody;
+use rexec_api::files::{ArchiveFormat, ExtractSummary};
+use rexec_api::ids::WorkspaceId;
+use serde::Deserialize;
+use std::fmt::Write as _;
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ArchiveQuery {
+    /// Absolute.
+    path: String,
+    /// `tar.zst` (the default), `tar` or `zip`.
+    format: Option<String>,
+}
+
+impl ArchiveQuery {
+    fn format(&self) -> Result<ArchiveFormat> {
+        let wrong = |()| Error::field("format", "`format` must be `tar.zst`, `tar` or `zip`.");
+        self.format.as_deref().map_or(Ok(ArchiveFormat::default()), |text| text.parse().map_err(wrong))
+    }
+}
+
+/// Download a directory, or a file, as an archive. What the workspace's user may not read, and what
+/// is neither file, directory nor link, is left out.
+#[utoipa::path(
+    get, path = "/api/workspaces/{id}/files/archive", tag = "files",
+    params(("id" = WorkspaceId, Path), ArchiveQuery),
+    responses(
+        (status = 200, description = "The archive; one that is cut is not whole.", content(
+            ("application/zstd"), ("application/x-tar"), ("application/zip")
+        )),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+pub(super) async fn archive(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Query(query): Query<ArchiveQuery>,
+) -> Result<Response> {
+    let format = query.format()?;
+    let body = app.files.archive(&actor, id, &query.path, format).await?;
+    let kind = match format {
+        ArchiveFormat::TarZst => "application/zstd",
+        ArchiveFormat::Tar => "application/x-tar",
+        ArchiveFormat::Zip => "application/zip",
+    };
+    let headers = [
+        (header::CONTENT_TYPE, kind.to_owned()),
+        (header::CONTENT_DISPOSITION, disposition(&query.path, format)),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    Ok((headers, outgoing(body, None)).into_response())
+}
+
+/// Extract an archive into a directory, which is made if need be. Entries that would lie outside
+/// of it, devices, and archives that grow beyond measure are refused; set-user-id bits are dropped.
+#[utoipa::path(
+    post, path = "/api/workspaces/{id}/files/extract", tag = "files",
+    params(("id" = WorkspaceId, Path), ArchiveQuery),
+    request_body(content_type = "application/octet-stream"),
+    responses(
+        (status = 200, description = "All of it is there.", body = ExtractSummary),
+        (status = "4XX", description = "Refused; entries before the refused one may be there.", body = ErrorBody),
+        (status = 507, description = "The workspace's disk is full.", body = ErrorBody),
+    )
+)]
+pub(super) async fn extract(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Query(query): Query<ArchiveQuery>,
+    body: Body,
+) -> Result<Json<ExtractSummary>> {
+    let mut archive = app.files.extract(&actor, id, &query.path, query.format()?).await?;
+    let mut body = Incoming::new(body);
+    while let Some(bytes) = body.next("Send the archive again; a part of it may be there.").await? {
+        archive.send(bytes).await?;
+    }
+    Ok(Json(archive.finish().await?))
+}
+
+/// The name under which a browser keeps the archive (RFC 6266; RFC 8187 for what is not ASCII).
+fn disposition(path: &str, format: ArchiveFormat) -> String {
+    let name = path.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("root");
+    let mut value = "attachment; filename*=UTF-8''".to_owned();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+            value.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(value, "%{byte:02X}");
+        }
+    }
+    value.push('.');
+    value.push_str(format.as_str());
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_encoded() {
+        let named = |path| disposition(path, ArchiveFormat::Zip);
+        assert_eq!(named("/home/user/a b\"\r\n/"), "attachment; filename*=UTF-8''a%20b%22%0D%0A.zip");
+        assert_eq!(named("/"), "attachment; filename*=UTF-8''root.zip");
+    }
+}

@@ -1,0 +1,208 @@
+//! Routes of files: what is known of them, and what is done to them in one call. Content, archives,
+//! uploads in pieces and watches have files of their own.
+
+mod archive;
+mod content;
+mod upload;
+mod watch;
+
+use crate::app::AppState;
+use crate::error::{Error, Result};
+use crate::http::extract::{Authenticated, Json, Path, Query};
+use axum::body::{Body, BodyDataStream};
+use axum::extract::{DefaultBodyLimit, State};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use http::StatusCode;
+use rexec_api::Page;
+use rexec_api::error::{ErrorBody, ErrorCode};
+use rexec_api::files::{FileInfo, MakeDirectory, MoveFile};
+use rexec_api::ids::WorkspaceId;
+use rexec_channel::{BodyReceiver, ChannelError};
+use serde::Deserialize;
+use std::time::Duration;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// How long a body may pause between two pieces on its way in.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn routes() -> OpenApiRouter<AppState> {
+    // Files and archives have no limit but the disk's.
+    let unbounded = OpenApiRouter::new()
+        .routes(routes!(content::read, upload::write, remove))
+        .routes(routes!(archive::extract))
+        .layer(DefaultBodyLimit::disable());
+    OpenApiRouter::new()
+        .merge(unbounded)
+        .routes(routes!(list))
+        .routes(routes!(stat))
+        .routes(routes!(mkdir))
+        .routes(routes!(rename))
+        .routes(routes!(archive::archive))
+        .routes(routes!(upload::state, upload::forget))
+        .routes(routes!(watch::watch))
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PathQuery {
+    /// Absolute.
+    path: String,
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct ListQuery {
+    /// Absolute.
+    path: String,
+    /// The `next` of the page before.
+    cursor: Option<String>,
+    /// Entries of a page, 10,000 at most.
+    limit: Option<usize>,
+}
+
+/// List a directory by name.
+#[utoipa::path(
+    get, path = "/api/workspaces/{id}/files/list", tag = "files",
+    params(("id" = WorkspaceId, Path), ListQuery),
+    responses(
+        (status = 200, description = "A page of its entries.", body = Page<FileInfo>),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn list(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<FileInfo>>> {
+    Ok(Json(app.files.list(&actor, id, &query.path, query.cursor.as_deref(), query.limit).await?))
+}
+
+/// Describe a path; a symbolic link is not followed.
+#[utoipa::path(
+    get, path = "/api/workspaces/{id}/files/stat", tag = "files",
+    params(("id" = WorkspaceId, Path), PathQuery),
+    responses(
+        (status = 200, description = "What is there.", body = FileInfo),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn stat(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Query(query): Query<PathQuery>,
+) -> Result<Json<FileInfo>> {
+    Ok(Json(app.files.stat(&actor, id, &query.path).await?))
+}
+
+/// Make a directory; one that is there is success.
+#[utoipa::path(
+    post, path = "/api/workspaces/{id}/files/mkdir", tag = "files",
+    params(("id" = WorkspaceId, Path)),
+    request_body = MakeDirectory,
+    responses(
+        (status = 200, description = "The directory is there.", body = FileInfo),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn mkdir(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Json(new): Json<MakeDirectory>,
+) -> Result<Json<FileInfo>> {
+    Ok(Json(app.files.mkdir(&actor, id, &new).await?))
+}
+
+/// Move or rename a file or directory.
+#[utoipa::path(
+    post, path = "/api/workspaces/{id}/files/move", tag = "files",
+    params(("id" = WorkspaceId, Path)),
+    request_body = MoveFile,
+    responses(
+        (status = 200, description = "It has its new name.", body = FileInfo),
+        (status = "4XX", description = "Refused; it has its old name.", body = ErrorBody),
+    )
+)]
+async fn rename(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Json(change): Json<MoveFile>,
+) -> Result<Json<FileInfo>> {
+    Ok(Json(app.files.rename(&actor, id, &change).await?))
+}
+
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RemoveQuery {
+    /// Absolute.
+    path: String,
+    /// Remove a directory with all that is in it.
+    #[serde(default)]
+    recursive: bool,
+}
+
+/// Remove a file.
+#[utoipa::path(
+    delete, path = "/api/workspaces/{id}/files", tag = "files",
+    params(("id" = WorkspaceId, Path), RemoveQuery),
+    responses(
+        (status = 204, description = "It is gone."),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn remove(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Query(query): Query<RemoveQuery>,
+) -> Result<StatusCode> {
+    app.files.remove(&actor, id, &query.path, query.recursive).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A guest's body as one of ours: at most `bytes` of it if that many were promised, and cut, not
+/// ended, where it broke off, which is all that can be said after the head.
+fn outgoing(body: BodyReceiver, bytes: Option<u64>) -> Body {
+    Body::from_stream(stream::try_unfold((body, bytes), |(mut body, left)| async move {
+        if left == Some(0) {
+            return Ok(None);
+        }
+        let chunk: Option<Bytes> = body.recv().await?;
+        let Some(mut chunk) = chunk else {
+            return if left.is_none() { Ok(None) } else { Err(ChannelError::Closed) };
+        };
+        let left = left.map(|left| {
+            chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+            left - chunk.len() as u64
+        });
+        Ok(Some((chunk, (body, left))))
+    }))
+}
+
+/// A body on its way in, piece by piece.
+struct Incoming(BodyDataStream);
+
+impl Incoming {
+    fn new(body: Body) -> Self {
+        Self(body.into_data_stream())
+    }
+
+    /// The next piece; `None` at the end of a body that is whole. `kept` says what became of the
+    /// part that had come when it was not.
+    async fn next(&mut self, kept: &'static str) -> Result<Option<Bytes>> {
+        match tokio::time::timeout(UPLOAD_PATIENCE, self.0.next()).await {
+            Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
+            Ok(None) => Ok(None),
+            Ok(Some(Err(error))) => {
+                let message = format!("The upload broke off. {kept}");
+                Err(Error::new(ErrorCode::InvalidRequest, message).source(error))
+            }
+            Err(_) => Err(Error::new(ErrorCode::RequestTimeout, format!("The upload paused for too long. {kept}"))),
+        }
+    }
+}
