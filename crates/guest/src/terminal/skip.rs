@@ -21,6 +21,9 @@ const GAIN_BYTES_MIN: usize = 16 * 1024;
 /// What may have to be emulated first, so that one turn stays short.
 const BEFORE_BYTES_MAX: usize = 16 * 1024;
 
+/// Judged at once, which the compiler does in vectors.
+const BLOCK_BYTES: usize = 64;
+
 /// What to do with a stretch of output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plan {
@@ -34,23 +37,19 @@ pub(super) enum Plan {
 /// a screen keeps.
 pub(super) fn plan(pieces: &[&[u8]], lines: usize) -> Plan {
     let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let (mut line_feeds, mut to) = (0, None);
-    let mut base = length;
+    let mut search = Search { lines, line_feeds: 0 };
+    let (mut to, mut base) = (None, length);
     for piece in pieces.iter().rev() {
         base -= piece.len();
         let mut end = piece.len();
         if to.is_none() {
-            for (index, &byte) in piece.iter().enumerate().rev() {
-                end = index;
-                match byte {
-                    b'\n' => line_feeds += 1,
-                    b'\r' if line_feeds >= lines => {
-                        to = Some(base + index);
-                        break;
-                    }
-                    _ if is_plain(byte) => {}
-                    _ => return Plan::Not { barrier: base + index + 1 },
+            match search.backwards(piece) {
+                Found::Return(index) => {
+                    to = Some(base + index);
+                    end = index;
                 }
+                Found::Odd(index) => return Plan::Not { barrier: base + index + 1 },
+                Found::Nothing => continue,
             }
         }
         if let Some(plain_from) = last_odd(&piece[..end]) {
@@ -60,17 +59,57 @@ pub(super) fn plan(pieces: &[&[u8]], lines: usize) -> Plan {
     judge(pieces, 0, to)
 }
 
+/// The search for a CR with enough line feeds behind it, from the end.
+struct Search {
+    lines: usize,
+    line_feeds: usize,
+}
+
+enum Found {
+    /// Such a CR stands here.
+    Return(usize),
+    /// Something that is not plain stands behind any such CR.
+    Odd(usize),
+    Nothing,
+}
+
+impl Search {
+    /// Blocks that cannot hold the end of the search are counted at once.
+    fn backwards(&mut self, piece: &[u8]) -> Found {
+        let mut start = piece.len();
+        for block in piece.rchunks(BLOCK_BYTES) {
+            start -= block.len();
+            let line_feeds = block.iter().filter(|&&byte| byte == b'\n').count();
+            if is_all_plain(block) && self.line_feeds + line_feeds < self.lines {
+                self.line_feeds += line_feeds;
+                continue;
+            }
+            for (index, &byte) in block.iter().enumerate().rev() {
+                match byte {
+                    b'\n' => self.line_feeds += 1,
+                    b'\r' if self.line_feeds >= self.lines => return Found::Return(start + index),
+                    _ if is_plain(byte) => {}
+                    _ => return Found::Odd(start + index),
+                }
+            }
+        }
+        Found::Nothing
+    }
+}
+
 const fn is_plain(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r' | 0x20..=0x7e)
 }
 
-/// The last byte that is not plain; whole blocks are judged at once, which the compiler does in
-/// vectors.
+fn is_all_plain(block: &[u8]) -> bool {
+    !block.iter().fold(false, |odd, &byte| odd | !is_plain(byte))
+}
+
+/// The last byte that is not plain.
 fn last_odd(bytes: &[u8]) -> Option<usize> {
-    const BLOCK_BYTES: usize = 64;
     let mut end = bytes.len();
     for block in bytes.rchunks(BLOCK_BYTES) {
-        if block.iter().fold(false, |odd, &byte| odd | !is_plain(byte)) {
+        if !is_all_plain(block) {
             break;
         }
         end -= block.len();
