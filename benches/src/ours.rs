@@ -99,7 +99,7 @@ impl Ours {
 
     pub async fn stop(mut self) -> Result<()> {
         for workspace in self.client.workspaces().await?.items {
-            self.client.delete_workspace(workspace.id).await?;
+            self.client.purge_workspace(workspace.id).await?;
         }
         let pid = self.pid();
         if pid != 0 {

@@ -201,7 +201,7 @@ export class Server {
     await eventually('every workspace is deleted', async () => {
       const { items } = await this.api('GET', '/api/workspaces');
       const left = items.filter((workspace) => workspace.status !== 'deleted');
-      for (const { id } of left) await this.ask('DELETE', `/api/workspaces/${id}`, undefined, { authorization: `Bearer ${this.#token}` });
+      for (const { id } of left) await this.ask('DELETE', `/api/workspaces/${id}?purge=true`, undefined, { authorization: `Bearer ${this.#token}` });
       return left.length === 0;
     }, 60_000);
   }

@@ -54,6 +54,6 @@ pub async fn run(ours: &Ours, peer: &Peer, report: &mut Report) -> Result<()> {
     let each = with.saturating_sub(before) as f64 / TERMINALS as f64;
     report.figure("server resident per idle attached terminal", "", each, "KiB", Bound::AtMost(64.0));
     drop(attached);
-    ours.client.delete_workspace(workspace).await?;
+    ours.client.purge_workspace(workspace).await?;
     Ok(())
 }

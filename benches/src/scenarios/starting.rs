@@ -17,7 +17,7 @@ pub async fn create(stage: &mut Stage<'_>, pairs: usize, report: &mut Report) ->
         let mut terminal = stage.ours.terminal(workspace, &[]).await?;
         terminal.read().await?;
         ours.push(began.elapsed());
-        stage.ours.client.delete_workspace(workspace).await?;
+        stage.ours.client.purge_workspace(workspace).await?;
 
         let name = stage.fresh_name();
         let began = Instant::now();

@@ -49,6 +49,14 @@ id!(
     SessionId
 );
 id!(
+    /// The home of a workspace, which may outlive it.
+    VolumeId
+);
+id!(
+    /// A workspace's files as they were at one time.
+    SnapshotId
+);
+id!(
     /// A container engine that runs workspaces.
     HostId
 );

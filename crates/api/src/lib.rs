@@ -12,7 +12,9 @@ pub mod files;
 pub mod frames;
 pub mod guest;
 pub mod ids;
+pub mod snapshots;
 pub mod terminals;
+pub mod volumes;
 pub mod workspaces;
 
 /// A page of a list. `next` is an opaque cursor, absent on the last page.

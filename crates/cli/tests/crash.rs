@@ -124,7 +124,7 @@ async fn creation_survives(point: &str, made: &mut Vec<WorkspaceId>) {
     made.push(other.id);
     assert_eq!(other.status, WorkspaceStatus::Running, "{point}: the same succeeds");
     for id in [id, other.id] {
-        client.delete_workspace(id).await.unwrap();
+        client.purge_workspace(id).await.unwrap();
         assert!(engine().containers(&labels(id)).await.unwrap().is_empty(), "{point}: nothing left over");
         assert!(engine().volumes(&labels(id)).await.unwrap().is_empty(), "{point}: nothing left over");
     }

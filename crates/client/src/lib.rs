@@ -16,8 +16,9 @@ use rexec_api::Page;
 use rexec_api::accounts::{AuthStatus, LoginRequest, RegisterRequest, SignedIn, UserView};
 use rexec_api::error::{ErrorBody, ErrorCode, ErrorDetail};
 use rexec_api::exec::{ExecRequest, ExecResult};
-use rexec_api::ids::{TerminalId, WorkspaceId};
+use rexec_api::ids::{TerminalId, VolumeId, WorkspaceId};
 use rexec_api::terminals::{NewTerminal, TerminalView};
+use rexec_api::volumes::{RestoreVolume, VolumeView};
 use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WorkspaceView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -163,6 +164,25 @@ impl Client {
 
     pub async fn delete_workspace(&self, id: WorkspaceId) -> Result<()> {
         accepted(self.request(Method::DELETE, &format!("/api/workspaces/{id}")).send().await?).await.map(drop)
+    }
+
+    /// Deletes a workspace together with its home.
+    pub async fn purge_workspace(&self, id: WorkspaceId) -> Result<()> {
+        let path = format!("/api/workspaces/{id}?purge=true");
+        accepted(self.request(Method::DELETE, &path).send().await?).await.map(drop)
+    }
+
+    pub async fn volumes(&self) -> Result<Page<VolumeView>> {
+        self.get("/api/volumes").await
+    }
+
+    /// A workspace on a kept home.
+    pub async fn restore_volume(&self, id: VolumeId, request: &RestoreVolume) -> Result<WorkspaceView> {
+        self.send(Method::POST, &format!("/api/volumes/{id}/restore"), request).await
+    }
+
+    pub async fn purge_volume(&self, id: VolumeId) -> Result<()> {
+        accepted(self.request(Method::DELETE, &format!("/api/volumes/{id}")).send().await?).await.map(drop)
     }
 
     pub async fn create_terminal(&self, workspace: WorkspaceId, new: &NewTerminal) -> Result<TerminalView> {

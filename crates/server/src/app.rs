@@ -11,6 +11,7 @@ use crate::hosts::Host;
 use crate::http::health::Checks;
 use crate::tasks::Tasks;
 use crate::terminals::Terminals;
+use crate::volumes::Volumes;
 use crate::workspaces::Workspaces;
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub struct App {
     pub events: Events,
     pub host: Arc<Host>,
     pub workspaces: Workspaces,
+    pub volumes: Volumes,
     pub terminals: Terminals,
     pub execs: Execs,
     pub files: Files,

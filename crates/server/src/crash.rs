@@ -3,9 +3,19 @@
 //!
 //! Invariant: a release build never arms one; its configuration refuses `REXEC_CRASH_AT`.
 
-/// Every point, in the order in which a creation passes them.
-pub const POINTS: [&str; 6] =
-    ["create.recorded", "create.generation", "create.made", "create.started", "create.booted", "create.linked"];
+/// Every point; those of one thing in the order in which it passes them.
+pub const POINTS: [&str; 10] = [
+    "create.recorded",
+    "create.generation",
+    "create.made",
+    "create.started",
+    "create.booted",
+    "create.linked",
+    "delete.recorded",
+    "delete.removed",
+    "delete.released",
+    "purge.volume",
+];
 
 /// The point that is armed, if any.
 #[derive(Debug, Clone, Copy, Default)]

@@ -22,6 +22,7 @@ pub mod secret;
 pub mod tasks;
 pub mod terminals;
 pub mod time;
+pub mod volumes;
 pub mod workspaces;
 
 use crate::accounts::Accounts;
@@ -38,6 +39,7 @@ use crate::hosts::Host;
 use crate::http::health::Checks;
 use crate::tasks::Tasks;
 use crate::terminals::Terminals;
+use crate::volumes::Volumes;
 use crate::workspaces::Workspaces;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -99,8 +101,11 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let bus = Bus::default();
     let events = Events::new(db.clone(), bus.clone());
     let crash = Crash::at(config.crash_at);
-    let deps = workspaces::Deps { db: db.clone(), host: host.clone(), bus, crash };
+    let home_kept = config.storage.home_kept;
+    let upkeep = Arc::default();
+    let deps = workspaces::Deps { db: db.clone(), host: host.clone(), bus, crash, home_kept, upkeep };
     let workspaces = Workspaces::new(deps, Arc::clone(&config), tasks.clone());
+    let volumes = Volumes::new(workspaces.clone(), config.storage.purge_every);
     let app = Arc::new(App {
         config,
         db,
@@ -111,6 +116,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         terminals: Terminals::new(workspaces.clone()),
         execs: Execs::new(workspaces.clone()),
         files: Files::new(workspaces.clone()),
+        volumes,
         workspaces,
         checks,
         tasks,
@@ -177,6 +183,7 @@ fn start_background(app: &AppState) {
     let tending = app.host.clone().tend(move |heard| workspaces.heard(heard));
     app.tasks.spawn_abortable("host", tending);
     app.tasks.spawn_abortable("sweep", app.workspaces.clone().keep_sweeping());
+    app.tasks.spawn_abortable("purge", app.volumes.clone().keep_up());
     app.tasks.spawn_abortable("metrics-upkeep", async {
         let mut period = tokio::time::interval(http::metrics::UPKEEP_PERIOD);
         loop {

@@ -7,8 +7,10 @@
 
 mod later;
 mod sources;
+mod storage;
 
 pub use sources::Sources;
+pub use storage::StorageConfig;
 
 use crate::secret::Secret;
 use sources::Reader;
@@ -128,6 +130,7 @@ pub struct Config {
     /// How long a request's body may pause before it is given up on. No variable sets it.
     pub body_patience: Duration,
     pub engine: EngineConfig,
+    pub storage: StorageConfig,
     /// How often every container is compared with what was last reported of it. No variable sets it.
     pub sweep_every: Duration,
     /// Where the server dies, for tests of what it then finds; builds with debug assertions only.
@@ -158,6 +161,7 @@ impl Config {
             limits: limits(&mut reader),
             body_patience: BODY_PATIENCE,
             engine: engine(&mut reader),
+            storage: storage::take(&mut reader),
             sweep_every: SWEEP_EVERY,
             crash_at: crash_at(&mut reader),
             data_dir,

@@ -6,6 +6,7 @@
 
 mod m0001_foundation;
 mod m0002_workspaces_full;
+mod m0005_volumes_snapshots;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -18,7 +19,11 @@ struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_foundation::Migration), Box::new(m0002_workspaces_full::Migration)]
+        vec![
+            Box::new(m0001_foundation::Migration),
+            Box::new(m0002_workspaces_full::Migration),
+            Box::new(m0005_volumes_snapshots::Migration),
+        ]
     }
 }
 

@@ -1,13 +1,15 @@
 //! How a workspace comes to be: its record, and what is taken back when that fails.
 
 use super::lifecycle::{Desired, Intent};
-use super::store::{self, HomeState, SourceState, Want, Workspace};
+use super::store::{self, HomeState, SourceState, Want, WantBy, Workspace};
 use super::{Outcome, Report, Workspaces, names, settled, validate};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::hosts::dial::GuestKey;
 use crate::time::now_ms;
+use crate::volumes;
+use crate::volumes::store::NewHome;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::{NewWorkspace, PIDS_MAX, WAIT_MS_DEFAULT, WorkspaceStatus};
@@ -24,15 +26,17 @@ impl Workspaces {
         self.require_runtime(new.runtime.as_deref()).await?;
         let row = self.record(actor, &new);
         let tx = self.deps.db.begin().await?;
-        if let Some(max) = self.config.engine.workspaces_max
-            && store::count(&tx).await? >= i64::from(max)
-        {
-            return Err(Error::new(
-                ErrorCode::WorkspaceLimit,
-                format!("This server has its {max} workspaces. Delete one first."),
-            ));
-        }
+        self.require_room(&tx).await?;
         store::insert(&tx, &row).await?;
+        let home = NewHome {
+            owner: row.owner,
+            workspace: row.id,
+            host: row.host,
+            name: &row.volume,
+            workspace_name: &row.name,
+            now_ms: row.created_ms,
+        };
+        volumes::store::insert(&tx, &home).await?;
         let created = NewEvent::of_user(actor.user, "workspace.created").workspace(row.id);
         let logged = events::append(&tx, &created.data(json!({ "name": row.name, "image": row.image }))).await?;
         tx.commit().await?;
@@ -40,25 +44,43 @@ impl Workspaces {
         self.deps.crash.point("create.recorded");
 
         let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
+        self.bring_up(actor, &row, wait).await
+    }
+
+    pub(super) async fn require_room(&self, tx: &sea_orm::DatabaseTransaction) -> Result<()> {
+        match self.config.engine.workspaces_max {
+            Some(max) if store::count(tx).await? >= i64::from(max) => Err(Error::new(
+                ErrorCode::WorkspaceLimit,
+                format!("This server has its {max} workspaces. Delete one first."),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits for what was recorded to run; when that is refused, it is taken back.
+    pub(super) async fn bring_up(&self, actor: &Actor, row: &Workspace, wait: Duration) -> Result<Outcome> {
         let slot = self.slot(row.id);
         let report = settled(&slot, slot.ask(), wait).await;
         if let Some(Report { error: Some(code), reason, status: WorkspaceStatus::Error, .. }) = report {
             // The one who asked is told; nothing half made stays behind.
-            self.discard(row.id).await?;
+            self.discard(row).await?;
             return Err(Error::new(code, reason.unwrap_or_else(|| "The workspace could not be made.".into())));
         }
         self.outcome(actor, row.id, report).await
     }
 
     /// Takes back a creation that was refused.
-    async fn discard(&self, id: WorkspaceId) -> Result<()> {
+    async fn discard(&self, row: &Workspace) -> Result<()> {
         let intent = Intent { desired: Desired::Deleted, boot_seq: 1, booted_seq: 0 };
-        store::want(self.deps.db.write(), id, intent, &Want::user(), now_ms()).await?;
-        self.slot(id).ask();
+        // A home that was restored has lain before it: that one is kept again.
+        let was_kept = volumes::store::was_kept(self.deps.db.read(), &row.volume).await?;
+        let by = if was_kept { WantBy::User } else { WantBy::Purge };
+        store::want(self.deps.db.write(), row.id, intent, &Want { by, reason: None }, now_ms()).await?;
+        self.slot(row.id).ask();
         Ok(())
     }
 
-    fn record(&self, actor: &Actor, new: &NewWorkspace) -> Workspace {
+    pub(super) fn record(&self, actor: &Actor, new: &NewWorkspace) -> Workspace {
         let id = WorkspaceId::new();
         Workspace {
             id,
@@ -100,7 +122,7 @@ impl Workspaces {
     }
 
     /// Refuses a runtime that the host does not have, before anything is made.
-    async fn require_runtime(&self, runtime: Option<&str>) -> Result<()> {
+    pub(super) async fn require_runtime(&self, runtime: Option<&str>) -> Result<()> {
         let facts =
             self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         match runtime {

@@ -1,7 +1,7 @@
 //! Routes of workspaces.
 
-use super::Outcome;
 use super::lifecycle::Request;
+use super::{Home, Outcome};
 use crate::app::AppState;
 use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path, Query};
@@ -127,10 +127,18 @@ impl WaitQuery {
     }
 }
 
-/// Delete a workspace and its home.
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+struct DeleteQuery {
+    /// Remove its home at once and for good.
+    #[serde(default)]
+    purge: bool,
+}
+
+/// Delete a workspace. Its home is kept for a while (`GET /api/volumes`), unless `purge` says otherwise.
 #[utoipa::path(
     delete, path = "/api/workspaces/{id}", tag = "workspaces",
-    params(("id" = WorkspaceId, Path), WaitQuery),
+    params(("id" = WorkspaceId, Path), WaitQuery, DeleteQuery),
     responses(
         (status = 204, description = "It is gone."),
         (status = 202, description = "It is no longer yours to see; its remains go as soon as the engine allows."),
@@ -141,9 +149,11 @@ async fn delete(
     State(app): State<AppState>,
     Authenticated(actor): Authenticated,
     Path(id): Path<WorkspaceId>,
-    Query(query): Query<WaitQuery>,
+    Query(wait): Query<WaitQuery>,
+    Query(DeleteQuery { purge }): Query<DeleteQuery>,
 ) -> Result<StatusCode> {
-    let gone = app.workspaces.delete(&actor, id, query.duration()?).await?;
+    let home = if purge { Home::Purge } else { Home::Keep };
+    let gone = app.workspaces.delete(&actor, id, home, wait.duration()?).await?;
     Ok(if gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
 }
 

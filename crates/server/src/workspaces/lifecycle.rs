@@ -15,7 +15,7 @@
 //!                +----- stopped <-------------------+
 //!
 //!   error: a step was refused for good; parked until someone asks again.
-//!   deleted: container and home are gone; the record stays as a tombstone.
+//!   deleted: the container is gone, the home kept for a while or gone; the record stays as a tombstone.
 //! ```
 //!
 //! Invariant: every step may be repeated and may be interrupted; deciding again from what is then
@@ -92,8 +92,8 @@ pub enum Step {
     Stop,
     /// Remove the container; the home stays.
     Remove,
-    /// Remove the home and bury the record.
-    Purge,
+    /// Keep the home for a while or remove it, as its owner wants, and bury the record.
+    Release,
     /// The engine is busy with the container: look again shortly.
     Wait,
     /// All is as it should be.
@@ -103,7 +103,7 @@ pub enum Step {
 pub fn decide(intent: Intent, seen: Seen, around: Around) -> Step {
     match intent.desired {
         Desired::Deleted => match seen {
-            Seen::Missing => Step::Purge,
+            Seen::Missing => Step::Release,
             _ => Step::Remove,
         },
         Desired::Stopped => match seen {
@@ -174,7 +174,7 @@ mod tests {
         intent: Intent,
         seen: Seen,
         around: Around,
-        purged: bool,
+        released: bool,
     }
 
     impl World {
@@ -192,7 +192,7 @@ mod tests {
                 Step::Unpause => self.seen = Seen::Running,
                 Step::Stop => self.seen = Seen::Exited,
                 Step::Remove => self.seen = Seen::Missing,
-                Step::Purge => self.purged = true,
+                Step::Release => self.released = true,
                 Step::Wait => self.seen = Seen::Running,
                 Step::Settled(_) => {}
             }
@@ -213,7 +213,7 @@ mod tests {
                 intent: Intent { desired, boot_seq, booted_seq },
                 seen,
                 around: Around { image_present, guest_ready },
-                purged: false,
+                released: false,
             },
         )
     }
@@ -224,21 +224,21 @@ mod tests {
         fn every_world_settles(mut world in world()) {
             for _ in 0..10 {
                 let step = decide(world.intent, world.seen, world.around);
-                if world.purged { break; }
+                if world.released { break; }
                 if let Step::Settled(status) = step {
                     prop_assert_eq!(status.as_str(), world.intent.desired.as_str());
                     return Ok(());
                 }
                 world.obey(step);
             }
-            prop_assert!(world.purged && world.intent.desired == Desired::Deleted);
+            prop_assert!(world.released && world.intent.desired == Desired::Deleted);
         }
 
-        /// A home is only ever removed when its owner wants the workspace deleted.
+        /// A home is only ever let go when its owner wants the workspace deleted.
         #[test]
         fn only_deletion_destroys(world in world()) {
             let step = decide(world.intent, world.seen, world.around);
-            if matches!(step, Step::Purge | Step::Remove) {
+            if matches!(step, Step::Release | Step::Remove) {
                 prop_assert_eq!(world.intent.desired, Desired::Deleted);
             }
         }

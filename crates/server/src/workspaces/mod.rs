@@ -15,6 +15,7 @@ pub mod lifecycle;
 mod link;
 mod names;
 mod reach;
+mod restore;
 mod slot;
 pub mod store;
 mod sweep;
@@ -42,7 +43,7 @@ use slot::Slot;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use store::{Want, Workspace};
+use store::{Want, WantBy, Workspace};
 use tokio::sync::Notify;
 
 /// Entries of one page of a list.
@@ -51,6 +52,14 @@ const PAGE_LIMIT: u64 = 100;
 pub struct Outcome {
     pub view: WorkspaceView,
     pub done: bool,
+}
+
+/// What becomes of a deleted workspace's home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Home {
+    /// It can be restored for a while.
+    Keep,
+    Purge,
 }
 
 #[derive(Clone)]
@@ -66,6 +75,10 @@ pub struct Workspaces {
 impl Workspaces {
     pub fn new(deps: Deps, config: Arc<Config>, tasks: Tasks) -> Self {
         Self { deps: Arc::new(deps), config, tasks, slots: Arc::default(), gap: Arc::default() }
+    }
+
+    pub(crate) fn deps(&self) -> Arc<Deps> {
+        self.deps.clone()
     }
 
     /// Gives every living workspace its driver: what exists is adopted, what is half made repaired.
@@ -131,10 +144,16 @@ impl Workspaces {
         self.outcome(actor, id, report).await
     }
 
-    /// Deletes a workspace and its home. `true`: it is gone; `false`: it is on its way.
-    pub async fn delete(&self, actor: &Actor, id: WorkspaceId, wait: Duration) -> Result<bool> {
+    /// Deletes a workspace. `true`: it is gone; `false`: it is on its way.
+    pub async fn delete(&self, actor: &Actor, id: WorkspaceId, home: Home, wait: Duration) -> Result<bool> {
         let row = self.owned(actor, id).await?;
-        self.want(actor, id, Intent { desired: Desired::Deleted, ..row.intent }, "workspace.deleted").await?;
+        let by = match home {
+            Home::Keep => WantBy::User,
+            Home::Purge => WantBy::Purge,
+        };
+        let intent = Intent { desired: Desired::Deleted, ..row.intent };
+        self.want_as(actor, id, intent, &Want { by, reason: None }, "workspace.deleted").await?;
+        self.deps.crash.point("delete.recorded");
         let slot = self.slot(id);
         let report = settled(&slot, slot.ask(), wait).await;
         Ok(report.is_some_and(|r| r.status == WorkspaceStatus::Deleted))
@@ -148,8 +167,19 @@ impl Workspaces {
     }
 
     async fn want(&self, actor: &Actor, id: WorkspaceId, intent: Intent, event: &'static str) -> Result<()> {
+        self.want_as(actor, id, intent, &Want::user(), event).await
+    }
+
+    async fn want_as(
+        &self,
+        actor: &Actor,
+        id: WorkspaceId,
+        intent: Intent,
+        want: &Want,
+        event: &'static str,
+    ) -> Result<()> {
         let tx = self.deps.db.begin().await?;
-        if !store::want(&tx, id, intent, &Want::user(), now_ms()).await? {
+        if !store::want(&tx, id, intent, want, now_ms()).await? {
             return Err(no_such());
         }
         let logged = events::append(&tx, &NewEvent::of_user(actor.user, event).workspace(id)).await?;

@@ -15,4 +15,5 @@ mod sign_in;
 mod support;
 mod sweep;
 mod terminals;
+mod volumes;
 mod workspaces;

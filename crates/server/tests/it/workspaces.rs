@@ -55,7 +55,7 @@ async fn a_life(backend: Backend) {
         assert!(containers.iter().any(|c| c.labels.get("rexec.workspace") == Some(&id.to_string())));
         let volumes = stage.engine.volumes(&given).await.unwrap();
         assert!(volumes.iter().any(|v| v.labels.get("rexec.workspace") == Some(&id.to_string())));
-        client.delete_workspace(id).await.unwrap();
+        client.purge_workspace(id).await.unwrap();
         assert_eq!(client.workspace(id).await.unwrap_err().code(), Some(ErrorCode::NotFound));
         assert!(stage.containers(id).await.is_empty());
         assert!(stage.volumes(id).await.is_empty());

@@ -2,9 +2,10 @@
 
 use super::{Driver, Progress, StepError};
 use crate::time::now_ms;
+use crate::volumes;
 use crate::workspaces::container::container_name;
 use crate::workspaces::lifecycle::Seen;
-use crate::workspaces::store::{self, Workspace};
+use crate::workspaces::store::{self, HomeState, WantBy, Workspace};
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::EngineError;
 
@@ -28,11 +29,18 @@ impl Driver {
         Ok(Progress::Again(Some(Seen::Missing)))
     }
 
-    pub(super) async fn purge(&mut self, row: &Workspace) -> Result<Progress, StepError> {
-        match self.deps.host.engine.remove_volume(&row.volume).await {
-            Ok(()) | Err(EngineError::NotFound(_)) => {}
-            Err(error) => return Err(error.into()),
+    /// The home of a workspace that had one is kept, unless its owner wants it gone together with it.
+    pub(super) async fn release(&mut self, row: &Workspace) -> Result<Progress, StepError> {
+        let was_lived_in = row.generation > 0 && row.home_state == HomeState::Ready;
+        let keeps = row.want.by != WantBy::Purge
+            && (was_lived_in || volumes::store::was_kept(self.deps.db.read(), &row.volume).await?);
+        if !keeps {
+            match self.deps.host.engine.remove_volume(&row.volume).await {
+                Ok(()) | Err(EngineError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        self.deps.crash.point("delete.removed");
         self.desk = None;
         let dir = self.deps.host.dial_dir(self.id);
         if let Err(error) = std::fs::remove_dir_all(&dir)
@@ -40,7 +48,18 @@ impl Driver {
         {
             tracing::warn!(%error, path = %dir.display(), "the dial directory stays behind");
         }
-        store::bury(self.deps.db.write(), self.id, now_ms()).await?;
+        let now = now_ms();
+        let tx = self.deps.db.begin().await?;
+        if keeps {
+            let kept = i64::try_from(self.deps.home_kept.as_millis()).unwrap_or(i64::MAX);
+            volumes::store::keep(&tx, &row.volume, &row.name, now, now.saturating_add(kept)).await?;
+        } else {
+            volumes::store::purged(&tx, &row.volume).await?;
+        }
+        store::bury(&tx, self.id, now).await?;
+        tx.commit().await?;
+        self.deps.crash.point("delete.released");
+        self.deps.upkeep.notify_one();
         Ok(Progress::Gone)
     }
 }

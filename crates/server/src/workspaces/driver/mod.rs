@@ -33,6 +33,7 @@ use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::{Labels, PullProgress};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use verdict::StepError;
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -47,6 +48,10 @@ pub struct Deps {
     /// Where news of workspaces is told.
     pub bus: Bus,
     pub crash: Crash,
+    /// How long the home of a deleted workspace is kept.
+    pub home_kept: Duration,
+    /// Asks for a round of removing what is to go.
+    pub upkeep: Arc<Notify>,
 }
 
 /// How a pass ended.
@@ -218,7 +223,7 @@ impl Driver {
             }
             Step::Stop => self.stop(ticket, row).await,
             Step::Remove => self.remove(ticket, row).await,
-            Step::Purge => self.purge(row).await,
+            Step::Release => self.release(row).await,
         }
     }
 

@@ -229,7 +229,15 @@ async fn bench() -> (Bench, Driver) {
     let id = WorkspaceId::new();
     record(&db, id, host_id).await;
     let slot = Arc::new(Slot::new(WorkspaceStatus::Pending));
-    let deps = Arc::new(Deps { db: db.clone(), host, bus: Bus::default(), crash: Crash::default() });
+    let deps = Deps {
+        db: db.clone(),
+        host,
+        bus: Bus::default(),
+        crash: Crash::default(),
+        home_kept: Duration::ZERO,
+        upkeep: Arc::default(),
+    };
+    let deps = Arc::new(deps);
     let driver = Driver::new(id, deps, slot.clone());
     (Bench { engine, db, id, slot, _dir: dir }, driver)
 }

@@ -20,6 +20,14 @@ pub async fn find(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<Option
     db::fetch_one::<Row, _>(conn, &text, [id.to_string().into()]).await?.map(Workspace::try_from).transpose()
 }
 
+/// The last workspace that is buried and had this home.
+pub async fn find_buried(conn: &impl ConnectionTrait, volume: &str) -> Result<Option<Workspace>, DbErr> {
+    let text = format!(
+        "SELECT {COLUMNS} FROM workspaces WHERE volume = $1 AND deleted_ms IS NOT NULL ORDER BY deleted_ms DESC, id DESC LIMIT 1"
+    );
+    db::fetch_one::<Row, _>(conn, &text, [volume.into()]).await?.map(Workspace::try_from).transpose()
+}
+
 /// A page of an owner's workspaces, newest first, those before `before` in that order.
 pub async fn list(
     conn: &impl ConnectionTrait,

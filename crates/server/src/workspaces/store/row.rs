@@ -43,6 +43,8 @@ words! {
         Lifetime = "lifetime",
         /// Its disk, or the host's, is full.
         Disk = "disk",
+        /// A person's wish, too: it is deleted together with its home.
+        Purge = "purge",
         /// It is deleted because nobody came back to it.
         Delete = "delete",
     }

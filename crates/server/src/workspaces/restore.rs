@@ -1,0 +1,79 @@
+//! A workspace on the home of a deleted one: made as that was, with a key of its own.
+
+use super::store::{self, Workspace};
+use super::{Outcome, Workspaces, validate};
+use crate::actor::Actor;
+use crate::error::{Error, Result};
+use crate::events::{self, NewEvent};
+use crate::volumes;
+use crate::volumes::store::Volume;
+use rexec_api::error::ErrorCode;
+use rexec_api::volumes::RestoreVolume;
+use rexec_api::workspaces::{NewWorkspace, WAIT_MS_DEFAULT};
+use serde_json::json;
+use std::time::Duration;
+
+impl Workspaces {
+    /// `volume` is the actor's own and kept.
+    pub(crate) async fn restore(&self, actor: &Actor, volume: &Volume, request: RestoreVolume) -> Result<Outcome> {
+        // Checks as those of a creation that names as much.
+        let asked = NewWorkspace { name: request.name, wait_ms: request.wait_ms, ..Default::default() };
+        validate::new_workspace(&asked)?;
+        self.require_runtime(None).await?;
+        self.require_volume(volume).await?;
+        let row = self.record_restored(actor, volume, &asked).await?;
+        let tx = self.deps.db.begin().await?;
+        self.require_room(&tx).await?;
+        if !volumes::store::take(&tx, volume.id, row.id).await? {
+            return Err(Error::not_found("volume"));
+        }
+        store::insert(&tx, &row).await?;
+        let restored = NewEvent::of_user(actor.user, "workspace.restored").workspace(row.id);
+        let data = json!({ "name": row.name, "volume": volume.id, "from": volume.workspace });
+        let logged = events::append(&tx, &restored.data(data)).await?;
+        tx.commit().await?;
+        self.deps.bus.publish_logged(actor.user, logged);
+        let wait = Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
+        self.bring_up(actor, &row, wait).await
+    }
+
+    async fn record_restored(&self, actor: &Actor, volume: &Volume, asked: &NewWorkspace) -> Result<Workspace> {
+        let fresh = self.record(actor, asked);
+        let name = asked.name.clone().unwrap_or_else(|| volume.workspace_name.clone());
+        let volume = volume.name.clone();
+        // Without a tombstone it begins as any other workspace.
+        let Some(before) = store::find_buried(self.deps.db.read(), &volume).await? else {
+            return Ok(Workspace { name, volume, ..fresh });
+        };
+        Ok(Workspace {
+            id: fresh.id,
+            name,
+            volume,
+            owner: fresh.owner,
+            host: fresh.host,
+            guest_key: fresh.guest_key,
+            created_ms: fresh.created_ms,
+            intent: fresh.intent,
+            want: fresh.want,
+            status: fresh.status,
+            status_reason: None,
+            error_code: None,
+            generation: 0,
+            limits_applied_seq: 0,
+            started_ms: None,
+            last_active_ms: None,
+            stopped_ms: None,
+            ..before
+        })
+    }
+
+    /// An engine makes a volume that is missing: a home that somebody removed there would come back empty.
+    async fn require_volume(&self, volume: &Volume) -> Result<()> {
+        let there = self.deps.host.engine.volumes(&self.deps.host.labels()).await;
+        let there = there.map_err(|error| Error::new(ErrorCode::EngineUnavailable, crate::hosts::explain(&error)))?;
+        if there.iter().any(|found| found.name == volume.name) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::NotFound, "The host has that home no more: somebody removed its volume there."))
+    }
+}

@@ -1,0 +1,141 @@
+//! Homes that outlive their workspaces: kept, restored, purged.
+
+use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage, on_stage_as};
+use crate::support::{Backend, PASSWORD, on_both};
+use rexec_api::error::ErrorCode;
+use rexec_api::volumes::{RestoreVolume, VolumeState, VolumeView};
+use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
+use rexec_client::Client;
+use rexec_engine::{Engine as _, Labels};
+use std::time::Duration;
+
+on_both!(a_home_is_kept_and_restored, what_is_purged_is_gone, time_runs_out, others_have_no_say);
+
+fn patient() -> RestoreVolume {
+    RestoreVolume { wait_ms: Some(PATIENCE.as_millis() as u64), ..Default::default() }
+}
+
+async fn only_volume(stage: &Stage) -> VolumeView {
+    let mut found = stage.client.volumes().await.unwrap().items;
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
+}
+
+/// The homes that the engine has of this test.
+async fn homes(stage: &Stage) -> usize {
+    let labels = [("rexec.instance".to_owned(), stage.instance.clone()), ("rexec.home".to_owned(), "1".to_owned())];
+    stage.engine.volumes(&Labels::from(labels)).await.unwrap().len()
+}
+
+async fn a_home_is_kept_and_restored(backend: Backend) {
+    on_stage(backend, &[], async |place, stage| {
+        let before = stage.workspace().await;
+        let volume = only_volume(&stage).await;
+        assert_eq!((volume.state, volume.workspace_id), (VolumeState::InUse, before.id));
+        let in_use = stage.client.restore_volume(volume.id, &patient()).await.unwrap_err();
+        assert_eq!(in_use.code(), Some(ErrorCode::WorkspaceBusy));
+        let in_use = stage.client.purge_volume(volume.id).await.unwrap_err();
+        assert_eq!(in_use.code(), Some(ErrorCode::WorkspaceBusy));
+
+        stage.run(before.id, "echo mine > ~/kept; sudo touch /root-fs-goes").await;
+        stage.client.delete_workspace(before.id).await.unwrap();
+        assert!(stage.containers(before.id).await.is_empty());
+        let kept = only_volume(&stage).await;
+        assert_eq!((kept.id, kept.state, &kept.workspace_name), (volume.id, VolumeState::Kept, &before.name));
+        assert!(kept.kept_at.is_some() && kept.purge_after > kept.kept_at);
+        let sized = eventually("it to be measured", async || only_volume(&stage).await.size_bytes).await;
+        assert!(sized > 0);
+
+        let stage = stage.restart_server(place, &[]).await;
+        let after = stage.client.restore_volume(kept.id, &patient()).await.unwrap();
+        assert_ne!(after.id, before.id);
+        assert_eq!((after.status, &after.name, after.memory_mb), (WorkspaceStatus::Running, &before.name, 256));
+        assert_eq!(stage.run(after.id, "cat ~/kept; ls /root-fs-goes").await.stdout, "mine\n");
+        let taken = only_volume(&stage).await;
+        assert_eq!((taken.state, taken.workspace_id, taken.purge_after), (VolumeState::InUse, after.id, None));
+
+        // Once more, under another name, and then for good.
+        stage.client.delete_workspace(after.id).await.unwrap();
+        let named = RestoreVolume { name: Some("again".into()), ..patient() };
+        let again = stage.client.restore_volume(kept.id, &named).await.unwrap();
+        assert_eq!((again.name.as_str(), again.status), ("again", WorkspaceStatus::Running));
+        assert_eq!(stage.run(again.id, "cat ~/kept").await.stdout, "mine\n");
+        stage.client.purge_workspace(again.id).await.unwrap();
+        assert_eq!(homes(&stage).await, 0);
+        assert!(stage.client.volumes().await.unwrap().items.is_empty());
+        stage
+    })
+    .await;
+}
+
+async fn what_is_purged_is_gone(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let workspace = stage.workspace().await;
+        stage.client.delete_workspace(workspace.id).await.unwrap();
+        let kept = only_volume(&stage).await;
+        stage.client.purge_volume(kept.id).await.unwrap();
+        assert_eq!(
+            stage.client.restore_volume(kept.id, &patient()).await.unwrap_err().code(),
+            Some(ErrorCode::NotFound)
+        );
+        assert_eq!(stage.client.purge_volume(kept.id).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        eventually("the volume to go", async || (homes(&stage).await == 0).then_some(())).await;
+
+        // A workspace that could not be made leaves no home.
+        let image = Some("localhost:1/no/such-image:1".to_owned());
+        let refused = NewWorkspace { image, wait_ms: patient().wait_ms, ..Default::default() };
+        stage.client.create_workspace(&refused).await.unwrap_err();
+        eventually("nothing to be left", async || {
+            let listed = stage.client.volumes().await.unwrap().items;
+            listed.is_empty().then_some(())
+        })
+        .await;
+
+        // What somebody removed at the engine does not come back empty.
+        let workspace = stage.workspace().await;
+        stage.client.delete_workspace(workspace.id).await.unwrap();
+        for name in stage.volumes(workspace.id).await {
+            stage.engine.remove_volume(&name).await.unwrap();
+        }
+        let lost = stage.client.restore_volume(only_volume(&stage).await.id, &patient()).await.unwrap_err();
+        assert_eq!(lost.code(), Some(ErrorCode::NotFound));
+        assert!(stage.client.workspaces().await.unwrap().items.is_empty());
+        stage
+    })
+    .await;
+}
+
+async fn time_runs_out(backend: Backend) {
+    let soon = |config: &mut rexec_server::config::Config| {
+        config.storage.home_kept = Duration::ZERO;
+        config.storage.purge_every = Duration::from_millis(50);
+    };
+    on_stage_as(backend, &[], soon, async |_, stage| {
+        let workspace = stage.workspace().await;
+        stage.client.delete_workspace(workspace.id).await.unwrap();
+        eventually("its time to run out", async || {
+            (stage.client.volumes().await.unwrap().items.is_empty() && homes(&stage).await == 0).then_some(())
+        })
+        .await;
+        stage
+    })
+    .await;
+}
+
+async fn others_have_no_say(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let workspace = stage.workspace().await;
+        stage.client.delete_workspace(workspace.id).await.unwrap();
+        let kept = only_volume(&stage).await;
+        let anyone = Client::new(&stage.server.base).unwrap();
+        let (other, _) = anyone.register("eve@example.com", PASSWORD).await.unwrap();
+        assert!(other.volumes().await.unwrap().items.is_empty());
+        assert_eq!(other.restore_volume(kept.id, &patient()).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        assert_eq!(other.purge_volume(kept.id).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        let path = format!("/api/volumes/{}", kept.id);
+        assert_eq!(other.request(http::Method::GET, &path).send().await.unwrap().status(), 404);
+        assert_eq!(only_volume(&stage).await.state, VolumeState::Kept);
+        stage
+    })
+    .await;
+}
