@@ -10,7 +10,7 @@ impl MigrationName for Migration {
     }
 }
 
-const STATEMENTS: [&str; 7] = [
+const STATEMENTS: [&str; 8] = [
     "CREATE TABLE volumes ( \
         id TEXT NOT NULL PRIMARY KEY, \
         owner_id TEXT NOT NULL, \
@@ -51,6 +51,8 @@ const STATEMENTS: [&str; 7] = [
     )",
     "CREATE INDEX snapshots_by_owner ON snapshots (owner_id, id)",
     "CREATE INDEX snapshots_by_workspace ON snapshots (workspace_id, state)",
+    // Whether anything began as a snapshot.
+    "CREATE INDEX workspaces_by_source ON workspaces (source_snapshot)",
 ];
 
 #[async_trait::async_trait]
