@@ -1,6 +1,6 @@
 //! Workspaces: what may be asked for, and what is seen of one.
 
-use crate::ids::{UserId, WorkspaceId};
+use crate::ids::{SnapshotId, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub const WAIT_MS_DEFAULT: u64 = 25_000;
 /// The longest such wait.
 pub const WAIT_MS_MAX: u64 = 120_000;
 
-/// A request for a workspace. Fields that later capabilities bring (`template`, `snapshot`,
+/// A request for a workspace. Fields that later capabilities bring (`template`,
 /// `git_url`, `region`, `host`, `disk_gb`, `egress`) are refused by name until they are there.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -35,6 +35,9 @@ pub struct NewWorkspace {
     /// A container image reference; the server's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
+    /// One of your snapshots that it begins as, with what that workspace had unless this says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotId>,
     /// Cores, such as 1.5.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<f64>,

@@ -16,7 +16,8 @@ use rexec_api::Page;
 use rexec_api::accounts::{AuthStatus, LoginRequest, RegisterRequest, SignedIn, UserView};
 use rexec_api::error::{ErrorBody, ErrorCode, ErrorDetail};
 use rexec_api::exec::{ExecRequest, ExecResult};
-use rexec_api::ids::{TerminalId, VolumeId, WorkspaceId};
+use rexec_api::ids::{SnapshotId, TerminalId, VolumeId, WorkspaceId};
+use rexec_api::snapshots::{NewSnapshot, SnapshotView};
 use rexec_api::terminals::{NewTerminal, TerminalView};
 use rexec_api::volumes::{RestoreVolume, VolumeView};
 use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WorkspaceView};
@@ -183,6 +184,23 @@ impl Client {
 
     pub async fn purge_volume(&self, id: VolumeId) -> Result<()> {
         accepted(self.request(Method::DELETE, &format!("/api/volumes/{id}")).send().await?).await.map(drop)
+    }
+
+    /// Takes a snapshot; it may still be being taken when `wait_ms` is over.
+    pub async fn take_snapshot(&self, workspace: WorkspaceId, new: &NewSnapshot) -> Result<SnapshotView> {
+        self.send(Method::POST, &format!("/api/workspaces/{workspace}/snapshots"), new).await
+    }
+
+    pub async fn snapshots(&self) -> Result<Page<SnapshotView>> {
+        self.get("/api/snapshots").await
+    }
+
+    pub async fn snapshot(&self, id: SnapshotId) -> Result<SnapshotView> {
+        self.get(&format!("/api/snapshots/{id}")).await
+    }
+
+    pub async fn delete_snapshot(&self, id: SnapshotId) -> Result<()> {
+        accepted(self.request(Method::DELETE, &format!("/api/snapshots/{id}")).send().await?).await.map(drop)
     }
 
     pub async fn create_terminal(&self, workspace: WorkspaceId, new: &NewTerminal) -> Result<TerminalView> {

@@ -9,6 +9,7 @@ use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Host;
 use crate::http::health::Checks;
+use crate::snapshots::Snapshots;
 use crate::tasks::Tasks;
 use crate::terminals::Terminals;
 use crate::volumes::Volumes;
@@ -27,6 +28,7 @@ pub struct App {
     pub host: Arc<Host>,
     pub workspaces: Workspaces,
     pub volumes: Volumes,
+    pub snapshots: Snapshots,
     pub terminals: Terminals,
     pub execs: Execs,
     pub files: Files,

@@ -4,7 +4,7 @@
 //! Invariant: a release build never arms one; its configuration refuses `REXEC_CRASH_AT`.
 
 /// Every point; those of one thing in the order in which it passes them.
-pub const POINTS: [&str; 10] = [
+pub const POINTS: [&str; 19] = [
     "create.recorded",
     "create.generation",
     "create.made",
@@ -15,6 +15,15 @@ pub const POINTS: [&str; 10] = [
     "delete.removed",
     "delete.released",
     "purge.volume",
+    "purge.image",
+    "snapshot.recorded",
+    "snapshot.volume",
+    "snapshot.copying",
+    "snapshot.paused",
+    "snapshot.committed",
+    "snapshot.ready",
+    "fill.recorded",
+    "fill.copied",
 ];
 
 /// The point that is armed, if any.

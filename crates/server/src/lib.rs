@@ -19,6 +19,7 @@ pub mod hosts;
 pub mod http;
 pub mod migrations;
 pub mod secret;
+pub mod snapshots;
 pub mod tasks;
 pub mod terminals;
 pub mod time;
@@ -37,6 +38,7 @@ use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Host;
 use crate::http::health::Checks;
+use crate::snapshots::Snapshots;
 use crate::tasks::Tasks;
 use crate::terminals::Terminals;
 use crate::volumes::Volumes;
@@ -103,9 +105,19 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let crash = Crash::at(config.crash_at);
     let home_kept = config.storage.home_kept;
     let upkeep = Arc::default();
-    let deps = workspaces::Deps { db: db.clone(), host: host.clone(), bus, crash, home_kept, upkeep };
+    let deps = workspaces::Deps {
+        db: db.clone(),
+        host: host.clone(),
+        bus,
+        crash,
+        home_kept,
+        upkeep,
+        snapshot_news: tokio::sync::watch::Sender::default(),
+        snapshot_bytes_max: config.storage.snapshot_bytes_max,
+    };
     let workspaces = Workspaces::new(deps, Arc::clone(&config), tasks.clone());
     let volumes = Volumes::new(workspaces.clone(), config.storage.purge_every);
+    let snapshots = Snapshots::new(workspaces.clone(), &config.storage);
     let app = Arc::new(App {
         config,
         db,
@@ -117,11 +129,13 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         execs: Execs::new(workspaces.clone()),
         files: Files::new(workspaces.clone()),
         volumes,
+        snapshots,
         workspaces,
         checks,
         tasks,
     });
     add_checks(&app);
+    app.snapshots.repair().await.map_err(StartError::Installation)?;
     start_background(&app);
     app.workspaces.adopt().await.map_err(StartError::Installation)?;
     let router = http::router(Arc::clone(&app));

@@ -104,6 +104,14 @@ impl Helper {
         self.engine.remove(&self.id).await
     }
 
+    /// Removes the helper of a job that nobody has open any more.
+    pub async fn remove_of(host: &Host, job: &str) -> Result<()> {
+        match host.engine.remove(&format!("{NAME}{job}")).await {
+            Err(EngineError::NotFound(_)) => Ok(()),
+            done => done,
+        }
+    }
+
     /// Removes the helpers of this installation whose jobs this server does not have open.
     pub async fn leftovers(host: &Host) -> Result<()> {
         for found in host.engine.summaries(&host.labels()).await? {

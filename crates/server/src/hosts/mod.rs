@@ -31,6 +31,8 @@ pub const LOCAL: &str = "local";
 pub const LABEL_INSTANCE: &str = "rexec.instance";
 pub const LABEL_WORKSPACE: &str = "rexec.workspace";
 pub const LABEL_GENERATION: &str = "rexec.generation";
+/// On the volumes of snapshots: which.
+pub const LABEL_SNAPSHOT: &str = "rexec.snapshot";
 /// On helper containers: their job.
 pub const LABEL_HELPER: &str = "rexec.helper";
 

@@ -15,7 +15,7 @@ pub mod web;
 
 use crate::app::AppState;
 use crate::error::Error;
-use crate::{accounts, auth, events, exec, files, terminals, volumes, workspaces};
+use crate::{accounts, auth, events, exec, files, snapshots, terminals, volumes, workspaces};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
@@ -50,6 +50,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(auth::http::routes())
         .merge(workspaces::http::routes())
         .merge(volumes::http::routes())
+        .merge(snapshots::http::routes())
         .merge(terminals::http::routes())
         .merge(exec::http::routes())
         .merge(files::http::routes())

@@ -10,6 +10,7 @@ mod upkeep;
 
 use crate::actor::Actor;
 use crate::error::{Error, Result};
+use crate::snapshots;
 use crate::time::{now_ms, rfc3339};
 use crate::workspaces::{Deps, Outcome, Workspaces};
 use rexec_api::Page;
@@ -86,16 +87,24 @@ impl Volumes {
         }
     }
 
-    /// Removes what is to be removed, until dropped.
+    async fn round(&self) -> std::result::Result<(), sea_orm::DbErr> {
+        upkeep::round(&self.deps, now_ms()).await?;
+        snapshots::upkeep::round(&self.deps).await
+    }
+
+    /// Removes what is to be removed, of homes and of snapshots, until dropped.
     pub async fn keep_up(self) {
         let mut period = tokio::time::interval(self.purge_every);
+        let mut host = self.deps.host.watch();
         loop {
             tokio::select! {
                 _ = period.tick() => {}
                 () = self.deps.upkeep.notified() => {}
+                // What could not be removed while the engine was away.
+                _ = host.changed() => {}
             }
             if self.deps.host.ready().is_ok()
-                && let Err(error) = upkeep::round(&self.deps, now_ms()).await
+                && let Err(error) = self.round().await
             {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove what is to be purged yet");
             }

@@ -4,7 +4,7 @@ use super::store::Workspace;
 use crate::hosts::{self, Host, delivery};
 use rexec_api::guest::{DIAL_MOUNT, KEY_VARIABLE, MOUNT, PROGRAM};
 use rexec_api::workspaces::PIDS_MAX;
-use rexec_engine::{ContainerSpec, Limits, Mount};
+use rexec_engine::{ContainerSpec, Labels, Limits, Mount};
 use std::sync::Arc;
 
 const HOME: &str = "/home/user";
@@ -13,8 +13,7 @@ const HOME: &str = "/home/user";
 pub fn spec(row: &Workspace, host: &Arc<Host>, dial_dir: Option<String>) -> ContainerSpec {
     let mut labels = host.labels_to_give();
     labels.insert(hosts::LABEL_WORKSPACE.into(), row.id.to_string());
-    let mut volume_labels = labels.clone();
-    volume_labels.insert("rexec.home".into(), "1".into());
+    let volume_labels = home_labels(row, host);
     labels.insert(hosts::LABEL_GENERATION.into(), row.generation.to_string());
     ContainerSpec {
         name: container_name(row),
@@ -37,6 +36,14 @@ pub fn spec(row: &Workspace, host: &Arc<Host>, dial_dir: Option<String>) -> Cont
         root_bytes: None,
         dial_dir: dial_dir.map(|dir| (dir, DIAL_MOUNT.into())),
     }
+}
+
+/// What the volume of its home is given when it is made.
+pub fn home_labels(row: &Workspace, host: &Host) -> Labels {
+    let mut labels = host.labels_to_give();
+    labels.insert(hosts::LABEL_WORKSPACE.into(), row.id.to_string());
+    labels.insert("rexec.home".into(), "1".into());
+    labels
 }
 
 /// The container's name: unique to workspace and generation, so that two makers collide.

@@ -7,11 +7,14 @@ use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::hosts::dial::GuestKey;
+use crate::snapshots;
+use crate::snapshots::plan::SnapshotPlan;
 use crate::time::now_ms;
 use crate::volumes;
 use crate::volumes::store::NewHome;
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{SnapshotId, WorkspaceId};
+use rexec_api::snapshots::SnapshotState;
 use rexec_api::workspaces::{NewWorkspace, PIDS_MAX, WAIT_MS_DEFAULT, WorkspaceStatus};
 use serde_json::json;
 use std::time::Duration;
@@ -24,8 +27,16 @@ impl Workspaces {
     pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Outcome> {
         validate::new_workspace(&new)?;
         self.require_runtime(new.runtime.as_deref()).await?;
-        let row = self.record(actor, &new);
+        let row = match new.snapshot {
+            Some(snapshot) => self.record_clone(actor, &new, snapshot).await?,
+            None => self.record(actor, &new),
+        };
         let tx = self.deps.db.begin().await?;
+        if let Some(snapshot) = new.snapshot
+            && !snapshots::store::hold(&tx, snapshot).await?
+        {
+            return Err(Error::not_found("snapshot"));
+        }
         self.require_room(&tx).await?;
         store::insert(&tx, &row).await?;
         let home = NewHome {
@@ -119,6 +130,35 @@ impl Workspaces {
             last_active_ms: None,
             stopped_ms: None,
         }
+    }
+
+    /// As the snapshot's workspace was, where the request does not say otherwise.
+    async fn record_clone(&self, actor: &Actor, new: &NewWorkspace, id: SnapshotId) -> Result<Workspace> {
+        let snapshot = snapshots::store::find(self.deps.db.read(), id).await?;
+        let snapshot = snapshot.filter(|s| actor.owns(s.owner)).ok_or_else(|| Error::not_found("snapshot"))?;
+        if snapshot.state != SnapshotState::Ready {
+            let message = "The snapshot is not ready. Wait until it is, or take another.";
+            return Err(Error::field("snapshot", message));
+        }
+        let plan: SnapshotPlan = serde_json::from_str(&snapshot.plan_json).map_err(Error::internal)?;
+        let fresh = self.record(actor, new);
+        let mut env = plan.env;
+        env.extend(new.env.clone());
+        Ok(Workspace {
+            image: snapshot.image_ref.unwrap_or(snapshot.base_image),
+            source_snapshot: Some(id.to_string()),
+            home_state: HomeState::Empty,
+            template: plan.template,
+            plan_json: plan.workspace,
+            nested: plan.nested,
+            disk_mb: plan.disk_mb,
+            cpu_milli: plan.cpu_milli.filter(|_| new.cpu.is_none()).unwrap_or(fresh.cpu_milli),
+            memory_mb: plan.memory_mb.filter(|_| new.memory_mb.is_none()).unwrap_or(fresh.memory_mb),
+            pids: plan.pids.filter(|_| new.pids.is_none()).unwrap_or(fresh.pids),
+            runtime: new.runtime.clone().unwrap_or(plan.runtime),
+            env,
+            ..fresh
+        })
     }
 
     /// Refuses a runtime that the host does not have, before anything is made.

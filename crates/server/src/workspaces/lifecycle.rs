@@ -77,12 +77,20 @@ pub struct Around {
     pub image_present: bool,
     /// The guest of this boot is connected and has its configuration.
     pub guest_ready: bool,
+    /// The home has what it is to begin with.
+    pub home_filled: bool,
+    /// Somebody waits for a snapshot of it.
+    pub snapshot_wanted: bool,
 }
 
 /// The next thing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Pull,
+    /// Copy into the home what it is to begin with.
+    FillHome,
+    /// All is as it should be, and that is what the snapshot is to show.
+    Snapshot(WorkspaceStatus),
     Create,
     Start,
     /// Reach the guest and give it its configuration.
@@ -101,6 +109,13 @@ pub enum Step {
 }
 
 pub fn decide(intent: Intent, seen: Seen, around: Around) -> Step {
+    match next(intent, seen, around) {
+        Step::Settled(status) if around.snapshot_wanted && around.home_filled => Step::Snapshot(status),
+        step => step,
+    }
+}
+
+fn next(intent: Intent, seen: Seen, around: Around) -> Step {
     match intent.desired {
         Desired::Deleted => match seen {
             Seen::Missing => Step::Release,
@@ -124,6 +139,7 @@ pub fn decide(intent: Intent, seen: Seen, around: Around) -> Step {
 
 fn bring_up(intent: Intent, seen: Seen, around: Around) -> Step {
     match seen {
+        Seen::Missing if !around.home_filled => Step::FillHome,
         Seen::Missing if around.image_present => Step::Create,
         Seen::Missing => Step::Pull,
         Seen::Created | Seen::Exited => Step::Start,
@@ -181,6 +197,8 @@ mod tests {
         fn obey(&mut self, step: Step) {
             match step {
                 Step::Pull => self.around.image_present = true,
+                Step::FillHome => self.around.home_filled = true,
+                Step::Snapshot(_) => self.around.snapshot_wanted = false,
                 Step::Create => self.seen = Seen::Created,
                 Step::Start => {
                     self.seen = Seen::Running;
@@ -208,11 +226,17 @@ mod tests {
             Just(Seen::Exited),
             Just(Seen::Changing)
         ];
-        (prop::sample::select(Desired::ALL.to_vec()), 0..3i64, 0..3i64, seen, any::<bool>(), any::<bool>()).prop_map(
-            |(desired, boot_seq, booted_seq, seen, image_present, guest_ready)| World {
+        let around = any::<[bool; 4]>().prop_map(|[image_present, guest_ready, home_filled, snapshot_wanted]| Around {
+            image_present,
+            guest_ready,
+            home_filled,
+            snapshot_wanted,
+        });
+        (prop::sample::select(Desired::ALL.to_vec()), 0..3i64, 0..3i64, seen, around).prop_map(
+            |(desired, boot_seq, booted_seq, seen, around)| World {
                 intent: Intent { desired, boot_seq, booted_seq },
                 seen,
-                around: Around { image_present, guest_ready },
+                around,
                 released: false,
             },
         )
@@ -222,7 +246,7 @@ mod tests {
         /// From anywhere, obeying leads to what is wanted in a few steps and stays there.
         #[test]
         fn every_world_settles(mut world in world()) {
-            for _ in 0..10 {
+            for _ in 0..12 {
                 let step = decide(world.intent, world.seen, world.around);
                 if world.released { break; }
                 if let Step::Settled(status) = step {

@@ -159,7 +159,7 @@ impl Workspaces {
         Ok(report.is_some_and(|r| r.status == WorkspaceStatus::Deleted))
     }
 
-    async fn owned(&self, actor: &Actor, id: WorkspaceId) -> Result<Workspace> {
+    pub(crate) async fn owned(&self, actor: &Actor, id: WorkspaceId) -> Result<Workspace> {
         store::find(self.deps.db.read(), id)
             .await?
             .filter(|row| actor.owns(row.owner) && row.intent.desired != Desired::Deleted)
@@ -191,6 +191,11 @@ impl Workspaces {
 
     async fn outcome(&self, actor: &Actor, id: WorkspaceId, report: Option<Report>) -> Result<Outcome> {
         Ok(Outcome { view: self.get(actor, id).await?, done: report.is_some() })
+    }
+
+    /// Has its driver look at what is wanted now.
+    pub(crate) fn ask(&self, id: WorkspaceId) {
+        self.slot(id).ask();
     }
 
     /// The workspace's slot; its driver is started if it has none.

@@ -5,6 +5,7 @@ use super::{Outcome, Workspaces, validate};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::snapshots;
 use crate::volumes;
 use crate::volumes::store::Volume;
 use rexec_api::error::ErrorCode;
@@ -45,7 +46,9 @@ impl Workspaces {
         let Some(before) = store::find_buried(self.deps.db.read(), &volume).await? else {
             return Ok(Workspace { name, volume, ..fresh });
         };
+        let image = snapshots::store::living_image(self.deps.db.read(), &before.image).await?;
         Ok(Workspace {
+            image,
             id: fresh.id,
             name,
             volume,
@@ -59,6 +62,7 @@ impl Workspaces {
             status_reason: None,
             error_code: None,
             generation: 0,
+            home_state: fresh.home_state,
             limits_applied_seq: 0,
             started_ms: None,
             last_active_ms: None,

@@ -18,6 +18,9 @@ pub fn new_workspace(new: &NewWorkspace) -> Result<()> {
     if let Some(text) = &new.image {
         image(text)?;
     }
+    if new.image.is_some() && new.snapshot.is_some() {
+        return Err(Error::field("image", "A snapshot has its image; name one of the two."));
+    }
     if let Some(text) = &new.runtime {
         runtime(text)?;
     }

@@ -1,6 +1,7 @@
 //! The steps that take a workspace down, and its remains away.
 
 use super::{Driver, Progress, StepError};
+use crate::snapshots;
 use crate::time::now_ms;
 use crate::volumes;
 use crate::workspaces::container::container_name;
@@ -56,10 +57,12 @@ impl Driver {
         } else {
             volumes::store::purged(&tx, &row.volume).await?;
         }
+        snapshots::store::fail(&tx, self.id, "The workspace was deleted while it was taken.").await?;
         store::bury(&tx, self.id, now).await?;
         tx.commit().await?;
         self.deps.crash.point("delete.released");
         self.deps.upkeep.notify_one();
+        self.deps.snapshot_news.send_modify(|count| *count += 1);
         Ok(Progress::Gone)
     }
 }

@@ -10,30 +10,34 @@
 
 mod boot;
 mod end;
+mod home;
 mod look;
 mod report;
+mod snapshot;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
 mod verdict;
+mod volume;
 
 use super::container::container_name;
 use super::incident::{self, Incidents};
 use super::lifecycle::{Around, Desired, Seen, Step, decide};
 use super::link::{DialDesk, Link};
 use super::slot::Slot;
-use super::store::{self, Workspace};
+use super::store::{self, HomeState, Workspace};
 use crate::crash::Crash;
 use crate::db::Db;
 use crate::events::bus::Bus;
 use crate::hosts::{self, Host, HostFacts};
+use crate::snapshots;
 use futures_util::stream::BoxStream;
 use rexec_api::ids::{UserId, WorkspaceId};
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::{Labels, PullProgress};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use verdict::StepError;
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -52,6 +56,10 @@ pub struct Deps {
     pub home_kept: Duration,
     /// Asks for a round of removing what is to go.
     pub upkeep: Arc<Notify>,
+    /// Counts the snapshots that were taken or failed, for those who wait for one.
+    pub snapshot_news: watch::Sender<u64>,
+    /// What one user's snapshots may take up.
+    pub snapshot_bytes_max: u64,
 }
 
 /// How a pass ended.
@@ -193,7 +201,12 @@ impl Driver {
             Some(seen) => seen,
             None => self.look(row).await?,
         };
-        let around = Around { image_present: self.image_present, guest_ready: self.link_lives() };
+        let around = Around {
+            image_present: self.image_present,
+            guest_ready: self.link_lives(),
+            home_filled: row.home_state == HomeState::Ready,
+            snapshot_wanted: snapshots::store::taking(self.deps.db.read(), self.id).await?.is_some(),
+        };
         let step = decide(row.intent, seen, around);
         if step != Step::Pull {
             // Nobody wants it any more; the engine keeps the layers that it has.
@@ -208,6 +221,11 @@ impl Driver {
                 tokio::time::sleep(RETRY_FIRST).await;
                 Ok(Progress::Again(None))
             }
+            Step::Snapshot(status) => {
+                self.settle(ticket, row, status).await?;
+                self.snapshot(ticket, row, status).await
+            }
+            Step::FillHome => self.fill_home(ticket, row).await,
             Step::Pull => self.pull(ticket, row).await,
             Step::Create => self.create(ticket, row).await,
             Step::Start => self.start(ticket, row, facts).await,

@@ -4,6 +4,7 @@ use super::verdict::verdict;
 use super::{Driver, Rest, StepError};
 use crate::events::bus::News;
 use crate::hosts;
+use crate::snapshots;
 use crate::time::now_ms;
 use crate::workspaces::slot::Report;
 use crate::workspaces::store::{self, Observation, Workspace};
@@ -51,6 +52,11 @@ impl Driver {
         match (verdict, row) {
             (Some((code, message)), Some(row)) => {
                 self.unlink();
+                let given_up = "The workspace could not be brought to where it is to be taken.";
+                if let Ok(1..) = snapshots::store::fail(self.deps.db.write(), self.id, given_up).await {
+                    self.deps.upkeep.notify_one();
+                    self.deps.snapshot_news.send_modify(|count| *count += 1);
+                }
                 if let Err(error) = self.write(row, WorkspaceStatus::Error, Some(&message), Some(code), |_| {}).await {
                     tracing::error!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "cannot record a failure");
                     return Rest::Retry;

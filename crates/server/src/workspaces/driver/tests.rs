@@ -236,6 +236,8 @@ async fn bench() -> (Bench, Driver) {
         crash: Crash::default(),
         home_kept: Duration::ZERO,
         upkeep: Arc::default(),
+        snapshot_news: tokio::sync::watch::Sender::default(),
+        snapshot_bytes_max: 0,
     };
     let deps = Arc::new(deps);
     let driver = Driver::new(id, deps, slot.clone());

@@ -15,6 +15,12 @@ pub(super) enum StepError {
     Link(#[from] LinkError),
     #[error("the workspace's record has no usable guest key")]
     Key,
+    #[error("the engine has the volume no more that is to be copied")]
+    SourceGone,
+    #[error("a copy failed: {0}")]
+    Copy(String),
+    #[error("the snapshot is larger than its owner's quota")]
+    OverQuota,
     #[error("its processes keep ending: {0}")]
     KeepsEnding(String),
 }
@@ -26,6 +32,25 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
         StepError::Database(_) | StepError::Link(_) => return None,
         StepError::Key => {
             return Some((ErrorCode::Internal, "Its record is damaged. Delete it and make a new one.".into()));
+        }
+        StepError::SourceGone => {
+            return Some((
+                ErrorCode::EngineError,
+                "The host has the files of its snapshot no more. Delete it and make another.".into(),
+            ));
+        }
+        StepError::Copy(_) => {
+            return Some((
+                ErrorCode::EngineError,
+                "The files of its snapshot could not be copied. Start it to try again; the server's log says why."
+                    .into(),
+            ));
+        }
+        StepError::OverQuota => {
+            return Some((
+                ErrorCode::QuotaExceeded,
+                "Your snapshots take up all that they may. Delete one first.".into(),
+            ));
         }
         StepError::KeepsEnding(what) => {
             return Some((

@@ -7,7 +7,7 @@ mod row;
 mod write;
 
 pub use row::{HomeState, SourceState, Want, WantBy, Workspace};
-pub use write::{Observation, bury, insert, observe, rename, want, want_if};
+pub use write::{Observation, bury, insert, observe, rename, set_home_state, want, want_if};
 
 use crate::db;
 use rexec_api::ids::{UserId, WorkspaceId};

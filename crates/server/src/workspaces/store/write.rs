@@ -1,6 +1,6 @@
 //! What is written of a workspace: what is wanted by the service, what is so by its driver.
 
-use super::{Want, Workspace};
+use super::{HomeState, Want, Workspace};
 use crate::db;
 use crate::workspaces::lifecycle::{Desired, Intent};
 use rexec_api::error::ErrorCode;
@@ -158,6 +158,12 @@ pub async fn observe(
     )
     .await
     .map(|_| ())
+}
+
+/// How far the filling of its home is.
+pub async fn set_home_state(conn: &impl ConnectionTrait, id: WorkspaceId, state: HomeState) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET home_state = $1 WHERE id = $2";
+    db::execute(conn, text, [state.as_str().into(), id.to_string().into()]).await.map(|_| ())
 }
 
 /// Leaves the tombstone; the guest's key goes with the container.

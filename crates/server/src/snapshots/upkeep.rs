@@ -1,0 +1,30 @@
+//! One round of removing what the engine has of snapshots that failed or are deleted. Whatever cannot be
+//! removed yet is there for the next round.
+
+use super::store;
+use crate::workspaces::Deps;
+use rexec_engine::EngineError;
+use sea_orm::DbErr;
+
+/// Snapshots of one round; more wait for the next.
+const ROUND_MAX: u64 = 100;
+
+pub async fn round(deps: &Deps) -> Result<(), DbErr> {
+    let engine = &deps.host.engine;
+    for left in store::volumes_left(deps.db.read(), deps.host.id, ROUND_MAX).await? {
+        match engine.remove_volume(&left.name).await {
+            Ok(()) | Err(EngineError::NotFound(_)) => store::volume_gone(deps.db.write(), &left.id).await?,
+            Err(error) => tracing::debug!(volume = left.name, %error, "a snapshot's volume cannot be removed yet"),
+        }
+    }
+    for left in store::images_left(deps.db.read(), deps.host.id, ROUND_MAX).await? {
+        match engine.remove_image(&left.name).await {
+            Ok(()) | Err(EngineError::NotFound(_) | EngineError::ImageNotFound(_)) => {
+                deps.crash.point("purge.image");
+                store::image_gone(deps.db.write(), &left.id).await?;
+            }
+            Err(error) => tracing::debug!(image = left.name, %error, "a snapshot's image cannot be removed yet"),
+        }
+    }
+    Ok(())
+}
