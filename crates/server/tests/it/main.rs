@@ -12,6 +12,7 @@ mod frame;
 mod isolation;
 mod page;
 mod sign_in;
+mod snapshots;
 mod support;
 mod sweep;
 mod terminals;

@@ -1,0 +1,190 @@
+//! Snapshots: taken in every state, cloned, deleted while clones live.
+
+use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
+use crate::support::{Backend, PASSWORD, on_both};
+use rexec_api::error::ErrorCode;
+use rexec_api::ids::{SnapshotId, WorkspaceId};
+use rexec_api::snapshots::{NewSnapshot, SnapshotState, SnapshotView};
+use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
+use rexec_client::{Client, Lifecycle};
+use rexec_engine::{Engine as _, Labels};
+
+on_both!(a_snapshot_becomes_a_clone, every_state_can_be_taken, refusals, clones_outlive_their_snapshot);
+
+fn wait_ms() -> Option<u64> {
+    Some(PATIENCE.as_millis() as u64)
+}
+
+async fn take(stage: &Stage, id: WorkspaceId) -> SnapshotView {
+    let view = stage.client.take_snapshot(id, &NewSnapshot { wait_ms: wait_ms(), ..Default::default() }).await.unwrap();
+    assert_eq!(view.state, SnapshotState::Ready, "{view:?}");
+    view
+}
+
+async fn clone(stage: &Stage, snapshot: SnapshotId) -> WorkspaceView {
+    let new = NewWorkspace { snapshot: Some(snapshot), wait_ms: wait_ms(), ..Default::default() };
+    let view = stage.client.create_workspace(&new).await.unwrap();
+    assert_eq!(view.status, WorkspaceStatus::Running, "{view:?}");
+    view
+}
+
+fn image(id: SnapshotId) -> String {
+    format!("rexec/snapshot:{}", id.0.simple())
+}
+
+/// The volumes of snapshots that the engine has of this test.
+async fn volumes(stage: &Stage) -> usize {
+    let labels = Labels::from([("rexec.instance".to_owned(), stage.instance.clone())]);
+    let all = stage.engine.volumes(&labels).await.unwrap();
+    all.iter().filter(|volume| volume.labels.contains_key("rexec.snapshot")).count()
+}
+
+async fn until_removed(stage: &Stage, id: SnapshotId) {
+    eventually("the engine to have nothing of it", async || {
+        let there = stage.engine.image(&image(id)).await.unwrap().is_some();
+        (!there && volumes(stage).await == 0).then_some(())
+    })
+    .await;
+}
+
+async fn a_snapshot_becomes_a_clone(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let first = stage.workspace().await;
+        stage.run(first.id, "echo mine > ~/kept; mkdir ~/d; ln ~/kept ~/d/hard; truncate -s 1G ~/sparse").await;
+        stage.run(first.id, "echo root | sudo tee /opt/root >/dev/null; touch ~/before").await;
+        // It writes on while it is copied; each line is whole, and none is missing in the middle.
+        stage.terminal(first.id, &["sh", "-c", "i=0; while true; do i=$((i+1)); echo $i >> ~/log; done"]).await;
+        eventually("it to write", async || stage.run(first.id, "test -s ~/log").await.exit_code.eq(&0).then_some(()))
+            .await;
+        let snapshot = take(&stage, first.id).await;
+        assert!(snapshot.pause_ms.is_some() && snapshot.home_bytes > 0, "{snapshot:?}");
+        assert_eq!(snapshot.size_bytes, snapshot.home_bytes + snapshot.image_bytes);
+        assert_eq!(stage.client.workspace(first.id).await.unwrap().status, WorkspaceStatus::Running);
+        stage.run(first.id, "echo other > ~/kept; rm ~/before; sudo rm /opt/root").await;
+
+        // The guest's key is nowhere in the image.
+        let info = stage.engine.image(&image(snapshot.id)).await.unwrap().expect("its image");
+        assert!(info.env.contains(&"REXEC_GUEST_KEY=0".to_owned()), "{:?}", info.env);
+        assert_eq!(info.env.iter().filter(|pair| pair.starts_with("REXEC_GUEST_KEY")).count(), 1);
+
+        let second = clone(&stage, snapshot.id).await;
+        assert_eq!(second.memory_mb, first.memory_mb, "it has what that had");
+        let script = "cat ~/kept ~/d/hard /opt/root; ls ~/before; id -un; stat -c %h ~/kept; \
+                      test $(du -k ~/sparse | cut -f1) -lt 1024 && stat -c %s ~/sparse; \
+                      awk '$1 != NR { bad = 1 } END { print bad + 0 }' ~/log";
+        let seen = stage.run(second.id, script).await;
+        let expected = "mine\nmine\nroot\n/home/user/before\nuser\n2\n1073741824\n0\n";
+        assert_eq!(seen.stdout, expected, "{seen:?}");
+        assert_eq!(stage.client.snapshot(snapshot.id).await.unwrap().clones, 1);
+        assert_eq!(stage.run(first.id, "cat ~/kept").await.stdout, "other\n");
+
+        let helpers = [("rexec.instance".to_owned(), stage.instance.clone())].into();
+        let helpers = stage.engine.containers(&helpers).await.unwrap();
+        assert!(helpers.iter().all(|c| !c.labels.contains_key("rexec.helper")), "{helpers:?}");
+        for id in [first.id, second.id] {
+            stage.client.purge_workspace(id).await.unwrap();
+        }
+        stage.client.delete_snapshot(snapshot.id).await.unwrap();
+        until_removed(&stage, snapshot.id).await;
+        stage
+    })
+    .await;
+}
+
+async fn every_state_can_be_taken(backend: Backend) {
+    on_stage(backend, &[], async |place, stage| {
+        let id = stage.workspace().await.id;
+        stage.run(id, "echo mine > ~/kept").await;
+        let mut taken = Vec::new();
+        for (request, status) in
+            [(Lifecycle::Pause, WorkspaceStatus::Paused), (Lifecycle::Stop, WorkspaceStatus::Stopped)]
+        {
+            stage.client.lifecycle(id, request).await.unwrap();
+            let snapshot = take(&stage, id).await;
+            assert_eq!(snapshot.pause_ms, None, "{status:?}");
+            assert_eq!(stage.client.workspace(id).await.unwrap().status, status, "it stays as it is");
+            taken.push(snapshot.id);
+        }
+        // A container that somebody removed leaves its home.
+        let container = stage.containers(id).await.remove(0);
+        stage.engine.remove(&container.id).await.unwrap();
+        let homeless = take(&stage, id).await;
+        assert!(homeless.reason.is_some() && homeless.image_bytes == 0, "{homeless:?}");
+        taken.push(homeless.id);
+        let stage = stage.restart_server(place, &[]).await;
+        for &snapshot in &taken {
+            let cloned = clone(&stage, snapshot).await;
+            assert_eq!(stage.run(cloned.id, "cat ~/kept").await.stdout, "mine\n");
+            stage.client.purge_workspace(cloned.id).await.unwrap();
+        }
+        let listed: Vec<SnapshotId> = stage.client.snapshots().await.unwrap().items.iter().map(|s| s.id).collect();
+        assert_eq!(listed, taken.iter().rev().copied().collect::<Vec<_>>(), "newest first");
+        for id in taken {
+            stage.client.delete_snapshot(id).await.unwrap();
+        }
+        eventually("all to go", async || (volumes(&stage).await == 0).then_some(())).await;
+        stage
+    })
+    .await;
+}
+
+async fn refusals(backend: Backend) {
+    on_stage(backend, &[("REXEC_SNAPSHOTS_MAX", "1")], async |_, stage| {
+        let id = stage.workspace().await.id;
+        let anyone = Client::new(&stage.server.base).unwrap();
+        let (other, _) = anyone.register("eve@example.com", PASSWORD).await.unwrap();
+        let new = NewSnapshot { wait_ms: wait_ms(), ..Default::default() };
+        assert_eq!(other.take_snapshot(id, &new).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        let snapshot = take(&stage, id).await.id;
+        assert_eq!(stage.client.take_snapshot(id, &new).await.unwrap_err().code(), Some(ErrorCode::QuotaExceeded));
+
+        assert_eq!(other.snapshot(snapshot).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        assert_eq!(other.delete_snapshot(snapshot).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        assert!(other.snapshots().await.unwrap().items.is_empty());
+        let stolen = NewWorkspace { snapshot: Some(snapshot), ..Default::default() };
+        assert_eq!(other.create_workspace(&stolen).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        let both = NewWorkspace { image: Some("rexec/base".into()), ..stolen };
+        assert_eq!(stage.client.create_workspace(&both).await.unwrap_err().code(), Some(ErrorCode::InvalidRequest));
+        let none = NewWorkspace { snapshot: Some(SnapshotId::new()), ..Default::default() };
+        assert_eq!(stage.client.create_workspace(&none).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+
+        stage.client.delete_snapshot(snapshot).await.unwrap();
+        assert_eq!(stage.client.snapshot(snapshot).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        until_removed(&stage, snapshot).await;
+        assert_eq!(take(&stage, id).await.state, SnapshotState::Ready, "there is room again");
+        let left = stage.client.snapshots().await.unwrap().items.remove(0).id;
+        stage.client.purge_workspace(id).await.unwrap();
+        stage.client.delete_snapshot(left).await.unwrap();
+        until_removed(&stage, left).await;
+        stage
+    })
+    .await;
+}
+
+async fn clones_outlive_their_snapshot(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        stage.run(id, "echo mine > ~/kept; sudo touch /opt/root").await;
+        let snapshot = take(&stage, id).await.id;
+        stage.client.purge_workspace(id).await.unwrap();
+        let both = tokio::join!(clone(&stage, snapshot), clone(&stage, snapshot));
+        stage.client.delete_snapshot(snapshot).await.unwrap();
+        eventually("its volume to go", async || (volumes(&stage).await == 0).then_some(())).await;
+
+        // A clone's container is made again from the image that nobody else sees.
+        let container = stage.containers(both.0.id).await.remove(0);
+        stage.engine.remove(&container.id).await.unwrap();
+        stage
+            .until(both.0.id, "it to be made again", |w| {
+                w.status == WorkspaceStatus::Running && w.status_reason.as_deref().is_some_and(|r| r.contains("again"))
+            })
+            .await;
+        assert_eq!(stage.run(both.0.id, "cat ~/kept; ls /opt/root").await.stdout, "mine\n/opt/root\n");
+        stage.client.purge_workspace(both.0.id).await.unwrap();
+        assert!(stage.engine.image(&image(snapshot)).await.unwrap().is_some(), "the other needs it");
+        stage.client.purge_workspace(both.1.id).await.unwrap();
+        until_removed(&stage, snapshot).await;
+        stage
+    })
+    .await;
+}
