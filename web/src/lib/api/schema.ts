@@ -159,6 +159,93 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List your snapshots, newest first. */
+        get: operations["list_snapshots"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/snapshots/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One snapshot. */
+        get: operations["get_snapshot"];
+        put?: never;
+        post?: never;
+        /** Delete a snapshot. Workspaces that were made from it lose nothing. */
+        delete: operations["delete_snapshot"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/volumes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the homes of your workspaces, and those kept of deleted ones, newest first. */
+        get: operations["list_volumes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/volumes/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One volume. */
+        get: operations["get_volume"];
+        put?: never;
+        post?: never;
+        /** Remove a kept home for good. */
+        delete: operations["purge_volume"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/volumes/{id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a workspace on a kept home. */
+        post: operations["restore"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/workspaces": {
         parameters: {
             query?: never;
@@ -188,7 +275,7 @@ export interface paths {
         get: operations["get"];
         put?: never;
         post?: never;
-        /** Delete a workspace and its home. */
+        /** Delete a workspace. Its home is kept for a while (`GET /api/volumes`), unless `purge` says otherwise. */
         delete: operations["delete"];
         options?: never;
         head?: never;
@@ -220,13 +307,156 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Read a file. */
+        /** Read a file. Takes `Range` (one range), `If-Range`, `If-None-Match`, and HEAD. */
         get: operations["read"];
-        /** Write a file, whole or not at all. */
+        /** Write a file, whole or not at all; or send a piece of an upload. */
         put: operations["write"];
         post?: never;
         /** Remove a file. */
         delete: operations["remove"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/files/archive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download a directory, or a file, as an archive. What the workspace's user may not read, and what
+         *     is neither file, directory nor link, is left out.
+         */
+        get: operations["archive_files"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/files/extract": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Extract an archive into a directory, which is made if need be. Entries that would lie outside
+         *     of it, devices, and archives that grow beyond measure are refused; set-user-id bits are dropped.
+         */
+        post: operations["extract_files"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/files/list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List a directory by name. */
+        get: operations["list_files"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/files/mkdir": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Make a directory; one that is there is success. */
+        post: operations["make_directory"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/files/move": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Move or rename a file or directory. */
+        post: operations["move_file"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/files/stat": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Describe a path; a symbolic link is not followed. */
+        get: operations["stat_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/files/upload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far an upload in pieces has come. */
+        get: operations["upload_state"];
+        put?: never;
+        post?: never;
+        /** Drop what has come of an upload in pieces. */
+        delete: operations["drop_upload"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/files/watch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Watch a directory from now on: each change is an event. Ends when what is watched is no more. */
+        get: operations["watch_files"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -277,6 +507,26 @@ export interface paths {
         put?: never;
         /** Let a frozen workspace go on. */
         post: operations["resume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/snapshots": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a snapshot of a workspace: its root file system and its home.
+         * @description A workspace that runs stands still for a moment; its processes are not part of the snapshot.
+         */
+        post: operations["take_snapshot"];
         delete?: never;
         options?: never;
         head?: never;
@@ -430,6 +680,8 @@ export interface components {
             first_account: boolean;
             version: string;
         };
+        /** @enum {string} */
+        ChangeKind: "created" | "modified" | "removed" | "moved";
         /** @description The body of every failed request: `{"error":{...}}`. */
         ErrorBody: {
             error: components["schemas"]["ErrorDetail"];
@@ -489,18 +741,21 @@ export interface components {
             /** @description Program and arguments; no shell is involved unless you name one. */
             command: string[];
             cwd?: string | null;
+            /** @description How a plain answer tells the output. */
+            encoding?: components["schemas"]["OutputEncoding"];
             env?: {
                 [key: string]: string;
             };
             /** @description Text given to standard input, which is then closed. */
             stdin?: string | null;
+            /** @description Bytes given to standard input, in base64, instead of `stdin`. */
+            stdin_base64?: string | null;
             /** Format: int64 */
             timeout_ms?: number | null;
+            /** @description An account of the workspace, by name or as `#` and a number; the workspace's user when absent. */
+            user?: string | null;
         };
-        /**
-         * @description The result of a command. Output that is not UTF-8 has its invalid bytes replaced by U+FFFD;
-         *     the event stream carries them unharmed.
-         */
+        /** @description The result of a command, its output in the encoding that was asked for. */
         ExecResult: {
             /** Format: int64 */
             duration_ms: number;
@@ -512,8 +767,37 @@ export interface components {
             stderr: string;
             stdout: string;
         };
+        /** @description What an extraction has made. */
+        ExtractSummary: {
+            /**
+             * Format: int64
+             * @description Bytes of the files' content.
+             */
+            bytes: number;
+            /**
+             * Format: int64
+             * @description Files and links; directories are not counted.
+             */
+            files: number;
+        };
+        /** @description One event of a watched directory; the SSE event's name is `type`. */
+        FileEvent: {
+            kind: components["schemas"]["ChangeKind"];
+            path: string;
+            to?: string | null;
+            /** @enum {string} */
+            type: "change";
+        } | {
+            /** @enum {string} */
+            type: "overflow";
+        };
         /** @description What is known of one path. A name that is not UTF-8 is shown with U+FFFD in its place. */
         FileInfo: {
+            /**
+             * @description Another one whenever the content was written; what `ETag` says of a file, without quotes.
+             *     Empty from a guest that is too old to tell.
+             */
+            etag?: string;
             /** Format: int32 */
             gid: number;
             kind: components["schemas"]["FileKind"];
@@ -550,6 +834,32 @@ export interface components {
             email: string;
             password: string;
         };
+        MakeDirectory: {
+            /** @description Absolute; missing parents are made too. */
+            path: string;
+        };
+        MoveFile: {
+            /** @description Absolute. */
+            from: string;
+            /** @description Replace a file that has the new name; without it such a move is refused. */
+            overwrite?: boolean;
+            /** @description Absolute, the new name itself; missing parents are made. */
+            to: string;
+        };
+        /** @description A request for a snapshot. */
+        NewSnapshot: {
+            /**
+             * @description Made from the workspace's name when absent. Need not be unique.
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * Format: int64
+             * @description How long to wait for `ready` before answering 202, in milliseconds.
+             * @default null
+             */
+            wait_ms?: number | null;
+        };
         NewTerminal: {
             /**
              * Format: int32
@@ -567,9 +877,11 @@ export interface components {
              * @description 1 to 500.
              */
             rows: number;
+            /** @description An account of the workspace, by name or as `#` and a number; the workspace's user when absent. */
+            user?: string | null;
         };
         /**
-         * @description A request for a workspace. Fields that later capabilities bring (`template`, `snapshot`,
+         * @description A request for a workspace. Fields that later capabilities bring (`template`,
          *     `git_url`, `region`, `host`, `disk_gb`, `egress`) are refused by name until they are there.
          */
         NewWorkspace: {
@@ -613,12 +925,54 @@ export interface components {
              * @default null
              */
             runtime?: string | null;
+            /** @default null */
+            snapshot?: components["schemas"]["SnapshotId"] | null;
             /**
              * Format: int64
              * @description How long to wait for `running` before answering 202, in milliseconds.
              * @default null
              */
             wait_ms?: number | null;
+        };
+        /**
+         * @description How bytes become text.
+         * @enum {string}
+         */
+        OutputEncoding: "utf8" | "base64";
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_FileInfo: {
+            items: {
+                /**
+                 * @description Another one whenever the content was written; what `ETag` says of a file, without quotes.
+                 *     Empty from a guest that is too old to tell.
+                 */
+                etag?: string;
+                /** Format: int32 */
+                gid: number;
+                kind: components["schemas"]["FileKind"];
+                /**
+                 * Format: int32
+                 * @description Permission bits, such as 0o644 (420).
+                 */
+                mode: number;
+                /**
+                 * Format: int64
+                 * @description Milliseconds since 1970.
+                 */
+                modified_ms: number;
+                name: string;
+                path: string;
+                /**
+                 * Format: int64
+                 * @description Bytes.
+                 */
+                size: number;
+                /** @description Where a symbolic link points. */
+                target?: string | null;
+                /** Format: int32 */
+                uid: number;
+            }[];
+            next?: string | null;
         };
         /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
         Page_SessionView: {
@@ -631,6 +985,44 @@ export interface components {
                 id: components["schemas"]["SessionId"];
                 last_used_at: string;
                 user_agent?: string | null;
+            }[];
+            next?: string | null;
+        };
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_SnapshotView: {
+            items: {
+                /**
+                 * Format: int64
+                 * @description Workspaces that began as this snapshot and still are.
+                 */
+                clones: number;
+                /** @description RFC 3339. */
+                created_at: string;
+                /** Format: int64 */
+                home_bytes: number;
+                id: components["schemas"]["SnapshotId"];
+                /**
+                 * Format: int64
+                 * @description What the root file system has besides its base image.
+                 */
+                image_bytes: number;
+                name: string;
+                /**
+                 * Format: int64
+                 * @description For how long the workspace stood still, in milliseconds; absent when it did not run.
+                 */
+                pause_ms?: number | null;
+                /** @description Why it failed, or what it does not hold. */
+                reason?: string | null;
+                /**
+                 * Format: int64
+                 * @description Home and root file system together.
+                 */
+                size_bytes: number;
+                state: components["schemas"]["SnapshotState"];
+                /** @description The workspace it was taken of, which may be gone. */
+                workspace_id: components["schemas"]["WorkspaceId"];
+                workspace_name: string;
             }[];
             next?: string | null;
         };
@@ -662,6 +1054,28 @@ export interface components {
                  * @description Attachments at the moment.
                  */
                 viewers: number;
+            }[];
+            next?: string | null;
+        };
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_VolumeView: {
+            items: {
+                /** @description RFC 3339. */
+                created_at: string;
+                id: components["schemas"]["VolumeId"];
+                /** @description RFC 3339; since when it is kept. */
+                kept_at?: string | null;
+                /** @description RFC 3339; when it is removed for good unless it is restored before. */
+                purge_after?: string | null;
+                /**
+                 * Format: int64
+                 * @description Absent until it was measured.
+                 */
+                size_bytes?: number | null;
+                state: components["schemas"]["VolumeState"];
+                /** @description The workspace whose home it is, or was. */
+                workspace_id: components["schemas"]["WorkspaceId"];
+                workspace_name: string;
             }[];
             next?: string | null;
         };
@@ -713,6 +1127,20 @@ export interface components {
             name?: string | null;
             password: string;
         };
+        /** @description A request for a workspace on a kept home. */
+        RestoreVolume: {
+            /**
+             * @description The workspace's name; that of before when absent.
+             * @default null
+             */
+            name?: string | null;
+            /**
+             * Format: int64
+             * @description How long to wait for `running` before answering 202, in milliseconds.
+             * @default null
+             */
+            wait_ms?: number | null;
+        };
         /** @enum {string} */
         Role: "admin" | "user";
         /**
@@ -736,6 +1164,47 @@ export interface components {
             /** @description A JWT, valid for 12 hours and refreshed at `/api/auth/refresh`. */
             token: string;
             user: components["schemas"]["UserView"];
+        };
+        /**
+         * Format: uuid
+         * @description A workspace's files as they were at one time.
+         */
+        SnapshotId: string;
+        /** @enum {string} */
+        SnapshotState: "taking" | "ready" | "failed";
+        SnapshotView: {
+            /**
+             * Format: int64
+             * @description Workspaces that began as this snapshot and still are.
+             */
+            clones: number;
+            /** @description RFC 3339. */
+            created_at: string;
+            /** Format: int64 */
+            home_bytes: number;
+            id: components["schemas"]["SnapshotId"];
+            /**
+             * Format: int64
+             * @description What the root file system has besides its base image.
+             */
+            image_bytes: number;
+            name: string;
+            /**
+             * Format: int64
+             * @description For how long the workspace stood still, in milliseconds; absent when it did not run.
+             */
+            pause_ms?: number | null;
+            /** @description Why it failed, or what it does not hold. */
+            reason?: string | null;
+            /**
+             * Format: int64
+             * @description Home and root file system together.
+             */
+            size_bytes: number;
+            state: components["schemas"]["SnapshotState"];
+            /** @description The workspace it was taken of, which may be gone. */
+            workspace_id: components["schemas"]["WorkspaceId"];
+            workspace_name: string;
         };
         /**
          * Format: uuid
@@ -769,6 +1238,16 @@ export interface components {
              */
             viewers: number;
         };
+        /** @description How far an upload in pieces has come. */
+        UploadState: {
+            /** @description The file is whole and has its name. */
+            done: boolean;
+            /**
+             * Format: int64
+             * @description Bytes that have been kept: the next piece begins here.
+             */
+            offset: number;
+        };
         /**
          * Format: uuid
          * @description A person or program with an account.
@@ -781,6 +1260,31 @@ export interface components {
             id: components["schemas"]["UserId"];
             name?: string | null;
             role: components["schemas"]["Role"];
+        };
+        /**
+         * Format: uuid
+         * @description The home of a workspace, which may outlive it.
+         */
+        VolumeId: string;
+        /** @enum {string} */
+        VolumeState: "in_use" | "kept";
+        VolumeView: {
+            /** @description RFC 3339. */
+            created_at: string;
+            id: components["schemas"]["VolumeId"];
+            /** @description RFC 3339; since when it is kept. */
+            kept_at?: string | null;
+            /** @description RFC 3339; when it is removed for good unless it is restored before. */
+            purge_after?: string | null;
+            /**
+             * Format: int64
+             * @description Absent until it was measured.
+             */
+            size_bytes?: number | null;
+            state: components["schemas"]["VolumeState"];
+            /** @description The workspace whose home it is, or was. */
+            workspace_id: components["schemas"]["WorkspaceId"];
+            workspace_name: string;
         };
         /**
          * Format: uuid
@@ -1075,6 +1579,243 @@ export interface operations {
             };
         };
     };
+    list_snapshots: {
+        parameters: {
+            query?: {
+                /** @description The `next` of the page before. */
+                cursor?: components["schemas"]["SnapshotId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SnapshotView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SnapshotId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The snapshot. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SnapshotId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is gone for you; the host's disk is freed as soon as nothing needs it. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_volumes: {
+        parameters: {
+            query?: {
+                /** @description The `next` of the page before. */
+                cursor?: components["schemas"]["VolumeId"];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_VolumeView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_volume: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["VolumeId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The volume. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VolumeView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    purge_volume: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["VolumeId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It cannot be restored any more; the host's disk is freed as soon as the engine allows. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    restore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["VolumeId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreVolume"];
+            };
+        };
+        responses: {
+            /** @description The workspace is running. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkspaceView"];
+                };
+            };
+            /** @description Not yet running after `wait_ms`; it goes on. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkspaceView"];
+                };
+            };
+            /** @description Refused; the home is kept. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Refused; the home is kept. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list: {
         parameters: {
             query?: {
@@ -1194,6 +1935,8 @@ export interface operations {
             query?: {
                 /** @description How long to wait before answering 202, in milliseconds: 25000 unless told, 120000 at most. */
                 wait_ms?: number;
+                /** @description Remove its home at once and for good. */
+                purge?: boolean;
             };
             header?: never;
             path: {
@@ -1331,6 +2074,22 @@ export interface operations {
                     "application/octet-stream": unknown;
                 };
             };
+            /** @description The part that was asked for. */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": unknown;
+                };
+            };
+            /** @description It is still as `If-None-Match` says. */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description Refused. */
             "4XX": {
                 headers: {
@@ -1349,6 +2108,12 @@ export interface operations {
                 path: string;
                 /** @description Permission bits in octal, such as `755`; an existing file keeps its own. */
                 mode?: string;
+                /** @description The body is a piece of this upload, an id that the client makes up. Needs `offset` and `total`. */
+                upload?: string;
+                /** @description Where the piece begins, in bytes. */
+                offset?: number;
+                /** @description Bytes of the whole file. */
+                total?: number;
             };
             header?: never;
             path: {
@@ -1369,6 +2134,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["FileInfo"];
+                };
+            };
+            /** @description The piece is kept; more are to come. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadState"];
                 };
             };
             /** @description The workspace's disk is full; what was there is untouched. */
@@ -1413,6 +2187,341 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    archive_files: {
+        parameters: {
+            query: {
+                /** @description Absolute. */
+                path: string;
+                /** @description `tar.zst` (the default), `tar` or `zip`. */
+                format?: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive; one that is cut is not whole. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zstd": unknown;
+                    "application/x-tar": unknown;
+                    "application/zip": unknown;
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    extract_files: {
+        parameters: {
+            query: {
+                /** @description Absolute. */
+                path: string;
+                /** @description `tar.zst` (the default), `tar` or `zip`. */
+                format?: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/octet-stream": unknown;
+            };
+        };
+        responses: {
+            /** @description All of it is there. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExtractSummary"];
+                };
+            };
+            /** @description The workspace's disk is full. */
+            507: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Refused; entries before the refused one may be there. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_files: {
+        parameters: {
+            query: {
+                /** @description Absolute. */
+                path: string;
+                /** @description The `next` of the page before. */
+                cursor?: string;
+                /** @description Entries of a page, 10,000 at most. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of its entries. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_FileInfo"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    make_directory: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MakeDirectory"];
+            };
+        };
+        responses: {
+            /** @description The directory is there. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileInfo"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    move_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MoveFile"];
+            };
+        };
+        responses: {
+            /** @description It has its new name. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileInfo"];
+                };
+            };
+            /** @description Refused; it has its old name. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    stat_file: {
+        parameters: {
+            query: {
+                /** @description Absolute. */
+                path: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is there. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileInfo"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    upload_state: {
+        parameters: {
+            query: {
+                /** @description Absolute. */
+                path: string;
+                /** @description The id that the client made up. */
+                upload: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Where to go on; 0 when nothing has come. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UploadState"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    drop_upload: {
+        parameters: {
+            query: {
+                /** @description Absolute. */
+                path: string;
+                /** @description The id that the client made up. */
+                upload: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Nothing of it is left. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    watch_files: {
+        parameters: {
+            query: {
+                /** @description Absolute; a directory, or a file. */
+                path: string;
+                /** @description Watch the directories below as well. */
+                recursive?: boolean;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events as they come. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["FileEvent"];
+                };
             };
             /** @description Refused. */
             "4XX": {
@@ -1571,6 +2680,59 @@ export interface operations {
                 };
             };
             /** @description Could not be done; `status` says where the workspace stands. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    take_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSnapshot"];
+            };
+        };
+        responses: {
+            /** @description It is ready. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotView"];
+                };
+            };
+            /** @description Still being taken after `wait_ms`. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description It could not be taken; nothing of it is left. */
             "5XX": {
                 headers: {
                     [name: string]: unknown;

@@ -33,7 +33,7 @@ impl ArchiveQuery {
 /// Download a directory, or a file, as an archive. What the workspace's user may not read, and what
 /// is neither file, directory nor link, is left out.
 #[utoipa::path(
-    get, path = "/api/workspaces/{id}/files/archive", tag = "files",
+    get, path = "/api/workspaces/{id}/files/archive", tag = "files", operation_id = "archive_files",
     params(("id" = WorkspaceId, Path), ArchiveQuery),
     responses(
         (status = 200, description = "The archive; one that is cut is not whole.", content(
@@ -66,7 +66,7 @@ pub(super) async fn archive(
 /// Extract an archive into a directory, which is made if need be. Entries that would lie outside
 /// of it, devices, and archives that grow beyond measure are refused; set-user-id bits are dropped.
 #[utoipa::path(
-    post, path = "/api/workspaces/{id}/files/extract", tag = "files",
+    post, path = "/api/workspaces/{id}/files/extract", tag = "files", operation_id = "extract_files",
     params(("id" = WorkspaceId, Path), ArchiveQuery),
     request_body(content_type = "application/octet-stream"),
     responses(

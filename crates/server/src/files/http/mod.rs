@@ -64,7 +64,7 @@ struct ListQuery {
 
 /// List a directory by name.
 #[utoipa::path(
-    get, path = "/api/workspaces/{id}/files/list", tag = "files",
+    get, path = "/api/workspaces/{id}/files/list", tag = "files", operation_id = "list_files",
     params(("id" = WorkspaceId, Path), ListQuery),
     responses(
         (status = 200, description = "A page of its entries.", body = Page<FileInfo>),
@@ -82,7 +82,7 @@ async fn list(
 
 /// Describe a path; a symbolic link is not followed.
 #[utoipa::path(
-    get, path = "/api/workspaces/{id}/files/stat", tag = "files",
+    get, path = "/api/workspaces/{id}/files/stat", tag = "files", operation_id = "stat_file",
     params(("id" = WorkspaceId, Path), PathQuery),
     responses(
         (status = 200, description = "What is there.", body = FileInfo),
@@ -100,7 +100,7 @@ async fn stat(
 
 /// Make a directory; one that is there is success.
 #[utoipa::path(
-    post, path = "/api/workspaces/{id}/files/mkdir", tag = "files",
+    post, path = "/api/workspaces/{id}/files/mkdir", tag = "files", operation_id = "make_directory",
     params(("id" = WorkspaceId, Path)),
     request_body = MakeDirectory,
     responses(
@@ -119,7 +119,7 @@ async fn mkdir(
 
 /// Move or rename a file or directory.
 #[utoipa::path(
-    post, path = "/api/workspaces/{id}/files/move", tag = "files",
+    post, path = "/api/workspaces/{id}/files/move", tag = "files", operation_id = "move_file",
     params(("id" = WorkspaceId, Path)),
     request_body = MoveFile,
     responses(

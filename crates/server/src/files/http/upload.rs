@@ -98,7 +98,7 @@ pub(super) struct UploadQuery {
 
 /// How far an upload in pieces has come.
 #[utoipa::path(
-    get, path = "/api/workspaces/{id}/files/upload", tag = "files",
+    get, path = "/api/workspaces/{id}/files/upload", tag = "files", operation_id = "upload_state",
     params(("id" = WorkspaceId, Path), UploadQuery),
     responses(
         (status = 200, description = "Where to go on; 0 when nothing has come.", body = UploadState),
@@ -116,7 +116,7 @@ pub(super) async fn state(
 
 /// Drop what has come of an upload in pieces.
 #[utoipa::path(
-    delete, path = "/api/workspaces/{id}/files/upload", tag = "files",
+    delete, path = "/api/workspaces/{id}/files/upload", tag = "files", operation_id = "drop_upload",
     params(("id" = WorkspaceId, Path), UploadQuery),
     responses(
         (status = 204, description = "Nothing of it is left."),

@@ -24,7 +24,7 @@ pub(super) struct WatchQuery {
 
 /// Watch a directory from now on: each change is an event. Ends when what is watched is no more.
 #[utoipa::path(
-    get, path = "/api/workspaces/{id}/files/watch", tag = "files",
+    get, path = "/api/workspaces/{id}/files/watch", tag = "files", operation_id = "watch_files",
     params(("id" = WorkspaceId, Path), WatchQuery),
     responses(
         (status = 200, description = "Events as they come.", body = FileEvent, content_type = "text/event-stream"),
