@@ -19,4 +19,6 @@ leftovers_sweep() {
   leftovers_of '/containers/json?all=true' /containers '?force=true&v=true'
   leftovers_of /networks /networks ''
   leftovers_of /volumes /volumes '?force=true'
+  # An image of a snapshot has its container's labels.
+  leftovers_of /images/json /images '?force=true'
 }
