@@ -7,6 +7,8 @@ use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer};
 
 /// The largest window that is taken, 8 MiB: what all levels but the "ultra" ones need.
 const WINDOW_LOG_MAX: u32 = 23;
+/// What zstd calls `frameParameter_windowTooLarge` (`zstd_errors.h`): its numbers never change.
+const WINDOW_TOO_LARGE: usize = 16;
 const OUT_BYTES: usize = 128 * 1024;
 
 pub struct Decompressor {
@@ -49,9 +51,25 @@ impl Decompressor {
 }
 
 fn fault(code: zstd_safe::ErrorCode) -> GuestError {
-    let name = zstd_safe::get_error_name(code);
-    if name.contains("memory") {
+    // An error is its number, negative, in an unsigned type.
+    if code.wrapping_neg() == WINDOW_TOO_LARGE {
         return too_large("its compression needs a window of more than 8 MiB; compress it without --long and --ultra");
     }
     damaged("it is not compressed by zstd, or damaged")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rexec_api::error::ErrorCode;
+
+    #[test]
+    fn a_window_that_is_too_large_is_told_from_damage() {
+        // Magic, no flags, a window of 2^30 bytes (RFC 8878, section 3.1.1), an empty last block.
+        let large = [0x28, 0xb5, 0x2f, 0xfd, 0, 20 << 3, 1, 0, 0];
+        let fed = |bytes: &[u8]| Decompressor::new().unwrap().feed(bytes, |_| Ok(())).unwrap_err().code;
+        assert_eq!(fed(&large), ErrorCode::ArchiveTooLarge);
+        assert_eq!(fed(b"no such thing as this"), ErrorCode::ArchiveInvalid);
+    }
 }
