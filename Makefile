@@ -41,8 +41,9 @@ check: web/node_modules/.package-lock.json ## Format, lints, types, dependencies
 bench: setup build ## Measure against the bare engine, in the same run
 	@scripts/bench
 
-images: ## Build the workspace image when its recipe has changed
+images: ## Build the workspace image and those of the role templates (ROLES="node go" for some)
 	@scripts/image --build
+	@scripts/roles $(ROLES)
 
 web: web/dist/index.html
 

@@ -28,7 +28,7 @@ struct Arguments {
     /// Interleaved pairs of the figures that start something.
     #[arg(long, default_value_t = 7)]
     pairs: usize,
-    /// Only these: create, terminal, echo, crowd, bulk, memory.
+    /// Only these: create, terminal, sleep, echo, crowd, bulk, memory, scale, files, snapshot, preview.
     scenarios: Vec<String>,
 }
 
@@ -51,6 +51,9 @@ async fn main() -> anyhow::Result<()> {
             if wants("terminal") {
                 scenarios::starting::terminal(&stage, arguments.pairs * 3, &mut report).await?;
             }
+            if wants("sleep") {
+                scenarios::sleep::run(&stage, arguments.pairs * 3, &mut report).await?;
+            }
             if wants("echo") {
                 scenarios::echo::alone(&stage, &mut report).await?;
             }
@@ -59,6 +62,19 @@ async fn main() -> anyhow::Result<()> {
             }
             if wants("bulk") {
                 scenarios::bulk::run(&stage, &mut report).await?;
+            }
+            if wants("scale") {
+                scenarios::scale::run(&arguments.rexec, &arguments.socket, &mut report).await?;
+            }
+            if wants("files") {
+                scenarios::files::large(&stage, &mut report).await?;
+                scenarios::files::many(&stage, &mut report).await?;
+            }
+            if wants("snapshot") {
+                scenarios::snapshot::run(&mut stage, &mut report).await?;
+            }
+            if wants("preview") {
+                scenarios::preview::run(&mut stage, &mut report).await?;
             }
             anyhow::Ok(())
         }

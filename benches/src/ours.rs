@@ -18,13 +18,15 @@ const ACKNOWLEDGE: u8 = 0x02;
 const OUTPUT: u8 = 0x00;
 const SNAPSHOT: u8 = 0x01;
 const EXIT: u8 = 0x02;
+const EMAIL: &str = "bench@example.com";
+const PASSWORD: &str = "correct horse battery";
 const START_PATIENCE: Duration = Duration::from_secs(60);
 const STOP_PATIENCE: Duration = Duration::from_secs(15);
 
 pub struct Ours {
     pub client: Client,
     child: Child,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 /// A terminal's wire with what a reader needs: where it stands.
@@ -37,39 +39,28 @@ pub struct Terminal {
 impl Ours {
     pub async fn start(binary: &Path, socket: &Path) -> Result<Self> {
         let data = tempfile::tempdir()?;
-        let mut child = Command::new(binary)
-            .arg("serve")
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOST", "127.0.0.1")
-            .env("PORT", "0")
-            .env("REXEC_DATA_DIR", data.path())
-            .env("DOCKER_HOST", format!("unix://{}", socket.display()))
-            .env("REXEC_REQUESTS_PER_SECOND", "0")
-            .env("REXEC_SIGN_INS_PER_MINUTE", "0")
-            // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
-            .env("REXEC_ENGINE_LABELS", "rexec.test=bench")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot run {}", binary.display()))?;
-        let mut lines = BufReader::new(child.stdout.take().context("stdout")?).lines();
-        let base = tokio::time::timeout(START_PATIENCE, async {
-            while let Some(line) = lines.next_line().await? {
-                if let Some(at) = line.find("http://") {
-                    return Ok(line[at..].split_whitespace().next().unwrap_or_default().to_owned());
-                }
-            }
-            bail!("the server ended before it was ready")
-        })
-        .await
-        .context("the server did not become ready")??;
-        let (client, _) = Client::new(base)?.register("bench@example.com", "correct horse battery").await?;
-        let ours = Self { client, child, _data: data };
+        let (child, base) = serve(binary, socket, data.path()).await?;
+        let (client, _) = Client::new(base)?.register(EMAIL, PASSWORD).await?;
+        let ours = Self { client, child, data };
         ours.until_ready().await?;
         Ok(ours)
+    }
+
+    /// Ends the server and starts another on the same data; nobody is signed in to it yet.
+    pub async fn restart(mut self, binary: &Path, socket: &Path) -> Result<Self> {
+        self.end().await?;
+        let (child, base) = serve(binary, socket, self.data.path()).await?;
+        Ok(Self { client: Client::new(base)?, child, data: self.data })
+    }
+
+    pub async fn log_in(&mut self) -> Result<()> {
+        self.client = self.client.log_in(EMAIL, PASSWORD).await?.0;
+        Ok(())
+    }
+
+    /// Where the server keeps its database.
+    pub fn database(&self) -> std::path::PathBuf {
+        self.data.path().join("rexec.db")
     }
 
     async fn until_ready(&self) -> Result<()> {
@@ -101,6 +92,11 @@ impl Ours {
         for workspace in self.client.workspaces().await?.items {
             self.client.purge_workspace(workspace.id).await?;
         }
+        self.end().await
+    }
+
+    /// Ends the server and leaves what there is at the engine.
+    pub async fn end(&mut self) -> Result<()> {
         let pid = self.pid();
         if pid != 0 {
             // SIGTERM, as an operator would.
@@ -111,10 +107,49 @@ impl Ours {
     }
 }
 
+/// Runs a server and gives the address that it says.
+async fn serve(binary: &Path, socket: &Path, data: &Path) -> Result<(Child, String)> {
+    let mut child = Command::new(binary)
+        .arg("serve")
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOST", "127.0.0.1")
+        .env("PORT", "0")
+        .env("REXEC_DATA_DIR", data)
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .env("REXEC_REQUESTS_PER_SECOND", "0")
+        .env("REXEC_SIGN_INS_PER_MINUTE", "0")
+        // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
+        .env("REXEC_ENGINE_LABELS", "rexec.test=bench")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("cannot run {}", binary.display()))?;
+    let mut lines = BufReader::new(child.stdout.take().context("stdout")?).lines();
+    let base = tokio::time::timeout(START_PATIENCE, async {
+        while let Some(line) = lines.next_line().await? {
+            if let Some(at) = line.find("http://") {
+                return Ok(line[at..].split_whitespace().next().unwrap_or_default().to_owned());
+            }
+        }
+        bail!("the server ended before it was ready")
+    })
+    .await
+    .context("the server did not become ready")??;
+    Ok((child, base))
+}
+
 pub async fn open(client: &Client, workspace: WorkspaceId, command: &[&str]) -> Result<Terminal> {
     let command = (!command.is_empty()).then(|| command.iter().map(|arg| (*arg).to_owned()).collect());
     let new = NewTerminal { cols: 80, rows: 24, command, ..Default::default() };
     let id = client.create_terminal(workspace, &new).await?.id;
+    attach(client, workspace, id).await
+}
+
+/// Attaches to a terminal that is there.
+pub async fn attach(client: &Client, workspace: WorkspaceId, id: TerminalId) -> Result<Terminal> {
     let wire = Wire::attach(client, workspace, id).await?;
     Ok(Terminal { id, wire, end: 0 })
 }

@@ -50,6 +50,12 @@ impl Report {
         self.figure(name, &format!("ours {}  engine {}", show(ours), show(peer)), ratio, "x", bound);
     }
 
+    /// How fast ours is, the engine's speed being 1.
+    pub fn speed(&mut self, name: &str, ours: Duration, peer: Duration, bound: Bound) {
+        let ratio = peer.as_secs_f64() / ours.as_secs_f64().max(1e-9);
+        self.figure(name, &format!("ours {}  engine {}", show(ours), show(peer)), ratio, "x", bound);
+    }
+
     pub fn note(&mut self, text: String) {
         self.line(format!("       {text}"));
     }

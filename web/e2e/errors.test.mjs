@@ -112,6 +112,7 @@ describe('refusals', { timeout: 120_000 }, () => {
 
   it('says why an unknown image does not start, and leaves nothing running', async () => {
     await page.getByTestId('new-workspace').click();
+    await page.locator('[data-testid=template][data-id=image]').click();
     await page.getByTestId('workspace-image').fill('127.0.0.1:1/no/such:image');
     await page.getByTestId('create-workspace').click();
     const standing = page.locator('[data-testid=standing][data-status=error]');

@@ -30,11 +30,13 @@ export class Server {
   #database;
   #directory;
   #token;
+  #environment = {};
   port = 0;
 
-  /** Starts one, on SQLite or on a PostgreSQL database made for it. */
-  static async start({ database = 'SQLite' } = {}) {
+  /** Starts one, on SQLite or on a PostgreSQL database made for it, with more in its environment if need be. */
+  static async start({ database = 'SQLite', environment = {} } = {}) {
     const server = new Server();
+    server.#environment = environment;
     server.#directory = await mkdtemp(join(tmpdir(), 'rexec-e2e-'));
     open.add(server);
     try {
@@ -77,6 +79,7 @@ export class Server {
         // The tests sign in and ask more often than a person would.
         REXEC_REQUESTS_PER_SECOND: '0',
         REXEC_SIGN_INS_PER_MINUTE: '0',
+        ...this.#environment,
         ...(this.#database ? { DATABASE_URL: this.#database.url, JWT_SECRET: 'a secret that only this test knows' } : {}),
       },
     });

@@ -2,7 +2,12 @@
 
 pub mod bulk;
 pub mod echo;
+pub mod files;
 pub mod memory;
+pub mod preview;
+pub mod scale;
+pub mod sleep;
+pub mod snapshot;
 pub mod starting;
 
 use crate::ours::Ours;

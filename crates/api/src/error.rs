@@ -105,6 +105,8 @@ codes! {
     BadFrame = "bad_frame", 400;
     ImageNotFound = "image_not_found", 422;
     ImagePullFailed = "image_pull_failed", 502;
+    /// The image's registry wants credentials, or better ones; see `/api/registries`.
+    ImageUnauthorised = "image_unauthorised", 422;
     /// The host lacks the OCI runtime that was asked for.
     RuntimeUnavailable = "runtime_unavailable", 422;
     /// A requested limit or option is not offered by the host.
@@ -154,6 +156,8 @@ codes! {
     UploadConflict = "upload_conflict", 409;
     /// Nothing listens on that port of the workspace.
     PortClosed = "port_closed", 502;
+    /// What listens on that port did not answer as a web server does.
+    PreviewFailed = "preview_failed", 502;
     /// This server has no address under which it could show a preview.
     PreviewUnavailable = "preview_unavailable", 422;
     /// The host does not allow containers inside of workspaces.

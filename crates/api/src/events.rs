@@ -15,7 +15,8 @@ pub struct EventView {
     pub workspace_id: WorkspaceId,
     /// RFC 3339.
     pub at: String,
-    /// Particulars of the kind; of `workspace.status`: `status`, `reason` and `error`.
+    /// Particulars of the kind; of `workspace.status`: `status`, `reason` and `error`; of `workspace.ports`: `items`, the
+    /// ports as their list has them, without addresses.
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub data: serde_json::Value,
 }

@@ -31,6 +31,7 @@
 //! POST   /files/extract?path=&format=   body is the archive -> ExtractSummary
 //! GET    /files/watch?path=&recursive=  stream of frames from the guest, each a FileEvent
 //! GET    /ports                         -> [PortInfo]
+//! GET    /ports/watch                   stream of frames from the guest, each a [PortInfo]: now, then at each change
 //! POST   /dial                          byte stream both ways; header x-rexec-dial: DialSpec
 //! GET    /usage                         -> Usage
 //! ```
@@ -210,6 +211,17 @@ pub struct PortInfo {
     pub loopback: bool,
     /// The program that listens, when it can be told.
     pub process: Option<String>,
+    /// The address that it listens on, `0.0.0.0` or `::` for any. Guests of before do not say.
+    #[serde(default)]
+    pub address: Option<String>,
+    #[serde(default)]
+    pub pid: Option<u32>,
+    /// The user whose socket it is.
+    #[serde(default)]
+    pub uid: Option<u32>,
+    /// When it was first seen to listen, in milliseconds since 1970; 0 when that is not known.
+    #[serde(default)]
+    pub since_ms: i64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

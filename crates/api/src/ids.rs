@@ -57,6 +57,10 @@ id!(
     SnapshotId
 );
 id!(
+    /// Stored credentials for a registry of images.
+    RegistryId
+);
+id!(
     /// A container engine that runs workspaces.
     HostId
 );

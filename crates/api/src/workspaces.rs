@@ -1,5 +1,6 @@
 //! Workspaces: what may be asked for, and what is seen of one.
 
+use crate::idle::{IdleSettings, IdleView, null_is_said};
 use crate::ids::{SnapshotId, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +16,9 @@ pub const MEMORY_MB_MAX: u32 = 4 * 1024 * 1024;
 /// Bounds of processes and threads; the most is also what a workspace has that does not say.
 pub const PIDS_MIN: u32 = 64;
 pub const PIDS_MAX: u32 = 4096;
+/// Bounds of disk, in GiB.
+pub const DISK_GB_MIN: u32 = 1;
+pub const DISK_GB_MAX: u32 = 64 * 1024;
 /// Most variables in `env`, and most bytes of one name with its value.
 pub const ENV_VARIABLES_MAX: usize = 256;
 pub const ENV_BYTES_MAX: usize = 32 * 1024;
@@ -23,8 +27,11 @@ pub const WAIT_MS_DEFAULT: u64 = 25_000;
 /// The longest such wait.
 pub const WAIT_MS_MAX: u64 = 120_000;
 
-/// A request for a workspace. Fields that later capabilities bring (`template`,
-/// `git_url`, `region`, `host`, `disk_gb`, `egress`) are refused by name until they are there.
+/// The longest address of a repository, and the longest name of a branch.
+pub const GIT_URL_BYTES_MAX: usize = 2048;
+pub const GIT_BRANCH_BYTES_MAX: usize = 255;
+
+/// A request for a workspace. Fields that later capabilities bring (`region`, `host`, `egress`) are refused by name until they are there.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -32,6 +39,16 @@ pub struct NewWorkspace {
     /// Shown to people; made up when absent. Need not be unique.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// A template of `GET /api/templates`, instead of an image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// A repository to clone into the home once the workspace runs: `https://`, `http://`, `ssh://`, `git://` or
+    /// `git@host:path`, without a password. Its `devcontainer.json` is honoured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub git_url: Option<String>,
+    /// The branch or tag of it; the repository's own default when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
     /// A container image reference; the server's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
@@ -47,12 +64,19 @@ pub struct NewWorkspace {
     /// Processes and threads at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
+    /// GiB that its root file system and home may grow to together; without a limit when absent. Where the host
+    /// holds the size by a quota, each of the two may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_gb: Option<u32>,
     /// An OCI runtime by name, such as `runc` or `runsc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
     /// Environment of every terminal and exec.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
+    /// When it is paused, stopped and deleted, where that is to differ from the server's settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle: Option<IdleSettings>,
     /// How long to wait for `running` before answering 202, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,
@@ -63,7 +87,35 @@ pub struct NewWorkspace {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct PatchWorkspace {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Cores. This and the next two take effect at once, without a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<f64>,
+    /// MiB; not below what it uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_mb: Option<u32>,
+    /// Processes and threads at once; not below what it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pids: Option<u32>,
+    /// GiB; not below what it uses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_gb: Option<u32>,
+    /// What is named changes, what is absent stays; null: all as the server's settings say.
+    #[serde(deserialize_with = "null_is_said", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<IdleSettings>))]
+    pub idle: Option<Option<IdleSettings>>,
+}
+
+/// What a workspace may use at most.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LimitsView {
+    /// Cores.
+    pub cpu: f64,
+    pub memory_mb: u32,
+    /// Processes and threads at once.
+    pub pids: u32,
 }
 
 /// Where a workspace stands. The state machine is drawn in the server's `workspaces/lifecycle.rs`.
@@ -117,6 +169,17 @@ impl WorkspaceStatus {
     }
 }
 
+/// How a disk limit is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum DiskEnforced {
+    /// The host's file system refuses what is too much.
+    Quota,
+    /// It is measured now and then, files by their length; a workspace that has too much is warned and then stopped.
+    Measured,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WorkspaceView {
@@ -127,6 +190,20 @@ pub struct WorkspaceView {
     /// Why it stands there, in a sentence, when that is not plain.
     pub status_reason: Option<String>,
     pub image: String,
+    /// The template that it was made from.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// The repository that it was made for, and its branch.
+    #[serde(default)]
+    pub git_url: Option<String>,
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// Ports that its repository says are of interest.
+    #[serde(default)]
+    pub forward_ports: Vec<u16>,
+    /// The snapshot that it began as, which may be gone.
+    #[serde(default)]
+    pub snapshot: Option<SnapshotId>,
     pub region: String,
     /// The host's name, for administrators only.
     pub host: Option<String>,
@@ -136,8 +213,20 @@ pub struct WorkspaceView {
     /// Processes and threads at once.
     #[serde(default)]
     pub pids: u32,
+    /// GiB of disk that it may use; absent: no limit.
+    #[serde(default)]
+    pub disk_gb: Option<u32>,
+    /// How that limit is held; absent where there is none.
+    #[serde(default)]
+    pub disk_enforced: Option<DiskEnforced>,
     /// RFC 3339.
     pub created_at: String,
     /// RFC 3339; absent while it has never run.
     pub started_at: Option<String>,
+    /// The limits that it is to have; absent while those above are in force.
+    #[serde(default)]
+    pub limits_wanted: Option<LimitsView>,
+    /// What becomes of it if nobody uses it.
+    #[serde(default)]
+    pub idle: IdleView,
 }

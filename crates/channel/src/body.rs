@@ -5,7 +5,7 @@ use crate::piece::Piece;
 use crate::stream::{Inlet, Outlet};
 use bytes::Bytes;
 use std::future::poll_fn;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 /// Bytes given to the connection at once; longer chunks are cut, so that one does not fill memory.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
@@ -28,6 +28,17 @@ impl BodySender {
             self.outlet.send(Piece::plain(part)).await?;
         }
         Ok(())
+    }
+
+    /// Sends as much as one chunk takes, and says how much that was.
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.outlet.poll_ready(cx))?;
+        let part = &bytes[..bytes.len().min(CHUNK_BYTES_MAX)];
+        self.outlet.start_send(Piece::plain(Bytes::copy_from_slice(part)))?;
+        Poll::Ready(Ok(part.len()))
     }
 
     /// Ends this direction; what was sent still arrives.

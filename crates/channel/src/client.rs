@@ -1,6 +1,7 @@
 //! The server's end: one connection to one guest.
 
 use crate::body::{BodyReceiver, BodySender};
+use crate::budget::Budget;
 use crate::error::{ChannelError, Result};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::guard::Guard;
@@ -34,6 +35,8 @@ pub struct GuestClient {
     closed: watch::Receiver<()>,
     pings_held: Arc<watch::Sender<bool>>,
     lanes: Option<Lanes>,
+    /// For long frames of its terminals.
+    budget: Budget,
 }
 
 impl GuestClient {
@@ -70,7 +73,10 @@ impl GuestClient {
                 }
             }
         };
-        Ok((Self { requests, closed, pings_held: Arc::new(pings_held), lanes: None }, driver))
+        Ok((
+            Self { requests, closed, pings_held: Arc::new(pings_held), lanes: None, budget: Budget::default() },
+            driver,
+        ))
     }
 
     /// For a guest that can dial again: its terminals get lanes.
@@ -151,7 +157,8 @@ impl GuestClient {
         bytes_max: usize,
     ) -> Result<(FrameSender, FrameReceiver)> {
         let Some(lanes) = &self.lanes else {
-            return self.frames(head, bytes_max).await;
+            let (sender, receiver) = self.frames(head, bytes_max).await?;
+            return Ok((sender, receiver.within(&self.budget)));
         };
         let expected = lanes.expect();
         head.headers.push((LANE_HEADER, json::header(&expected.id)?));
@@ -160,13 +167,13 @@ impl GuestClient {
             let (headers, inlet) = accepted(answer).await?;
             if !headers.contains_key(LANE_HEADER) {
                 let sender = FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX);
-                return Ok((sender, FrameReceiver::new(inlet, bytes_max)));
+                return Ok((sender, FrameReceiver::new(inlet, bytes_max).within(&self.budget)));
             }
             // The guest may have closed the stream already.
             let _ = outlet.finish();
             let (outlet, inlet) = lane::halves(expected.delivered().await?).map_err(|_| ChannelError::Closed)?;
             let sender = FrameSender::over_lane(outlet, GUEST_FRAME_BYTES_MAX);
-            Ok((sender, FrameReceiver::over_lane(inlet, bytes_max)))
+            Ok((sender, FrameReceiver::over_lane(inlet, bytes_max).within(&self.budget)))
         };
         timeout(CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)?
     }

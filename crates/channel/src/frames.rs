@@ -1,5 +1,6 @@
 //! Frame streams: a big-endian `u32` length, then that many bytes; over HTTP/2 or over a lane.
 
+use crate::budget::{Budget, FREE_BYTES, Share};
 use crate::error::{ChannelError, Result};
 use crate::lane::{END_LENGTH, LaneInlet, LaneOutlet};
 use crate::piece::{PREFIX_BYTES, Piece};
@@ -7,9 +8,6 @@ use crate::stream::{Inlet, Outlet};
 use bytes::{Buf, Bytes, BytesMut};
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
-
-/// Memory taken ahead for a frame whose bytes have not come yet.
-const AHEAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Sends frames. Dropped before [`FrameSender::finish`], it resets the stream.
 pub struct FrameSender {
@@ -95,6 +93,9 @@ pub struct FrameReceiver {
     ready: Bytes,
     /// A frame that spans pieces, with its prefix.
     partial: BytesMut,
+    budget: Budget,
+    /// What `partial` has of it, if that is a long frame.
+    share: Option<Share>,
 }
 
 enum WayIn {
@@ -125,7 +126,12 @@ impl FrameReceiver {
     }
 
     fn over(way: WayIn, bytes_max: usize) -> Self {
-        Self { way, bytes_max, ready: Bytes::new(), partial: BytesMut::new() }
+        Self { way, bytes_max, ready: Bytes::new(), partial: BytesMut::new(), budget: Budget::default(), share: None }
+    }
+
+    /// Counts its long frames together with those of others.
+    pub(crate) fn within(self, budget: &Budget) -> Self {
+        Self { budget: budget.clone(), ..self }
     }
 
     /// The next frame; `None` at the orderly end. Dropping the future loses nothing.
@@ -170,9 +176,12 @@ impl FrameReceiver {
         };
         let Some(length) = self.length(*head)? else { return Ok(None) };
         let whole = PREFIX_BYTES + length;
+        if length > FREE_BYTES && self.share.is_none() {
+            self.share = Some(self.budget.take(length)?);
+        }
         if self.partial.capacity() < whole {
             let missing = whole - self.partial.len();
-            self.partial.reserve(missing.min(AHEAD_BYTES_MAX));
+            self.partial.reserve(missing.min(FREE_BYTES));
         }
         self.move_to_partial(whole);
         if self.partial.len() < whole {
@@ -180,7 +189,10 @@ impl FrameReceiver {
         }
         let mut frame = std::mem::take(&mut self.partial).freeze();
         frame.advance(PREFIX_BYTES);
-        Ok(Some(frame))
+        Ok(Some(match self.share.take() {
+            Some(share) => share.with(frame),
+            None => frame,
+        }))
     }
 
     /// Moves bytes until `partial` has `wanted` of them or none are left.

@@ -21,6 +21,7 @@
 //! and `engine`). This is the only home of `h2`.
 
 mod body;
+mod budget;
 mod client;
 mod connection;
 mod error;
@@ -33,6 +34,7 @@ mod piece;
 mod routes;
 mod serve;
 mod stream;
+mod tunnel;
 mod vigil;
 
 pub use body::{BodyReceiver, BodySender};
@@ -40,8 +42,9 @@ pub use client::{FileSender, GuestClient, Sending};
 pub use error::{ChannelError, Result};
 pub use frames::{FrameReceiver, FrameSender};
 pub use lane::Lanes;
-pub use routes::{Changes, PieceSpec};
+pub use routes::{Changes, PieceSpec, PortNews};
 pub use serve::{Call, serve};
+pub use tunnel::Tunnel;
 pub use vigil::keep_vigil;
 
 use std::time::Duration;
@@ -78,6 +81,8 @@ pub const SERVER_FRAME_BYTES_MAX: usize = rexec_api::frames::FRAME_BYTES_MAX;
 pub const EXEC_FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Longest frame of a watch: two paths, escaped.
 pub const WATCH_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Longest list of ports: 512 of them, each with a name of the kernel's 15 bytes, escaped.
+pub const PORTS_FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Both ends have said hello in HTTP/2, or the byte stream is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A call is answered within this, or fails.

@@ -362,6 +362,36 @@ async fn a_commands_frame_over_the_limit_is_refused() {
     assert!(longest.to_string().contains("cut short"), "{longest}");
 }
 
+/// The budget is the guest's, not the stream's: four of the longest, and no fifth.
+#[tokio::test]
+async fn long_frames_of_one_guest_are_bounded_together() {
+    let (near, far) = duplex(PIPE_BYTES);
+    let guest = tokio::spawn(async move {
+        let mut streams = Vec::new();
+        let mut connection = h2::server::handshake(far).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            let longest = (SERVER_FRAME_BYTES_MAX as u32).to_be_bytes();
+            stream.send_data(Bytes::copy_from_slice(&longest), false).unwrap();
+            streams.push((request, stream));
+        }
+    });
+    let (client, driver) = GuestClient::connect(near).await.unwrap();
+    let driver = tokio::spawn(driver);
+    let spec = AttachSpec { offset: None, mode: AttachMode::View, client: None };
+    let mut frames = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let (tx, mut rx) = client.attach(TerminalId::new(), &spec).await.unwrap();
+        frames.spawn(async move { (rx.recv().await, tx, rx) });
+    }
+    let (first, ..) = tokio::time::timeout(PATIENCE, frames.join_next()).await.unwrap().unwrap().unwrap();
+    assert!(first.unwrap_err().to_string().contains("taken by others"));
+    frames.shutdown().await;
+    drop(client);
+    driver.await.unwrap();
+    guest.await.unwrap();
+}
+
 #[tokio::test]
 async fn answers_that_are_not_as_agreed_are_faults() {
     for (status, body) in [(200, "{"), (200, "[]"), (500, "nonsense"), (404, "")] {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// Longest time that a file, an archive or a watch may take: as long as it needs, within reason.
-const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Longest event of a watch.
 const EVENT_BYTES_MAX: usize = 256 * 1024;
 

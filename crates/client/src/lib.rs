@@ -12,6 +12,7 @@ pub use terminal::{AttachOptions, Attachment, Received};
 pub use http::Method;
 use http::StatusCode;
 use reqwest::RequestBuilder;
+pub use reqwest::{Body, Response};
 use rexec_api::Page;
 use rexec_api::accounts::{AuthStatus, LoginRequest, RegisterRequest, SignedIn, UserView};
 use rexec_api::error::{ErrorBody, ErrorCode, ErrorDetail};
@@ -154,8 +155,11 @@ impl Client {
     }
 
     pub async fn rename_workspace(&self, id: WorkspaceId, name: &str) -> Result<WorkspaceView> {
-        let change = PatchWorkspace { name: Some(name.into()) };
-        self.send(Method::PATCH, &format!("/api/workspaces/{id}"), &change).await
+        self.change_workspace(id, &PatchWorkspace { name: Some(name.into()), ..Default::default() }).await
+    }
+
+    pub async fn change_workspace(&self, id: WorkspaceId, change: &PatchWorkspace) -> Result<WorkspaceView> {
+        self.send(Method::PATCH, &format!("/api/workspaces/{id}"), change).await
     }
 
     pub async fn lifecycle(&self, id: WorkspaceId, request: Lifecycle) -> Result<WorkspaceView> {
@@ -201,6 +205,19 @@ impl Client {
 
     pub async fn delete_snapshot(&self, id: SnapshotId) -> Result<()> {
         accepted(self.request(Method::DELETE, &format!("/api/snapshots/{id}")).send().await?).await.map(drop)
+    }
+
+    /// A snapshot as an archive, as it comes; `bytes_stream` and `chunk` of the answer give its bytes.
+    pub async fn export_snapshot(&self, id: SnapshotId) -> Result<reqwest::Response> {
+        let request = self.request(Method::GET, &format!("/api/snapshots/{id}/export")).timeout(files::STREAM_TIMEOUT);
+        accepted(request.send().await?).await
+    }
+
+    /// Makes a snapshot of an archive; called as the archive says if no name is given.
+    pub async fn import_snapshot(&self, name: Option<&str>, archive: impl Into<reqwest::Body>) -> Result<SnapshotView> {
+        let query = name.map_or(String::new(), |name| format!("?name={}", percent(name)));
+        let request = self.request(Method::POST, &format!("/api/snapshots/import{query}"));
+        json(request.timeout(files::STREAM_TIMEOUT).body(archive).send().await?).await
     }
 
     pub async fn create_terminal(&self, workspace: WorkspaceId, new: &NewTerminal) -> Result<TerminalView> {

@@ -16,6 +16,12 @@ pub enum EngineError {
     /// The image is not to be had under that name.
     #[error("image not found: {0}")]
     ImageNotFound(String),
+    /// The registry wants credentials, or better ones.
+    #[error("the registry refused: {0}")]
+    Unauthorised(String),
+    /// The image is for another processor or system than the host's.
+    #[error("image for another platform: {0}")]
+    WrongPlatform(String),
     /// The pull was tried and failed.
     #[error("image pull failed: {0}")]
     PullFailed(String),

@@ -51,7 +51,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()>;
     async fn remove_network(&self, name: &str) -> Result<()>;
 
-    /// Makes a container, not started. A taken name is [`EngineError::Conflict`].
+    /// Makes a container, not started. A taken name is [`EngineError::Conflict`]; an image for another
+    /// processor is [`EngineError::WrongPlatform`], and nothing is made.
     async fn create(&self, spec: &ContainerSpec) -> Result<String>;
     async fn start(&self, id: &str) -> Result<()>;
     /// Asks PID 1 to end, then kills after `grace_seconds`.
@@ -88,6 +89,10 @@ pub trait Engine: Send + Sync + 'static {
     /// What every container and volume takes up. Walks them all, so it can take long; while another
     /// such walk goes on it is [`EngineError::Conflict`].
     async fn disk_usage(&self) -> Result<DiskUsage>;
+    /// How full the engine's disk is; cheap. `None` where that cannot be seen from here.
+    async fn disk_space(&self) -> Result<Option<DiskSpace>> {
+        Ok(None)
+    }
     /// Resource use now; of a container that does not run, zeros.
     async fn stats_once(&self, id: &str) -> Result<Stats>;
     /// Resource use about once a second, until dropped.

@@ -206,6 +206,14 @@ pub struct DiskLimits {
     pub root: bool,
 }
 
+/// The file system that an engine keeps its data on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    pub total_bytes: u64,
+    /// For those who are not root.
+    pub free_bytes: u64,
+}
+
 /// Bytes on the engine's disk, by name.
 #[derive(Debug, Clone, Default)]
 pub struct DiskUsage {

@@ -4,6 +4,7 @@
 //! the first [`Guest::configure`], and an entrypoint is started at most once per boot.
 
 use crate::home;
+use crate::ports::Seen;
 use crate::process::{Identity, Launch, Launcher, Reaper, Stdio, login_shell};
 use crate::refusal::{internal, invalid, not_configured, refuse};
 use crate::rights::Rights;
@@ -31,6 +32,7 @@ pub struct Guest {
     entrypoint_started: Cell<bool>,
     execs: Cell<u32>,
     last_exec_ms: Cell<i64>,
+    pub ports_seen: Seen,
 }
 
 /// What the server has said about the workspace.
@@ -67,6 +69,7 @@ impl Guest {
             entrypoint_started: Cell::new(false),
             execs: Cell::new(0),
             last_exec_ms: Cell::new(0),
+            ports_seen: Seen::default(),
         }
     }
 
@@ -136,6 +139,13 @@ impl Guest {
         self.execs.set(self.execs.get() + 1);
         self.last_exec_ms.set(unix_ms());
         Ok(ExecCount(self.clone()))
+    }
+
+    /// When something last happened for somebody: in a terminal, or by a command.
+    pub fn last_busy_ms(&self) -> i64 {
+        let in_terminals =
+            self.workspace.borrow().as_ref().map(|w| w.terminals.last_input_ms().max(w.terminals.last_output_ms()));
+        self.last_exec_ms.get().max(in_terminals.unwrap_or_default())
     }
 
     pub fn usage(&self) -> Result<Usage, GuestError> {

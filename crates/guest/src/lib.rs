@@ -22,6 +22,7 @@ mod rights;
 mod routes;
 pub mod screen;
 pub mod sudo;
+mod tar;
 pub mod terminal;
 pub mod volume;
 

@@ -3,13 +3,12 @@
 use crate::guest::Guest;
 use crate::link::Dialler;
 use crate::refusal::refuse;
-use crate::rights::Rights;
 use crate::{attach, dial, exec, files, ports};
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::{AttachSpec, Configure, GuestError, TerminalSpec};
 use rexec_api::ids::TerminalId;
 use rexec_channel::Call;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -35,9 +34,10 @@ async fn route(guest: Rc<Guest>, dialler: Option<Rc<Dialler>>, mut call: Call) {
         ("POST", ["exec"]) => exec::run(&guest, call).await,
         (_, ["files", ..]) => files::route(&guest, call, &parts[1..]).await,
         ("GET", ["ports"]) => {
-            let found = listening(&guest).await;
+            let found = ports::listening(&guest).await;
             call.answer(found).await;
         }
+        ("GET", ["ports", "watch"]) => ports::watch::send(&guest, call).await,
         ("POST", ["dial"]) => match guest.workspace() {
             Ok(workspace) => dial::dial(&workspace.rights, call).await,
             Err(error) => call.answer::<()>(Err(error)).await,
@@ -90,27 +90,4 @@ async fn terminals(guest: &Guest, dialler: Option<&Dialler>, mut call: Call, par
         }
         _ => no_such_route(call).await,
     }
-}
-
-/// The kernel lets the user look at the user's processes and root at root's, so both look.
-async fn listening(guest: &Guest) -> Result<Value, GuestError> {
-    let workspace = guest.workspace()?;
-    let (listeners, owners) = workspace
-        .rights
-        .run(|| {
-            let listeners = ports::listeners();
-            let owners = ports::owners(&listeners);
-            Ok((listeners, owners))
-        })
-        .await?;
-    let described = Rights::own()
-        .run(move || {
-            let mut owners = owners;
-            if owners.len() < listeners.len() {
-                owners.extend(ports::owners(&listeners));
-            }
-            Ok(ports::describe(&listeners, &owners))
-        })
-        .await?;
-    Ok(json!(described))
 }

@@ -9,8 +9,13 @@ use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Host;
 use crate::http::health::Checks;
+use crate::ports::Ports;
+use crate::registries::Registries;
+use crate::setups::Setups;
 use crate::snapshots::Snapshots;
+use crate::stats::WorkspaceStats;
 use crate::tasks::Tasks;
+use crate::templates::Templates;
 use crate::terminals::Terminals;
 use crate::volumes::Volumes;
 use crate::workspaces::Workspaces;
@@ -26,12 +31,17 @@ pub struct App {
     pub accounts: Accounts,
     pub events: Events,
     pub host: Arc<Host>,
+    pub registries: Registries,
+    pub templates: Templates,
+    pub setups: Setups,
     pub workspaces: Workspaces,
     pub volumes: Volumes,
     pub snapshots: Snapshots,
+    pub stats: WorkspaceStats,
     pub terminals: Terminals,
     pub execs: Execs,
     pub files: Files,
+    pub ports: Ports,
     /// What `/ready` asks; services add theirs while the server is built.
     pub checks: Checks,
     pub tasks: Tasks,

@@ -4,7 +4,7 @@
 //! Invariant: a release build never arms one; its configuration refuses `REXEC_CRASH_AT`.
 
 /// Every point; those of one thing in the order in which it passes them.
-pub const POINTS: [&str; 19] = [
+pub const POINTS: [&str; 29] = [
     "create.recorded",
     "create.generation",
     "create.made",
@@ -24,6 +24,16 @@ pub const POINTS: [&str; 19] = [
     "snapshot.ready",
     "fill.recorded",
     "fill.copied",
+    "setup.recorded_begin",
+    "setup.begun",
+    "setup.ended",
+    "setup.recorded",
+    "adopt.removed",
+    "import.recorded",
+    "import.volume",
+    "import.unpacked",
+    "import.committed",
+    "import.ready",
 ];
 
 /// The point that is armed, if any.

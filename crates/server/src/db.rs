@@ -15,9 +15,9 @@ use sea_orm::{
     SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
     Value,
 };
-use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::str::FromStr as _;
@@ -94,7 +94,8 @@ impl Db {
                 .idle_timeout(None)
                 .max_lifetime(None)
         };
-        let writer = first_connection(|| pool().max_connections(1).connect_with(options.clone())).await?;
+        let writer = || pool().max_connections(1).after_release(|connection, _| Box::pin(is_idle(connection)));
+        let writer = first_connection(|| writer().connect_with(options.clone())).await?;
         let reader = pool().max_connections(SQLITE_READERS_MAX).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self {
             reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
@@ -105,6 +106,8 @@ impl Db {
     async fn connect_postgres(url: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("rexec")
+            // "Already exists, skipping" is no news.
+            .options([("client_min_messages", "warning")])
             .log_statements(log::LevelFilter::Trace)
             .log_slow_statements(log::LevelFilter::Warn, SLOW_STATEMENT);
         let pool = PgPoolOptions::new()
@@ -153,6 +156,15 @@ impl Db {
         let _ = self.reader.close_by_ref().await;
         let _ = self.writer.close_by_ref().await;
     }
+}
+
+/// Whether the writer may be used again. When a disk is full SQLite ends a transaction by itself, the
+/// `ROLLBACK` that follows fails, and sqlx goes on counting that transaction: all that came later would be
+/// written into one that nobody commits. Such a connection is closed, and the next is a new one.
+async fn is_idle(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    // A dropped transaction's rollback may still be queued; this waits behind it.
+    connection.ping().await?;
+    Ok(!connection.is_in_transaction())
 }
 
 /// Opens the writer. Changing a new file to WAL is refused at once, whatever the busy time-out, while

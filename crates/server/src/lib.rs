@@ -10,6 +10,7 @@ pub mod auth;
 pub mod config;
 pub mod crash;
 pub mod db;
+pub mod disk;
 pub mod error;
 pub mod events;
 pub mod exec;
@@ -18,9 +19,16 @@ mod guest_error;
 pub mod hosts;
 pub mod http;
 pub mod migrations;
+mod page;
+pub mod ports;
+pub mod registries;
+pub mod sealed;
 pub mod secret;
+pub mod setups;
 pub mod snapshots;
+pub mod stats;
 pub mod tasks;
+pub mod templates;
 pub mod terminals;
 pub mod time;
 pub mod volumes;
@@ -38,8 +46,14 @@ use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Host;
 use crate::http::health::Checks;
+use crate::ports::Ports;
+use crate::registries::Registries;
+use crate::sealed::Sealer;
+use crate::setups::Setups;
 use crate::snapshots::Snapshots;
+use crate::stats::WorkspaceStats;
 use crate::tasks::Tasks;
+use crate::templates::Templates;
 use crate::terminals::Terminals;
 use crate::volumes::Volumes;
 use crate::workspaces::Workspaces;
@@ -67,6 +81,8 @@ pub enum StartError {
     Engine(#[from] rexec_engine::EngineError),
     #[error("another server runs on the data directory {0}; stop it first, or give this one its own REXEC_DATA_DIR")]
     DataDirInUse(String),
+    #[error(transparent)]
+    Templates(#[from] templates::TemplatesError),
     #[error(transparent)]
     Listen(#[from] http::listener::ListenError),
 }
@@ -96,10 +112,14 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let tasks = Tasks::new();
     let checks = Checks::default();
     let db = Db::open(&config.database).await?;
-    let auth = Auth::new(db.clone(), Arc::clone(&config))
+    let secret = auth::token::signing_secret(&config)
         .map_err(|source| StartError::Secret { place: config.data_dir.display().to_string(), source })?;
+    let auth = Auth::new(db.clone(), Arc::clone(&config), &secret);
+    let sealer = Sealer::new(&secret).map_err(|e| StartError::Installation(error::Error::internal(e)))?;
+    let registries = Registries::new(db.clone(), sealer);
     let accounts = Accounts::new(db.clone(), auth.clone());
     let host = local_host(&db, &config).await?;
+    let templates = Templates::load(host.clone(), config.images.templates_dir.as_deref())?;
     let bus = Bus::default();
     let events = Events::new(db.clone(), bus.clone());
     let crash = Crash::at(config.crash_at);
@@ -110,14 +130,28 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         host: host.clone(),
         bus,
         crash,
+        registries: registries.clone(),
+        templates: templates.clone(),
+        setup_wanted: Arc::default(),
         home_kept,
         upkeep,
         snapshot_news: tokio::sync::watch::Sender::default(),
         snapshot_bytes_max: config.storage.snapshot_bytes_max,
+        disk: disk::Gauge::default(),
     };
     let workspaces = Workspaces::new(deps, Arc::clone(&config), tasks.clone());
+    let ports = Ports::new(ports::Deps {
+        db: db.clone(),
+        auth: auth.clone(),
+        events: events.clone(),
+        workspaces: workspaces.clone(),
+        tasks: tasks.clone(),
+        config: Arc::clone(&config),
+        app_port: addr.port(),
+    });
     let volumes = Volumes::new(workspaces.clone(), config.storage.purge_every);
-    let snapshots = Snapshots::new(workspaces.clone(), &config.storage);
+    let snapshots = Snapshots::new(workspaces.clone(), &config, tasks.clone());
+    let stats = WorkspaceStats::new(workspaces.clone(), tasks.clone());
     let app = Arc::new(App {
         config,
         db,
@@ -125,11 +159,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         accounts,
         events,
         host,
+        registries,
+        templates,
+        setups: Setups::new(workspaces.clone(), tasks.clone()),
         terminals: Terminals::new(workspaces.clone()),
         execs: Execs::new(workspaces.clone()),
         files: Files::new(workspaces.clone()),
+        ports,
         volumes,
         snapshots,
+        stats,
         workspaces,
         checks,
         tasks,
@@ -137,6 +176,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     add_checks(&app);
     app.snapshots.repair().await.map_err(StartError::Installation)?;
     start_background(&app);
+    app.ports.reopen().await.map_err(StartError::Installation)?;
     app.workspaces.adopt().await.map_err(StartError::Installation)?;
     let router = http::router(Arc::clone(&app));
     let serving = http::listener::serve(listener, router, app.tasks.clone());
@@ -197,7 +237,13 @@ fn start_background(app: &AppState) {
     let tending = app.host.clone().tend(move |heard| workspaces.heard(heard));
     app.tasks.spawn_abortable("host", tending);
     app.tasks.spawn_abortable("sweep", app.workspaces.clone().keep_sweeping());
+    let disks = disk::Disks::new(app.workspaces.clone(), app.config.disk);
+    app.tasks.spawn_abortable("disks", disks.keep_measuring());
+    app.tasks.spawn("stats", app.stats.clone().keep_recording());
+    app.tasks.spawn_abortable("idle", app.workspaces.clone().keep_idle());
+    app.tasks.spawn_abortable("setups", app.setups.clone().keep_up());
     app.tasks.spawn_abortable("purge", app.volumes.clone().keep_up());
+    app.tasks.spawn_abortable("ports", app.ports.clone().keep_telling());
     app.tasks.spawn_abortable("metrics-upkeep", async {
         let mut period = tokio::time::interval(http::metrics::UPKEEP_PERIOD);
         loop {

@@ -23,8 +23,20 @@ export function since(time: string | null | undefined, nowMs: number): string {
   return time == null ? 'never' : duration((nowMs - Date.parse(time)) / 1000);
 }
 
+/** Such as `in 6d 23h`; what is past is `now`. */
+export function until(time: string, nowMs: number): string {
+  const seconds = (Date.parse(time) - nowMs) / 1000;
+  return seconds <= 0 ? 'now' : `in ${duration(seconds)}`;
+}
+
 export function memory(mb: number): string {
   return mb >= 1024 ? `${Number((mb / 1024).toFixed(1))} GB` : `${mb} MB`;
+}
+
+/** Bytes of memory, as `memory` tells them: `2.8 MB`, `1.5 GB`. */
+export function memoryBytes(count: number): string {
+  const mb = count / (1024 * 1024);
+  return mb >= 1024 ? memory(mb) : `${Number(mb.toFixed(mb < 100 ? 1 : 0))} MB`;
 }
 
 export function cores(cpu: number): string {
@@ -45,3 +57,35 @@ export const STATUS: Record<WorkspaceStatus, { label: string; tone: Tone }> = {
   error: { label: 'Error', tone: 'bad' },
   deleted: { label: 'Deleted', tone: 'off' },
 };
+
+const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const;
+
+/** In powers of 1000, as disks are sold: `0 B`, `12.4 kB`, `1.2 GB`. */
+export function bytes(count: number): string {
+  let value = count;
+  let unit = 0;
+  while (value >= 999.5 && unit < BYTE_UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : 1;
+  return `${Number(value.toFixed(digits))} ${BYTE_UNITS[unit]}`;
+}
+
+/** A day's time today, else the date: short enough for a column. */
+export function moment(ms: number, nowMs: number): string {
+  const at = new Date(ms);
+  const now = new Date(nowMs);
+  if (at.toDateString() === now.toDateString()) return at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  const sameYear = at.getFullYear() === now.getFullYear();
+  return at.toLocaleDateString([], { day: 'numeric', month: 'short', ...(sameYear ? {} : { year: 'numeric' }) });
+}
+
+/** Permission bits as `ls` shows them: `rwxr-x---`, with `s` and `t` in their places. */
+export function permissions(mode: number): string {
+  const bit = (at: number, sign: string): string => ((mode >> at) & 1 ? sign : '-');
+  const execute = (at: number, special: number, sign: string): string =>
+    (mode >> special) & 1 ? ((mode >> at) & 1 ? sign : sign.toUpperCase()) : bit(at, 'x');
+  const classes = [[6, 11, 's'], [3, 10, 's'], [0, 9, 't']] as const;
+  return classes.map(([at, special, sign]) => bit(at + 2, 'r') + bit(at + 1, 'w') + execute(at, special, sign)).join('');
+}

@@ -10,7 +10,7 @@ use crate::client::{GuestClient, Head};
 use crate::error::{ChannelError, Result};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::json;
-use crate::{EXEC_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
+use crate::{EXEC_FRAME_BYTES_MAX, PORTS_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
 use http::Method;
 use rexec_api::guest::*;
 use rexec_api::ids::TerminalId;
@@ -67,6 +67,11 @@ impl GuestClient {
         self.call(get("/ports"), None, CALL_TIMEOUT).await
     }
 
+    /// What listens now, and again at each change.
+    pub async fn watch_ports(&self) -> Result<PortNews> {
+        Ok(PortNews(self.listen(get("/ports/watch"), PORTS_FRAME_BYTES_MAX).await?))
+    }
+
     /// A connection to a port or socket inside the workspace.
     pub async fn dial(&self, spec: &DialSpec) -> Result<(BodySender, BodyReceiver)> {
         let mut head = post("/dial");
@@ -82,6 +87,19 @@ impl GuestClient {
     /// An answer of which only the success matters.
     fn done(&self, answer: Result<IgnoredAny>) -> Result<()> {
         answer.map(|_| ())
+    }
+}
+
+/// Which ports come and go. Dropping it ends the watch.
+pub struct PortNews(FrameReceiver);
+
+impl PortNews {
+    /// All that listens now; `None` when the guest tells no more.
+    pub async fn next(&mut self) -> Result<Option<Vec<PortInfo>>> {
+        match self.0.recv().await? {
+            Some(frame) => Ok(Some(json::parse(&frame)?)),
+            None => Ok(None),
+        }
     }
 }
 

@@ -50,6 +50,8 @@ fn kind<T>(result: &crate::Result<T>) -> &'static str {
         Err(EngineError::NotFound(_)) => "NotFound",
         Err(EngineError::Conflict(_)) => "Conflict",
         Err(EngineError::ImageNotFound(_)) => "ImageNotFound",
+        Err(EngineError::Unauthorised(_)) => "Unauthorised",
+        Err(EngineError::WrongPlatform(_)) => "WrongPlatform",
         Err(EngineError::PullFailed(_)) => "PullFailed",
         Err(EngineError::RuntimeUnavailable(_)) => "RuntimeUnavailable",
         Err(EngineError::DiskFull(_)) => "DiskFull",

@@ -154,6 +154,9 @@ async fn measured(world: &World) -> DiskUsage {
 }
 
 pub async fn disk_use_is_told(world: &World) {
+    if let Some(space) = world.engine.disk_space().await.expect("tells") {
+        assert!(space.free_bytes > 0 && space.free_bytes <= space.total_bytes, "{space:?}");
+    }
     let mut spec = world.spec("a");
     spec.mounts = vec![mount(world, "home", "/home")];
     let id = world.run(&spec).await;
@@ -221,6 +224,12 @@ pub async fn images_come_and_go(world: &World) {
     spec.image = empty.clone();
     spec.mounts = vec![mount(world, "empty", "/deep/inside")];
     let id = world.create(&spec).await;
+    // By the beginning of an id, anyone would have anyone's images.
+    let beginning = image.id.trim_start_matches("sha256:")[..12].to_owned();
+    assert!(engine.image(&beginning).await.expect("looks").is_none());
+    let by_id = crate::ContainerSpec { name: format!("{}-by-id", spec.name), image: beginning, ..spec.clone() };
+    let refused = engine.create(&by_id).await.expect_err("an id is no name");
+    assert!(matches!(refused, EngineError::ImageNotFound(_)), "{refused:?}");
     let tar = TarBuilder::default().file("f", 0o644, b"through an empty image").bytes();
     engine.archive_put(&id, "/deep/inside", tar).await.expect("its volume takes an archive");
     assert_eq!(entries(&get(world, &id, "/deep/inside/f").await.expect("is there"))[0].2, b"through an empty image");

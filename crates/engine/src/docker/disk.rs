@@ -8,7 +8,7 @@ use super::faults::engine_error;
 use super::transport::Body;
 use super::waiting::unavailable;
 use super::{BULK_TIMEOUT, DockerEngine, hijack};
-use crate::{ContainerSpec, DiskLimits, DiskUsage, Engine, EngineError, Labels, Limits, Result};
+use crate::{ContainerSpec, DiskLimits, DiskSpace, DiskUsage, Engine, EngineError, Labels, Limits, Result};
 use http::Request;
 use http_body_util::{BodyExt, Empty, Limited};
 use serde::Deserialize;
@@ -60,6 +60,14 @@ impl DockerEngine {
             EngineError::Refused(message) if message.contains(BUSY) => EngineError::Conflict(message),
             other => other,
         })
+    }
+
+    /// An engine behind a socket is on our machine, and its directory is what it says unless we are in a container.
+    pub(super) async fn measure_space(&self) -> Result<Option<DiskSpace>> {
+        let dir = self.root_dir.get_or_try_init(|| async { Ok::<_, EngineError>(self.info().await?.root_dir) }).await?;
+        let Ok(space) = rustix::fs::statvfs(dir.as_str()) else { return Ok(None) };
+        let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
+        Ok(Some(DiskSpace { total_bytes: bytes(space.f_blocks), free_bytes: bytes(space.f_bavail) }))
     }
 
     async fn account(&self) -> Result<Account> {

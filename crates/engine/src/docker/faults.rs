@@ -10,8 +10,15 @@ const DISK_FULL: &[&str] = &["no space left on device", "disk quota exceeded"];
 const NO_RUNTIME: &[&str] =
     &["unknown runtime specified", "unknown or invalid runtime name", "invalid runtime name", "binary not installed"];
 const TAKEN: &[&str] = &["already exists", "same bridge name", "active endpoints", "is in use"];
-const NO_IMAGE: &[&str] =
-    &["manifest unknown", "name unknown", "not found", "does not exist", "no such image", "no matching manifest"];
+const NO_IMAGE: &[&str] = &["manifest unknown", "name unknown", "not found", "does not exist", "no such image"];
+const NO_PLATFORM: &[&str] = &["no matching manifest", "does not match the specified platform"];
+const NO_ENTRY: &[&str] = &[
+    "no basic auth credentials",
+    "unauthorized",
+    "authentication required",
+    "incorrect username or password",
+    "requested access to the resource is denied",
+];
 
 pub(super) fn engine_error(error: Error) -> EngineError {
     match error {
@@ -43,8 +50,15 @@ pub(super) fn refusal(status: u16, message: String) -> EngineError {
 /// The kind of a failed pull: everything that is not the engine's own trouble is the image's.
 pub(super) fn pull_error(reference: &str, error: Error) -> EngineError {
     match engine_error(error) {
+        EngineError::NotFound(message) | EngineError::Refused(message) if contains_any(&message, NO_PLATFORM) => {
+            EngineError::WrongPlatform(format!("{reference}: {message}"))
+        }
+        // Said of what is private and of what is not there alike.
         EngineError::NotFound(message) | EngineError::ImageNotFound(message) => {
             EngineError::ImageNotFound(format!("{reference}: {message}"))
+        }
+        EngineError::Refused(message) | EngineError::Conflict(message) if contains_any(&message, NO_ENTRY) => {
+            EngineError::Unauthorised(format!("{reference}: {message}"))
         }
         EngineError::Refused(message) | EngineError::Conflict(message) if contains_any(&message, NO_IMAGE) => {
             EngineError::ImageNotFound(format!("{reference}: {message}"))
@@ -54,6 +68,11 @@ pub(super) fn pull_error(reference: &str, error: Error) -> EngineError {
         }
         other => other,
     }
+}
+
+/// Whether Docker warns that an image is for another platform than its own.
+pub(super) fn is_platform_warning(warning: &str) -> bool {
+    contains_any(warning, &["does not match the detected host platform"])
 }
 
 /// The kind of a failed start. A network that is gone must not read as a container that is gone.
@@ -81,6 +100,8 @@ mod tests {
             EngineError::NotFound(_) => "not_found",
             EngineError::Conflict(_) => "conflict",
             EngineError::ImageNotFound(_) => "image_not_found",
+            EngineError::Unauthorised(_) => "unauthorised",
+            EngineError::WrongPlatform(_) => "platform",
             EngineError::PullFailed(_) => "pull_failed",
             EngineError::RuntimeUnavailable(_) => "runtime",
             EngineError::DiskFull(_) => "disk_full",
@@ -121,6 +142,9 @@ mod tests {
         for (error, wanted) in [
             (answer(404, "pull access denied for x, repository does not exist"), "image_not_found"),
             (answer(500, "manifest for x:9 not found: manifest unknown"), "image_not_found"),
+            (answer(500, "Get \"http://x/v2/y/manifests/9\": no basic auth credentials"), "unauthorised"),
+            (answer(500, "Get \"http://x/v2/y/manifests/9\": unauthorized: authentication required"), "unauthorised"),
+            (answer(500, "no matching manifest for linux/amd64 in the manifest list entries"), "platform"),
             (answer(500, "Get \"https://registry/v2/\": dial tcp: connection refused"), "pull_failed"),
             (Error::DockerStreamError { error: "unexpected EOF".into() }, "pull_failed"),
             (Error::DockerStreamError { error: "write: no space left on device".into() }, "disk_full"),

@@ -2,11 +2,13 @@
 //!
 //! bollard types and sends the JSON calls over our own transport; every raw byte stream is our own
 //! ([`hijack`], [`stdcopy`]). Every call has a time-out and every name is checked before it becomes
-//! part of a path. It keeps no state but connections: a clone is the same engine.
+//! part of a path. It keeps no state but connections and which process a container was last seen to be:
+//! a clone is the same engine.
 
 mod disk;
 mod faults;
 mod hijack;
+mod local;
 mod networks;
 mod profile;
 mod stdcopy;
@@ -15,9 +17,9 @@ mod views;
 mod waiting;
 
 use crate::{
-    ByteStream, CommitConfig, ContainerInfo, ContainerSpec, ContainerState, DiskLimits, DiskUsage, Engine, EngineError,
-    EngineEvent, EngineInfo, ExecStart, ImageInfo, Labels, Limits, NetworkSpec, PullProgress, RegistryAuth, Result,
-    Stats, Summary, VolumeInfo,
+    ByteStream, CommitConfig, ContainerInfo, ContainerSpec, ContainerState, DiskLimits, DiskSpace, DiskUsage, Engine,
+    EngineError, EngineEvent, EngineInfo, ExecStart, ImageInfo, Labels, Limits, NetworkSpec, PullProgress,
+    RegistryAuth, Result, Stats, Summary, VolumeInfo,
 };
 use async_trait::async_trait;
 use bollard::auth::DockerCredentials;
@@ -36,7 +38,9 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use http_body_util::BodyExt;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{OnceCell, Semaphore};
 use transport::{Address, Transport};
 use waiting::{failed, unavailable, watched, within};
 
@@ -55,6 +59,8 @@ const EVENTS_IDLE_TIMEOUT: Duration = Duration::MAX;
 /// How long after the end of its stream an exec may take to report its code.
 const EXIT_CODE_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Inspections at once of all callers: a server that starts looks at every workspace, and each look is a connection.
+const LOOKS_MAX: usize = 32;
 /// Inspections at once when listing.
 const INSPECTIONS_MAX: usize = 8;
 /// An archive with no entries: two zero blocks (POSIX.1-2001, pax interchange format).
@@ -67,9 +73,18 @@ const EVENTS: &[&str] = &["create", "start", "die", "oom", "pause", "unpause", "
 pub struct DockerEngine {
     docker: Docker,
     transport: Transport,
+    looks: Arc<Semaphore>,
+    processes: Arc<local::Processes>,
+    /// Where the engine keeps its data, on its own machine.
+    root_dir: Arc<OnceCell<String>>,
 }
 
 impl DockerEngine {
+    async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInfo>> {
+        let found = found_or_none(within(CALL_TIMEOUT, self.docker.inspect_image(reference)).await)?;
+        found.map(views::image).transpose()
+    }
+
     /// An engine at `unix:///path`. Contacts nobody: an engine that is down is found by the calls.
     pub fn connect(address: &str) -> Result<DockerEngine> {
         let transport = Transport::new(Address::parse(address)?);
@@ -86,7 +101,13 @@ impl DockerEngine {
             API_DEFAULT_VERSION,
         )
         .map_err(engine_error)?;
-        Ok(DockerEngine { docker, transport })
+        Ok(DockerEngine {
+            docker,
+            transport,
+            looks: Arc::new(Semaphore::new(LOOKS_MAX)),
+            processes: Arc::default(),
+            root_dir: Arc::default(),
+        })
     }
 
     async fn state(&self, id: &str) -> Result<Option<ContainerState>> {
@@ -120,6 +141,29 @@ impl DockerEngine {
             seen.extend(info?);
         }
         Ok(seen)
+    }
+
+    /// `None` where only the engine knows.
+    async fn stats_from_kernel(&self, id: &str) -> Result<Option<Stats>> {
+        let read = |process: local::Process| async move {
+            tokio::task::spawn_blocking(move || local::read(&process)).await.ok().flatten()
+        };
+        if let Some(process) = self.processes.of(id) {
+            if let Some(stats) = read(process).await {
+                return Ok(Some(stats));
+            }
+            self.processes.forget(id);
+        }
+        let found = self.inspect(id).await?.ok_or_else(|| EngineError::NotFound(format!("no container {id}")))?;
+        if found.pid == 0 {
+            return Ok(Some(Stats::default()));
+        }
+        let process = local::Process { pid: found.pid, id: found.id };
+        let stats = read(process.clone()).await;
+        if stats.is_some() {
+            self.processes.remember(id, process);
+        }
+        Ok(stats)
     }
 
     async fn wait_removed(&self, id: &str) -> Result<()> {
@@ -186,14 +230,12 @@ impl Engine for DockerEngine {
     }
 
     async fn image(&self, reference: &str) -> Result<Option<ImageInfo>> {
-        let reference = profile::reference(reference)?;
-        let found = found_or_none(within(CALL_TIMEOUT, self.docker.inspect_image(reference)).await)?;
-        found.map(views::image).transpose()
+        self.inspect_image(&profile::image(reference)?).await
     }
 
     async fn images(&self) -> Result<Vec<ImageInfo>> {
         let listed = within(CALL_TIMEOUT, self.docker.list_images(None::<ListImagesOptions>)).await?;
-        let looks = listed.into_iter().map(|image| async move { self.image(&image.id).await });
+        let looks = listed.into_iter().map(|image| async move { self.inspect_image(&image.id).await });
         let mut images = Vec::new();
         let mut looks = stream::iter(looks).buffered(INSPECTIONS_MAX);
         while let Some(image) = looks.next().await {
@@ -289,7 +331,13 @@ impl Engine for DockerEngine {
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let options = CreateContainerOptionsBuilder::default().name(profile::name(&spec.name)?).build();
         let body = profile::container(spec)?;
-        Ok(within(WORK_TIMEOUT, self.docker.create_container(Some(options), body)).await?.id)
+        let made = within(WORK_TIMEOUT, self.docker.create_container(Some(options), body)).await?;
+        // Docker makes it all the same, and its programs would end with "exec format error".
+        if let Some(warning) = made.warnings.iter().find(|warning| faults::is_platform_warning(warning)) {
+            self.remove(&made.id).await?;
+            return Err(EngineError::WrongPlatform(format!("{}: {warning}", spec.image)));
+        }
+        Ok(made.id)
     }
 
     async fn start(&self, id: &str) -> Result<()> {
@@ -335,6 +383,8 @@ impl Engine for DockerEngine {
 
     async fn inspect(&self, id: &str) -> Result<Option<ContainerInfo>> {
         let id = profile::name(id)?;
+        // Never closed.
+        let _turn = self.looks.acquire().await;
         let found = within(CALL_TIMEOUT, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await;
         found_or_none(found)?.map(views::container).transpose()
     }
@@ -405,9 +455,17 @@ impl Engine for DockerEngine {
         self.measure_disk().await
     }
 
+    async fn disk_space(&self) -> Result<Option<DiskSpace>> {
+        self.measure_space().await
+    }
+
     async fn stats_once(&self, id: &str) -> Result<Stats> {
+        let id = profile::name(id)?;
+        if let Some(stats) = self.stats_from_kernel(id).await? {
+            return Ok(stats);
+        }
         let options = StatsOptionsBuilder::default().stream(false).one_shot(true).build();
-        let mut stats = self.docker.stats(profile::name(id)?, Some(options));
+        let mut stats = self.docker.stats(id, Some(options));
         let sample = tokio::time::timeout(CALL_TIMEOUT, stats.next()).await.map_err(unavailable)?;
         let sample = sample.ok_or_else(|| EngineError::Protocol("the engine told no statistics".into()))?;
         sample.map(views::stats).map_err(engine_error)

@@ -41,6 +41,17 @@ pub(super) fn reference(reference: &str) -> Result<&str> {
     if good { Ok(reference) } else { Err(EngineError::Refused(format!("{reference:?} is no image reference"))) }
 }
 
+/// The name of an image, with a tag or digest. Docker takes the beginning of an id for an image too, and one
+/// digit is enough: `9`, or `sha256:9`, would be whatever image has such an id, somebody's snapshot as well.
+pub(super) fn image(text: &str) -> Result<String> {
+    let whole = reference(text)?;
+    let last = whole.rsplit('/').next().unwrap_or(whole);
+    if whole.split([':', '@']).next().is_some_and(|name| matches!(name, "sha256" | "sha384" | "sha512")) {
+        return Err(EngineError::Refused(format!("{text:?} is an image's id and no name")));
+    }
+    Ok(if last.contains([':', '@']) { whole.to_owned() } else { format!("{whole}:latest") })
+}
+
 fn absolute(path: &str) -> Result<String> {
     let parts_good = path.split('/').all(|part| part != "." && part != "..");
     if path.starts_with('/') && path.len() > 1 && parts_good && !path.contains('\0') {
@@ -166,7 +177,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
     }
     Ok(ContainerCreateBody {
         hostname: Some(spec.hostname.clone()),
-        image: Some(reference(&spec.image)?.to_owned()),
+        image: Some(image(&spec.image)?),
         // An entrypoint of ours keeps the image's entrypoint and command out.
         entrypoint: Some(spec.command.clone()),
         cmd: Some(Vec::new()),
@@ -221,6 +232,19 @@ mod tests {
         }
         for bad in ["", "../x", "a/../b", "a//b", "/a", "a:", "a b", "a?x=1", "a\n", "a/./b"] {
             assert!(reference(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// Docker looks a word up as the beginning of an id when no image has that name; with a tag it cannot be one.
+    #[test]
+    fn no_image_is_found_by_the_beginning_of_its_id() {
+        assert_eq!(image("9").expect("a name"), "9:latest");
+        assert_eq!(image("localhost:5000/a/b").expect("a name"), "localhost:5000/a/b:latest");
+        for whole in ["a:1", "localhost:5000/a/b:c", "a@sha256:0123"] {
+            assert_eq!(image(whole).expect("a name"), whole);
+        }
+        for id in ["sha256:9", "sha256", "sha512:abc", "sha256@sha256:9"] {
+            assert!(image(id).is_err(), "{id}");
         }
     }
 

@@ -63,7 +63,7 @@ fn to_cursor(name: &OsStr) -> String {
 /// A cursor that none of ours made begins at the beginning.
 fn from_cursor(cursor: &str) -> Option<OsString> {
     let digits = cursor.as_bytes();
-    if digits.len() % 2 != 0 || !cursor.is_ascii() {
+    if !digits.len().is_multiple_of(2) || !cursor.is_ascii() {
         return None;
     }
     let bytes: Option<Vec<u8>> =

@@ -21,6 +21,7 @@ mod tree;
 mod upload;
 mod watch;
 
+pub use extract::check;
 pub use routes::route;
 
 use crate::refusal::{invalid, refuse};

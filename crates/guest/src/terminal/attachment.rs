@@ -187,7 +187,7 @@ impl Attachment {
             core.end()
         });
         self.wake.notify_one();
-        if bytes.len() <= KEY_BYTES_MAX && !live.turns.is_busy(live.turns.now()) {
+        if bytes.len() <= KEY_BYTES_MAX && !live.turns.is_busy(live.number, live.turns.now()) {
             keep_vigil(ECHO_PATIENCE, || live.with_core(|core, _| core.end()) != end).await;
         }
     }

@@ -14,6 +14,8 @@ pub(super) const ALONE_BYTES: usize = rexec_api::frames::OUTPUT_BYTES_MAX;
 pub(super) const BULK_BYTES: usize = SHARED_BYTES / 2;
 /// A terminal counts as in use for this long after its last byte either way.
 const IN_USE: Duration = Duration::from_secs(1);
+/// Terminals used closer together than this are a crowd.
+const CROWDED: Duration = Duration::from_millis(5);
 
 /// Shared by the terminals of one guest.
 pub(super) struct Turns {
@@ -63,16 +65,22 @@ impl Turns {
         }
     }
 
-    /// Whether some terminal streams, so that the processor has better to do than to wait.
-    pub fn is_busy(&self, now: Duration) -> bool {
-        now.saturating_sub(self.bulk.get()) < IN_USE
+    /// Whether the processor has better to do than to wait for this terminal: another streams, or
+    /// was typed on a moment ago, and more of that is likely to come.
+    pub fn is_busy(&self, who: u64, now: Duration) -> bool {
+        let since = |time: Duration| now.saturating_sub(time);
+        since(self.bulk.get()) < IN_USE || since(self.before(who).1) < CROWDED
+    }
+
+    /// Which terminal other than this was used last.
+    fn before(&self, who: u64) -> (u64, Duration) {
+        let [latest, before] = self.recent.get();
+        if latest.0 == who { before } else { latest }
     }
 
     /// How much this terminal may gather now.
     pub fn bytes(&self, who: u64, now: Duration) -> usize {
-        let [latest, before] = self.recent.get();
-        let other = if latest.0 == who { before } else { latest };
-        if now.saturating_sub(other.1) < IN_USE { SHARED_BYTES } else { ALONE_BYTES }
+        if now.saturating_sub(self.before(who).1) < IN_USE { SHARED_BYTES } else { ALONE_BYTES }
     }
 }
 
@@ -99,9 +107,21 @@ mod tests {
         let turns = Turns::new();
         let second = Duration::from_secs;
         turns.gathered(BULK_BYTES - 1, second(10));
-        assert!(!turns.is_busy(second(10)));
+        assert!(!turns.is_busy(1, second(10)));
         turns.gathered(BULK_BYTES, second(10));
-        assert!(turns.is_busy(second(10)));
-        assert!(!turns.is_busy(second(11)));
+        assert!(turns.is_busy(1, second(10)));
+        assert!(!turns.is_busy(1, second(11)));
+    }
+
+    #[test]
+    fn a_crowd_is_others_a_moment_ago() {
+        let turns = Turns::new();
+        let now = Duration::from_secs(10);
+        turns.touch(1, now);
+        assert!(!turns.is_busy(1, now));
+        assert!(turns.is_busy(2, now));
+        turns.touch(2, now);
+        assert!(turns.is_busy(1, now) && turns.is_busy(2, now));
+        assert!(!turns.is_busy(1, now + CROWDED));
     }
 }

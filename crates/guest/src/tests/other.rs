@@ -2,6 +2,7 @@ use super::*;
 use rexec_api::frames::{ClientFrame, ServerFrame};
 use rexec_api::guest::{AttachMode, AttachSpec, DialSpec, TerminalSpec};
 use rexec_api::ids::TerminalId;
+use rexec_channel::{PortNews, Tunnel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
@@ -130,6 +131,59 @@ fn ports_and_sockets_of_the_workspace_can_be_dialled() {
         stream.shutdown().await.unwrap();
         let nowhere = DialSpec::Unix { path: bench.path("nowhere") };
         assert_eq!(code(client.dial(&nowhere).await), ErrorCode::NotFound);
+    });
+}
+
+#[test]
+fn a_dialled_port_reads_and_writes_like_a_socket() {
+    with_configured(|bench| async move {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (tx, rx) = bench.client.dial(&DialSpec::Tcp { port }).await.unwrap();
+        let mut tunnel = Tunnel::new(tx, rx);
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let content = vec![7; 3_000_000];
+        let near = async {
+            let (mut read, mut write) = tokio::io::split(&mut tunnel);
+            let send = async {
+                write.write_all(&content).await.unwrap();
+                write.shutdown().await.unwrap();
+                assert!(write.write_all(b"x").await.is_err(), "our direction has ended");
+            };
+            let mut back = Vec::new();
+            tokio::join!(send, read.read_to_end(&mut back)).1.unwrap();
+            back
+        };
+        let far = async {
+            let (mut read, mut write) = stream.split();
+            tokio::io::copy(&mut read, &mut write).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let (back, ()) = tokio::join!(near, far);
+        assert!(back == content);
+        drop(tunnel);
+        assert_eq!(stream.read(&mut [0]).await.unwrap_or(0), 0, "whoever was dialled sees the end");
+    });
+}
+
+#[test]
+fn ports_are_told_as_they_come_and_go() {
+    with_configured(|bench| async move {
+        let mut news = bench.client.watch_ports().await.unwrap();
+        news.next().await.unwrap().unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let told = async |news: &mut PortNews, there: bool| loop {
+            let found = news.next().await.unwrap().unwrap().into_iter().find(|p| p.port == port);
+            if found.is_some() == there {
+                return found;
+            }
+        };
+        let found = told(&mut news, true).await.unwrap();
+        assert_eq!((found.loopback, found.address.as_deref()), (false, Some("0.0.0.0")));
+        assert!(found.since_ms > 0);
+        drop(listener);
+        told(&mut news, false).await;
     });
 }
 

@@ -106,25 +106,41 @@ fn copy_extended(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
     for stale in extended_names(to)?.iter().filter(|name| !wanted.contains(name)) {
         fremovexattr(to, stale.as_slice())?;
     }
-    let mut value = Vec::new();
     for name in wanted {
-        value.resize(ATTRIBUTE_BYTES_MAX, 0);
-        match fgetxattr(from, name.as_slice(), &mut value) {
-            Ok(length) => value.truncate(length),
-            // Taken away since it was listed.
-            Err(Errno::NODATA) => continue,
-            Err(error) => return Err(error),
-        }
-        match fsetxattr(to, name.as_slice(), &value, XattrFlags::empty()) {
-            // The target's file system has none of these; content matters more.
-            Ok(()) | Err(Errno::OPNOTSUPP) => {}
-            Err(error) => return Err(error),
+        if let Some(value) = extended(from, &name)? {
+            set_extended(to, &name, &value)?;
         }
     }
     Ok(())
 }
 
-fn extended_names(file: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+/// An attribute's value; `None` when it was taken away since it was listed.
+pub fn extended(file: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+    let mut value = vec![0; ATTRIBUTE_BYTES_MAX];
+    match fgetxattr(file, name, &mut value) {
+        Ok(length) => {
+            value.truncate(length);
+            Ok(Some(value))
+        }
+        Err(Errno::NODATA) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+pub fn set_extended(file: &OwnedFd, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+    match fsetxattr(file, name, value, XattrFlags::empty()) {
+        // The target's file system has none of these; content matters more.
+        Err(Errno::OPNOTSUPP) => Ok(()),
+        set => set,
+    }
+}
+
+/// Whether it is an attribute that goes along.
+pub fn is_ours(name: &[u8]) -> bool {
+    ATTRIBUTES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+pub fn extended_names(file: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = vec![0; NAMES_BYTES_USUAL];
     let mut listed = flistxattr(file, &mut names);
     if listed == Err(Errno::RANGE) {
@@ -136,8 +152,7 @@ fn extended_names(file: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
         Err(Errno::OPNOTSUPP) => 0,
         Err(error) => return Err(error),
     };
-    let is_ours = |name: &&[u8]| ATTRIBUTES.iter().any(|prefix| name.starts_with(prefix));
-    Ok(names[..length].split(|&byte| byte == 0).filter(is_ours).map(<[u8]>::to_vec).collect())
+    Ok(names[..length].split(|&byte| byte == 0).filter(|name| is_ours(name)).map(<[u8]>::to_vec).collect())
 }
 
 /// Has what was written through memory maps counted: from here on, the first write to each page of

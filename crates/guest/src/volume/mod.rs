@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! guest volume copy [--twice] FROM TO     says {"files":..,"bytes":..} when done
+//! guest volume pack ROOT HOME             reads a manifest, writes the archive of both (see `pack`)
+//! guest volume unpack ROOT HOME           reads an archive, says its manifest, then [{..},{..}] of both or why not
 //! ```
 //!
 //! With `--twice` it copies, says `ready`, waits for a line, and copies once more what has changed
@@ -12,6 +14,7 @@
 
 mod content;
 mod copy;
+mod pack;
 mod tree;
 
 #[cfg(test)]
@@ -19,26 +22,34 @@ mod tree;
 mod tests;
 
 use self::copy::{Copy, Pass, Summary};
+use self::pack::Refused;
 use std::ffi::OsString;
-use std::io::{self, BufRead, Write};
-use std::path::PathBuf;
+use std::io::{self, BufRead, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
-const USAGE: &str = "usage: guest volume copy [--twice] FROM TO";
+const USAGE: &str = "usage: guest volume copy [--twice] FROM TO | pack ROOT HOME | unpack ROOT HOME";
 /// What the first of two passes ends with.
 const READY: &str = "ready";
 
 /// Carries out one command; its result goes to standard output.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     let mut arguments: Vec<OsString> = arguments.collect();
-    if arguments.first().is_none_or(|verb| verb != "copy") {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE));
+    let usage = || io::Error::new(io::ErrorKind::InvalidInput, USAGE);
+    let is_twice = arguments.get(1).is_some_and(|flag| flag == "--twice");
+    if is_twice {
+        arguments.remove(1);
     }
-    arguments.remove(0);
-    let is_twice = arguments.first().is_some_and(|flag| flag == "--twice");
-    let paths: Vec<PathBuf> = arguments.into_iter().skip(usize::from(is_twice)).map(PathBuf::from).collect();
-    let [from, to] = paths.as_slice() else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, USAGE));
-    };
+    let [verb, one, other] = arguments.as_slice() else { return Err(usage()) };
+    let (one, other) = (PathBuf::from(one), PathBuf::from(other));
+    match (verb.to_str(), is_twice) {
+        (Some("copy"), is_twice) => copy(&one, &other, is_twice),
+        (Some("pack"), false) => pack::pack(io::stdin().lock(), &one, &other, BufWriter::new(io::stdout().lock())),
+        (Some("unpack"), false) => unpack(&one, &other),
+        _ => Err(usage()),
+    }
+}
+
+fn copy(from: &Path, to: &Path, is_twice: bool) -> io::Result<()> {
     let mut copy = Copy::open(from, to)?;
     let mut output = io::stdout().lock();
     if is_twice {
@@ -52,4 +63,26 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     let summary: Summary = copy.pass(Pass::Last)?;
     writeln!(output, "{}", serde_json::to_string(&summary)?)?;
     output.flush()
+}
+
+/// A refusal is a result, too: `{"invalid": why}` or `{"too_large": why}`.
+fn unpack(root: &Path, home: &Path) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    let unpacked = pack::unpack(io::stdin().lock(), root, home, &mut output);
+    let is_done = unpacked.is_ok();
+    let (told, failed) = match unpacked {
+        Ok(told) => (serde_json::json!(told), None),
+        Err(Refused::Invalid(why)) => (serde_json::json!({ "invalid": why }), None),
+        Err(Refused::TooLarge(why)) => (serde_json::json!({ "too_large": why }), None),
+        Err(Refused::Failed(error)) => (serde_json::Value::Null, Some(error)),
+    };
+    if failed.is_none() {
+        writeln!(output, "{told}")?;
+        output.flush()?;
+    }
+    if !is_done {
+        // An engine whose writing to us breaks off may throw away what we have said.
+        io::copy(&mut io::stdin().lock(), &mut io::sink())?;
+    }
+    failed.map_or(Ok(()), Err)
 }

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 /// What must be alike in a tree and its copy.
 #[derive(Debug, PartialEq, Eq)]
-struct Described {
+pub(super) struct Described {
     kind: String,
     mode: u32,
     owner: (u32, u32),
@@ -30,7 +30,7 @@ struct Described {
     attribute: Option<Vec<u8>>,
 }
 
-fn describe(root: &Path) -> BTreeMap<PathBuf, Described> {
+pub(super) fn describe(root: &Path) -> BTreeMap<PathBuf, Described> {
     let mut found = BTreeMap::new();
     let mut firsts: HashMap<u64, PathBuf> = HashMap::new();
     let mut todo = vec![PathBuf::new()];

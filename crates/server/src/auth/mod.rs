@@ -15,6 +15,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::http::origin::{self, Scene};
+use crate::secret::Secret;
 use crate::tasks::Tasks;
 use crate::time::{now_ms, rfc3339};
 use ::http::request::Parts;
@@ -64,6 +65,8 @@ struct Inner {
     db: Db,
     config: Arc<Config>,
     keys: Keys,
+    /// The secret itself, from which others derive keys of their own.
+    secret: Secret,
     sessions: Mutex<HashMap<SessionId, Known>>,
 }
 
@@ -82,15 +85,17 @@ enum Carrier {
 }
 
 impl Auth {
-    pub fn new(db: Db, config: Arc<Config>) -> std::io::Result<Self> {
-        let secret = match &config.jwt_secret {
-            Some(secret) => secret.clone(),
-            None => token::kept_secret(&config.data_dir)?,
-        };
-        Ok(Self {
+    pub fn new(db: Db, config: Arc<Config>, secret: &Secret) -> Self {
+        Self {
             limits: Arc::new(Limits::new(&config.limits)),
-            inner: Arc::new(Inner { db, config, keys: Keys::from_secret(&secret), sessions: Mutex::default() }),
-        })
+            inner: Arc::new(Inner {
+                db,
+                config,
+                keys: Keys::from_secret(secret),
+                secret: secret.clone(),
+                sessions: Mutex::default(),
+            }),
+        }
     }
 
     /// Starts what the service does in the background.
@@ -131,12 +136,33 @@ impl Auth {
             }
         };
         let claims = self.inner.keys.verify(&token, expiry)?;
-        let standing = self.standing(claims.sid).await?;
-        if standing.user_id != claims.sub.to_string() {
+        self.actor_of_session(claims.sub, claims.sid).await
+    }
+
+    /// Whoever has this live session: for tokens and passes that were checked.
+    pub(crate) async fn actor_of_session(&self, user: UserId, session: SessionId) -> Result<Actor> {
+        let standing = self.standing(session).await?;
+        if standing.user_id != user.to_string() {
             return Err(token::invalid());
         }
-        self.touch(claims.sid, &standing).await;
-        Ok(Actor { user: claims.sub, role: role_of(&standing.role), via: Via::Session(claims.sid) })
+        self.touch(session, &standing).await;
+        Ok(Actor { user, role: role_of(&standing.role), via: Via::Session(session) })
+    }
+
+    /// Whoever has this token, which came by itself and not in a cookie.
+    pub(crate) async fn actor_of_token(&self, token: &str) -> Result<Actor> {
+        let claims = self.inner.keys.verify(token, Expiry::Refuse)?;
+        self.actor_of_session(claims.sub, claims.sid).await
+    }
+
+    /// Whether a token is one of ours, though it may have run out.
+    pub(crate) fn is_ours(&self, token: &str) -> bool {
+        self.inner.keys.verify(token, Expiry::Accept).is_ok()
+    }
+
+    /// A key for one purpose, the same on every server and after every restart.
+    pub(crate) fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        token::derived_key(&self.inner.secret, purpose)
     }
 
     /// Whether what the actor came through still holds: for connections that outlive a request.
@@ -328,7 +354,7 @@ pub fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
         .map(str::trim)
 }
 
-fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
     headers
         .get_all(header::COOKIE)
         .iter()

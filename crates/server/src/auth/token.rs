@@ -3,6 +3,7 @@
 //! The token proves who asks without a database; the session, looked up apart, may have ended
 //! since. Only HS256 with our own key is read: `none` and foreign algorithms are forgeries.
 
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 use jsonwebtoken::errors::ErrorKind;
@@ -47,10 +48,7 @@ pub struct Keys {
 impl Keys {
     /// Derives the signing key, so that the same secret may serve other ends too.
     pub fn from_secret(secret: &Secret) -> Self {
-        let mut hash = Sha256::new();
-        hash.update(b"rexec sign-in token v1\0");
-        hash.update(secret.expose().as_bytes());
-        let key = hash.finalize();
+        let key = derived_key(secret, "rexec sign-in token v1");
         Self { encoding: EncodingKey::from_secret(&key), decoding: DecodingKey::from_secret(&key) }
     }
 
@@ -76,9 +74,26 @@ impl Keys {
     }
 }
 
+/// The secret's key for one purpose, of which nobody learns anything from another's.
+pub fn derived_key(secret: &Secret, purpose: &str) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(purpose.as_bytes());
+    hash.update(b"\0");
+    hash.update(secret.expose().as_bytes());
+    hash.finalize().into()
+}
+
 /// What is said of a token that is malformed or forged.
 pub fn invalid() -> Error {
     Error::new(ErrorCode::InvalidToken, "The token is not one of ours. Sign in again.")
+}
+
+/// The installation's signing secret: the configured one, or that of the data directory.
+pub fn signing_secret(config: &Config) -> std::io::Result<Secret> {
+    match &config.jwt_secret {
+        Some(secret) => Ok(secret.clone()),
+        None => kept_secret(&config.data_dir),
+    }
 }
 
 /// The secret kept in the data directory, made at the first start. Of two servers that start

@@ -13,7 +13,7 @@ const REFUSED: [(&[&str], &str); 1] = [(
 )];
 
 /// Accepted, and without effect for now.
-const NOT_YET: [(&[&str], &str); 16] = [
+const NOT_YET: [(&[&str], &str); 15] = [
     (&["REXEC_SSH_PORT"], "the SSH gateway is not part of this version"),
     (&["REXEC_ADVERTISE_URL"], "this version runs one server"),
     (
@@ -29,7 +29,6 @@ const NOT_YET: [(&[&str], &str); 16] = [
         &["REXEC_POOL_SIZE", "COMPUTE_WARM_POOL_SIZE"],
         "there is no warm pool in this version; workspaces are started when asked for",
     ),
-    (&["REXEC_IDLE_TIMEOUT", "COMPUTE_WORKSPACE_TIMEOUT"], "this version does not stop idle workspaces"),
     (&["REXEC_WORKSPACE_STORAGE", "COMPUTE_WORKSPACE_STORAGE"], "workspaces keep their files on the engine's volumes"),
     (&["TTYD_INTERNAL_NETWORK"], "this version has no closed network; workspaces reach the network directly"),
     (

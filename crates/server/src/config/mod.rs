@@ -5,10 +5,18 @@
 //! What a variable is called, and its aliases, stand in [`Config::from_sources`]; those that
 //! belong to capabilities this version does not have are in `later.rs`.
 
+mod cleanup;
+mod disk;
+mod images;
 mod later;
+mod previews;
 mod sources;
 mod storage;
 
+pub use cleanup::{CleanupConfig, SECONDS_MAX, Thresholds, Use, Uses};
+pub use disk::DiskConfig;
+pub use images::{CustomImages, ImagesConfig};
+pub use previews::PreviewConfig;
 pub use sources::Sources;
 pub use storage::StorageConfig;
 
@@ -41,9 +49,9 @@ pub struct ConfigError(pub Vec<String>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Text logs with more detail.
+    /// Text logs with more detail; what nobody uses is tidied up soon.
     Debug,
-    /// JSON logs.
+    /// JSON logs; what nobody uses is left for longer.
     Release,
 }
 
@@ -76,6 +84,26 @@ pub struct PublicUrl {
     /// `http` or `https`, host and port without a trailing slash, lower-cased: an Origin.
     pub origin: String,
     pub https: bool,
+}
+
+impl PublicUrl {
+    /// The host, without its port.
+    pub fn host(&self) -> &str {
+        let authority = self.authority();
+        match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+            _ => authority,
+        }
+    }
+
+    /// The port, where it is not the scheme's own.
+    pub fn port(&self) -> Option<u16> {
+        self.authority()[self.host().len()..].strip_prefix(':')?.parse().ok()
+    }
+
+    fn authority(&self) -> &str {
+        self.origin.split_once("://").map_or(&self.origin, |(_, authority)| authority)
+    }
 }
 
 /// How many requests are let through. Zero means no limit.
@@ -130,7 +158,13 @@ pub struct Config {
     /// How long a request's body may pause before it is given up on. No variable sets it.
     pub body_patience: Duration,
     pub engine: EngineConfig,
+    pub images: ImagesConfig,
     pub storage: StorageConfig,
+    pub disk: DiskConfig,
+    /// Tell of each workspace on `/metrics`: too many labels for a large fleet.
+    pub metrics_workspaces: bool,
+    pub cleanup: CleanupConfig,
+    pub previews: PreviewConfig,
     /// How often every container is compared with what was last reported of it. No variable sets it.
     pub sweep_every: Duration,
     /// Where the server dies, for tests of what it then finds; builds with debug assertions only.
@@ -150,18 +184,25 @@ impl Config {
         let mut reader = Reader::new(sources);
         let data_dir = data_dir(&mut reader);
         let database = database(&mut reader, &data_dir);
+        let mode = mode(&mut reader);
+        let public_url = public_url(&mut reader);
         let config = Self {
             host: host(&mut reader),
             port: reader.number(&["PORT"], 0, u64::from(u16::MAX)).map_or(PORT_DEFAULT, |p| p as u16),
-            mode: mode(&mut reader),
+            mode,
             jwt_secret: jwt_secret(&mut reader, &database),
-            public_url: public_url(&mut reader),
             web_dir: web_dir(&mut reader),
             trusted_proxies: trusted_proxies(&mut reader),
             limits: limits(&mut reader),
             body_patience: BODY_PATIENCE,
             engine: engine(&mut reader),
+            images: images::take(&mut reader),
             storage: storage::take(&mut reader),
+            disk: disk::take(&mut reader),
+            metrics_workspaces: flag(&mut reader, "REXEC_METRICS_WORKSPACES"),
+            cleanup: cleanup::take(&mut reader, mode),
+            previews: previews::take(&mut reader, public_url.as_ref()),
+            public_url,
             sweep_every: SWEEP_EVERY,
             crash_at: crash_at(&mut reader),
             data_dir,

@@ -41,6 +41,10 @@ fn every_fault_is_told_at_once_and_no_value_with_it() {
         ("TTYD_EGRESS_PROXY_HOST", "squid"),
         ("WEB_DIR", "/nowhere"),
         ("REXEC_ENGINE_LABELS", "team"),
+        ("REXEC_IDLE_STOP_SECONDS", "2h"),
+        ("REXEC_IDLE_COUNTS", "input,thoughts"),
+        ("REXEC_PREVIEW_DOMAIN", "10.0.0.1"),
+        ("REXEC_PREVIEW_PORTS", "20099-20000"),
     ]);
     let names = [
         "PORT",
@@ -55,6 +59,10 @@ fn every_fault_is_told_at_once_and_no_value_with_it() {
         "TTYD_EGRESS_PROXY_HOST",
         "WEB_DIR",
         "REXEC_ENGINE_LABELS",
+        "REXEC_IDLE_STOP_SECONDS",
+        "REXEC_IDLE_COUNTS",
+        "REXEC_PREVIEW_DOMAIN",
+        "REXEC_PREVIEW_PORTS",
     ];
     for name in names {
         assert!(found.iter().any(|f| f.starts_with(&format!("{name} "))), "{name}: {found:#?}");
@@ -158,4 +166,39 @@ fn a_crash_is_asked_for_by_name() {
     assert_eq!(config(&[("REXEC_CRASH_AT", "create.made")]).unwrap().crash_at, Some("create.made"));
     let found = faults(&[("REXEC_CRASH_AT", "create.nowhere")]);
     assert!(found[0].starts_with("REXEC_CRASH_AT ") && found[0].contains("create.made"), "{found:?}");
+}
+
+#[test]
+fn the_mode_decides_what_is_tidied_up_unless_told_otherwise() {
+    let seconds = |after: Option<Duration>| after.map(|after| after.as_secs());
+    let all = |env: &[(&str, &str)]| {
+        let Thresholds { pause_after, stop_after, lifetime, delete_after } = config(env).unwrap().cleanup.thresholds;
+        [pause_after, stop_after, lifetime, delete_after].map(seconds)
+    };
+    assert_eq!(all(&[]), [Some(900), Some(7200), None, None]);
+    assert_eq!(all(&[("GIN_MODE", "debug")]), [Some(300), Some(1800), Some(86_400), Some(604_800)]);
+    let own =
+        [("REXEC_IDLE_PAUSE_SECONDS", "0"), ("REXEC_LIFETIME_SECONDS", "60"), ("REXEC_DELETE_AFTER_SECONDS", "5")];
+    assert_eq!(all(&own), [None, Some(7200), Some(60), Some(5)]);
+    assert_eq!(all(&[("REXEC_IDLE_TIMEOUT", "77")])[1], Some(77));
+    assert_eq!(all(&[("COMPUTE_WORKSPACE_TIMEOUT", "78")])[1], Some(78));
+    assert_eq!(all(&[("REXEC_IDLE_TIMEOUT", "77"), ("REXEC_IDLE_STOP_SECONDS", "79")])[1], Some(79));
+    let counts = |env: &[(&str, &str)]| config(env).unwrap().cleanup.counts;
+    assert_eq!(counts(&[]), Uses::of(Use::ALL));
+    assert_eq!(counts(&[("REXEC_IDLE_COUNTS", "input, ssh")]), Uses::of([Use::Ssh, Use::Input]));
+}
+
+#[test]
+fn previews_need_a_name_beside_the_page() {
+    let domain = ("REXEC_PREVIEW_DOMAIN", "*.Preview.example.com");
+    assert!(faults(&[domain])[0].starts_with("REXEC_PREVIEW_DOMAIN needs PUBLIC_URL"));
+    let same = ("PUBLIC_URL", "https://preview.example.com:8443");
+    assert!(faults(&[domain, same])[0].contains("page's own name"));
+    let found =
+        config(&[domain, ("PUBLIC_URL", "https://rexec.example.com:8443"), ("REXEC_PREVIEW_PORTS", "20000 - 20009")]);
+    let config = found.unwrap();
+    assert_eq!(config.previews.domain.as_deref(), Some("preview.example.com"));
+    assert_eq!(config.previews.ports, Some((20000, 20009)));
+    let url = config.public_url.unwrap();
+    assert_eq!((url.host(), url.port()), ("rexec.example.com", Some(8443)));
 }

@@ -52,7 +52,7 @@ impl Bus {
         }
     }
 
-    pub(super) fn subscribe(&self) -> broadcast::Receiver<Arc<News>> {
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<News>> {
         self.sender.subscribe()
     }
 }

@@ -18,9 +18,9 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{EventId, UserId, WorkspaceId};
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 /// Events that are told again to a watcher who comes back; of more, the newest.
 const REPLAY_MAX: u64 = 1000;
@@ -82,12 +82,35 @@ pub enum Heard {
 pub struct Events {
     db: Db,
     bus: Bus,
-    watchers: Arc<Mutex<HashMap<UserId, u32>>>,
+    watchers: Followers,
 }
+
+/// Who follows events, and how often at once.
+type Followers = Arc<watch::Sender<HashMap<UserId, u32>>>;
 
 impl Events {
     pub fn new(db: Db, bus: Bus) -> Self {
         Self { db, bus, watchers: Arc::default() }
+    }
+
+    /// Who follows: what is found out only for watchers need not be while there are none.
+    pub(crate) fn followers(&self) -> watch::Receiver<HashMap<UserId, u32>> {
+        self.watchers.subscribe()
+    }
+
+    /// All news, of everybody, for the server itself.
+    pub(crate) fn news(&self) -> broadcast::Receiver<Arc<News>> {
+        self.bus.subscribe()
+    }
+
+    /// Tells what is not logged.
+    pub(crate) fn tell(&self, news: News) {
+        self.bus.publish(news);
+    }
+
+    /// Tells what was just committed to the log.
+    pub(crate) fn tell_logged(&self, user: UserId, logged: Logged) {
+        self.bus.publish_logged(user, logged);
     }
 
     /// News of the actor's own workspaces from now on, after what the log has since `after`.
@@ -132,36 +155,39 @@ fn from_now(
 
 /// One of a user's places to watch from; free again when dropped.
 struct Place {
-    watchers: Arc<Mutex<HashMap<UserId, u32>>>,
+    watchers: Followers,
     user: UserId,
 }
 
 impl Place {
-    fn take(watchers: &Arc<Mutex<HashMap<UserId, u32>>>, user: UserId) -> Result<Self> {
-        let mut taken = watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(user).or_default();
-        if *count >= WATCHERS_MAX {
+    fn take(watchers: &Followers, user: UserId) -> Result<Self> {
+        let taken = watchers.send_if_modified(|taken| {
+            let count = taken.entry(user).or_default();
+            let room = *count < WATCHERS_MAX;
+            *count += u32::from(room);
+            room
+        });
+        if !taken {
             return Err(Error::new(
                 ErrorCode::RateLimited,
                 format!("You follow events {WATCHERS_MAX} times already. Close a page or a program first."),
             )
             .retry_after(Duration::from_secs(10)));
         }
-        *count += 1;
-        drop(taken);
         Ok(Self { watchers: Arc::clone(watchers), user })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.user);
+        self.watchers.send_modify(|taken| {
+            if let Some(count) = taken.get_mut(&self.user) {
+                *count -= 1;
+                if *count == 0 {
+                    taken.remove(&self.user);
+                }
             }
-        }
+        });
     }
 }
 
@@ -191,7 +217,7 @@ mod tests {
             other => panic!("{other:?}"),
         }
         drop(heard);
-        assert!(watchers.lock().unwrap().is_empty(), "the place is free again");
+        assert!(watchers.borrow().is_empty(), "the place is free again");
     }
 
     #[tokio::test]

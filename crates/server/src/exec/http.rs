@@ -1,8 +1,9 @@
 //! The route of exec: a plain answer, or events as they come.
 
-use super::{Happening, Running};
+use super::budget::json_bytes;
+use super::{Answer, Happening, Running};
 use crate::app::AppState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path, RequestId};
 use crate::http::sse;
 use axum::extract::{DefaultBodyLimit, State};
@@ -17,6 +18,10 @@ use rexec_api::ids::WorkspaceId;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// What an answer has around its outputs, at most.
+const FRAME_BYTES: usize = 256;
+/// An answer that takes a while to be written as JSON.
+const LONG_BYTES: usize = 256 * 1024;
 /// Standard input in base64, and all else besides.
 const BODY_BYTES_MAX: usize = STDIN_BYTES_MAX / 3 * 4 + crate::http::BODY_BYTES_MAX;
 
@@ -46,11 +51,27 @@ async fn exec(
     Json(request): Json<ExecRequest>,
 ) -> Result<Response> {
     if !sse::wanted(&headers) {
-        return Ok(Json(app.execs.run(&actor, id, request).await?).into_response());
+        return whole(app.execs.run(&actor, id, request).await?).await;
     }
     let running = app.execs.start(&actor, id, request).await?;
     let events = events(running, request_id.0.clone());
     Ok(sse::answer(&app, actor, request_id.0, events))
+}
+
+/// The whole answer. A long one is written as JSON where nobody else waits.
+async fn whole(answer: Answer) -> Result<Response> {
+    let Answer { result, mut share } = answer;
+    let bytes = json_bytes(&result.stdout) + json_bytes(&result.stderr) + FRAME_BYTES;
+    // Counted before it is written, because nine at once would be too many.
+    share.grow(bytes)?;
+    let write = move || {
+        let mut written = Vec::with_capacity(bytes);
+        serde_json::to_writer(&mut written, &result).map(|()| written)
+    };
+    let written =
+        if bytes > LONG_BYTES { tokio::task::spawn_blocking(write).await.map_err(Error::internal)? } else { write() };
+    let body = share.with(written.map_err(Error::internal)?);
+    Ok(([(http::header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// The command's happenings as server-sent events; the last is its exit or an error.

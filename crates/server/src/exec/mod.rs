@@ -3,6 +3,7 @@
 //! Invariant: the command lives no longer than its request: when the caller goes or the time is
 //! up, the guest is told by the end of the stream and ends the command's process group.
 
+mod budget;
 pub mod http;
 
 use crate::actor::Actor;
@@ -11,6 +12,7 @@ use crate::terminals;
 use crate::workspaces::{Workspaces, validate};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use budget::{Budget, Share};
 use bytes::{BufMut, Bytes, BytesMut};
 use rexec_api::error::ErrorCode;
 use rexec_api::exec::{
@@ -24,10 +26,19 @@ use std::time::{Duration, Instant};
 
 /// The longest piece of standard input in one frame.
 const STDIN_PIECE_BYTES: usize = 32 * 1024;
+/// How much of each output an error repeats.
+const TAIL_BYTES: usize = 64 * 1024;
 
 #[derive(Clone)]
 pub struct Execs {
     workspaces: Workspaces,
+    budget: Budget,
+}
+
+/// What a command left, and its part of the memory that answers may take.
+pub struct Answer {
+    pub result: ExecResult,
+    pub share: Share,
 }
 
 /// Something that a running command did.
@@ -51,14 +62,14 @@ pub struct Running {
 
 impl Execs {
     pub fn new(workspaces: Workspaces) -> Self {
-        Self { workspaces }
+        Self { workspaces, budget: Budget::default() }
     }
 
     /// Starts a command.
     pub async fn start(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<Running> {
-        let reach = self.workspaces.reach(actor, workspace).await?;
         check(&request)?;
         let stdin = stdin_of(request.stdin, request.stdin_base64)?;
+        let reach = self.workspaces.reach(actor, workspace).await?;
         let spec = ExecSpec { command: request.command, cwd: request.cwd, env: request.env, user: request.user };
         let began = Instant::now();
         let (to_guest, from_guest) = reach.guest.exec(&spec).await?;
@@ -67,28 +78,29 @@ impl Execs {
     }
 
     /// Runs a command to its end and gives its whole output.
-    pub async fn run(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<ExecResult> {
+    pub async fn run(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<Answer> {
         let encoding = request.encoding;
-        let text = |bytes: &[u8]| text(bytes, encoding);
+        let mut share = self.budget.share(actor.user);
         let mut running = self.start(actor, workspace, request).await?;
         let (mut stdout, mut stderr) = (BytesMut::new(), BytesMut::new());
         loop {
-            match running.next().await {
-                Ok(Happening::Stdout(bytes)) => stdout.extend_from_slice(&bytes),
-                Ok(Happening::Stderr(bytes)) => stderr.extend_from_slice(&bytes),
+            let (to, bytes) = match running.next().await {
+                Ok(Happening::Stdout(bytes)) => (&mut stdout, bytes),
+                Ok(Happening::Stderr(bytes)) => (&mut stderr, bytes),
                 Ok(Happening::Exit { code, duration }) => {
-                    return Ok(ExecResult {
-                        exit_code: code,
-                        stdout: text(&stdout),
-                        stderr: text(&stderr),
-                        duration_ms: duration.as_millis() as u64,
-                    });
+                    let (stdout, stderr) = (text(&stdout, encoding), text(&stderr, encoding));
+                    let duration_ms = duration.as_millis() as u64;
+                    let result = ExecResult { exit_code: code, stdout, stderr, duration_ms };
+                    return Ok(Answer { result, share });
                 }
                 Err(error) => {
-                    return Err(error.details(json!({ "stdout": text(&stdout), "stderr": text(&stderr) })));
+                    let tail = |bytes: &[u8]| text(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..], encoding);
+                    return Err(error.details(json!({ "stdout": tail(&stdout), "stderr": tail(&stderr) })));
                 }
-            }
-            if stdout.len().max(stderr.len()) > OUTPUT_BYTES_MAX {
+            };
+            share.grow(bytes.len())?;
+            to.extend_from_slice(&bytes);
+            if to.len() > OUTPUT_BYTES_MAX {
                 return Err(Error::new(
                     ErrorCode::OutputTooLarge,
                     format!(

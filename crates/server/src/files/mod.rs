@@ -40,9 +40,9 @@ impl Files {
 
     /// The guest of a workspace that is the actor's, for a path of the right shape.
     async fn guest(&self, actor: &Actor, workspace: WorkspaceId, path: &str) -> Result<GuestClient> {
-        let reach = self.workspaces.reach(actor, workspace).await?;
+        // Before the reach, which wakes: what is refused is no use.
         check("path", path)?;
-        Ok(reach.guest)
+        Ok(self.workspaces.reach(actor, workspace).await?.guest)
     }
 
     pub async fn read(
@@ -125,9 +125,9 @@ impl Files {
     }
 
     pub async fn rename(&self, actor: &Actor, workspace: WorkspaceId, change: &MoveFile) -> Result<FileInfo> {
-        let reach = self.workspaces.reach(actor, workspace).await?;
         check("from", &change.from)?;
         check("to", &change.to)?;
+        let reach = self.workspaces.reach(actor, workspace).await?;
         Ok(reach.guest.rename(&change.from, &change.to, change.overwrite).await?)
     }
 

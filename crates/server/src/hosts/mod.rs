@@ -14,12 +14,13 @@
 pub mod delivery;
 pub mod dial;
 pub mod helper;
+pub mod pulls;
 pub mod store;
 
 use crate::config::Config;
 use futures_util::StreamExt;
 use rexec_api::ids::{HostId, WorkspaceId};
-use rexec_engine::{Engine, EngineError, EngineInfo, Labels, NetworkSpec, firewall};
+use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels, NetworkSpec, firewall};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub const LABEL_SNAPSHOT: &str = "rexec.snapshot";
 /// On helper containers: their job.
 pub const LABEL_HELPER: &str = "rexec.helper";
 
+/// The engine's word for a process that was ended because its container's memory was full.
+const OUT_OF_MEMORY: &str = "oom";
 const PING_EVERY: Duration = Duration::from_secs(5);
 const PINGS_LOST_MAX: u32 = 2;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -52,6 +55,8 @@ pub struct HostFacts {
     pub engine: EngineInfo,
     /// Workspaces can dial in: server and engine share a machine.
     pub dials: bool,
+    /// Which sizes of disks the engine holds by itself.
+    pub disk: DiskLimits,
     /// What the host cannot enforce, in sentences; allowed by the operator.
     pub weaker: Vec<String>,
 }
@@ -77,6 +82,8 @@ impl HostState {
 pub enum Heard {
     /// Something happened to this workspace's container.
     Container(WorkspaceId),
+    /// A process of this workspace was ended because its memory was full.
+    OutOfMemory(WorkspaceId),
     /// The engine's events were interrupted: anything may have happened.
     Gap,
 }
@@ -91,6 +98,7 @@ pub struct Host {
     pub instance: String,
     /// The network of every workspace, and its bridge on the host.
     pub network: String,
+    pub pulls: pulls::Pulls,
     /// The jobs that have a helper container here.
     helpers: helper::LiveJobs,
     bridge: String,
@@ -112,6 +120,7 @@ impl Host {
             instance,
             bridge: bridge_name(&config.engine.network),
             network: config.engine.network.clone(),
+            pulls: pulls::Pulls::default(),
             helpers: helper::LiveJobs::default(),
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
@@ -156,6 +165,11 @@ impl Host {
         let mut labels = self.extra_labels.clone();
         labels.extend(self.labels());
         labels
+    }
+
+    /// Whether there is a volume of ours of this name: an engine makes one that is missing, empty.
+    pub async fn has_volume(&self, name: &str) -> Result<bool, EngineError> {
+        Ok(self.engine.volumes(&self.labels()).await?.iter().any(|volume| volume.name == name))
     }
 
     /// Where the server listens for this workspace's guest.
@@ -234,7 +248,14 @@ impl Host {
                 weaker.join(" ")
             ));
         }
-        Ok(HostFacts { engine: info, dials: delivered.sees_dial_dir, weaker })
+        let disk = self.disk_limits().await.map_err(|e| explain(&e))?;
+        Ok(HostFacts { engine: info, dials: delivered.sees_dial_dir, disk, weaker })
+    }
+
+    /// Found by trying, once for each time that the host comes: its file system may be another then.
+    async fn disk_limits(&self) -> Result<DiskLimits, EngineError> {
+        let name = format!("rexec-disk-probe-{}", self.instance);
+        self.engine.disk_limits(&name, delivery::EMPTY_IMAGE, &self.labels_to_give()).await
     }
 
     fn make_dial_root(&self) -> Option<&Path> {
@@ -278,7 +299,11 @@ impl Host {
                 event = events.next() => match event {
                     Some(Ok(event)) => {
                         if let Some(id) = event.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse().ok()) {
-                            on_event(Heard::Container(id));
+                            on_event(if event.action == OUT_OF_MEMORY {
+                                Heard::OutOfMemory(id)
+                            } else {
+                                Heard::Container(id)
+                            });
                         }
                     }
                     // The stream ends with the daemon: ask it at once.

@@ -2,6 +2,8 @@
 //!
 //! Labels are bounded: the route's pattern, never the path itself.
 
+use crate::app::AppState;
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{Method, StatusCode, header};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -56,8 +58,8 @@ fn method_label(method: &Method) -> &str {
 /// Figures for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "health", security(()), responses(
     (status = 200, body = String, content_type = "text/plain")))]
-pub async fn metrics() -> Response {
-    let text = recorder().render();
+pub async fn metrics(State(app): State<AppState>) -> Response {
+    let text = recorder().render() + &app.stats.prometheus();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

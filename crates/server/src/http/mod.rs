@@ -6,6 +6,7 @@
 pub mod error;
 pub mod extract;
 pub mod health;
+pub mod incoming;
 pub mod listener;
 pub mod metrics;
 pub mod openapi;
@@ -15,7 +16,10 @@ pub mod web;
 
 use crate::app::AppState;
 use crate::error::Error;
-use crate::{accounts, auth, events, exec, files, snapshots, terminals, volumes, workspaces};
+use crate::{
+    accounts, auth, events, exec, files, ports, registries, setups, snapshots, stats, templates, terminals, volumes,
+    workspaces,
+};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
@@ -49,11 +53,16 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(accounts::http::routes())
         .merge(auth::http::routes())
         .merge(workspaces::http::routes())
+        .merge(templates::http::routes())
+        .merge(setups::http::routes())
+        .merge(registries::http::routes())
         .merge(volumes::http::routes())
         .merge(snapshots::http::routes())
+        .merge(stats::http::routes())
         .merge(terminals::http::routes())
         .merge(exec::http::routes())
         .merge(files::http::routes())
+        .merge(ports::http::routes())
         .merge(events::http::routes())
         .routes(routes!(health::health))
         .routes(routes!(health::ready))
@@ -81,6 +90,7 @@ pub fn framed(router: Router<AppState>, app: AppState) -> Router {
         // A body that stops in the middle is given up on.
         .layer(RequestBodyTimeoutLayer::new(patience))
         .layer(middleware::from_fn_with_state(app.clone(), frame))
+        .layer(middleware::from_fn_with_state(app.clone(), ports::gate::gate))
         .with_state(app)
 }
 

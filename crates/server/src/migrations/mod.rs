@@ -6,7 +6,12 @@
 
 mod m0001_foundation;
 mod m0002_workspaces_full;
+mod m0003_idle;
+mod m0004_registries;
 mod m0005_volumes_snapshots;
+mod m0006_setups;
+mod m0007_stats;
+mod m0009_previews;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -22,7 +27,12 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m0001_foundation::Migration),
             Box::new(m0002_workspaces_full::Migration),
+            Box::new(m0003_idle::Migration),
+            Box::new(m0004_registries::Migration),
             Box::new(m0005_volumes_snapshots::Migration),
+            Box::new(m0006_setups::Migration),
+            Box::new(m0007_stats::Migration),
+            Box::new(m0009_previews::Migration),
         ]
     }
 }

@@ -6,15 +6,18 @@
 //! Invariant: whatever the engine has of a snapshot is named by its row from before it is made until
 //! after it is removed, so a crash leaves nothing that nobody knows of.
 
+pub mod archive;
 pub mod http;
 pub mod plan;
 pub mod store;
 pub mod upkeep;
 
 use crate::actor::Actor;
-use crate::config::StorageConfig;
+use crate::config::{Config, DiskConfig};
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::page;
+use crate::tasks::Tasks;
 use crate::time::{now_ms, rfc3339};
 use crate::workspaces::store::{HomeState, Workspace};
 use crate::workspaces::{Deps, Workspaces, validate};
@@ -28,21 +31,32 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Snapshot;
-
-/// Entries of one page of a list.
-const PAGE_LIMIT: u64 = 100;
+use tokio::sync::Semaphore;
 
 #[derive(Clone)]
 pub struct Snapshots {
     deps: Arc<Deps>,
     workspaces: Workspaces,
+    tasks: Tasks,
     quota: Quota,
+    disk: DiskConfig,
+    /// What stands for the base image of a snapshot that came from elsewhere.
+    workspace_image: String,
+    transfers: Arc<Semaphore>,
 }
 
 impl Snapshots {
-    pub fn new(workspaces: Workspaces, config: &StorageConfig) -> Self {
-        let quota = Quota { count_max: config.snapshots_max, bytes_max: config.snapshot_bytes_max };
-        Self { deps: workspaces.deps(), workspaces, quota }
+    pub fn new(workspaces: Workspaces, config: &Config, tasks: Tasks) -> Self {
+        let storage = &config.storage;
+        Self {
+            deps: workspaces.deps(),
+            workspaces,
+            tasks,
+            quota: Quota { count_max: storage.snapshots_max, bytes_max: storage.snapshot_bytes_max },
+            disk: config.disk,
+            workspace_image: config.engine.workspace_image.clone(),
+            transfers: Arc::new(Semaphore::new(archive::TRANSFERS_MAX)),
+        }
     }
 
     /// At the start, before any driver: what a server that died was taking is given up.
@@ -53,11 +67,8 @@ impl Snapshots {
     }
 
     pub async fn list(&self, actor: &Actor, before: Option<SnapshotId>) -> Result<Page<SnapshotView>> {
-        let mut rows = store::list(self.deps.db.read(), actor.user, before, PAGE_LIMIT + 1).await?;
-        let more = rows.len() as u64 > PAGE_LIMIT;
-        rows.truncate(PAGE_LIMIT as usize);
-        let next = rows.last().filter(|_| more).map(|row| row.id.to_string());
-        Ok(Page { items: rows.iter().map(view).collect(), next })
+        let rows = store::list(self.deps.db.read(), actor.user, before).await?;
+        Ok(page::of(rows, |row| row.id.to_string(), view))
     }
 
     pub async fn get(&self, actor: &Actor, id: SnapshotId) -> Result<SnapshotView> {
@@ -72,6 +83,7 @@ impl Snapshots {
         validate::new_workspace(&asked)?;
         self.deps.host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
         require_settled(&row)?;
+        self.workspaces.require_space().await?;
         let mut news = self.deps.snapshot_news.subscribe();
         let id = self.record(actor, &row, name).await?;
         self.deps.crash.point("snapshot.recorded");
@@ -105,6 +117,7 @@ impl Snapshots {
         if !store::condemn(&tx, id).await? {
             return Err(no_such());
         }
+        store::bury(&tx, &id.to_string()).await?;
         let event = NewEvent::of_user(actor.user, "snapshot.deleted").workspace(row.workspace);
         let logged = events::append(&tx, &event.data(json!({ "snapshot": id, "name": row.name }))).await?;
         tx.commit().await?;

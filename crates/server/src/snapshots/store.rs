@@ -10,6 +10,7 @@
 //! more: of those `failed` or `deleting` that is to be removed.
 
 use crate::db;
+use crate::page;
 use rexec_api::ids::{HostId, SnapshotId, UserId, WorkspaceId};
 use rexec_api::snapshots::SnapshotState;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
@@ -131,13 +132,11 @@ pub async fn list(
     conn: &impl ConnectionTrait,
     owner: UserId,
     before: Option<SnapshotId>,
-    limit: u64,
 ) -> Result<Vec<Snapshot>, DbErr> {
     let text = format!(
         "SELECT {COLUMNS} FROM snapshots WHERE owner_id = $1 AND {SHOWN} AND id < $2 ORDER BY id DESC LIMIT $3"
     );
-    let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
-    let values = [owner.to_string().into(), before.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+    let values = [owner.to_string().into(), page::before(before).into(), page::FETCH.into()];
     db::fetch_all::<Row, _>(conn, &text, values).await?.into_iter().map(Snapshot::try_from).collect()
 }
 
@@ -270,7 +269,18 @@ pub async fn image_gone(conn: &impl ConnectionTrait, id: &str) -> Result<(), DbE
     bury(conn, id).await
 }
 
-async fn bury(conn: &impl ConnectionTrait, id: &str) -> Result<(), DbErr> {
+/// Of images by name, those of snapshots whose removal was seen to.
+pub async fn is_remains(conn: &impl ConnectionTrait, host: HostId, image: &str) -> Result<bool, DbErr> {
+    let Some(id) = image.strip_prefix(IMAGE).and_then(|id| id.parse::<SnapshotId>().ok()) else { return Ok(false) };
+    let text = "SELECT id, base_image AS name FROM snapshots WHERE id = $1 AND host_id = $2 AND image_ref IS NULL \
+                AND state IN ('failed', 'deleting', 'deleted') \
+                AND NOT EXISTS (SELECT 1 FROM workspaces w WHERE w.image = $3 AND w.deleted_ms IS NULL)";
+    let values = [id.to_string().into(), host.to_string().into(), image.into()];
+    Ok(db::fetch_one::<Remains, _>(conn, text, values).await?.is_some())
+}
+
+/// Of a snapshot that is to go and has nothing left.
+pub async fn bury(conn: &impl ConnectionTrait, id: &str) -> Result<(), DbErr> {
     let text = "UPDATE snapshots SET state = 'deleted' WHERE id = $1 AND state = 'deleting' AND volume IS NULL \
                 AND image_ref IS NULL";
     db::execute(conn, text, [id.into()]).await.map(|_| ())
@@ -286,4 +296,23 @@ pub async fn living_image(conn: &impl ConnectionTrait, image: &str) -> Result<St
         }
         _ => Ok(image.to_owned()),
     }
+}
+
+/// What an imported snapshot's archive has told of it.
+#[derive(Debug, Clone)]
+pub struct Imported {
+    pub name: String,
+    pub workspace_name: String,
+    pub plan_json: String,
+}
+
+pub async fn imported(conn: &impl ConnectionTrait, id: SnapshotId, told: &Imported) -> Result<(), DbErr> {
+    let text = "UPDATE snapshots SET name = $1, workspace_name = $2, plan_json = $3 WHERE id = $4 AND state = 'taking'";
+    let values = [
+        told.name.clone().into(),
+        told.workspace_name.clone().into(),
+        told.plan_json.clone().into(),
+        id.to_string().into(),
+    ];
+    db::execute(conn, text, values).await.map(|_| ())
 }

@@ -28,3 +28,17 @@ pub async fn round(deps: &Deps) -> Result<(), DbErr> {
     }
     Ok(())
 }
+
+/// Removes images that came about after their removal: the engine ends a commit that was begun even when
+/// nobody waits for it any more.
+pub async fn sweep(deps: &Deps) -> Result<(), DbErr> {
+    let Ok(images) = deps.host.engine.images().await else { return Ok(()) };
+    for image in images.iter().flat_map(|image| &image.references) {
+        if store::is_remains(deps.db.read(), deps.host.id, image).await?
+            && let Err(error) = deps.host.engine.remove_image(image).await
+        {
+            tracing::debug!(image, %error, "what is left of a snapshot cannot be removed yet");
+        }
+    }
+    Ok(())
+}

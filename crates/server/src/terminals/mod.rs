@@ -7,6 +7,7 @@ mod relay;
 mod socket;
 
 use crate::actor::Actor;
+use crate::config::Use;
 use crate::error::{Error, Result};
 use crate::time::rfc3339;
 use crate::workspaces::{Reach, Waking, Workspaces, validate};
@@ -38,12 +39,13 @@ impl Terminals {
     }
 
     pub async fn create(&self, actor: &Actor, workspace: WorkspaceId, new: NewTerminal) -> Result<TerminalView> {
-        let reach = self.workspaces.reach(actor, workspace).await?;
+        // Before the reach, which wakes: what is refused is no use.
         size(new.cols, new.rows)?;
         command(new.command.as_deref())?;
         cwd(new.cwd.as_deref())?;
         validate::env(&new.env)?;
         user(new.user.as_deref())?;
+        let reach = self.workspaces.reach_as(actor, workspace, Waking::Yes(Use::Input)).await?;
         let spec = TerminalSpec {
             id: TerminalId::new(),
             cols: new.cols,
@@ -64,7 +66,7 @@ impl Terminals {
     }
 
     pub async fn remove(&self, actor: &Actor, workspace: WorkspaceId, id: TerminalId) -> Result<()> {
-        let reach = self.workspaces.reach(actor, workspace).await?;
+        let reach = self.workspaces.reach_as(actor, workspace, Waking::Yes(Use::Input)).await?;
         Ok(reach.guest.remove_terminal(id).await?)
     }
 
@@ -75,7 +77,7 @@ impl Terminals {
         id: TerminalId,
         spec: &AttachSpec,
     ) -> Result<Attachment> {
-        let reach = self.workspaces.reach(actor, workspace).await?;
+        let reach = self.workspaces.reach_as(actor, workspace, Waking::Yes(Use::Input)).await?;
         let (to_guest, from_guest) = reach.guest.attach(id, spec).await?;
         Ok(Attachment { to_guest, from_guest, reach })
     }

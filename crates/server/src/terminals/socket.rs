@@ -17,8 +17,9 @@ use super::relay::{Ruling, judge};
 use super::{Attachment, error_frame};
 use crate::actor::Actor;
 use crate::auth::Auth;
+use crate::config::Use;
 use crate::tasks::Tasks;
-use crate::workspaces::Report;
+use crate::workspaces::{Report, Waker};
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -35,6 +36,8 @@ use tokio_util::task::AbortOnDropHandle;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long a viewer that does not read may hold up our farewell.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// First byte of what is typed.
+const KIND_INPUT: u8 = 0x00;
 /// First byte of an exit frame, after which nothing follows.
 const KIND_EXIT: u8 = 0x02;
 
@@ -64,7 +67,7 @@ pub async fn relay(socket: WebSocket, attachment: Attachment, watchful: Watchful
     let end = tokio::select! {
         biased;
         // First, because what is typed waits for nobody.
-        end = upward(from_viewer, to_guest, mode) => end,
+        end = upward(from_viewer, to_guest, mode, reach.waker) => end,
         end = downward(&mut to_viewer, from_guest, reach.reports) => end,
         end = watch => end.unwrap_or(End::ViewerGone),
     };
@@ -102,11 +105,19 @@ async fn say_farewell(mut to_viewer: SplitSink<WebSocket, Message>, end: End) {
     let _ = timeout(CLOSE_PATIENCE, farewell).await;
 }
 
-async fn upward(mut from_viewer: SplitStream<WebSocket>, mut to_guest: FrameSender, mode: AttachMode) -> End {
+async fn upward(
+    mut from_viewer: SplitStream<WebSocket>,
+    mut to_guest: FrameSender,
+    mode: AttachMode,
+    mut waker: Waker,
+) -> End {
     while let Some(message) = from_viewer.next().await {
         match message {
             Ok(Message::Binary(frame)) => match judge(&frame, mode) {
                 Ruling::Pass => {
+                    if frame.first() == Some(&KIND_INPUT) {
+                        waker.used(Use::Input).await;
+                    }
                     if to_guest.send(frame).await.is_err() {
                         // The guest has said why, or the link broke: downward knows which.
                         return std::future::pending().await;

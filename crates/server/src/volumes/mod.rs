@@ -10,6 +10,7 @@ mod upkeep;
 
 use crate::actor::Actor;
 use crate::error::{Error, Result};
+use crate::page;
 use crate::snapshots;
 use crate::time::{now_ms, rfc3339};
 use crate::workspaces::{Deps, Outcome, Workspaces};
@@ -22,8 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::Volume;
 
-/// Entries of one page of a list.
-const PAGE_LIMIT: u64 = 100;
+/// How often images are looked for that snapshots left behind, and whenever the host has changed.
+const SWEEP_EVERY: Duration = Duration::from_secs(900);
 
 #[derive(Clone)]
 pub struct Volumes {
@@ -38,11 +39,8 @@ impl Volumes {
     }
 
     pub async fn list(&self, actor: &Actor, before: Option<VolumeId>) -> Result<Page<VolumeView>> {
-        let mut rows = store::list(self.deps.db.read(), actor.user, before, PAGE_LIMIT + 1).await?;
-        let more = rows.len() as u64 > PAGE_LIMIT;
-        rows.truncate(PAGE_LIMIT as usize);
-        let next = rows.last().filter(|_| more).map(|row| row.id.to_string());
-        Ok(Page { items: rows.iter().map(view).collect(), next })
+        let rows = store::list(self.deps.db.read(), actor.user, before).await?;
+        Ok(page::of(rows, |row| row.id.to_string(), view))
     }
 
     pub async fn get(&self, actor: &Actor, id: VolumeId) -> Result<VolumeView> {
@@ -96,12 +94,19 @@ impl Volumes {
     pub async fn keep_up(self) {
         let mut period = tokio::time::interval(self.purge_every);
         let mut host = self.deps.host.watch();
+        let mut sweeps = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = period.tick() => {}
+                _ = sweeps.tick(), if self.deps.host.ready().is_ok() => {
+                    if let Err(error) = snapshots::upkeep::sweep(&self.deps).await {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for what snapshots left");
+                    }
+                    continue;
+                }
                 () = self.deps.upkeep.notified() => {}
                 // What could not be removed while the engine was away.
-                _ = host.changed() => {}
+                _ = host.changed() => sweeps.reset_immediately(),
             }
             if self.deps.host.ready().is_ok()
                 && let Err(error) = self.round().await

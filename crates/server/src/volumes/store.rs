@@ -7,6 +7,7 @@
 //! ```
 
 use crate::db;
+use crate::page;
 use rexec_api::ids::{HostId, UserId, VolumeId, WorkspaceId};
 use rexec_api::volumes::VolumeState;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
@@ -98,18 +99,12 @@ pub async fn insert(conn: &impl ConnectionTrait, home: &NewHome<'_>) -> Result<(
 }
 
 /// A page of an owner's volumes, newest first.
-pub async fn list(
-    conn: &impl ConnectionTrait,
-    owner: UserId,
-    before: Option<VolumeId>,
-    limit: u64,
-) -> Result<Vec<Volume>, DbErr> {
+pub async fn list(conn: &impl ConnectionTrait, owner: UserId, before: Option<VolumeId>) -> Result<Vec<Volume>, DbErr> {
     let text = format!(
         "SELECT {COLUMNS} FROM volumes WHERE owner_id = $1 AND state IN ('in_use', 'kept') AND id < $2 \
          ORDER BY id DESC LIMIT $3"
     );
-    let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
-    let values = [owner.to_string().into(), before.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+    let values = [owner.to_string().into(), page::before(before).into(), page::FETCH.into()];
     db::fetch_all::<Row, _>(conn, &text, values).await?.into_iter().map(Volume::try_from).collect()
 }
 

@@ -1,7 +1,7 @@
 //! One round of removing what the records say is to go. Whatever fails is there for the next round.
 
 use super::store;
-use crate::workspaces::Deps;
+use crate::workspaces::{self, Deps};
 use rexec_engine::EngineError;
 use sea_orm::DbErr;
 
@@ -15,7 +15,10 @@ pub(super) async fn round(deps: &Deps, now_ms: i64) -> Result<(), DbErr> {
         match deps.host.engine.remove_volume(&name).await {
             Ok(()) | Err(EngineError::NotFound(_)) => {
                 deps.crash.point("purge.volume");
-                store::purged(deps.db.write(), &name).await?;
+                let tx = deps.db.begin().await?;
+                store::purged(&tx, &name).await?;
+                workspaces::store::forget_env(&tx, &name).await?;
+                tx.commit().await?;
             }
             Err(error) => tracing::warn!(volume = name, %error, "a volume cannot be removed yet"),
         }

@@ -1,16 +1,18 @@
 //! A workspace's record as the container to make.
 
+use super::limits::Wish;
+use super::plan::Plan;
 use super::store::Workspace;
 use crate::hosts::{self, Host, delivery};
-use rexec_api::guest::{DIAL_MOUNT, KEY_VARIABLE, MOUNT, PROGRAM};
-use rexec_api::workspaces::PIDS_MAX;
-use rexec_engine::{ContainerSpec, Labels, Limits, Mount};
+use rexec_api::guest::{Configure, DIAL_MOUNT, KEY_VARIABLE, MOUNT, PROGRAM};
+use rexec_api::ids::WorkspaceId;
+use rexec_engine::{ContainerSpec, DiskLimits, Labels, Mount};
 use std::sync::Arc;
 
 const HOME: &str = "/home/user";
 
 /// The container of a workspace at its generation.
-pub fn spec(row: &Workspace, host: &Arc<Host>, dial_dir: Option<String>) -> ContainerSpec {
+pub fn spec(row: &Workspace, host: &Arc<Host>, disk: DiskLimits, dial_dir: Option<String>) -> ContainerSpec {
     let mut labels = host.labels_to_give();
     labels.insert(hosts::LABEL_WORKSPACE.into(), row.id.to_string());
     let volume_labels = home_labels(row, host);
@@ -24,17 +26,32 @@ pub fn spec(row: &Workspace, host: &Arc<Host>, dial_dir: Option<String>) -> Cont
         labels,
         network: host.network.clone(),
         runtime: Some(row.runtime.clone()).filter(|runtime| !runtime.is_empty()),
-        limits: Limits {
-            cpu: row.cpu_milli as f64 / 1000.0,
-            memory_bytes: (row.memory_mb as u64) << 20,
-            pids: u32::try_from(row.pids).unwrap_or(PIDS_MAX),
-        },
+        limits: Wish::of(row).limits(),
         mounts: vec![
             Mount { volume: delivery::VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Default::default() },
             Mount { volume: row.volume.clone(), path: HOME.into(), read_only: false, labels: volume_labels },
         ],
-        root_bytes: None,
+        root_bytes: disk.root.then(|| disk_bytes(row)).flatten(),
         dial_dir: dial_dir.map(|dir| (dir, DIAL_MOUNT.into())),
+    }
+}
+
+/// How much of the disk it may have; `None`: all there is.
+pub fn disk_bytes(row: &Workspace) -> Option<u64> {
+    u64::try_from(row.disk_mb).ok().filter(|mb| *mb > 0).map(|mb| mb << 20)
+}
+
+/// What its guest is told when it is met.
+pub fn configuration(row: &Workspace) -> Configure {
+    let plan = Plan::of_row(row);
+    Configure {
+        workspace: row.id,
+        user: plan.user.unwrap_or_default(),
+        env: row.env.clone(),
+        sudo: Default::default(),
+        entrypoint: plan.entrypoint,
+        ring_bytes: None,
+        scrollback_lines: None,
     }
 }
 
@@ -48,7 +65,12 @@ pub fn home_labels(row: &Workspace, host: &Host) -> Labels {
 
 /// The container's name: unique to workspace and generation, so that two makers collide.
 pub fn container_name(row: &Workspace) -> String {
-    format!("rexec-{}-g{}", row.id.0.simple(), row.generation)
+    name_of(row.id, row.generation)
+}
+
+/// The same of a workspace whose record is not at hand.
+pub fn name_of(id: WorkspaceId, generation: i64) -> String {
+    format!("rexec-{}-g{generation}", id.0.simple())
 }
 
 /// A name as a host name: letters, digits and inner hyphens, 63 at most (RFC 1123, section 2.1).

@@ -1,14 +1,19 @@
 //! How a workspace comes to be: its record, and what is taken back when that fails.
 
+use super::disk::disk_mb;
 use super::lifecycle::{Desired, Intent};
+use super::plan::Plan;
 use super::store::{self, HomeState, SourceState, Want, WantBy, Workspace};
 use super::{Outcome, Report, Workspaces, names, settled, validate};
 use crate::actor::Actor;
+use crate::config::CustomImages;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::hosts::dial::GuestKey;
+use crate::setups;
 use crate::snapshots;
 use crate::snapshots::plan::SnapshotPlan;
+use crate::templates::{Nested, Template};
 use crate::time::now_ms;
 use crate::volumes;
 use crate::volumes::store::NewHome;
@@ -26,10 +31,16 @@ const MEMORY_MB_DEFAULT: u32 = 2048;
 impl Workspaces {
     pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Outcome> {
         validate::new_workspace(&new)?;
+        self.require_image(actor, &new)?;
+        let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;
+        if let Some(nested) = template.and_then(|template| template.nested) {
+            return Err(nested_unavailable(nested));
+        }
         self.require_runtime(new.runtime.as_deref()).await?;
+        self.require_space().await?;
         let row = match new.snapshot {
             Some(snapshot) => self.record_clone(actor, &new, snapshot).await?,
-            None => self.record(actor, &new),
+            None => self.record_new(actor, &new, template),
         };
         let tx = self.deps.db.begin().await?;
         if let Some(snapshot) = new.snapshot
@@ -39,6 +50,10 @@ impl Workspaces {
         }
         self.require_room(&tx).await?;
         store::insert(&tx, &row).await?;
+        let steps = setups::steps_of(row.id, row.git_url.is_some(), &Plan::of_row(&row).setup);
+        for step in &steps {
+            setups::store::insert(&tx, step).await?;
+        }
         let home = NewHome {
             owner: row.owner,
             workspace: row.id,
@@ -53,6 +68,9 @@ impl Workspaces {
         tx.commit().await?;
         self.deps.bus.publish_logged(actor.user, logged);
         self.deps.crash.point("create.recorded");
+        if !steps.is_empty() {
+            self.deps.setup_wanted.notify_one();
+        }
 
         let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
         self.bring_up(actor, &row, wait).await
@@ -106,14 +124,15 @@ impl Workspaces {
             runtime: new.runtime.clone().or_else(|| self.config.engine.runtime.clone()).unwrap_or_default(),
             cpu_milli: new.cpu.map_or(CPU_MILLI_DEFAULT, |cpu| (cpu * 1000.0).round() as i64),
             memory_mb: i64::from(new.memory_mb.unwrap_or(MEMORY_MB_DEFAULT)),
-            disk_mb: 0,
+            disk_mb: new.disk_gb.or(self.config.disk.gb_default).map_or(0, disk_mb),
             pids: i64::from(new.pids.unwrap_or(PIDS_MAX)),
             nested: None,
             env: new.env.clone(),
             intent: Intent { desired: Desired::Running, boot_seq: 1, booted_seq: 0 },
             want: Want::user(),
-            idle_json: "{}".into(),
+            idle: new.idle.unwrap_or_default(),
             limits_seq: 0,
+            wish: None,
             status: WorkspaceStatus::Pending,
             status_reason: None,
             error_code: None,
@@ -129,6 +148,47 @@ impl Workspaces {
             started_ms: None,
             last_active_ms: None,
             stopped_ms: None,
+            delete_warned_ms: None,
+        }
+    }
+
+    /// From a template or an image, and perhaps for a repository.
+    fn record_new(&self, actor: &Actor, new: &NewWorkspace, template: Option<&Template>) -> Workspace {
+        let mut row = self.record(actor, new);
+        let mut plan = template.map(Plan::of).unwrap_or_default();
+        if let Some(template) = template {
+            row.template = Some(template.id.clone());
+            row.image = template.image.clone();
+            let mut env = template.env.clone();
+            env.append(&mut row.env);
+            row.env = env;
+        }
+        if new.git_url.is_some() {
+            row.git_url = new.git_url.clone();
+            row.git_branch = new.branch.clone();
+            row.source_state = SourceState::Wanted;
+            plan.repository_image = template.is_none() && new.image.is_none() && self.may_name_images(actor);
+        }
+        row.plan_json = plan.to_json();
+        row
+    }
+
+    fn may_name_images(&self, actor: &Actor) -> bool {
+        match self.config.images.custom {
+            CustomImages::Allow => true,
+            CustomImages::Admins => actor.is_admin(),
+            CustomImages::Deny => false,
+        }
+    }
+
+    /// The server's own image is everyone's.
+    fn require_image(&self, actor: &Actor, new: &NewWorkspace) -> Result<()> {
+        match &new.image {
+            Some(image) if *image != self.config.engine.workspace_image && !self.may_name_images(actor) => {
+                let message = "This server runs the images of its templates only. Choose one of those.";
+                Err(Error::new(ErrorCode::ImageNotAllowed, message).details(json!({ "field": "image" })))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -142,6 +202,8 @@ impl Workspaces {
         }
         let plan: SnapshotPlan = serde_json::from_str(&snapshot.plan_json).map_err(Error::internal)?;
         let fresh = self.record(actor, new);
+        // What prepared it is in its image.
+        let workspace = Plan { setup: Vec::new(), ..Plan::parse(&plan.workspace) };
         let mut env = plan.env;
         env.extend(new.env.clone());
         Ok(Workspace {
@@ -149,9 +211,9 @@ impl Workspaces {
             source_snapshot: Some(id.to_string()),
             home_state: HomeState::Empty,
             template: plan.template,
-            plan_json: plan.workspace,
+            plan_json: workspace.to_json(),
             nested: plan.nested,
-            disk_mb: plan.disk_mb,
+            disk_mb: Some(plan.disk_mb).filter(|mb| *mb > 0 && new.disk_gb.is_none()).unwrap_or(fresh.disk_mb),
             cpu_milli: plan.cpu_milli.filter(|_| new.cpu.is_none()).unwrap_or(fresh.cpu_milli),
             memory_mb: plan.memory_mb.filter(|_| new.memory_mb.is_none()).unwrap_or(fresh.memory_mb),
             pids: plan.pids.filter(|_| new.pids.is_none()).unwrap_or(fresh.pids),
@@ -174,4 +236,14 @@ impl Workspaces {
             _ => Ok(()),
         }
     }
+}
+
+/// A rootless engine maps its users by programs that take privileges, which the profile of every workspace denies;
+/// no runtime that this version drives can give them without giving more.
+fn nested_unavailable(nested: Nested) -> Error {
+    let message = format!(
+        "This host does not allow {} inside of workspaces: it would need privileges that no workspace has. Choose another template.",
+        nested.as_str()
+    );
+    Error::new(ErrorCode::NestedUnavailable, message).details(json!({ "field": "template" }))
 }

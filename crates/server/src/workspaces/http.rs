@@ -4,12 +4,16 @@ use super::lifecycle::Request;
 use super::{Home, Outcome};
 use crate::app::AppState;
 use crate::error::{Error, Result};
-use crate::http::extract::{Authenticated, Json, Path, Query};
+use crate::http::extract::{Authenticated, Json, Path, Query, RequestId};
+use crate::http::sse;
 use axum::extract::State;
+use axum::response::Response;
+use futures_util::StreamExt as _;
 use http::StatusCode;
 use rexec_api::Page;
 use rexec_api::error::ErrorBody;
 use rexec_api::ids::WorkspaceId;
+use rexec_api::progress::ProgressView;
 use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WAIT_MS_DEFAULT, WAIT_MS_MAX, WorkspaceView};
 use serde::Deserialize;
 use std::time::Duration;
@@ -25,6 +29,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(restart))
         .routes(routes!(pause))
         .routes(routes!(resume))
+        .routes(routes!(progress))
 }
 
 /// Create a workspace.
@@ -88,6 +93,31 @@ async fn get(
     Ok(Json(app.workspaces.get(&actor, id).await?))
 }
 
+/// Follow how far a workspace is on its way to being usable, as server-sent events.
+///
+/// Each event, named `progress`, holds all that is known then; the first comes at once. Not every step is
+/// told: news that follow each other closely are told as one.
+#[utoipa::path(
+    get, path = "/api/workspaces/{id}/progress", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)),
+    responses(
+        (status = 200, description = "Events, until the workspace or your session go.", content(
+            (ProgressView = "text/event-stream")
+        )),
+        (status = "4XX", description = "Refused.", body = ErrorBody),
+    )
+)]
+async fn progress(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    request_id: RequestId,
+    Path(id): Path<WorkspaceId>,
+) -> Result<Response> {
+    let views = app.workspaces.progress(&actor, id).await?;
+    let events = views.map(|view| sse::Event::new("progress", &view));
+    Ok(sse::answer(&app, actor, request_id.0, events))
+}
+
 /// Change a workspace.
 #[utoipa::path(
     patch, path = "/api/workspaces/{id}", tag = "workspaces",
@@ -104,11 +134,7 @@ async fn patch(
     Path(id): Path<WorkspaceId>,
     Json(change): Json<PatchWorkspace>,
 ) -> Result<Json<WorkspaceView>> {
-    let view = match change.name {
-        Some(name) => app.workspaces.rename(&actor, id, &name).await?,
-        None => app.workspaces.get(&actor, id).await?,
-    };
-    Ok(Json(view))
+    Ok(Json(app.workspaces.change(&actor, id, change).await?))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

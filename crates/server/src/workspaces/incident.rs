@@ -11,9 +11,11 @@ pub const VANISHED: &str = "Its container had vanished and was made again from t
 
 const RESTARTED: &str = "Restarted: ";
 
+const OUT_OF_MEMORY: &str = "Out of memory: ";
+
 /// Whether a reason tells of an incident, as against trouble that passes.
 pub fn is_one(reason: &str) -> bool {
-    reason == VANISHED || reason.starts_with(RESTARTED)
+    reason == VANISHED || [RESTARTED, OUT_OF_MEMORY].iter().any(|what| reason.starts_with(what))
 }
 
 /// Why the container is not running, as a sentence.
@@ -23,6 +25,13 @@ pub fn ended(code: i32, oom_killed: bool) -> String {
     } else {
         format!("Restarted: its processes had ended unexpectedly (code {code}). Its files are intact.")
     }
+}
+
+/// A process was ended for it; the workspace lives on.
+pub fn out_of_memory(memory_mb: i64) -> String {
+    format!(
+        "Out of memory: a process was ended because all {memory_mb} MiB were in use. Give the workspace more, or run less at once."
+    )
 }
 
 /// Remembers when it ended unexpectedly.
@@ -48,7 +57,7 @@ mod tests {
 
     #[test]
     fn incidents_are_told_from_passing_trouble() {
-        assert!(is_one(VANISHED) && is_one(&ended(137, true)) && is_one(&ended(1, false)));
+        assert!(is_one(VANISHED) && is_one(&ended(137, true)) && is_one(&ended(1, false)) && is_one(&out_of_memory(1)));
         assert!(!is_one("The container engine does not answer."));
     }
 

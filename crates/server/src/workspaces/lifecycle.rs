@@ -77,20 +77,28 @@ pub struct Around {
     pub image_present: bool,
     /// The guest of this boot is connected and has its configuration.
     pub guest_ready: bool,
+    /// It is to be made again from another image than it was made from.
+    pub image_outdated: bool,
     /// The home has what it is to begin with.
     pub home_filled: bool,
     /// Somebody waits for a snapshot of it.
     pub snapshot_wanted: bool,
+    /// It is to have other limits.
+    pub limits_wanted: bool,
 }
 
 /// The next thing to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     Pull,
+    /// Make it again from the image that its repository names: fetch that, remove the container, and take it over.
+    AdoptImage,
     /// Copy into the home what it is to begin with.
     FillHome,
     /// All is as it should be, and that is what the snapshot is to show.
     Snapshot(WorkspaceStatus),
+    /// Give the container other limits where there is one.
+    Limit,
     Create,
     Start,
     /// Reach the guest and give it its configuration.
@@ -110,6 +118,8 @@ pub enum Step {
 
 pub fn decide(intent: Intent, seen: Seen, around: Around) -> Step {
     match next(intent, seen, around) {
+        // Whatever is made or started next has them from the first.
+        Step::Create | Step::Start | Step::Settled(_) if around.limits_wanted => Step::Limit,
         Step::Settled(status) if around.snapshot_wanted && around.home_filled => Step::Snapshot(status),
         step => step,
     }
@@ -139,12 +149,13 @@ fn next(intent: Intent, seen: Seen, around: Around) -> Step {
 
 fn bring_up(intent: Intent, seen: Seen, around: Around) -> Step {
     match seen {
+        Seen::Changing => Step::Wait,
+        _ if around.image_outdated => Step::AdoptImage,
         Seen::Missing if !around.home_filled => Step::FillHome,
         Seen::Missing if around.image_present => Step::Create,
         Seen::Missing => Step::Pull,
         Seen::Created | Seen::Exited => Step::Start,
         Seen::Paused => Step::Unpause,
-        Seen::Changing => Step::Wait,
         Seen::Running if intent.booted_seq < intent.boot_seq => Step::Stop,
         Seen::Running if around.guest_ready => Step::Settled(WorkspaceStatus::Running),
         Seen::Running => Step::Connect,
@@ -197,8 +208,13 @@ mod tests {
         fn obey(&mut self, step: Step) {
             match step {
                 Step::Pull => self.around.image_present = true,
+                Step::AdoptImage => {
+                    self.around.image_outdated = false;
+                    self.seen = Seen::Missing;
+                }
                 Step::FillHome => self.around.home_filled = true,
                 Step::Snapshot(_) => self.around.snapshot_wanted = false,
+                Step::Limit => self.around.limits_wanted = false,
                 Step::Create => self.seen = Seen::Created,
                 Step::Start => {
                     self.seen = Seen::Running;
@@ -226,12 +242,16 @@ mod tests {
             Just(Seen::Exited),
             Just(Seen::Changing)
         ];
-        let around = any::<[bool; 4]>().prop_map(|[image_present, guest_ready, home_filled, snapshot_wanted]| Around {
-            image_present,
-            guest_ready,
-            home_filled,
-            snapshot_wanted,
-        });
+        let around = any::<[bool; 6]>().prop_map(
+            |[image_present, guest_ready, home_filled, snapshot_wanted, limits_wanted, image_outdated]| Around {
+                image_present,
+                guest_ready,
+                home_filled,
+                snapshot_wanted,
+                limits_wanted,
+                image_outdated,
+            },
+        );
         (prop::sample::select(Desired::ALL.to_vec()), 0..3i64, 0..3i64, seen, around).prop_map(
             |(desired, boot_seq, booted_seq, seen, around)| World {
                 intent: Intent { desired, boot_seq, booted_seq },

@@ -6,37 +6,52 @@
 //!
 //! Invariant: every public method checks its actor first. What an actor may not see is not there.
 
-mod container;
+mod change;
+pub(crate) mod container;
 mod creation;
+mod disk;
 mod driver;
 pub mod http;
+mod idle;
 mod incident;
+mod keeper;
 pub mod lifecycle;
+mod limits;
 mod link;
 mod names;
+mod outlook;
+pub mod plan;
+mod presence;
+mod progress;
 mod reach;
 mod restore;
+mod retention;
 mod slot;
 pub mod store;
 mod sweep;
 pub mod validate;
 mod view;
+mod waker;
 
+pub(crate) use container::name_of as container_name;
 pub use driver::Deps;
-pub use reach::{Reach, Waking};
+pub use reach::{Met, Reach, Waking};
 pub use slot::Report;
+pub use waker::{InUse, Waker};
 
 use crate::actor::Actor;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::hosts::Heard;
+use crate::page;
 use crate::tasks::Tasks;
 use crate::time::now_ms;
 use lifecycle::{Desired, Intent, Request};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
+use rexec_api::setups::SetupProgress;
 use rexec_api::workspaces::{WorkspaceStatus, WorkspaceView};
 use serde_json::json;
 use slot::Slot;
@@ -46,8 +61,6 @@ use std::time::Duration;
 use store::{Want, WantBy, Workspace};
 use tokio::sync::Notify;
 
-/// Entries of one page of a list.
-const PAGE_LIMIT: u64 = 100;
 /// What came of a request: the workspace, and whether all that was asked is done.
 pub struct Outcome {
     pub view: WorkspaceView,
@@ -77,6 +90,19 @@ impl Workspaces {
         Self { deps: Arc::new(deps), config, tasks, slots: Arc::default(), gap: Arc::default() }
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How many there are in each state, as their drivers last said.
+    pub(crate) fn counts(&self) -> HashMap<WorkspaceStatus, usize> {
+        let mut counts = HashMap::new();
+        for slot in self.lock().values() {
+            *counts.entry(slot.reports().borrow().status).or_default() += 1;
+        }
+        counts
+    }
+
     pub(crate) fn deps(&self) -> Arc<Deps> {
         self.deps.clone()
     }
@@ -93,9 +119,14 @@ impl Workspaces {
     pub fn heard(&self, heard: Heard) {
         match heard {
             Heard::Container(id) => {
+                if let Some(slot) = self.slot_if_any(id) {
+                    slot.nudge();
+                }
+            }
+            Heard::OutOfMemory(id) => {
                 let slot = self.lock().get(&id).cloned();
                 if let Some(slot) = slot {
-                    slot.nudge();
+                    slot.tell_out_of_memory();
                 }
             }
             Heard::Gap => self.gap.notify_one(),
@@ -103,29 +134,12 @@ impl Workspaces {
     }
 
     pub async fn list(&self, actor: &Actor, before: Option<WorkspaceId>) -> Result<Page<WorkspaceView>> {
-        let mut rows = store::list(self.deps.db.read(), actor.user, before, PAGE_LIMIT + 1).await?;
-        let more = rows.len() as u64 > PAGE_LIMIT;
-        rows.truncate(PAGE_LIMIT as usize);
-        let next = rows.last().filter(|_| more).map(|row| row.id.to_string());
-        Ok(Page { items: rows.iter().map(|row| self.view(actor, row)).collect(), next })
+        let rows = store::list(self.deps.db.read(), actor.user, before).await?;
+        Ok(page::of(rows, |row| row.id.to_string(), |row| self.view(actor, row)))
     }
 
     pub async fn get(&self, actor: &Actor, id: WorkspaceId) -> Result<WorkspaceView> {
         Ok(self.view(actor, &self.owned(actor, id).await?))
-    }
-
-    pub async fn rename(&self, actor: &Actor, id: WorkspaceId, name: &str) -> Result<WorkspaceView> {
-        let row = self.owned(actor, id).await?;
-        validate::name(name)?;
-        let tx = self.deps.db.begin().await?;
-        if !store::rename(&tx, id, name, now_ms()).await? {
-            return Err(no_such());
-        }
-        let renamed = NewEvent::of_user(actor.user, "workspace.renamed").workspace(id);
-        let logged = events::append(&tx, &renamed.data(json!({ "from": row.name, "to": name }))).await?;
-        tx.commit().await?;
-        self.deps.bus.publish_logged(row.owner, logged);
-        self.get(actor, id).await
     }
 
     /// Starts, stops, restarts, pauses or resumes.
@@ -157,6 +171,11 @@ impl Workspaces {
         let slot = self.slot(id);
         let report = settled(&slot, slot.ask(), wait).await;
         Ok(report.is_some_and(|r| r.status == WorkspaceStatus::Deleted))
+    }
+
+    /// Refuses what needs room on a host that has hardly any.
+    pub(crate) async fn require_space(&self) -> Result<()> {
+        crate::disk::require_space(&self.deps, &self.config.disk).await
     }
 
     pub(crate) async fn owned(&self, actor: &Actor, id: WorkspaceId) -> Result<Workspace> {
@@ -196,6 +215,39 @@ impl Workspaces {
     /// Has its driver look at what is wanted now.
     pub(crate) fn ask(&self, id: WorkspaceId) {
         self.slot(id).ask();
+    }
+
+    /// What the owner of a workspace should know while it runs.
+    pub(crate) fn remark(&self, id: WorkspaceId, remark: Option<String>) {
+        if let Some(slot) = self.slot_if_any(id) {
+            slot.set_remark(remark);
+        }
+    }
+
+    /// Says that a workspace is in use for as long as this is held, by somebody who may use it.
+    pub(crate) fn in_use(&self, id: WorkspaceId) -> InUse {
+        InUse::new(self.slot(id))
+    }
+
+    /// The slot of a workspace that has a driver.
+    fn slot_if_any(&self, id: WorkspaceId) -> Option<Arc<Slot>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// Has its driver look, without anybody having asked for anything.
+    pub(crate) fn nudge(&self, id: WorkspaceId) {
+        self.slot(id).nudge();
+    }
+
+    pub(crate) fn tell_setup(&self, id: WorkspaceId, setup: Option<SetupProgress>) {
+        if let Some(slot) = self.slot_if_any(id) {
+            slot.tell_setup(setup);
+        }
+    }
+
+    /// The link to a living workspace's guest, as it comes and goes.
+    pub(crate) fn link_of(&self, id: WorkspaceId) -> tokio::sync::watch::Receiver<Option<rexec_channel::GuestClient>> {
+        self.slot(id).link()
     }
 
     /// The workspace's slot; its driver is started if it has none.

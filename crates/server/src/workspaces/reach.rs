@@ -4,8 +4,10 @@ use super::lifecycle::Desired;
 use super::slot::Report;
 use super::slot::Slot;
 use super::store::{self, Want, WantBy, Workspace};
-use super::{Workspaces, settled, state_error};
+use super::waker::Waker;
+use super::{Workspaces, no_such, settled, state_error};
 use crate::actor::Actor;
+use crate::config::Use;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::time::now_ms;
@@ -26,65 +28,144 @@ const WAKE_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waking {
     No,
-    Yes,
+    /// It is used, in this way.
+    Yes(Use),
 }
 
 /// A guest within reach, and news of its workspace.
 pub struct Reach {
     pub guest: GuestClient,
     pub reports: watch::Receiver<Report>,
+    /// For those who stay.
+    pub waker: Waker,
+}
+
+/// A guest that the server itself works with.
+pub struct Met {
+    pub guest: GuestClient,
+    pub reports: watch::Receiver<Report>,
 }
 
 impl Workspaces {
-    /// The guest of a workspace, for terminals, exec and files: to be reached is to be used, so one
-    /// that sleeps wakes.
-    pub async fn reach(&self, actor: &Actor, id: WorkspaceId) -> Result<Reach> {
-        self.reach_as(actor, id, Waking::Yes).await
+    /// The guest of a workspace as soon as there is one, however long that takes, for what the server does there by
+    /// itself: it wakes nobody. `None`: the workspace is gone.
+    pub(crate) async fn meet(&self, id: WorkspaceId) -> Option<Met> {
+        // Not kept: the slot ends with its driver, and that is how we learn of it.
+        let (mut links, reports) = {
+            let slot = self.slot(id);
+            (slot.link(), slot.reports())
+        };
+        let open = |link: &Option<GuestClient>| link.as_ref().is_some_and(|guest| !guest.is_closed());
+        let guest = links.wait_for(open).await.ok()?.clone()?;
+        Some(Met { guest, reports })
     }
 
-    /// The guest of a workspace, woken or not.
+    /// The guest of a workspace, for commands and files: to be reached is to be used, so one that
+    /// sleeps wakes.
+    pub async fn reach(&self, actor: &Actor, id: WorkspaceId) -> Result<Reach> {
+        self.reach_as(actor, id, Waking::Yes(Use::Exec)).await
+    }
+
+    /// The guest of a workspace, used by that or not.
     pub async fn reach_as(&self, actor: &Actor, id: WorkspaceId, waking: Waking) -> Result<Reach> {
-        let mut row = self.owned(actor, id).await?;
-        if waking == Waking::Yes && (sleeps(&row) || wakes(&row)) {
-            row = self.wake(actor, row).await?;
-        }
+        let row = self.owned(actor, id).await?;
         let slot = self.slot(id);
+        let guest = self.guest_of(Some(actor), row, &slot, waking).await?;
+        let waker = Waker::new(self.clone(), actor.clone(), id, slot.clone());
+        Ok(Reach { guest, reports: slot.reports(), waker })
+    }
+
+    /// The guest of a workspace, for the preview of a port: its owner's, or without an actor anybody's,
+    /// where the caller has made sure that the owner has said so.
+    pub(crate) async fn reach_preview(&self, actor: Option<&Actor>, id: WorkspaceId) -> Result<GuestClient> {
+        let row = match actor {
+            Some(actor) => self.owned(actor, id).await?,
+            None => self.standing(id).await?,
+        };
+        self.guest_of(actor, row, &self.slot(id), Waking::Yes(Use::Preview)).await
+    }
+
+    /// Something passes through a preview that was reached before.
+    pub(crate) async fn preview_used(&self, id: WorkspaceId) -> Result<()> {
+        let Some(slot) = self.slot_if_any(id) else { return Ok(()) };
+        slot.presence.note(Use::Preview, now_ms());
+        if slot.status() == WorkspaceStatus::Paused {
+            self.want_awake(None, &self.standing(id).await?).await?;
+        }
+        Ok(())
+    }
+
+    async fn guest_of(
+        &self,
+        by: Option<&Actor>,
+        mut row: Workspace,
+        slot: &Slot,
+        waking: Waking,
+    ) -> Result<GuestClient> {
+        if let Waking::Yes(using) = waking {
+            slot.presence.note(using, now_ms());
+            if row.status == WorkspaceStatus::Running && slot.status() == WorkspaceStatus::Paused {
+                // It fell asleep between the look at its row and the note.
+                row = self.standing(row.id).await?;
+            }
+            if sleeps(&row) || wakes(&row) {
+                row = self.wake(by, row).await?;
+            }
+        }
         let mut links = slot.link();
         let guest = links.borrow_and_update().clone().filter(|guest| !guest.is_closed());
-        let guest = match (row.status, guest) {
-            (WorkspaceStatus::Running, Some(guest)) => guest,
+        match (row.status, guest) {
+            (WorkspaceStatus::Running, Some(guest)) => Ok(guest),
             // A server that has just started, or a guest that dials again: a matter of moments.
             (WorkspaceStatus::Running | WorkspaceStatus::Creating | WorkspaceStatus::Unreachable, _)
                 if row.intent.desired == Desired::Running =>
             {
-                self.await_link(&row, &slot).await?
+                self.await_link(&row, slot).await
             }
-            _ if wakes(&row) => return Err(still_waking()),
-            _ => return Err(not_running(&row)),
-        };
-        Ok(Reach { guest, reports: slot.reports() })
+            _ if wakes(&row) => Err(still_waking()),
+            _ => Err(not_running(&row)),
+        }
+    }
+
+    /// A workspace that is not on its way out, whoever's it is.
+    async fn standing(&self, id: WorkspaceId) -> Result<Workspace> {
+        let row = store::find(self.deps.db.read(), id).await?;
+        row.filter(|row| row.intent.desired != Desired::Deleted).ok_or_else(no_such)
     }
 
     /// Resumes a workspace that sleeps and waits for it. A person's own wish meanwhile stands; of two
     /// who wake it at once, one does and both wait.
-    async fn wake(&self, actor: &Actor, row: Workspace) -> Result<Workspace> {
-        if sleeps(&row) {
-            self.want_awake(actor, &row).await?;
-        }
+    async fn wake(&self, by: Option<&Actor>, row: Workspace) -> Result<Workspace> {
+        self.want_awake(by, &row).await?;
         let slot = self.slot(row.id);
         settled(&slot, slot.ask(), WAKE_PATIENCE).await;
-        self.owned(actor, row.id).await
+        self.standing(row.id).await
     }
 
-    async fn want_awake(&self, actor: &Actor, row: &Workspace) -> Result<()> {
+    /// Wants one awake that sleeps; by nobody: because it was used while it fell asleep, or a
+    /// stranger looks at what it shows.
+    pub(super) async fn want_awake(&self, by: Option<&Actor>, row: &Workspace) -> Result<()> {
+        if !sleeps(row) {
+            return Ok(());
+        }
         let tx = self.deps.db.begin().await?;
         if store::want_if(&tx, row, Desired::Running, &Want::user(), now_ms()).await? {
-            let woken = NewEvent::of_user(actor.user, "workspace.woken").workspace(row.id);
-            let logged = events::append(&tx, &woken).await?;
+            let woken = match by {
+                Some(actor) => NewEvent::of_user(actor.user, "workspace.woken"),
+                None => NewEvent::of_server("workspace.woken"),
+            };
+            let logged = events::append(&tx, &woken.workspace(row.id)).await?;
             tx.commit().await?;
             self.deps.bus.publish_logged(row.owner, logged);
+            self.slot(row.id).nudge();
         }
         Ok(())
+    }
+
+    /// Has one wake that sleeps, and does not wait for it.
+    pub(super) async fn rouse(&self, actor: &Actor, id: WorkspaceId) -> Result<()> {
+        let row = self.owned(actor, id).await?;
+        self.want_awake(Some(actor), &row).await
     }
 
     async fn await_link(&self, row: &Workspace, slot: &Slot) -> Result<GuestClient> {

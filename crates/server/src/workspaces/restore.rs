@@ -1,10 +1,12 @@
 //! A workspace on the home of a deleted one: made as that was, with a key of its own.
 
-use super::store::{self, Workspace};
+use super::plan::Plan;
+use super::store::{self, SourceState, Workspace};
 use super::{Outcome, Workspaces, validate};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::setups;
 use crate::snapshots;
 use crate::volumes;
 use crate::volumes::store::Volume;
@@ -22,6 +24,7 @@ impl Workspaces {
         validate::new_workspace(&asked)?;
         self.require_runtime(None).await?;
         self.require_volume(volume).await?;
+        self.require_space().await?;
         let row = self.record_restored(actor, volume, &asked).await?;
         let tx = self.deps.db.begin().await?;
         self.require_room(&tx).await?;
@@ -29,11 +32,16 @@ impl Workspaces {
             return Err(Error::not_found("volume"));
         }
         store::insert(&tx, &row).await?;
+        // The root file system is made anew from the image, and so is what prepared it; a repository is in the home.
+        for step in setups::steps_of(row.id, row.source_state == SourceState::Wanted, &Plan::of_row(&row).setup) {
+            setups::store::insert(&tx, &step).await?;
+        }
         let restored = NewEvent::of_user(actor.user, "workspace.restored").workspace(row.id);
         let data = json!({ "name": row.name, "volume": volume.id, "from": volume.workspace });
         let logged = events::append(&tx, &restored.data(data)).await?;
         tx.commit().await?;
         self.deps.bus.publish_logged(actor.user, logged);
+        self.deps.setup_wanted.notify_one();
         let wait = Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
         self.bring_up(actor, &row, wait).await
     }
@@ -63,19 +71,21 @@ impl Workspaces {
             error_code: None,
             generation: 0,
             home_state: fresh.home_state,
+            limits_seq: 0,
+            wish: None,
             limits_applied_seq: 0,
             started_ms: None,
             last_active_ms: None,
             stopped_ms: None,
+            delete_warned_ms: None,
             ..before
         })
     }
 
-    /// An engine makes a volume that is missing: a home that somebody removed there would come back empty.
+    /// A home that somebody removed at the engine would come back empty.
     async fn require_volume(&self, volume: &Volume) -> Result<()> {
-        let there = self.deps.host.engine.volumes(&self.deps.host.labels()).await;
-        let there = there.map_err(|error| Error::new(ErrorCode::EngineUnavailable, crate::hosts::explain(&error)))?;
-        if there.iter().any(|found| found.name == volume.name) {
+        let there = self.deps.host.has_volume(&volume.name).await;
+        if there.map_err(|error| Error::new(ErrorCode::EngineUnavailable, crate::hosts::explain(&error)))? {
             return Ok(());
         }
         Err(Error::new(ErrorCode::NotFound, "The host has that home no more: somebody removed its volume there."))

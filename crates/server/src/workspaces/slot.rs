@@ -1,12 +1,18 @@
-//! Where a workspace's driver and everyone else meet: nudges go in, reports and the link come out.
+//! Where a workspace's driver and everyone else meet: nudges go in, reports and the link come out,
+//! and what is seen of its use is kept.
 //!
 //! A nudge takes a ticket; a report carries the ticket it was made after. Whoever waits for a
 //! report with its own ticket or a later one knows that the driver has seen what it asked for.
 
+use super::limits::Refusal;
+use super::presence::Presence;
 use rexec_api::error::ErrorCode;
+use rexec_api::progress::PullView;
+use rexec_api::setups::SetupProgress;
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_channel::GuestClient;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// What a driver last said.
@@ -20,14 +26,30 @@ pub struct Report {
     pub done: bool,
 }
 
+/// What a driver is at, step by step, besides what it reports.
+#[derive(Debug, Clone, Default)]
+pub struct Doing {
+    pub pull: Option<PullView>,
+    pub setup: Option<SetupProgress>,
+}
+
 pub struct Slot {
     tickets: AtomicU64,
     /// Wakes the driver; holds the newest ticket.
     bell: watch::Sender<u64>,
     /// Someone has asked since the driver last looked, as against an event or a sweep.
     asked: AtomicBool,
+    /// A process of it was ended for that since the driver last looked.
+    out_of_memory: AtomicBool,
+    /// What its owner should know while it runs.
+    remark: Mutex<Option<String>>,
+    /// The wish for other limits that was refused last, by its number, and why.
+    refused_limits: Mutex<Option<(i64, Refusal)>>,
     report: watch::Sender<Report>,
+    doing: watch::Sender<Doing>,
     link: watch::Sender<Option<GuestClient>>,
+    /// What is known of its use.
+    pub presence: Presence,
 }
 
 impl Slot {
@@ -37,8 +59,13 @@ impl Slot {
             tickets: AtomicU64::new(1),
             bell: watch::Sender::new(1),
             asked: AtomicBool::new(false),
+            out_of_memory: AtomicBool::new(false),
+            remark: Mutex::default(),
+            refused_limits: Mutex::default(),
             report: watch::Sender::new(report),
+            doing: watch::Sender::default(),
             link: watch::Sender::new(None),
+            presence: Presence::default(),
         }
     }
 
@@ -53,6 +80,39 @@ impl Slot {
     pub fn ask(&self) -> u64 {
         self.asked.store(true, Ordering::Release);
         self.nudge()
+    }
+
+    pub(super) fn tell_out_of_memory(&self) {
+        self.out_of_memory.store(true, Ordering::Release);
+        self.nudge();
+    }
+
+    pub(super) fn take_out_of_memory(&self) -> bool {
+        self.out_of_memory.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has the driver tell this from now on, where nothing more important is to be told.
+    pub(super) fn set_remark(&self, remark: Option<String>) {
+        let mut told = self.remark.lock().unwrap_or_else(PoisonError::into_inner);
+        if *told != remark {
+            *told = remark;
+            drop(told);
+            self.nudge();
+        }
+    }
+
+    pub(super) fn remark(&self) -> Option<String> {
+        self.remark.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn refuse_limits(&self, seq: i64, why: Refusal) {
+        *self.refused_limits.lock().unwrap_or_else(PoisonError::into_inner) = Some((seq, why));
+    }
+
+    /// Why the wish of this number is not granted, if that is so.
+    pub(super) fn refusal_of(&self, seq: i64) -> Option<Refusal> {
+        let refused = self.refused_limits.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.as_ref().filter(|(refused, _)| *refused == seq).map(|(_, why)| why.clone())
     }
 
     pub(super) fn take_asked(&self) -> bool {
@@ -75,8 +135,28 @@ impl Slot {
         self.report.send_replace(report)
     }
 
+    pub(super) fn tell_pull(&self, pull: Option<PullView>) {
+        self.doing.send_if_modified(|doing| std::mem::replace(&mut doing.pull, pull) != doing.pull);
+    }
+
+    pub(super) fn tell_setup(&self, setup: Option<SetupProgress>) {
+        self.doing.send_if_modified(|doing| {
+            let changed = doing.setup != setup;
+            doing.setup = setup;
+            changed
+        });
+    }
+
+    pub fn doing(&self) -> watch::Receiver<Doing> {
+        self.doing.subscribe()
+    }
+
     pub(super) fn publish_link(&self, link: Option<GuestClient>) {
         self.link.send_replace(link);
+    }
+
+    pub fn status(&self) -> WorkspaceStatus {
+        self.report.borrow().status
     }
 
     pub fn reports(&self) -> watch::Receiver<Report> {

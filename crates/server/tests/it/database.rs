@@ -74,6 +74,39 @@ async fn a_transaction_that_is_dropped_leaves_nothing(backend: Backend) {
     .await;
 }
 
+/// A full disk makes SQLite end a transaction by itself, and the `ROLLBACK` that follows fails. Here a
+/// conflict clause does the same (sqlite.org/lang_conflict.html, `ROLLBACK`).
+#[tokio::test]
+async fn a_transaction_that_sqlite_ended_by_itself_takes_no_later_write_with_it() {
+    in_place(Backend::Sqlite, async |place| {
+        let db = Db::open(&place.database()).await.unwrap();
+        let insert = "INSERT INTO settings (key, value) VALUES ($1, $2)";
+        db::execute(db.write(), insert, ["first".into(), "x".into()]).await.unwrap();
+        for end in ["dropped", "rolled back", "committed"] {
+            let tx = db.begin().await.unwrap();
+            let ended = "INSERT OR ROLLBACK INTO settings (key, value) VALUES ($1, $2)";
+            db::execute(&tx, ended, ["first".into(), "y".into()]).await.unwrap_err();
+            match end {
+                "dropped" => drop(tx),
+                "rolled back" => drop(tx.rollback().await),
+                _ => drop(tx.commit().await),
+            }
+            // What came next began inside the one that was no more, and a rollback of it left that open.
+            drop(db.begin().await.unwrap());
+            let tx = db.begin().await.unwrap();
+            db::execute(&tx, insert, [format!("{end}: in a transaction").into(), "x".into()]).await.unwrap();
+            tx.commit().await.unwrap();
+            db::execute(db.write(), insert, [format!("{end}: alone").into(), "x".into()]).await.unwrap();
+            let query = "SELECT key FROM settings WHERE key LIKE $1 ORDER BY key";
+            let rows = db.read().query_all_raw(db::sql(db.read(), query, [format!("{end}:%").into()])).await.unwrap();
+            let keys: Vec<String> = rows.iter().map(|r| r.try_get("", "key").unwrap()).collect();
+            assert_eq!(keys, [format!("{end}: alone"), format!("{end}: in a transaction")]);
+        }
+        db.close().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_embedded_database_is_private() {
     use std::os::unix::fs::PermissionsExt as _;

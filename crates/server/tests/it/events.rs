@@ -10,13 +10,13 @@ use serde_json::Value;
 on_both!(a_life_is_heard);
 
 /// A stream of events, read one at a time.
-struct Heard {
+pub struct Heard {
     response: reqwest::Response,
     text: String,
 }
 
 impl Heard {
-    async fn open(client: &Client, last: Option<&str>) -> Self {
+    pub async fn open(client: &Client, last: Option<&str>) -> Self {
         let mut request = client.request(Method::GET, "/api/events");
         if let Some(last) = last {
             request = request.header("last-event-id", last);
@@ -44,7 +44,7 @@ impl Heard {
         }
     }
 
-    async fn until(&mut self, kind: &str, fits: impl Fn(&EventView) -> bool) -> EventView {
+    pub async fn until(&mut self, kind: &str, fits: impl Fn(&EventView) -> bool) -> EventView {
         loop {
             let (name, data) = self.next().await.unwrap_or_else(|| panic!("ended before {kind}"));
             if name != kind {

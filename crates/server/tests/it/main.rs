@@ -5,14 +5,25 @@
 #![allow(clippy::unwrap_used)]
 
 mod accounts;
+mod bombs;
+mod busybox;
 mod database;
 mod events;
+mod exports;
 mod files;
 mod frame;
+mod idle;
+mod images;
 mod isolation;
+mod limits;
 mod page;
+mod ports;
+mod preview_traffic;
+mod previews;
+mod setups;
 mod sign_in;
 mod snapshots;
+mod stats;
 mod support;
 mod sweep;
 mod terminals;

@@ -9,7 +9,13 @@ use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{Client, Lifecycle};
 use rexec_engine::{Engine as _, Labels};
 
-on_both!(a_snapshot_becomes_a_clone, every_state_can_be_taken, refusals, clones_outlive_their_snapshot);
+on_both!(
+    a_snapshot_becomes_a_clone,
+    every_state_can_be_taken,
+    refusals,
+    clones_outlive_their_snapshot,
+    five_clones_at_once,
+);
 
 fn wait_ms() -> Option<u64> {
     Some(PATIENCE.as_millis() as u64)
@@ -69,6 +75,7 @@ async fn a_snapshot_becomes_a_clone(backend: Backend) {
 
         let second = clone(&stage, snapshot.id).await;
         assert_eq!(second.memory_mb, first.memory_mb, "it has what that had");
+        assert_eq!((first.snapshot, second.snapshot), (None, Some(snapshot.id)));
         let script = "cat ~/kept ~/d/hard /opt/root; ls ~/before; id -un; stat -c %h ~/kept; \
                       test $(du -k ~/sparse | cut -f1) -lt 1024 && stat -c %s ~/sparse; \
                       awk '$1 != NR { bad = 1 } END { print bad + 0 }' ~/log";
@@ -183,6 +190,33 @@ async fn clones_outlive_their_snapshot(backend: Backend) {
         stage.client.purge_workspace(both.0.id).await.unwrap();
         assert!(stage.engine.image(&image(snapshot)).await.unwrap().is_some(), "the other needs it");
         stage.client.purge_workspace(both.1.id).await.unwrap();
+        until_removed(&stage, snapshot).await;
+        stage
+    })
+    .await;
+}
+
+async fn five_clones_at_once(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        stage.run(id, "head -c 3000000 /dev/urandom > ~/random; sudo cp ~/random /opt/random").await;
+        let sum = "sha256sum < ~/random; sha256sum < /opt/random";
+        let told = stage.run(id, sum).await.stdout;
+        let snapshot = take(&stage, id).await.id;
+        let clones = futures_util::future::join_all((0..5).map(|_| clone(&stage, snapshot))).await;
+        assert_eq!(stage.client.snapshot(snapshot).await.unwrap().clones, 5);
+        for (n, cloned) in clones.iter().enumerate() {
+            assert_eq!(stage.run(cloned.id, sum).await.stdout, told);
+            stage.run(cloned.id, &format!("echo {n} > ~/random")).await;
+        }
+        // Each has a home of its own.
+        for (n, cloned) in clones.iter().enumerate() {
+            assert_eq!(stage.run(cloned.id, "cat ~/random").await.stdout, format!("{n}\n"));
+        }
+        for id in clones.iter().map(|cloned| cloned.id).chain([id]) {
+            stage.client.purge_workspace(id).await.unwrap();
+        }
+        stage.client.delete_snapshot(snapshot).await.unwrap();
         until_removed(&stage, snapshot).await;
         stage
     })

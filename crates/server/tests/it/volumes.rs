@@ -29,7 +29,9 @@ async fn homes(stage: &Stage) -> usize {
 
 async fn a_home_is_kept_and_restored(backend: Backend) {
     on_stage(backend, &[], async |place, stage| {
-        let before = stage.workspace().await;
+        let env = [("COLOUR".to_owned(), "red".to_owned())].into();
+        let new = NewWorkspace { env, memory_mb: Some(256), wait_ms: patient().wait_ms, ..Default::default() };
+        let before = stage.client.create_workspace(&new).await.unwrap();
         let volume = only_volume(&stage).await;
         assert_eq!((volume.state, volume.workspace_id), (VolumeState::InUse, before.id));
         let in_use = stage.client.restore_volume(volume.id, &patient()).await.unwrap_err();
@@ -50,7 +52,8 @@ async fn a_home_is_kept_and_restored(backend: Backend) {
         let after = stage.client.restore_volume(kept.id, &patient()).await.unwrap();
         assert_ne!(after.id, before.id);
         assert_eq!((after.status, &after.name, after.memory_mb), (WorkspaceStatus::Running, &before.name, 256));
-        assert_eq!(stage.run(after.id, "cat ~/kept; ls /root-fs-goes").await.stdout, "mine\n");
+        let seen = stage.run(after.id, "cat ~/kept; echo $COLOUR; ls /root-fs-goes").await;
+        assert_eq!(seen.stdout, "mine\nred\n", "files and environment are back, the root file system is not");
         let taken = only_volume(&stage).await;
         assert_eq!((taken.state, taken.workspace_id, taken.purge_after), (VolumeState::InUse, after.id, None));
 

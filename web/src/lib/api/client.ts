@@ -1,123 +1,35 @@
-// The REST calls of the page: same origin, signed in by the server's cookie. Every failure is an
-// `ApiError` that carries the server's code, its advice and the request id; a token that ran out is
-// refreshed once, quietly, and the request repeated.
+// The REST calls of the page, by noun.
 
+import { all, call } from './request';
 import type {
   AuthStatus,
-  ErrorDetail,
+  NewRegistry,
+  NewSnapshot,
   NewWorkspace,
+  PatchWorkspace,
+  OpenedPort,
+  PortList,
+  PortView,
+  RegistryView,
+  SessionView,
+  SetPort,
+  SetupView,
+  SnapshotView,
+  StatsHistory,
+  TemplateView,
   TerminalView,
   UserView,
+  VolumeView,
   WorkspaceAction,
   WorkspaceView,
 } from './types';
 
-export class ApiError extends Error {
-  constructor(
-    readonly status: number,
-    readonly detail: ErrorDetail,
-  ) {
-    super(detail.message);
-  }
+export { ApiError, refresh } from './request';
 
-  get code(): string {
-    return this.detail.code;
-  }
-
-  /** The request field at fault, when the server names one. */
-  get field(): string | undefined {
-    const details = this.detail.details as { field?: unknown } | null | undefined;
-    return typeof details?.field === 'string' ? details.field : undefined;
-  }
-}
-
-/** A request that is not answered by then has failed; creation itself is followed by polling. */
-const REQUEST_MS_MAX = 30_000;
-
-function failure(status: number, code: string, message: string, requestId = ''): ApiError {
-  return new ApiError(status, { code, message, request_id: requestId, details: {} });
-}
-
-async function send(method: string, path: string, body: unknown): Promise<Response> {
-  try {
-    return await fetch(path, {
-      method,
-      credentials: 'same-origin',
-      headers: body === undefined ? { accept: 'application/json' } : { accept: 'application/json', 'content-type': 'application/json' },
-      body: body === undefined ? null : JSON.stringify(body),
-      signal: AbortSignal.timeout(REQUEST_MS_MAX),
-    });
-  } catch (error) {
-    const slow = error instanceof DOMException && error.name === 'TimeoutError';
-    throw slow
-      ? failure(0, 'no_answer', 'The server took too long to answer. Try again in a moment.')
-      : failure(0, 'offline', 'The server cannot be reached. Check the connection; Rexec tries again by itself.');
-  }
-}
-
-async function read(response: Response): Promise<unknown> {
-  const text = await response.text();
-  if (text === '') return undefined;
-  try {
-    return JSON.parse(text);
-  } catch {
-    const id = response.headers.get('x-request-id') ?? '';
-    const message = `Something between here and the server answered ${response.status} with a page that is not JSON.`;
-    throw failure(response.status, 'not_json', message, id);
-  }
-}
-
-function asError(response: Response, body: unknown): ApiError {
-  const detail = (body as { error?: ErrorDetail } | undefined)?.error;
-  if (detail?.code) return new ApiError(response.status, detail);
-  return failure(response.status, `http_${response.status}`, 'The server refused without saying why.');
-}
-
-let refreshing: Promise<boolean> | undefined;
-
-/** Renews the sign-in token by its login session; false when that has ended too. */
-export function refresh(): Promise<boolean> {
-  refreshing ??= send('POST', '/api/auth/refresh', undefined)
-    .then((response) => response.ok)
-    .catch(() => false)
-    .finally(() => (refreshing = undefined));
-  return refreshing;
-}
-
-async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
-  let response = await send(method, path, body);
-  let answer = await read(response);
-  if (response.status === 401 && asError(response, answer).code === 'token_expired' && (await refresh())) {
-    response = await send(method, path, body);
-    answer = await read(response);
-  }
-  if (!response.ok) throw asError(response, answer);
-  return answer as T;
-}
-
-interface Page<T> {
-  items: T[];
-  next: string | null;
-}
-
-/** Pages read at most; beyond 100 of them a list is not for the eye. */
-const PAGES_MAX = 100;
-
-async function all<T>(path: string): Promise<T[]> {
-  const items: T[] = [];
-  let cursor: string | null = null;
-  for (let page = 0; page < PAGES_MAX; page += 1) {
-    const query: string = cursor === null ? '' : `?cursor=${encodeURIComponent(cursor)}`;
-    const answer: Page<T> = await call('GET', path + query);
-    items.push(...answer.items);
-    if (!answer.next) break;
-    cursor = answer.next;
-  }
-  return items;
-}
-
-const workspacePath = (id: string): string => `/api/workspaces/${encodeURIComponent(id)}`;
+export const workspacePath = (id: string): string => `/api/workspaces/${encodeURIComponent(id)}`;
 const terminalPath = (id: string, tid: string): string => `${workspacePath(id)}/terminals/${encodeURIComponent(tid)}`;
+const snapshotPath = (id: string): string => `/api/snapshots/${encodeURIComponent(id)}`;
+const volumePath = (id: string): string => `/api/volumes/${encodeURIComponent(id)}`;
 
 export const api = {
   authStatus: () => call<AuthStatus>('GET', '/api/auth/status'),
@@ -125,19 +37,47 @@ export const api = {
     call<{ user: UserView }>('POST', '/api/auth/register', { email, password, ...(name ? { name } : {}) }),
   login: (email: string, password: string) => call<{ user: UserView }>('POST', '/api/auth/login', { email, password }),
   logout: () => call<void>('POST', '/api/auth/logout'),
+  sessions: () => all<SessionView>('/api/auth/sessions'),
+  endSession: (id: string) => call<void>('DELETE', `/api/auth/sessions/${encodeURIComponent(id)}`),
+  registries: () => all<RegistryView>('/api/registries'),
+  addRegistry: (request: NewRegistry) => call<RegistryView>('POST', '/api/registries', request),
+  removeRegistry: (id: string) => call<void>('DELETE', `/api/registries/${encodeURIComponent(id)}`),
   me: () => call<UserView>('GET', '/api/me'),
 
   workspaces: () => all<WorkspaceView>('/api/workspaces'),
   workspace: (id: string) => call<WorkspaceView>('GET', workspacePath(id)),
   createWorkspace: (request: NewWorkspace) => call<WorkspaceView>('POST', '/api/workspaces', request),
-  renameWorkspace: (id: string, name: string) => call<WorkspaceView>('PATCH', workspacePath(id), { name }),
+  changeWorkspace: (id: string, change: PatchWorkspace) => call<WorkspaceView>('PATCH', workspacePath(id), change),
   deleteWorkspace: (id: string) => call<void>('DELETE', workspacePath(id)),
   act: (id: string, action: WorkspaceAction) => call<WorkspaceView>('POST', `${workspacePath(id)}/${action}`),
+
+  templates: () => all<TemplateView>('/api/templates'),
+  setup: (id: string) => call<SetupView>('GET', `${workspacePath(id)}/setup`),
+  retrySetup: (id: string) => call<void>('POST', `${workspacePath(id)}/setup/retry`),
+
+  ports: (id: string) => call<PortList>('GET', `${workspacePath(id)}/ports`),
+  setPort: (id: string, port: number, change: SetPort) => call<PortView>('PUT', `${workspacePath(id)}/ports/${port}`, change),
+  resetPort: (id: string, port: number) => call<void>('DELETE', `${workspacePath(id)}/ports/${port}`),
+  openPort: (id: string, port: number, path?: string) =>
+    call<OpenedPort>('POST', `${workspacePath(id)}/ports/${port}/open`, path ? { path } : {}),
+
+  statsHistory: (id: string, since: string) =>
+    call<StatsHistory>('GET', `${workspacePath(id)}/stats/history?${new URLSearchParams({ since })}`),
 
   terminals: (id: string) => all<TerminalView>(`${workspacePath(id)}/terminals`),
   createTerminal: (id: string, cols: number, rows: number) =>
     call<TerminalView>('POST', `${workspacePath(id)}/terminals`, { cols, rows }),
   deleteTerminal: (id: string, tid: string) => call<void>('DELETE', terminalPath(id, tid)),
+
+  snapshots: () => all<SnapshotView>('/api/snapshots'),
+  takeSnapshot: (workspace: string, request: NewSnapshot) =>
+    call<SnapshotView>('POST', `${workspacePath(workspace)}/snapshots`, request),
+  deleteSnapshot: (id: string) => call<void>('DELETE', snapshotPath(id)),
+
+  volumes: () => all<VolumeView>('/api/volumes'),
+  restoreVolume: (id: string, name?: string) =>
+    call<WorkspaceView>('POST', `${volumePath(id)}/restore`, { wait_ms: 0, ...(name ? { name } : {}) }),
+  purgeVolume: (id: string) => call<void>('DELETE', volumePath(id)),
 };
 
 /** The address of a terminal's WebSocket. */

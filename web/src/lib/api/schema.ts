@@ -159,6 +159,41 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/registries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the registries for which there are credentials: yours, and those for everyone. */
+        get: operations["list_registries"];
+        put?: never;
+        /** Store credentials for a registry. Images from there are fetched with them from now on. */
+        post: operations["store_registry"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/registries/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget the credentials for a registry. */
+        delete: operations["delete_registry"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/snapshots": {
         parameters: {
             query?: never;
@@ -170,6 +205,26 @@ export interface paths {
         get: operations["list_snapshots"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/snapshots/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import a snapshot from an archive that an export has made, on this server or another.
+         * @description It is listed as being taken until all of it has come; its `workspace_id` is that of no workspace here.
+         */
+        post: operations["import_snapshot"];
         delete?: never;
         options?: never;
         head?: never;
@@ -189,6 +244,44 @@ export interface paths {
         post?: never;
         /** Delete a snapshot. Workspaces that were made from it lose nothing. */
         delete: operations["delete_snapshot"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/snapshots/{id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download a snapshot as one archive (`tar.zst`): a manifest, its root file system in full, and its home.
+         * @description It can be imported on any server with hosts of the same architecture. The manifest holds the workspace's
+         *     environment with its values.
+         */
+        get: operations["export_snapshot"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/templates": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the templates that workspaces can be made from. */
+        get: operations["list_templates"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -479,6 +572,85 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/workspaces/{id}/ports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What listens in a workspace, and how each port's preview is set up.
+         * @description `workspace.ports` of `GET /api/events` tells the same as it changes.
+         */
+        get: operations["list_ports"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/ports/{port}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Say who may open a port's preview, until when, and what it is called. */
+        put: operations["set_port"];
+        post?: never;
+        /** Make a port's preview private again and forget its label. */
+        delete: operations["reset_port"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/ports/{port}/open": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * An address at which your browser is let in to a port's preview.
+         * @description It is good once and for a minute. Where there is no address for previews, the error says why.
+         */
+        post: operations["open_port"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/progress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow how far a workspace is on its way to being usable, as server-sent events.
+         * @description Each event, named `progress`, holds all that is known then; the first comes at once. Not every step is
+         *     told: news that follow each other closely are told as one.
+         */
+        get: operations["progress"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/workspaces/{id}/restart": {
         parameters: {
             query?: never;
@@ -507,6 +679,43 @@ export interface paths {
         put?: never;
         /** Let a frozen workspace go on. */
         post: operations["resume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/setup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How far the set-up of a workspace is.
+         * @description A step that runs has a terminal to attach to; one that has ended has the end of its output here.
+         */
+        get: operations["get_setup"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/setup/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Run the step of a set-up that has failed once more, and then those after it. */
+        post: operations["retry_setup"];
         delete?: never;
         options?: never;
         head?: never;
@@ -544,6 +753,43 @@ export interface paths {
         put?: never;
         /** Start a stopped workspace. */
         post: operations["start"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/stats": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow what a workspace uses, as server-sent events.
+         * @description An event `sample` comes every two seconds while it runs; while it is paused, the last one stands.
+         */
+        get: operations["watch_stats"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/stats/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a workspace used in the last 24 hours. */
+        get: operations["stats_history"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -682,6 +928,11 @@ export interface components {
         };
         /** @enum {string} */
         ChangeKind: "created" | "modified" | "removed" | "moved";
+        /**
+         * @description How a disk limit is held.
+         * @enum {string}
+         */
+        DiskEnforced: "quota" | "measured";
         /** @description The body of every failed request: `{"error":{...}}`. */
         ErrorBody: {
             error: components["schemas"]["ErrorDetail"];
@@ -690,7 +941,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "runtime_unavailable" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -709,7 +960,10 @@ export interface components {
         EventView: {
             /** @description RFC 3339. */
             at: string;
-            /** @description Particulars of the kind; of `workspace.status`: `status`, `reason` and `error`. */
+            /**
+             * @description Particulars of the kind; of `workspace.status`: `status`, `reason` and `error`; of `workspace.ports`: `items`, the
+             *     ports as their list has them, without addresses.
+             */
             data: Record<string, never>;
             id?: components["schemas"]["EventId"] | null;
             /** @description `noun.happened`, such as `workspace.created`. New ones come with new capabilities. */
@@ -830,6 +1084,83 @@ export interface components {
             status: string;
             version: string;
         };
+        /**
+         * @description After how long what happens to a workspace, in seconds; 0 or null: never. What is absent is as
+         *     the server's settings say.
+         */
+        IdleSettings: {
+            /**
+             * Format: int64
+             * @description Deleted after it has been stopped for so long, its owner being warned before; its home is kept
+             *     for a while.
+             * @default null
+             */
+            delete_after_s?: number | null;
+            /**
+             * Format: int64
+             * @description Stopped after it has run for so long, used or not.
+             * @default null
+             */
+            lifetime_s?: number | null;
+            /**
+             * Format: int64
+             * @description Paused after so long without use; it wakes as soon as it is used.
+             * @default null
+             */
+            pause_after_s?: number | null;
+            /**
+             * Format: int64
+             * @description Stopped after so long without use.
+             * @default null
+             */
+            stop_after_s?: number | null;
+        };
+        /** @description What is to come for a workspace if nobody uses it from now on. */
+        IdleView: {
+            deletes_at?: string | null;
+            /** @description Its owner has been warned that it will be deleted. */
+            deletion_announced?: boolean;
+            /** @description What holds for it: each of them is there, 0 being never. */
+            in_force?: components["schemas"]["IdleSettings"];
+            /** @description RFC 3339, as are all of these; absent while it has never run. */
+            last_active_at?: string | null;
+            /** @description What it says itself of that. */
+            own?: components["schemas"]["IdleSettings"];
+            pauses_at?: string | null;
+            /** @description The same for people. */
+            sentence: string;
+            stops_at?: string | null;
+        };
+        LayerView: {
+            /**
+             * Format: int64
+             * @description Of the step that `status` names.
+             */
+            bytes: number;
+            id: string;
+            /** @description In the engine's words, such as `Downloading` or `Pull complete`. */
+            status: string;
+            /**
+             * Format: int64
+             * @description 0 when not known.
+             */
+            total_bytes: number;
+        };
+        /** @description What a workspace may use at most. */
+        LimitsView: {
+            /**
+             * Format: double
+             * @description Cores.
+             */
+            cpu: number;
+            /** Format: int32 */
+            memory_mb: number;
+            /**
+             * Format: int32
+             * @description Processes and threads at once.
+             */
+            pids: number;
+        };
         LoginRequest: {
             email: string;
             password: string;
@@ -845,6 +1176,26 @@ export interface components {
             overwrite?: boolean;
             /** @description Absolute, the new name itself; missing parents are made. */
             to: string;
+        };
+        /** @description Credentials to store. Those stored before for the same registry are replaced. */
+        NewRegistry: {
+            /**
+             * @description For every user of this server: administrators only.
+             * @default false
+             */
+            everyone?: boolean;
+            /**
+             * @description A password or token. It is stored encrypted and never given back.
+             * @default
+             */
+            password?: string;
+            /**
+             * @description The registry as image references name it, such as `ghcr.io` or `registry.example.com:5000`; `docker.io` for Docker Hub.
+             * @default
+             */
+            server?: string;
+            /** @default  */
+            username?: string;
         };
         /** @description A request for a snapshot. */
         NewSnapshot: {
@@ -880,11 +1231,13 @@ export interface components {
             /** @description An account of the workspace, by name or as `#` and a number; the workspace's user when absent. */
             user?: string | null;
         };
-        /**
-         * @description A request for a workspace. Fields that later capabilities bring (`template`,
-         *     `git_url`, `region`, `host`, `disk_gb`, `egress`) are refused by name until they are there.
-         */
+        /** @description A request for a workspace. Fields that later capabilities bring (`region`, `host`, `egress`) are refused by name until they are there. */
         NewWorkspace: {
+            /**
+             * @description The branch or tag of it; the repository's own default when absent.
+             * @default null
+             */
+            branch?: string | null;
             /**
              * Format: double
              * @description Cores, such as 1.5.
@@ -892,12 +1245,27 @@ export interface components {
              */
             cpu?: number | null;
             /**
+             * Format: int32
+             * @description GiB that its root file system and home may grow to together; without a limit when absent. Where the host
+             *     holds the size by a quota, each of the two may.
+             * @default null
+             */
+            disk_gb?: number | null;
+            /**
              * @description Environment of every terminal and exec.
              * @default {}
              */
             env?: {
                 [key: string]: string;
             };
+            /**
+             * @description A repository to clone into the home once the workspace runs: `https://`, `http://`, `ssh://`, `git://` or
+             *     `git@host:path`, without a password. Its `devcontainer.json` is honoured.
+             * @default null
+             */
+            git_url?: string | null;
+            /** @default null */
+            idle?: components["schemas"]["IdleSettings"] | null;
             /**
              * @description A container image reference; the server's default when absent.
              * @default null
@@ -928,11 +1296,31 @@ export interface components {
             /** @default null */
             snapshot?: components["schemas"]["SnapshotId"] | null;
             /**
+             * @description A template of `GET /api/templates`, instead of an image.
+             * @default null
+             */
+            template?: string | null;
+            /**
              * Format: int64
              * @description How long to wait for `running` before answering 202, in milliseconds.
              * @default null
              */
             wait_ms?: number | null;
+        };
+        /** @description A request to open a preview. */
+        OpenPort: {
+            /**
+             * @description Where in the preview, with its query; `/` when absent.
+             * @default null
+             */
+            path?: string | null;
+        };
+        /** @description Where a preview is to be opened. */
+        OpenedPort: {
+            /** @description RFC 3339; when it no longer signs in. */
+            expires_at: string;
+            /** @description The address to go to. It signs in whoever goes there first, once; hand it to nobody. */
+            url: string;
         };
         /**
          * @description How bytes become text.
@@ -971,6 +1359,19 @@ export interface components {
                 target?: string | null;
                 /** Format: int32 */
                 uid: number;
+            }[];
+            next?: string | null;
+        };
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_RegistryView: {
+            items: {
+                /** @description RFC 3339; when these credentials were stored. */
+                created_at: string;
+                /** @description For every user of this server. */
+                everyone: boolean;
+                id: components["schemas"]["RegistryId"];
+                server: string;
+                username: string;
             }[];
             next?: string | null;
         };
@@ -1023,6 +1424,32 @@ export interface components {
                 /** @description The workspace it was taken of, which may be gone. */
                 workspace_id: components["schemas"]["WorkspaceId"];
                 workspace_name: string;
+            }[];
+            next?: string | null;
+        };
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_TemplateView: {
+            items: {
+                /** @description Whether the host has the image; if not, it is fetched first. */
+                available: boolean;
+                description: string;
+                /** @description Hosts that it needs to reach for its set-up and usual work. */
+                egress: string[];
+                /** @description A word that the page has a picture for, such as `debian`. */
+                icon: string;
+                /** @description What a request for a workspace names. */
+                id: string;
+                image: string;
+                name: string;
+                /** @description What runs containers inside of it, such as `podman`; absent: nothing. */
+                nested?: string | null;
+                /** @description Names of the steps that run once after the first start. */
+                setup: string[];
+                /**
+                 * Format: int32
+                 * @description About what the image takes up on the host, in MiB.
+                 */
+                size_mb: number;
             }[];
             next?: string | null;
         };
@@ -1082,14 +1509,28 @@ export interface components {
         /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
         Page_WorkspaceView: {
             items: {
+                branch?: string | null;
                 /** Format: double */
                 cpu: number;
                 /** @description RFC 3339. */
                 created_at: string;
+                disk_enforced?: components["schemas"]["DiskEnforced"] | null;
+                /**
+                 * Format: int32
+                 * @description GiB of disk that it may use; absent: no limit.
+                 */
+                disk_gb?: number | null;
+                /** @description Ports that its repository says are of interest. */
+                forward_ports?: number[];
+                /** @description The repository that it was made for, and its branch. */
+                git_url?: string | null;
                 /** @description The host's name, for administrators only. */
                 host?: string | null;
                 id: components["schemas"]["WorkspaceId"];
+                /** @description What becomes of it if nobody uses it. */
+                idle?: components["schemas"]["IdleView"];
                 image: string;
+                limits_wanted?: components["schemas"]["LimitsView"] | null;
                 /** Format: int32 */
                 memory_mb: number;
                 name: string;
@@ -1101,18 +1542,102 @@ export interface components {
                 pids?: number;
                 region: string;
                 runtime: string;
+                snapshot?: components["schemas"]["SnapshotId"] | null;
                 /** @description RFC 3339; absent while it has never run. */
                 started_at?: string | null;
                 status: components["schemas"]["WorkspaceStatus"];
                 /** @description Why it stands there, in a sentence, when that is not plain. */
                 status_reason?: string | null;
+                /** @description The template that it was made from. */
+                template?: string | null;
             }[];
             next?: string | null;
         };
         /** @description Changes to a workspace. */
         PatchWorkspace: {
+            /**
+             * Format: double
+             * @description Cores. This and the next two take effect at once, without a restart.
+             * @default null
+             */
+            cpu?: number | null;
+            /**
+             * Format: int32
+             * @description GiB; not below what it uses.
+             * @default null
+             */
+            disk_gb?: number | null;
+            /** @default null */
+            idle?: components["schemas"]["IdleSettings"] | null;
+            /**
+             * Format: int32
+             * @description MiB; not below what it uses.
+             * @default null
+             */
+            memory_mb?: number | null;
             /** @default null */
             name?: string | null;
+            /**
+             * Format: int32
+             * @description Processes and threads at once; not below what it has.
+             * @default null
+             */
+            pids?: number | null;
+        };
+        /** @description The ports of one workspace. */
+        PortList: {
+            items: components["schemas"]["PortView"][];
+            next?: string | null;
+            /** @description Why there are no previews at the address that you use, if there are none, and what to do about it. */
+            previews_unavailable?: string | null;
+        };
+        /** @description A port on which something listens, or whose preview was set up. */
+        PortView: {
+            /** @description The address that it listens on, such as `127.0.0.1`, or `0.0.0.0` for any. */
+            address?: string | null;
+            /** @description RFC 3339; when a public preview becomes private again. */
+            expires_at?: string | null;
+            label?: string | null;
+            /** @description Whether something listens on it now, as far as is known. */
+            listening: boolean;
+            /** @description The user in the workspace whose port it is: a name, or a number. */
+            owner?: string | null;
+            /** Format: int32 */
+            pid?: number | null;
+            /** Format: int32 */
+            port: number;
+            /** @description The program that listens, when it can be told. */
+            process?: string | null;
+            /** @description RFC 3339; when it was first seen to listen. */
+            since?: string | null;
+            /** @description The preview's address. Absent where there is none yet, or none at all; asking to open it gives one. */
+            url?: string | null;
+            visibility: components["schemas"]["Visibility"];
+        };
+        /** @description All that is known at one time; each event of `GET /api/workspaces/{id}/progress` is one of these. */
+        ProgressView: {
+            pull?: components["schemas"]["PullView"] | null;
+            /** @description Why it stands there, in a sentence, when that is not plain. */
+            reason?: string | null;
+            setup?: components["schemas"]["SetupProgress"] | null;
+            status: components["schemas"]["WorkspaceStatus"];
+        };
+        /** @description A pull, layer by layer, in the order in which the engine first told of them. */
+        PullView: {
+            /**
+             * Format: int64
+             * @description Downloaded, of all layers whose size is known.
+             */
+            bytes: number;
+            image: string;
+            layers: components["schemas"]["LayerView"][];
+            /** Format: int32 */
+            layers_done: number;
+            /**
+             * Format: int64
+             * @description 0 while no size is known.
+             */
+            total_bytes: number;
         };
         Readiness: {
             /** @description `ok`, or what is wrong, by name. */
@@ -1126,6 +1651,20 @@ export interface components {
             email: string;
             name?: string | null;
             password: string;
+        };
+        /**
+         * Format: uuid
+         * @description Stored credentials for a registry of images.
+         */
+        RegistryId: string;
+        RegistryView: {
+            /** @description RFC 3339; when these credentials were stored. */
+            created_at: string;
+            /** @description For every user of this server. */
+            everyone: boolean;
+            id: components["schemas"]["RegistryId"];
+            server: string;
+            username: string;
         };
         /** @description A request for a workspace on a kept home. */
         RestoreVolume: {
@@ -1158,6 +1697,72 @@ export interface components {
             id: components["schemas"]["SessionId"];
             last_used_at: string;
             user_agent?: string | null;
+        };
+        /** @description What a port's preview is to be. */
+        SetPort: {
+            /**
+             * @description RFC 3339; only with `public`, which without it lasts until it is taken back.
+             * @default null
+             */
+            expires_at?: string | null;
+            /**
+             * @description What it is for, as lists show it.
+             * @default null
+             */
+            label?: string | null;
+            /** @default private */
+            visibility?: components["schemas"]["Visibility"];
+        };
+        /**
+         * @description What a step is.
+         * @enum {string}
+         */
+        SetupKind: "clone" | "command";
+        /** @description A step as it goes on, told in the progress of its workspace. */
+        SetupProgress: {
+            /** @description The last line that it has printed. */
+            line: string;
+            name: string;
+            /**
+             * Format: int32
+             * @description Counted from 1.
+             */
+            step: number;
+            /** Format: int32 */
+            steps: number;
+            terminal_id?: components["schemas"]["TerminalId"] | null;
+        };
+        /** @enum {string} */
+        SetupState: "none" | "pending" | "running" | "failed" | "done";
+        SetupStepView: {
+            /** @description RFC 3339. */
+            ended_at?: string | null;
+            /**
+             * Format: int32
+             * @description Absent when it has not ended, or was ended.
+             */
+            exit_code?: number | null;
+            kind: components["schemas"]["SetupKind"];
+            name: string;
+            /** @description The end of what it printed, as text; empty until it has ended. */
+            output: string;
+            /** @description Why it failed, in a sentence. */
+            reason?: string | null;
+            /** @description RFC 3339. */
+            started_at?: string | null;
+            state: components["schemas"]["SetupState"];
+            terminal_id?: components["schemas"]["TerminalId"] | null;
+            /**
+             * Format: int32
+             * @description After so long it is ended.
+             */
+            timeout_s: number;
+        };
+        SetupView: {
+            /** @description What the repository's own description asks for and was not done, in sentences. */
+            notes: string[];
+            state: components["schemas"]["SetupState"];
+            steps: components["schemas"]["SetupStepView"][];
         };
         /** @description The answer to a sign-in. The token is also set as a cookie for the page. */
         SignedIn: {
@@ -1205,6 +1810,128 @@ export interface components {
             /** @description The workspace it was taken of, which may be gone. */
             workspace_id: components["schemas"]["WorkspaceId"];
             workspace_name: string;
+        };
+        /**
+         * @description The last 24 hours, oldest first: spans of 10 seconds (while somebody watched) of the last quarter of an hour, of
+         *     a minute of the last two hours, of ten minutes before that. Where it did not run, there is none.
+         */
+        StatsHistory: {
+            points: components["schemas"]["StatsPoint"][];
+        };
+        /** @description What a workspace used within a span of time. */
+        StatsPoint: {
+            /** @description Where the span begins; RFC 3339. */
+            at: string;
+            /**
+             * Format: double
+             * @description Cores in use, on average.
+             */
+            cpu: number;
+            /**
+             * Format: int64
+             * @description As last measured in the span.
+             */
+            disk_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description The most at once.
+             */
+            memory_bytes: number;
+            /**
+             * Format: int64
+             * @description Moved in the span.
+             */
+            network_rx_bytes: number;
+            /** Format: int64 */
+            network_tx_bytes: number;
+            /**
+             * Format: int64
+             * @description The most at once.
+             */
+            pids: number;
+            /**
+             * Format: int32
+             * @description How long the span is.
+             */
+            seconds: number;
+        };
+        /** @description The event `sample` of `GET /api/workspaces/{id}/stats`. */
+        StatsSample: {
+            /** @description RFC 3339. */
+            at: string;
+            /**
+             * Format: double
+             * @description Cores in use since the sample before.
+             */
+            cpu: number;
+            /**
+             * Format: double
+             * @description Of the cores that the workspace may use.
+             */
+            cpu_percent: number;
+            /**
+             * Format: int64
+             * @description Root file system and home, as last measured; absent until they were.
+             */
+            disk_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Absent when there is no limit.
+             */
+            disk_limit_bytes?: number | null;
+            /**
+             * Format: int64
+             * @description Without the part of the page cache that can go at any time.
+             */
+            memory_bytes: number;
+            /**
+             * Format: int64
+             * @description 0 where the host enforces none.
+             */
+            memory_limit_bytes: number;
+            /**
+             * Format: int64
+             * @description Since the workspace was started.
+             */
+            network_rx_bytes: number;
+            /**
+             * Format: double
+             * @description Bytes per second since the sample before.
+             */
+            network_rx_rate: number;
+            /** Format: int64 */
+            network_tx_bytes: number;
+            /** Format: double */
+            network_tx_rate: number;
+            /**
+             * Format: int64
+             * @description Processes and threads.
+             */
+            pids: number;
+            /** Format: int64 */
+            pids_limit: number;
+        };
+        TemplateView: {
+            /** @description Whether the host has the image; if not, it is fetched first. */
+            available: boolean;
+            description: string;
+            /** @description Hosts that it needs to reach for its set-up and usual work. */
+            egress: string[];
+            /** @description A word that the page has a picture for, such as `debian`. */
+            icon: string;
+            /** @description What a request for a workspace names. */
+            id: string;
+            image: string;
+            name: string;
+            /** @description What runs containers inside of it, such as `podman`; absent: nothing. */
+            nested?: string | null;
+            /** @description Names of the steps that run once after the first start. */
+            setup: string[];
+            /**
+             * Format: int32
+             * @description About what the image takes up on the host, in MiB.
+             */
+            size_mb: number;
         };
         /**
          * Format: uuid
@@ -1262,6 +1989,11 @@ export interface components {
             role: components["schemas"]["Role"];
         };
         /**
+         * @description Who may open a port's preview.
+         * @enum {string}
+         */
+        Visibility: "private" | "organisation" | "public";
+        /**
          * Format: uuid
          * @description The home of a workspace, which may outlive it.
          */
@@ -1297,14 +2029,28 @@ export interface components {
          */
         WorkspaceStatus: "pending" | "pulling" | "creating" | "running" | "paused" | "stopping" | "stopped" | "unreachable" | "error" | "deleted";
         WorkspaceView: {
+            branch?: string | null;
             /** Format: double */
             cpu: number;
             /** @description RFC 3339. */
             created_at: string;
+            disk_enforced?: components["schemas"]["DiskEnforced"] | null;
+            /**
+             * Format: int32
+             * @description GiB of disk that it may use; absent: no limit.
+             */
+            disk_gb?: number | null;
+            /** @description Ports that its repository says are of interest. */
+            forward_ports?: number[];
+            /** @description The repository that it was made for, and its branch. */
+            git_url?: string | null;
             /** @description The host's name, for administrators only. */
             host?: string | null;
             id: components["schemas"]["WorkspaceId"];
+            /** @description What becomes of it if nobody uses it. */
+            idle?: components["schemas"]["IdleView"];
             image: string;
+            limits_wanted?: components["schemas"]["LimitsView"] | null;
             /** Format: int32 */
             memory_mb: number;
             name: string;
@@ -1316,11 +2062,14 @@ export interface components {
             pids?: number;
             region: string;
             runtime: string;
+            snapshot?: components["schemas"]["SnapshotId"] | null;
             /** @description RFC 3339; absent while it has never run. */
             started_at?: string | null;
             status: components["schemas"]["WorkspaceStatus"];
             /** @description Why it stands there, in a sentence, when that is not plain. */
             status_reason?: string | null;
+            /** @description The template that it was made from. */
+            template?: string | null;
         };
     };
     responses: never;
@@ -1579,6 +2328,97 @@ export interface operations {
             };
         };
     };
+    list_registries: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them, without their passwords. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RegistryView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    store_registry: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRegistry"];
+            };
+        };
+        responses: {
+            /** @description Stored; they are tried when an image is fetched. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegistryView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_registry: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RegistryId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Forgotten. Images that were fetched stay on the host. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_snapshots: {
         parameters: {
             query?: {
@@ -1602,6 +2442,51 @@ export interface operations {
             };
             /** @description Refused. */
             "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    import_snapshot: {
+        parameters: {
+            query?: {
+                /** @description What it is to be called; as the archive says when absent. */
+                name?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/zstd": unknown;
+            };
+        };
+        responses: {
+            /** @description It is ready: workspaces can be made from it. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SnapshotView"];
+                };
+            };
+            /** @description Refused; nothing of it is left. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The host could not take it in; nothing of it is left. */
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1659,6 +2544,75 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    export_snapshot: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SnapshotId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The archive; one that is cut is not whole. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/zstd": unknown;
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The host could not read it. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_templates: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them, by id. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TemplateView"];
+                };
             };
             /** @description Refused. */
             "4XX": {
@@ -2586,6 +3540,179 @@ export interface operations {
             };
         };
     };
+    list_ports: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The ports, by number. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PortList"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The workspace cannot be asked at the moment. */
+            "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_port: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+                port: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetPort"];
+            };
+        };
+        responses: {
+            /** @description The port as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PortView"];
+                };
+            };
+            /** @description Refused; nothing has changed. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    reset_port: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+                port: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is as it was at first. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    open_port: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+                port: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OpenPort"];
+            };
+        };
+        responses: {
+            /** @description Where to go. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenedPort"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    progress: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events, until the workspace or your session go. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ProgressView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     restart: {
         parameters: {
             query?: {
@@ -2681,6 +3808,68 @@ export interface operations {
             };
             /** @description Could not be done; `status` says where the workspace stands. */
             "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_setup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its steps in their order. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SetupView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    retry_setup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It runs as soon as the workspace does. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SetupView"];
+                };
+            };
+            /** @description Refused: nothing has failed, or there is no such workspace. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2786,6 +3975,74 @@ export interface operations {
             };
             /** @description Could not be done; `status` says where the workspace stands. */
             "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    watch_stats: {
+        parameters: {
+            query?: {
+                /** @description `1`: the last 24 hours come first, as the event `history`. */
+                history?: number;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Samples, until you, the server, your session or the workspace go. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["StatsSample"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    stats_history: {
+        parameters: {
+            query?: {
+                /** @description Only what is not over at this time; RFC 3339. */
+                since?: string;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Spans, finer the younger they are. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatsHistory"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,10 +1,26 @@
 import { expect, test } from 'vitest';
-import { parseRoute } from './route';
+import { filesAddress, parseRoute, viewAddress } from './route';
 
-test('paths name pages', () => {
+test('an address leads to a workspace, its view and what is shown in it', () => {
   expect(parseRoute('/')).toEqual({ page: 'dashboard' });
-  expect(parseRoute('/w/1/2')).toEqual({ page: 'workspace', id: '1', terminal: '2' });
-  expect(parseRoute('/w/1')).toEqual({ page: 'workspace', id: '1', terminal: undefined });
+  expect(parseRoute('/storage')).toEqual({ page: 'storage' });
   expect(parseRoute('/w/')).toEqual({ page: 'dashboard' });
-  expect(parseRoute('/%E0%A4%A')).toEqual({ page: 'dashboard' });
+  expect(parseRoute('/unknown/path')).toEqual({ page: 'dashboard' });
+  expect(parseRoute('/w/abc')).toEqual({ page: 'workspace', id: 'abc', view: 'terminals' });
+  expect(parseRoute('/w/abc/def')).toEqual({ page: 'workspace', id: 'abc', view: 'terminals', terminal: 'def' });
+  expect(parseRoute(viewAddress('abc', 'snapshots'))).toEqual({ page: 'workspace', id: 'abc', view: 'snapshots' });
+});
+
+test('the way into a preview keeps where it leads', () => {
+  const query = new URLSearchParams({ workspace: 'abc', port: '8080', path: '/a?b=c&d=%2F' });
+  const route = { page: 'open-preview', id: 'abc', port: 8080, path: '/a?b=c&d=%2F', start: false };
+  expect(parseRoute(`/open-preview?${query}`)).toEqual(route);
+  expect(parseRoute('/open-preview?workspace=abc&port=80&path=https://evil&start')).toEqual({ ...route, port: 80, path: '/', start: true });
+  expect(parseRoute('/open-preview?port=80')).toEqual({ page: 'dashboard' });
+});
+
+test('any folder and file name survives the address', () => {
+  const path = '/home/user/a b?&#%+ä/..';
+  expect(parseRoute(filesAddress('abc', path, 'x?y&z.txt'))).toEqual({ page: 'workspace', id: 'abc', view: 'files', path, open: 'x?y&z.txt' });
+  expect(parseRoute('/w/abc/files?path=relative')).toEqual({ page: 'workspace', id: 'abc', view: 'files' });
 });

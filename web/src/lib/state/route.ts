@@ -1,10 +1,64 @@
-// What a path of the address bar means.
+// What an address means, and the address of what the page can show.
 
-export type Route = { page: 'dashboard' } | { page: 'workspace'; id: string; terminal: string | undefined };
+/** The views of a workspace, in the order of its rail. */
+export const VIEWS = ['terminals', 'files', 'ports', 'snapshots', 'stats', 'settings'] as const;
+export type View = (typeof VIEWS)[number];
 
-/** Anything that is no workspace's path is the dashboard: an old bookmark still leads somewhere. */
-export function parseRoute(path: string): Route {
-  const [, first, id, terminal] = path.split('/');
-  if (first === 'w' && id) return { page: 'workspace', id, terminal: terminal || undefined };
-  return { page: 'dashboard' };
+export interface WorkspaceRoute {
+  page: 'workspace';
+  id: string;
+  view: View;
+  /** The terminal to show, in the view of terminals. */
+  terminal?: string;
+  /** The folder and the file open in it, in the view of files. */
+  path?: string;
+  open?: string;
+}
+
+/** The way into a port's preview, whose visitors come here to prove who they are. */
+export interface OpenPreviewRoute {
+  page: 'open-preview';
+  id: string;
+  port: number;
+  /** Where in the preview. */
+  path: string;
+  /** The workspace has to be started or resumed first, which is asked for. */
+  start: boolean;
+}
+
+export type Route = { page: 'dashboard' } | { page: 'storage' } | { page: 'account' } | OpenPreviewRoute | WorkspaceRoute;
+
+/** Anything that is no workspace's address is the dashboard: an old bookmark still leads somewhere. */
+export function parseRoute(address: string): Route {
+  const url = new URL(address, 'http://page.invalid');
+  const [, first, id, rest] = url.pathname.split('/');
+  if (first === 'storage' || first === 'account') return { page: first };
+  if (first === 'open-preview') return openPreview(url.searchParams);
+  if (first !== 'w' || !id) return { page: 'dashboard' };
+  const view = VIEWS.find((name) => name === rest);
+  if (view === 'files') {
+    const path = url.searchParams.get('path');
+    const open = url.searchParams.get('open');
+    return { page: 'workspace', id, view, ...(path?.startsWith('/') ? { path } : {}), ...(open ? { open } : {}) };
+  }
+  if (view) return { page: 'workspace', id, view };
+  return { page: 'workspace', id, view: 'terminals', ...(rest ? { terminal: rest } : {}) };
+}
+
+function openPreview(query: URLSearchParams): Route {
+  const workspace = query.get('workspace');
+  const port = Number(query.get('port'));
+  const path = query.get('path');
+  if (!workspace || !Number.isInteger(port)) return { page: 'dashboard' };
+  return { page: 'open-preview', id: workspace, port, path: path?.startsWith('/') ? path : '/', start: query.has('start') };
+}
+
+export function viewAddress(id: string, view: View): string {
+  return view === 'terminals' ? `/w/${id}` : `/w/${id}/${view}`;
+}
+
+/** A folder of a workspace's files, and perhaps the file that is open in it. */
+export function filesAddress(id: string, path: string, open?: string): string {
+  const query = new URLSearchParams({ path, ...(open ? { open } : {}) });
+  return `/w/${id}/files?${query}`;
 }

@@ -1,19 +1,21 @@
-// Where the page is: the path of the address bar, read into a route.
+// Where the page is: the address bar, read into a route.
 
 import { parseRoute, type Route } from './route';
 
+const here = (): string => location.pathname + location.search;
+
 class Router {
-  route = $state<Route>(parseRoute(location.pathname));
+  route = $state<Route>(parseRoute(here()));
 
   constructor() {
-    addEventListener('popstate', () => (this.route = parseRoute(location.pathname)));
+    addEventListener('popstate', () => (this.route = parseRoute(here())));
   }
 
-  go(path: string, how: 'push' | 'replace' = 'push'): void {
-    if (path === location.pathname) return;
-    if (how === 'push') history.pushState(null, '', path);
-    else history.replaceState(null, '', path);
-    this.route = parseRoute(path);
+  go(address: string, how: 'push' | 'replace' = 'push'): void {
+    if (address === here()) return;
+    if (how === 'push') history.pushState(null, '', address);
+    else history.replaceState(null, '', address);
+    this.route = parseRoute(address);
   }
 }
 
@@ -25,5 +27,5 @@ export function follow(event: MouseEvent): void {
   const link = (event.currentTarget as HTMLElement).closest('a');
   if (!link) return;
   event.preventDefault();
-  router.go(link.pathname);
+  router.go(link.pathname + link.search);
 }

@@ -1,15 +1,23 @@
-// The user's workspaces as the server last told them, asked for again while the page is in sight:
-// every 2.5 s, and faster while one is on its way between states.
+// The user's workspaces as the server last told them. News of a workspace has it read again; while no
+// news comes, the list is asked for every 2.5 s, and faster while one is on its way between states.
 
-import { api } from '../api/client';
-import type { NewWorkspace, WorkspaceAction, WorkspaceStatus, WorkspaceView } from '../api/types';
+import { api, ApiError } from '../api/client';
+import type { NewWorkspace, PatchWorkspace, WorkspaceAction, WorkspaceStatus, WorkspaceView } from '../api/types';
+import { live } from './live.svelte';
 import { signedOut } from './session.svelte';
 import { toasts } from './toasts.svelte';
 
 const POLL_MS = 2_500;
 const POLL_MOVING_MS = 600;
+/** Beside live news, only in case that some was missed. */
+const POLL_LIVE_MS = 30_000;
+/** News comes in bursts; what a burst is about is read once. */
+const BURST_MS = 30;
 
 export const MOVING: ReadonlySet<WorkspaceStatus> = new Set(['pending', 'pulling', 'creating', 'stopping']);
+
+/** What may be changed of a workspace. */
+export type Change = PatchWorkspace & { cpu?: number; memory_mb?: number; pids?: number };
 
 const DONE: Record<WorkspaceAction, string> = {
   start: 'started',
@@ -27,9 +35,25 @@ class Workspaces {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watchers = 0;
   #asking = false;
+  /** Workspaces of which there is news to be read. */
+  #stale = new Set<string>();
+  /** Of all that were ever listed: news may be of one that is gone. */
+  #names = new Map<string, string>();
+
+  constructor() {
+    live.hear((event) => {
+      if (event === 'resync') return void this.refresh();
+      if (this.#stale.size === 0) setTimeout(() => void this.#readStale(), BURST_MS);
+      this.#stale.add(event.workspace_id);
+    });
+  }
 
   get(id: string): WorkspaceView | undefined {
     return this.list.find((workspace) => workspace.id === id);
+  }
+
+  nameOf(id: string): string | undefined {
+    return this.get(id)?.name ?? this.#names.get(id);
   }
 
   /** Keeps the list fresh until the returned function is called. */
@@ -54,6 +78,7 @@ class Workspaces {
       const list = await api.workspaces();
       this.list = list.filter((workspace) => workspace.status !== 'deleted');
       this.loaded = true;
+      for (const { id, name } of list) this.#names.set(id, name);
     } catch (error) {
       if (!signedOut(error) && !this.loaded) toasts.failed('Workspaces could not be listed', error);
     } finally {
@@ -78,18 +103,28 @@ class Workspaces {
   }
 
   async rename(id: string, name: string): Promise<void> {
+    await this.change(id, { name }, 'The name was not changed');
+  }
+
+  /** Changes what is named; a failure is told in a toast. */
+  async change(id: string, change: Change, title: string): Promise<void> {
     try {
-      this.#put(await api.renameWorkspace(id, name));
+      await this.patch(id, change);
     } catch (error) {
-      if (!signedOut(error)) toasts.failed('The name was not changed', error);
+      if (!signedOut(error)) toasts.failed(title, error);
     }
+  }
+
+  /** The same, for who tells of a failure elsewhere. */
+  async patch(id: string, change: Change): Promise<void> {
+    this.#put(await api.changeWorkspace(id, change));
   }
 
   async remove(id: string): Promise<boolean> {
     const name = this.get(id)?.name ?? 'Workspace';
     return this.#guarded(id, 'delete', `${name} could not be deleted`, async () => {
       await api.deleteWorkspace(id);
-      this.list = this.list.filter((workspace) => workspace.id !== id);
+      this.#drop(id);
       toasts.good(`${name} is deleted`);
     });
   }
@@ -108,7 +143,28 @@ class Workspaces {
     }
   }
 
+  async #readStale(): Promise<void> {
+    const ids = [...this.#stale];
+    this.#stale.clear();
+    await Promise.all(ids.map((id) => this.#readOne(id)));
+  }
+
+  async #readOne(id: string): Promise<void> {
+    try {
+      this.#put(await api.workspace(id));
+    } catch (error) {
+      if (error instanceof ApiError && error.status === 404) this.#drop(id);
+      else signedOut(error);
+    }
+  }
+
+  #drop(id: string): void {
+    this.list = this.list.filter((workspace) => workspace.id !== id);
+  }
+
   #put(workspace: WorkspaceView): void {
+    if (workspace.status === 'deleted') return this.#drop(workspace.id);
+    this.#names.set(workspace.id, workspace.name);
     const known = this.list.some((other) => other.id === workspace.id);
     this.list = known
       ? this.list.map((other) => (other.id === workspace.id ? workspace : other))
@@ -119,7 +175,8 @@ class Workspaces {
     clearTimeout(this.#timer);
     if (this.#watchers === 0 || document.hidden) return;
     const moving = this.list.some((workspace) => MOVING.has(workspace.status));
-    this.#timer = setTimeout(() => void this.refresh(), moving ? POLL_MOVING_MS : POLL_MS);
+    const pause = live.on ? POLL_LIVE_MS : moving ? POLL_MOVING_MS : POLL_MS;
+    this.#timer = setTimeout(() => void this.refresh(), pause);
   }
 }
 

@@ -16,7 +16,6 @@ use rexec_api::files::ArchiveFormat;
 use rexec_api::guest::GuestError;
 use rexec_channel::{Call, ChannelError};
 use std::path::PathBuf;
-pub(super) use tar::BLOCK_BYTES;
 use tar::TarWriter;
 use tokio::sync::Semaphore;
 use walk::Walk;
@@ -96,7 +95,7 @@ struct Archiver {
 }
 
 enum Writer {
-    Tar(TarWriter),
+    Tar(Box<TarWriter>),
     Zip(Box<ZipWriter>),
 }
 
@@ -108,7 +107,7 @@ impl Archiver {
         };
         let writer = match format {
             ArchiveFormat::Zip => Writer::Zip(Box::new(ZipWriter::new(walk))),
-            ArchiveFormat::Tar | ArchiveFormat::TarZst => Writer::Tar(TarWriter::new(walk)),
+            ArchiveFormat::Tar | ArchiveFormat::TarZst => Writer::Tar(Box::new(TarWriter::new(walk))),
         };
         Ok(Self { writer, compressor })
     }
@@ -170,4 +169,13 @@ fn compress(compressor: &mut CCtx<'static>, plain: &[u8], end: bool, out: &mut V
 
 fn zstd_fault(code: zstd_safe::ErrorCode) -> GuestError {
     internal("zstd", zstd_safe::get_error_name(code))
+}
+
+/// An archive in one piece.
+#[cfg(test)]
+pub fn whole(path: &std::path::Path, format: ArchiveFormat) -> Result<Vec<u8>, GuestError> {
+    let mut archiver = Archiver::new(Walk::begin(path)?, format)?;
+    let mut out = Vec::new();
+    while !archiver.step(&mut out)? {}
+    Ok(out)
 }

@@ -292,7 +292,8 @@ mod tests {
     #[test]
     fn times_of_dos() {
         let told = |year: u32, month: u32, day: u32, hour: u32, minute: u32, second: u32| {
-            ((year - 1980) << 9 | month << 5 | day) << 16 | hour << 11 | minute << 5 | second / 2
+            let date = ((year - 1980) << 9) | (month << 5) | day;
+            (date << 16) | (hour << 11) | (minute << 5) | (second / 2)
         };
         assert_eq!(dos_time(0), told(1980, 1, 1, 0, 0, 0));
         assert_eq!(dos_time(951_782_400), told(2000, 2, 29, 0, 0, 0));

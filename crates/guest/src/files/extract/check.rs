@@ -56,6 +56,7 @@ pub fn is_bomb(taken: u64, written: u64) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -105,7 +105,7 @@ impl Directory {
     }
 }
 
-fn name_of<'a>(part: &'a [u8]) -> &'a Path {
+fn name_of(part: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(part))
 }
 

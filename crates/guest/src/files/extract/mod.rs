@@ -5,10 +5,13 @@
 //! until shown otherwise: names, links, kinds and sizes are judged before anything is made, memory
 //! is bounded, and what grows beyond measure ends it. Entries before a refused one stay.
 
-mod check;
+pub mod check;
 mod confine;
 mod maker;
 mod tar;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
 mod zip;
 mod zstd;
 

@@ -1,8 +1,8 @@
 //! Reading tar as it arrives: the old format, POSIX, and GNU's long names.
 
-use super::super::archive::BLOCK_BYTES;
 use super::maker::Maker;
 use super::{damaged, refused};
+use crate::tar::{BLOCK_BYTES, Header, Records, padding, until_nul};
 use rexec_api::guest::GuestError;
 
 /// Longest list of records, and longest name of GNU's kind, that is kept.
@@ -137,7 +137,7 @@ impl TarReader {
             return Ok(());
         }
         self.zero_blocks = 0;
-        let header = Header::read(head)?;
+        let header = Header::read(head).map_err(damaged)?;
         self.entries = true;
         let what = match header.kind {
             b'x' => What::Kept(Kind::Records, Vec::new()),
@@ -189,33 +189,24 @@ impl TarReader {
     }
 
     fn content(&mut self, what: What, size: u64, maker: &mut Maker) -> Result<(), GuestError> {
-        let block = BLOCK_BYTES as u64;
-        let pad = (block - size % block) % block;
+        let pad = padding(size) as u64;
         self.state = State::Content { what, left: size, pad };
         self.turn(maker)
     }
 }
 
 impl Said {
-    /// Records of `length key=value\n`.
-    fn read(&mut self, mut records: &[u8]) -> Result<(), GuestError> {
-        let wrong = || damaged("its records are not as POSIX has them");
-        while !records.is_empty() {
-            let space = records.iter().position(|&byte| byte == b' ').ok_or_else(wrong)?;
-            let length: usize =
-                std::str::from_utf8(&records[..space]).ok().and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
-            if length > records.len() || length < space + 3 || records[length - 1] != b'\n' {
-                return Err(wrong());
-            }
-            let record = &records[space + 1..length - 1];
-            records = &records[length..];
-            let equals = record.iter().position(|&byte| byte == b'=').ok_or_else(wrong)?;
-            let (key, value) = (&record[..equals], &record[equals + 1..]);
+    fn read(&mut self, records: &[u8]) -> Result<(), GuestError> {
+        for record in Records(records) {
+            let (key, value) = record.map_err(damaged)?;
             let number = || std::str::from_utf8(value).ok();
             match key {
                 b"path" => self.path = Some(value.to_vec()),
                 b"linkpath" => self.target = Some(value.to_vec()),
-                b"size" => self.size = Some(number().and_then(|n| n.parse().ok()).ok_or_else(wrong)?),
+                b"size" => {
+                    let size = number().and_then(|n| n.parse().ok());
+                    self.size = Some(size.ok_or_else(|| damaged("an entry's size cannot be read"))?);
+                }
                 b"mtime" => self.mtime = number().and_then(|n| n.split('.').next()?.parse().ok()),
                 _ if key.starts_with(b"GNU.sparse.") => {
                     return Err(damaged("it stores files sparsely; make it without --sparse"));
@@ -225,54 +216,4 @@ impl Said {
         }
         Ok(())
     }
-}
-
-struct Header {
-    name: Vec<u8>,
-    mode: u32,
-    size: u64,
-    mtime: Option<i64>,
-    kind: u8,
-    target: Vec<u8>,
-}
-
-impl Header {
-    fn read(head: &[u8]) -> Result<Self, GuestError> {
-        let sum: u64 = head
-            .iter()
-            .enumerate()
-            .map(|(at, &byte)| if (148..156).contains(&at) { 32 } else { u64::from(byte) })
-            .sum();
-        if number(&head[148..156]) != Some(sum) {
-            return Err(damaged("it is no tar, or damaged"));
-        }
-        let mut name = until_nul(&head[..100]).to_vec();
-        // The prefix is POSIX's; GNU has other things there.
-        if &head[257..263] == b"ustar\0" && head[345] != 0 {
-            name = [until_nul(&head[345..500]), b"/", &name].concat();
-        }
-        Ok(Self {
-            name,
-            mode: number(&head[100..108]).map_or(0o644, |mode| mode as u32),
-            size: number(&head[124..136]).ok_or_else(|| damaged("an entry's size cannot be read"))?,
-            mtime: number(&head[136..148]).and_then(|time| i64::try_from(time).ok()),
-            kind: head[156],
-            target: until_nul(&head[157..257]).to_vec(),
-        })
-    }
-}
-
-/// Octal digits, or GNU's base 256 for what is larger.
-fn number(field: &[u8]) -> Option<u64> {
-    if field[0] & 0x80 != 0 {
-        // A set second-highest bit would be a negative number.
-        let first = u64::from(field[0] & 0x7f);
-        return field[1..].iter().try_fold(first, |sum, &byte| sum.checked_mul(256)?.checked_add(u64::from(byte)));
-    }
-    let text = std::str::from_utf8(until_nul(field)).ok()?.trim_matches(' ');
-    if text.is_empty() { Some(0) } else { u64::from_str_radix(text, 8).ok() }
-}
-
-fn until_nul(field: &[u8]) -> &[u8] {
-    field.split(|&byte| byte == 0).next().unwrap_or_default()
 }

@@ -1,9 +1,10 @@
 //! Directories in one piece: out as an archive, and in.
 
-use super::{Incoming, outgoing};
+use super::outgoing;
 use crate::app::AppState;
 use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path, Query};
+use crate::http::incoming::Incoming;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -60,7 +61,7 @@ pub(super) async fn archive(
         (header::CONTENT_DISPOSITION, disposition(&query.path, format)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
-    Ok((headers, outgoing(body, None)).into_response())
+    Ok((headers, outgoing(body, None, app.workspaces.in_use(id))).into_response())
 }
 
 /// Extract an archive into a directory, which is made if need be. Entries that would lie outside
@@ -83,6 +84,7 @@ pub(super) async fn extract(
     body: Body,
 ) -> Result<Json<ExtractSummary>> {
     let mut archive = app.files.extract(&actor, id, &query.path, query.format()?).await?;
+    let _using = app.workspaces.in_use(id);
     let mut body = Incoming::new(body);
     while let Some(bytes) = body.next("Send the archive again; a part of it may be there.").await? {
         archive.send(bytes).await?;
@@ -91,7 +93,7 @@ pub(super) async fn extract(
 }
 
 /// The name under which a browser keeps the archive (RFC 6266; RFC 8187 for what is not ASCII).
-fn disposition(path: &str, format: ArchiveFormat) -> String {
+pub(crate) fn disposition(path: &str, format: ArchiveFormat) -> String {
     let name = path.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("root");
     let mut value = "attachment; filename*=UTF-8''".to_owned();
     for byte in name.bytes() {

@@ -52,7 +52,8 @@ pub(super) async fn read(
     let mut response = if etag.as_ref().is_some_and(|_| spec.unless_etag.contains(&content.info.etag)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let mut response = outgoing(body, content.part.map(|part| part.bytes)).into_response();
+        let mut response =
+            outgoing(body, content.part.map(|part| part.bytes), app.workspaces.in_use(id)).into_response();
         describe(&mut response, &content);
         response
     };

@@ -1,31 +1,28 @@
 //! Routes of files: what is known of them, and what is done to them in one call. Content, archives,
 //! uploads in pieces and watches have files of their own.
 
-mod archive;
+pub(crate) mod archive;
 mod content;
 mod upload;
 mod watch;
 
 use crate::app::AppState;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::extract::{Authenticated, Json, Path, Query};
-use axum::body::{Body, BodyDataStream};
+use crate::workspaces::InUse;
+use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::stream;
 use http::StatusCode;
 use rexec_api::Page;
-use rexec_api::error::{ErrorBody, ErrorCode};
+use rexec_api::error::ErrorBody;
 use rexec_api::files::{FileInfo, MakeDirectory, MoveFile};
 use rexec_api::ids::WorkspaceId;
 use rexec_channel::{BodyReceiver, ChannelError};
 use serde::Deserialize;
-use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// How long a body may pause between two pieces on its way in.
-const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn routes() -> OpenApiRouter<AppState> {
     // Files and archives have no limit but the disk's.
@@ -166,9 +163,9 @@ async fn remove(
 }
 
 /// A guest's body as one of ours: at most `bytes` of it if that many were promised, and cut, not
-/// ended, where it broke off, which is all that can be said after the head.
-fn outgoing(body: BodyReceiver, bytes: Option<u64>) -> Body {
-    Body::from_stream(stream::try_unfold((body, bytes), |(mut body, left)| async move {
+/// ended, where it broke off, which is all that can be said after the head. The workspace is in use until then.
+fn outgoing(body: BodyReceiver, bytes: Option<u64>, using: InUse) -> Body {
+    Body::from_stream(stream::try_unfold((body, bytes, using), |(mut body, left, using)| async move {
         if left == Some(0) {
             return Ok(None);
         }
@@ -180,29 +177,6 @@ fn outgoing(body: BodyReceiver, bytes: Option<u64>) -> Body {
             chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
             left - chunk.len() as u64
         });
-        Ok(Some((chunk, (body, left))))
+        Ok(Some((chunk, (body, left, using))))
     }))
-}
-
-/// A body on its way in, piece by piece.
-struct Incoming(BodyDataStream);
-
-impl Incoming {
-    fn new(body: Body) -> Self {
-        Self(body.into_data_stream())
-    }
-
-    /// The next piece; `None` at the end of a body that is whole. `kept` says what became of the
-    /// part that had come when it was not.
-    async fn next(&mut self, kept: &'static str) -> Result<Option<Bytes>> {
-        match tokio::time::timeout(UPLOAD_PATIENCE, self.0.next()).await {
-            Ok(Some(Ok(bytes))) => Ok(Some(bytes)),
-            Ok(None) => Ok(None),
-            Ok(Some(Err(error))) => {
-                let message = format!("The upload broke off. {kept}");
-                Err(Error::new(ErrorCode::InvalidRequest, message).source(error))
-            }
-            Err(_) => Err(Error::new(ErrorCode::RequestTimeout, format!("The upload paused for too long. {kept}"))),
-        }
-    }
 }

@@ -4,11 +4,11 @@
 //! whole will be, and after a cut asks how far the upload has come. All state is in the workspace,
 //! so any server can take the next piece.
 
-use super::Incoming;
 use crate::app::AppState;
 use crate::error::{Error, Result};
 use crate::files::Target;
 use crate::http::extract::{Authenticated, Json, Path, Query};
+use crate::http::incoming::Incoming;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -60,12 +60,14 @@ pub(super) async fn write(
     let mut body = Incoming::new(body);
     let Some(piece) = piece_of(&query)? else {
         let mut file = app.files.write(&actor, id, target).await?;
+        let _using = app.workspaces.in_use(id);
         while let Some(bytes) = body.next("Send the file again; what was there is untouched.").await? {
             file.send(bytes).await?;
         }
         return Ok(Json(file.finish().await?).into_response());
     };
     let mut file = app.files.upload_piece(&actor, id, target, piece).await?;
+    let _using = app.workspaces.in_use(id);
     while let Some(bytes) = body.next("Ask how far the upload has come and go on from there.").await? {
         file.send(bytes).await?;
     }

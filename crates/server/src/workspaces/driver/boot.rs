@@ -1,4 +1,4 @@
-//! The steps that bring a workspace up: image, container, start, and the link to its guest.
+//! The steps that bring a workspace up: container, start, and the link to its guest.
 
 use super::{Driver, Progress, StepError};
 use crate::hosts::HostFacts;
@@ -8,8 +8,6 @@ use crate::workspaces::container::{self, container_name};
 use crate::workspaces::lifecycle::Seen;
 use crate::workspaces::link::{DialDesk, Link, LinkError};
 use crate::workspaces::store::Workspace;
-use futures_util::StreamExt;
-use rexec_api::guest::Configure;
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::EngineError;
 use std::time::Duration;
@@ -21,35 +19,25 @@ const DIAL_PATIENCE: Duration = Duration::from_secs(3);
 const LINK_STEADY: Duration = Duration::from_secs(1);
 
 impl Driver {
-    pub(super) async fn pull(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
-        self.observe(ticket, row, WorkspaceStatus::Pulling, Some("Fetching the image."), |_| {}).await?;
-        let engine = &self.deps.host.engine;
-        let mut pulling = self.pulling.take().unwrap_or_else(|| engine.pull(&row.image, None));
-        loop {
-            tokio::select! {
-                layer = pulling.next() => match layer {
-                    Some(layer) => drop(layer?),
-                    None => break,
-                },
-                // A new pass sees whether it is still wanted, and goes on with it or drops it.
-                () = self.slot.nudged(ticket) => {
-                    self.pulling = Some(pulling);
-                    return Ok(Progress::Heard);
-                }
-            }
-        }
-        self.image_present = true;
-        Ok(Progress::Again(None))
-    }
-
-    pub(super) async fn create(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
+    pub(super) async fn create(
+        &mut self,
+        ticket: u64,
+        row: &Workspace,
+        facts: &HostFacts,
+    ) -> Result<Progress, StepError> {
         let made = Workspace { generation: row.generation + 1, ..row.clone() };
         // Written first: if we die after the engine has made it, the next pass looks for this name.
         self.observe(ticket, row, WorkspaceStatus::Creating, None, |o| o.generation = made.generation).await?;
         self.deps.crash.point("create.generation");
-        let dial_dir = self.deps.host.ready().ok().filter(|facts| dials(facts, row)).map(|_| self.open_desk(row));
+        let dial_dir = dials(facts, row).then(|| self.open_desk(row));
         let dial_dir = dial_dir.transpose()?.flatten();
-        let spec = container::spec(&made, &self.deps.host, dial_dir);
+        let disk = facts.disk;
+        if let Some(bytes) = container::disk_bytes(row).filter(|_| disk.volumes) {
+            // The container's own mount would make it without a size.
+            let labels = container::home_labels(row, &self.deps.host);
+            self.deps.host.engine.volume_create(&row.volume, &labels, Some(bytes)).await?;
+        }
+        let spec = container::spec(&made, &self.deps.host, disk, dial_dir);
         match self.deps.host.engine.create(&spec).await {
             Ok(_) => {
                 self.deps.crash.point("create.made");
@@ -88,7 +76,7 @@ impl Driver {
         self.observe(ticket, row, WorkspaceStatus::Creating, self.note.clone().as_deref(), |o| {
             o.booted_seq = booted;
             o.started_ms = Some(now);
-            o.last_active_ms = Some(now);
+            o.used_ms = Some(now);
             o.stopped_ms = None;
         })
         .await?;
@@ -101,15 +89,7 @@ impl Driver {
         if self.linked_at.is_some_and(|at| at.elapsed() < LINK_STEADY) {
             return Err(LinkError::Unsteady.into());
         }
-        let configure = Configure {
-            workspace: self.id,
-            user: Default::default(),
-            env: row.env.clone(),
-            sudo: Default::default(),
-            entrypoint: None,
-            ring_bytes: None,
-            scrollback_lines: None,
-        };
+        let configure = container::configuration(row);
         if dials(facts, row) {
             self.open_desk(row)?;
         }

@@ -1,6 +1,7 @@
 //! The steps that take a workspace down, and its remains away.
 
 use super::{Driver, Progress, StepError};
+use crate::setups;
 use crate::snapshots;
 use crate::time::now_ms;
 use crate::volumes;
@@ -58,7 +59,11 @@ impl Driver {
             volumes::store::purged(&tx, &row.volume).await?;
         }
         snapshots::store::fail(&tx, self.id, "The workspace was deleted while it was taken.").await?;
+        setups::store::remove(&tx, self.id).await?;
         store::bury(&tx, self.id, now).await?;
+        if !keeps {
+            store::forget_env(&tx, &row.volume).await?;
+        }
         tx.commit().await?;
         self.deps.crash.point("delete.released");
         self.deps.upkeep.notify_one();

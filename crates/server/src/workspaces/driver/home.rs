@@ -20,7 +20,8 @@ impl Driver {
         self.deps.crash.point("fill.recorded");
         let (deps, slot) = (self.deps.clone(), self.slot.clone());
         let labels = container::home_labels(row, &deps.host);
-        deps.host.engine.volume_create(&row.volume, &labels, None).await?;
+        let size = deps.host.ready().ok().filter(|facts| facts.disk.volumes).and_then(|_| container::disk_bytes(row));
+        deps.host.engine.volume_create(&row.volume, &labels, size).await?;
         let job = format!("fill-{}", row.id.0.simple());
         let helper = open_copier(&deps, job, &from, &row.volume).await?;
         let copying = async { copied(helper.run(&["volume", "copy", FROM, TO]).await?).await };

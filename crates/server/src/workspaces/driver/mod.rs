@@ -8,10 +8,13 @@
 //! Invariant: every write of observed state happens here, after the step that makes it true, or
 //! before a step whose half-done result the next pass will find by the container's name.
 
+mod adopt;
 mod boot;
 mod end;
 mod home;
+mod limit;
 mod look;
+mod pull;
 mod report;
 mod snapshot;
 #[cfg(test)]
@@ -28,13 +31,16 @@ use super::slot::Slot;
 use super::store::{self, HomeState, Workspace};
 use crate::crash::Crash;
 use crate::db::Db;
+use crate::disk::Gauge;
 use crate::events::bus::Bus;
+use crate::hosts::pulls::Pull;
 use crate::hosts::{self, Host, HostFacts};
+use crate::registries::Registries;
 use crate::snapshots;
-use futures_util::stream::BoxStream;
+use crate::templates::Templates;
 use rexec_api::ids::{UserId, WorkspaceId};
 use rexec_api::workspaces::WorkspaceStatus;
-use rexec_engine::{Labels, PullProgress};
+use rexec_engine::Labels;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -52,6 +58,10 @@ pub struct Deps {
     /// Where news of workspaces is told.
     pub bus: Bus,
     pub crash: Crash,
+    pub registries: Registries,
+    pub templates: Templates,
+    /// Asks for a look at what is left of set-ups.
+    pub setup_wanted: Arc<Notify>,
     /// How long the home of a deleted workspace is kept.
     pub home_kept: Duration,
     /// Asks for a round of removing what is to go.
@@ -60,6 +70,8 @@ pub struct Deps {
     pub snapshot_news: watch::Sender<u64>,
     /// What one user's snapshots may take up.
     pub snapshot_bytes_max: u64,
+    /// What each has on its host's disk, as last measured.
+    pub disk: Gauge,
 }
 
 /// How a pass ended.
@@ -89,7 +101,7 @@ pub struct Driver {
     incidents: Incidents,
     image_present: bool,
     /// A pull that goes on from pass to pass for as long as the image is wanted.
-    pulling: Option<BoxStream<'static, rexec_engine::Result<PullProgress>>>,
+    pulling: Option<Arc<Pull>>,
     /// What was asked for in the last pass, to notice that someone has asked since.
     asked: Option<(Desired, i64)>,
 }
@@ -157,6 +169,9 @@ impl Driver {
                 self.report(ticket, row.status, row.error_code, row.status_reason.clone(), true);
                 return Rest::Parked;
             }
+            if self.slot.take_out_of_memory() {
+                self.note = Some(incident::out_of_memory(row.memory_mb));
+            }
             let facts = match self.deps.host.ready() {
                 Ok(facts) => facts,
                 Err(reason) => return self.host_away(ticket, &row, reason).await,
@@ -204,13 +219,14 @@ impl Driver {
         let around = Around {
             image_present: self.image_present,
             guest_ready: self.link_lives(),
+            image_outdated: row.image_found.as_ref().is_some_and(|found| *found != row.image),
             home_filled: row.home_state == HomeState::Ready,
             snapshot_wanted: snapshots::store::taking(self.deps.db.read(), self.id).await?.is_some(),
+            limits_wanted: row.wish.is_some(),
         };
         let step = decide(row.intent, seen, around);
-        if step != Step::Pull {
-            // Nobody wants it any more; the engine keeps the layers that it has.
-            self.pulling = None;
+        if !matches!(step, Step::Pull | Step::AdoptImage) {
+            self.give_up_pull();
         }
         match step {
             Step::Settled(status) => {
@@ -225,9 +241,11 @@ impl Driver {
                 self.settle(ticket, row, status).await?;
                 self.snapshot(ticket, row, status).await
             }
+            Step::Limit => self.limit(row, seen).await,
             Step::FillHome => self.fill_home(ticket, row).await,
             Step::Pull => self.pull(ticket, row).await,
-            Step::Create => self.create(ticket, row).await,
+            Step::AdoptImage => self.adopt_image(ticket, row).await,
+            Step::Create => self.create(ticket, row, facts).await,
             Step::Start => self.start(ticket, row, facts).await,
             Step::Connect => self.connect(row, facts).await,
             Step::Pause => {

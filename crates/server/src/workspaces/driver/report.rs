@@ -26,14 +26,14 @@ impl Driver {
         }
         self.hold_pings(status == WorkspaceStatus::Paused);
         let reason = match status {
-            WorkspaceStatus::Running => self.note.clone(),
+            WorkspaceStatus::Running => self.note.clone().or_else(|| self.slot.remark()),
             _ => row.want.reason.clone(),
         };
         if row.status != status || row.status_reason != reason || row.error_code.is_some() {
             let now = now_ms();
             self.write(row, status, reason.as_deref(), None, |o| match status {
                 // To be resumed is to be used.
-                WorkspaceStatus::Running if row.status == WorkspaceStatus::Paused => o.last_active_ms = Some(now),
+                WorkspaceStatus::Running if row.status == WorkspaceStatus::Paused => o.used_ms = Some(now),
                 WorkspaceStatus::Stopped => o.stopped_ms = row.stopped_ms.or(Some(now)),
                 _ => {}
             })
@@ -74,6 +74,9 @@ impl Driver {
         match error {
             StepError::Database(_) => Rest::Retry,
             StepError::Engine(error) => {
+                self.tell_trouble(ticket, row, ErrorCode::EngineUnavailable, hosts::explain(error)).await
+            }
+            StepError::Pull(error) => {
                 self.tell_trouble(ticket, row, ErrorCode::EngineUnavailable, hosts::explain(error)).await
             }
             _ => self.tell_trouble(ticket, row, ErrorCode::WorkspaceUnreachable, UNREACHED.into()).await,
@@ -136,7 +139,7 @@ impl Driver {
             generation: row.generation,
             booted_seq: row.intent.booted_seq,
             started_ms: row.started_ms,
-            last_active_ms: row.last_active_ms,
+            used_ms: None,
             stopped_ms: row.stopped_ms,
         };
         change(&mut observation);

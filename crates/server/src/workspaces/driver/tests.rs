@@ -4,10 +4,13 @@
 use super::*;
 use crate::config::{Config, DatabaseUrl, Sources};
 use crate::db::execute;
+use crate::sealed::Sealer;
+use crate::secret::Secret;
 use crate::time::now_ms;
 use crate::workspaces::slot::Report;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::{Hello, PROTOCOL};
 use rexec_api::ids::{HostId, UserId};
@@ -225,19 +228,28 @@ async fn bench() -> (Bench, Driver) {
     let engine = Arc::new(FakeEngine::default());
     let host_id = hosts::store::ensure_local(db.write(), hosts::LOCAL, "", now_ms()).await.unwrap();
     let host = Host::new(host_id, "test".into(), engine.clone(), &config);
-    host.declare_ready(HostFacts { engine: facts(), dials: false, weaker: Vec::new() });
+    host.declare_ready(HostFacts {
+        engine: facts(),
+        dials: false,
+        disk: DiskLimits { volumes: false, root: false },
+        weaker: Vec::new(),
+    });
     let id = WorkspaceId::new();
     record(&db, id, host_id).await;
     let slot = Arc::new(Slot::new(WorkspaceStatus::Pending));
     let deps = Deps {
         db: db.clone(),
-        host,
         bus: Bus::default(),
         crash: Crash::default(),
+        templates: Templates::load(host.clone(), None).unwrap(),
+        host,
+        setup_wanted: Arc::default(),
+        registries: Registries::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap()),
         home_kept: Duration::ZERO,
         upkeep: Arc::default(),
         snapshot_news: tokio::sync::watch::Sender::default(),
         snapshot_bytes_max: 0,
+        disk: Gauge::default(),
     };
     let deps = Arc::new(deps);
     let driver = Driver::new(id, deps, slot.clone());

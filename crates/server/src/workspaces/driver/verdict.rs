@@ -3,12 +3,16 @@
 use crate::workspaces::link::LinkError;
 use rexec_api::error::ErrorCode;
 use rexec_engine::EngineError;
+use std::sync::Arc;
 
 /// Why a step did not work.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StepError {
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Of a pull that others wait for, too.
+    #[error(transparent)]
+    Pull(Arc<EngineError>),
     #[error(transparent)]
     Database(#[from] sea_orm::DbErr),
     #[error("cannot reach the guest: {0}")]
@@ -29,6 +33,7 @@ pub(super) enum StepError {
 pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
     let engine = match error {
         StepError::Engine(error) | StepError::Link(LinkError::Engine(error)) => error,
+        StepError::Pull(error) => error,
         StepError::Database(_) | StepError::Link(_) => return None,
         StepError::Key => {
             return Some((ErrorCode::Internal, "Its record is damaged. Delete it and make a new one.".into()));
@@ -64,9 +69,26 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
         | EngineError::Conflict(_)
         | EngineError::NotFound(_)
         | EngineError::Protocol(_) => None,
+        // Ours are built and not published.
+        EngineError::ImageNotFound(image) | EngineError::PullFailed(image) if is_of_a_template(image) => Some((
+            ErrorCode::ImageNotFound,
+            format!("The host does not have the image ({image}). Have it built there by `make images`."),
+        )),
         EngineError::ImageNotFound(image) => Some((
             ErrorCode::ImageNotFound,
             format!("There is no image {image}. Check its name, or ask for access if it is private."),
+        )),
+        EngineError::Unauthorised(image) => Some((
+            ErrorCode::ImageUnauthorised,
+            format!(
+                "The registry does not give out the image without credentials that it accepts ({image}). Store yours at /api/registries."
+            ),
+        )),
+        EngineError::WrongPlatform(image) => Some((
+            ErrorCode::ImageArchitecture,
+            format!(
+                "The image is made for another processor than the host's ({image}). Choose one that is made for this, too."
+            ),
         )),
         EngineError::PullFailed(why) => Some((
             ErrorCode::ImagePullFailed,
@@ -82,4 +104,9 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
         )),
         EngineError::Refused(why) => Some((ErrorCode::EngineError, format!("The container engine refused: {why}."))),
     }
+}
+
+/// As against a snapshot's image, which nobody can build.
+fn is_of_a_template(image: &str) -> bool {
+    image.starts_with("rexec/") && !image.starts_with("rexec/snapshot:")
 }

@@ -22,11 +22,9 @@ pub(super) struct Copied {
     pub bytes: u64,
 }
 
-/// Opens the helper that copies the volume `from` to the volume `to`, which must be there: an engine would
-/// make one that is missing, empty.
+/// Opens the helper that copies the volume `from` to the volume `to`, which must be there.
 pub(super) async fn open_copier(deps: &Deps, job: String, from: &str, to: &str) -> Result<Helper, StepError> {
-    let there = deps.host.engine.volumes(&deps.host.labels()).await?;
-    if !there.iter().any(|volume| volume.name == from) {
+    if !deps.host.has_volume(from).await? {
         return Err(StepError::SourceGone);
     }
     let mount = |volume: &str, path: &str, read_only| Mount {

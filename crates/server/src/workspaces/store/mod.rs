@@ -2,14 +2,20 @@
 //!
 //! Two writers share a row and never a column: the service writes what is wanted (`desired`,
 //! `want_by`, `want_reason`, `boot_seq`, `name`), the workspace's driver writes what is so (`status`, `generation`, ...).
+//! The keeper of idleness writes wants, as the service does, and what it has seen of use.
 
 mod row;
 mod write;
 
 pub use row::{HomeState, SourceState, Want, WantBy, Workspace};
-pub use write::{Observation, bury, insert, observe, rename, set_home_state, want, want_if};
+pub use write::{
+    Adoption, Observation, adopt_repository, bury, drop_found_image, forget_env, grant_limits, insert, note_use,
+    observe, refuse_limits, rename, set_disk, set_home_state, set_idle, take_found_image, want, want_if,
+    warn_of_deletion, wish_limits,
+};
 
 use crate::db;
+use crate::page;
 use rexec_api::ids::{UserId, WorkspaceId};
 use row::{COLUMNS, Row};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
@@ -33,15 +39,13 @@ pub async fn list(
     conn: &impl ConnectionTrait,
     owner: UserId,
     before: Option<WorkspaceId>,
-    limit: u64,
 ) -> Result<Vec<Workspace>, DbErr> {
     // Ids are UUIDv7, so their order as text is the order of creation.
     let text = format!(
         "SELECT {COLUMNS} FROM workspaces WHERE owner_id = $1 AND deleted_ms IS NULL AND desired <> 'deleted' \
          AND id < $2 ORDER BY id DESC LIMIT $3"
     );
-    let before = before.map_or_else(|| "g".to_owned(), |id| id.to_string());
-    let values = [owner.to_string().into(), before.into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
+    let values = [owner.to_string().into(), page::before(before).into(), page::FETCH.into()];
     db::fetch_all::<Row, _>(conn, &text, values).await?.into_iter().map(Workspace::try_from).collect()
 }
 

@@ -1,7 +1,9 @@
 //! A workspace's row, and what it means.
 
 use crate::workspaces::lifecycle::{Desired, Intent};
+use crate::workspaces::limits::Wish;
 use rexec_api::error::ErrorCode;
+use rexec_api::idle::IdleSettings;
 use rexec_api::ids::{HostId, UserId, WorkspaceId};
 use rexec_api::workspaces::WorkspaceStatus;
 use sea_orm::{DbErr, FromQueryResult};
@@ -109,10 +111,12 @@ pub struct Workspace {
     pub env: BTreeMap<String, String>,
     pub intent: Intent,
     pub want: Want,
-    /// Its own thresholds of idleness, where they differ; JSON.
-    pub idle_json: String,
-    /// Raised by each change of its limits.
+    /// Its own thresholds of idleness, where they differ.
+    pub idle: IdleSettings,
+    /// Raised by each wish for other limits.
     pub limits_seq: i64,
+    /// The limits that are wished for and not in force; those that are stand above.
+    pub wish: Option<Wish>,
     pub status: WorkspaceStatus,
     pub status_reason: Option<String>,
     pub error_code: Option<ErrorCode>,
@@ -125,15 +129,17 @@ pub struct Workspace {
     pub source_state: SourceState,
     /// The image that the repository's own description names.
     pub image_found: Option<String>,
-    /// The `limits_seq` that its container has.
+    /// The `limits_seq` that was last granted or refused.
     pub limits_applied_seq: i64,
     pub guest_key: String,
     pub created_ms: i64,
     pub started_ms: Option<i64>,
-    /// When it last began to run or was resumed, which counts as use.
+    /// When it was last used, coarsely; to be started or resumed counts.
     pub last_active_ms: Option<i64>,
     /// Since when it is stopped; absent while it is not.
     pub stopped_ms: Option<i64>,
+    /// When its owner was last warned of its deletion.
+    pub delete_warned_ms: Option<i64>,
 }
 
 #[derive(FromQueryResult)]
@@ -159,6 +165,7 @@ pub(super) struct Row {
     want_reason: Option<String>,
     idle_json: String,
     limits_seq: i64,
+    limits_json: Option<String>,
     status: String,
     status_reason: Option<String>,
     error_code: Option<String>,
@@ -176,12 +183,14 @@ pub(super) struct Row {
     started_ms: Option<i64>,
     last_active_ms: Option<i64>,
     stopped_ms: Option<i64>,
+    delete_warned_ms: Option<i64>,
 }
 
 pub(super) const COLUMNS: &str = "id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, \
     image, runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
     limits_seq, status, status_reason, error_code, host_id, generation, boot_seq, booted_seq, volume, home_state, \
-    source_state, image_found, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms";
+    source_state, image_found, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms, \
+    delete_warned_ms, limits_json";
 
 impl TryFrom<Row> for Workspace {
     type Error = DbErr;
@@ -218,8 +227,14 @@ impl TryFrom<Row> for Workspace {
             disk_mb: row.disk_mb,
             pids: row.pids,
             nested: row.nested,
-            idle_json: row.idle_json,
+            idle: serde_json::from_str(&row.idle_json).map_err(|_| broken("idle_json"))?,
             limits_seq: row.limits_seq,
+            wish: match row.limits_json {
+                Some(wish) if row.limits_seq > row.limits_applied_seq => {
+                    Some(serde_json::from_str(&wish).map_err(|_| broken("limits_json"))?)
+                }
+                _ => None,
+            },
             status_reason: row.status_reason,
             generation: row.generation,
             volume: row.volume,
@@ -230,6 +245,7 @@ impl TryFrom<Row> for Workspace {
             started_ms: row.started_ms,
             last_active_ms: row.last_active_ms,
             stopped_ms: row.stopped_ms,
+            delete_warned_ms: row.delete_warned_ms,
         })
     }
 }

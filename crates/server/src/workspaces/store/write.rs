@@ -3,13 +3,17 @@
 use super::{HomeState, Want, Workspace};
 use crate::db;
 use crate::workspaces::lifecycle::{Desired, Intent};
+use crate::workspaces::limits::Wish;
 use rexec_api::error::ErrorCode;
+use rexec_api::idle::IdleSettings;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::WorkspaceStatus;
 use sea_orm::{ConnectionTrait, DbErr};
+use std::collections::BTreeMap;
 
 pub async fn insert(conn: &impl ConnectionTrait, w: &Workspace) -> Result<(), DbErr> {
     let env = serde_json::to_string(&w.env).map_err(|e| DbErr::Json(e.to_string()))?;
+    let idle = serde_json::to_string(&w.idle).map_err(|e| DbErr::Json(e.to_string()))?;
     db::execute(
         conn,
         "INSERT INTO workspaces (id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, image, \
@@ -38,7 +42,7 @@ pub async fn insert(conn: &impl ConnectionTrait, w: &Workspace) -> Result<(), Db
             w.intent.desired.as_str().into(),
             w.want.by.as_str().into(),
             w.want.reason.clone().into(),
-            w.idle_json.clone().into(),
+            idle.into(),
             w.limits_seq.into(),
             w.status.as_str().into(),
             w.host.map(|h| h.to_string()).into(),
@@ -120,6 +124,54 @@ pub async fn rename(conn: &impl ConnectionTrait, id: WorkspaceId, name: &str, no
     Ok(changed > 0)
 }
 
+/// Writes its own thresholds of idleness. `false`: others stand there than `before`, or it is gone.
+pub async fn set_idle(
+    conn: &impl ConnectionTrait,
+    id: WorkspaceId,
+    before: &IdleSettings,
+    idle: &IdleSettings,
+    now_ms: i64,
+) -> Result<bool, DbErr> {
+    let json = |settings| serde_json::to_string(settings).map_err(|e| DbErr::Json(e.to_string()));
+    let text = "UPDATE workspaces SET idle_json = $1, updated_ms = $2 \
+         WHERE id = $3 AND idle_json = $4 AND deleted_ms IS NULL AND desired <> 'deleted'";
+    let values = [json(idle)?.into(), now_ms.into(), id.to_string().into(), json(before)?.into()];
+    Ok(db::execute(conn, text, values).await? > 0)
+}
+
+/// Writes the limits that are wished for. `false`: others are, since `before` was read, or it is gone.
+pub async fn wish_limits(
+    conn: &impl ConnectionTrait,
+    before: &Workspace,
+    wish: &Wish,
+    now_ms: i64,
+) -> Result<bool, DbErr> {
+    let wish = serde_json::to_string(wish).map_err(|e| DbErr::Json(e.to_string()))?;
+    let text = "UPDATE workspaces SET limits_json = $1, limits_seq = limits_seq + 1, updated_ms = $2 \
+         WHERE id = $3 AND limits_seq = $4 AND deleted_ms IS NULL AND desired <> 'deleted'";
+    let values = [wish.into(), now_ms.into(), before.id.to_string().into(), before.limits_seq.into()];
+    Ok(db::execute(conn, text, values).await? > 0)
+}
+
+/// Writes that the limits that `row` wishes for are in force.
+pub async fn grant_limits(conn: &impl ConnectionTrait, row: &Workspace, wish: &Wish) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET cpu_milli = $1, memory_mb = $2, pids = $3, limits_applied_seq = $4 WHERE id = $5";
+    let values = [
+        wish.cpu_milli.into(),
+        wish.memory_mb.into(),
+        wish.pids.into(),
+        row.limits_seq.into(),
+        row.id.to_string().into(),
+    ];
+    db::execute(conn, text, values).await.map(|_| ())
+}
+
+/// Writes that the limits that `row` wishes for cannot be had: the wish is over.
+pub async fn refuse_limits(conn: &impl ConnectionTrait, row: &Workspace) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET limits_applied_seq = $1 WHERE id = $2";
+    db::execute(conn, text, [row.limits_seq.into(), row.id.to_string().into()]).await.map(|_| ())
+}
+
 /// What the driver has seen or done: what these columns hold from now on.
 #[derive(Debug, Clone)]
 pub struct Observation<'a> {
@@ -129,7 +181,8 @@ pub struct Observation<'a> {
     pub generation: i64,
     pub booted_seq: i64,
     pub started_ms: Option<i64>,
-    pub last_active_ms: Option<i64>,
+    /// Of a use; what is recorded of a later one stays.
+    pub used_ms: Option<i64>,
     pub stopped_ms: Option<i64>,
 }
 
@@ -142,7 +195,9 @@ pub async fn observe(
     db::execute(
         conn,
         "UPDATE workspaces SET status = $1, status_reason = $2, error_code = $3, generation = $4, booted_seq = $5, \
-         started_ms = $6, last_active_ms = $7, stopped_ms = $8, updated_ms = $9 WHERE id = $10",
+         started_ms = $6, stopped_ms = $7, updated_ms = $8, last_active_ms = CASE WHEN \
+         COALESCE(last_active_ms, 0) < CAST($9 AS BIGINT) THEN CAST($9 AS BIGINT) ELSE last_active_ms END \
+         WHERE id = $10",
         [
             seen.status.as_str().into(),
             seen.reason.into(),
@@ -150,14 +205,28 @@ pub async fn observe(
             seen.generation.into(),
             seen.booted_seq.into(),
             seen.started_ms.into(),
-            seen.last_active_ms.into(),
             seen.stopped_ms.into(),
             now_ms.into(),
+            seen.used_ms.into(),
             id.to_string().into(),
         ],
     )
     .await
     .map(|_| ())
+}
+
+/// Records a use of it: the one column that driver and keeper both write, because it only grows.
+pub async fn note_use(conn: &impl ConnectionTrait, id: WorkspaceId, at_ms: i64) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET last_active_ms = $1 WHERE id = $2 AND COALESCE(last_active_ms, 0) < $1";
+    db::execute(conn, text, [at_ms.into(), id.to_string().into()]).await.map(|_| ())
+}
+
+/// Records that its owner hears of its deletion. `false`: it has been started meanwhile, or goes already.
+pub async fn warn_of_deletion(conn: &impl ConnectionTrait, before: &Workspace, now_ms: i64) -> Result<bool, DbErr> {
+    let text = "UPDATE workspaces SET delete_warned_ms = $1 WHERE id = $2 AND deleted_ms IS NULL \
+         AND desired = 'stopped' AND stopped_ms = $3";
+    let values = [now_ms.into(), before.id.to_string().into(), before.stopped_ms.into()];
+    Ok(db::execute(conn, text, values).await? > 0)
 }
 
 /// How far the filling of its home is.
@@ -166,14 +235,69 @@ pub async fn set_home_state(conn: &impl ConnectionTrait, id: WorkspaceId, state:
     db::execute(conn, text, [state.as_str().into(), id.to_string().into()]).await.map(|_| ())
 }
 
-/// Leaves the tombstone; the guest's key goes with the container.
+/// What a repository, once cloned, makes of its workspace.
+pub struct Adoption {
+    pub plan_json: String,
+    pub env: BTreeMap<String, String>,
+    /// The image that it is to be made again from.
+    pub image_found: Option<String>,
+}
+
+pub async fn adopt_repository(
+    conn: &impl ConnectionTrait,
+    id: WorkspaceId,
+    adoption: &Adoption,
+    now_ms: i64,
+) -> Result<(), DbErr> {
+    let env = serde_json::to_string(&adoption.env).map_err(|e| DbErr::Json(e.to_string()))?;
+    db::execute(
+        conn,
+        "UPDATE workspaces SET source_state = 'done', plan_json = $1, env_json = $2, image_found = $3, updated_ms = $4 \
+         WHERE id = $5 AND deleted_ms IS NULL",
+        [
+            adoption.plan_json.clone().into(),
+            env.into(),
+            adoption.image_found.clone().into(),
+            now_ms.into(),
+            id.to_string().into(),
+        ],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// The image that its repository names is its image from now on.
+pub async fn take_found_image(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET image = image_found WHERE id = $1 AND image_found IS NOT NULL";
+    db::execute(conn, text, [id.to_string().into()]).await.map(|_| ())
+}
+
+/// That image cannot be had: it stays with the one that it has, and its plan says why.
+pub async fn drop_found_image(conn: &impl ConnectionTrait, id: WorkspaceId, plan_json: &str) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET image_found = NULL, plan_json = $1 WHERE id = $2";
+    db::execute(conn, text, [plan_json.into(), id.to_string().into()]).await.map(|_| ())
+}
+
+/// Leaves the tombstone, from which a kept home is restored; the guest's key goes with the container.
 pub async fn bury(conn: &impl ConnectionTrait, id: WorkspaceId, now_ms: i64) -> Result<(), DbErr> {
     db::execute(
         conn,
         "UPDATE workspaces SET status = 'deleted', status_reason = NULL, error_code = NULL, guest_key = '', \
-         env_json = '{}', deleted_ms = $1, updated_ms = $1 WHERE id = $2 AND deleted_ms IS NULL",
+         deleted_ms = $1, updated_ms = $1 WHERE id = $2 AND deleted_ms IS NULL",
         [now_ms.into(), id.to_string().into()],
     )
     .await
     .map(|_| ())
+}
+
+/// How much of the disk it may have.
+pub async fn set_disk(conn: &impl ConnectionTrait, id: WorkspaceId, disk_mb: i64, now_ms: i64) -> Result<bool, DbErr> {
+    let text = "UPDATE workspaces SET disk_mb = $1, updated_ms = $2 WHERE id = $3 AND deleted_ms IS NULL AND desired <> 'deleted'";
+    Ok(db::execute(conn, text, [disk_mb.into(), now_ms.into(), id.to_string().into()]).await? > 0)
+}
+
+/// Takes from the tombstones of a home that is gone what may be secret: nothing is restored from them any more.
+pub async fn forget_env(conn: &impl ConnectionTrait, volume: &str) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET env_json = '{}' WHERE volume = $1 AND deleted_ms IS NOT NULL";
+    db::execute(conn, text, [volume.into()]).await.map(|_| ())
 }

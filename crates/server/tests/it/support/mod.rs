@@ -1,5 +1,7 @@
 //! One server for one test, on either database, gone without a trace afterwards.
 
+pub mod previews;
+pub mod registry;
 pub mod workspaces;
 
 use futures_util::FutureExt as _;

@@ -1,0 +1,224 @@
+//! Disks: what workspaces have on their host, and what follows when that is too much.
+//!
+//! Where the engine can hold a size, it does (`quota`). Elsewhere what each has is measured by the engine's
+//! own walk of its disk, at a pace that follows how fast the disk fills (`pace.rs`), and `judge.rs` says
+//! what is to be done: tell, then stop.
+//!
+//! Invariant: this only measures, tells and wants; the workspace's driver stops it. What was measured is
+//! in memory: a server that has just started measures first.
+
+mod judge;
+mod pace;
+mod store;
+
+use crate::config::DiskConfig;
+use crate::error::{Error, Result};
+use crate::events::{self, NewEvent};
+use crate::time::now_ms;
+use crate::workspaces::lifecycle::Desired;
+use crate::workspaces::store::{Want, WantBy, Workspace};
+use crate::workspaces::{self, Deps, Workspaces, container_name};
+use judge::{State, Verdict};
+use pace::{Need, Walk};
+use rexec_api::error::ErrorCode;
+use rexec_api::ids::WorkspaceId;
+use rexec_engine::{DiskLimits, DiskUsage, EngineError};
+use sea_orm::DbErr;
+use serde_json::json;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use store::Tenant;
+use tokio::time::MissedTickBehavior;
+
+/// How much of its disk each workspace was last seen to have. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Gauge(Arc<Mutex<HashMap<WorkspaceId, u64>>>);
+
+impl Gauge {
+    /// `None`: not measured yet.
+    pub fn of(&self, id: WorkspaceId) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+    }
+
+    fn replace(&self, measured: HashMap<WorkspaceId, u64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = measured;
+    }
+}
+
+/// Refuses to make anything more on a disk that is nearly full: what is there needs the rest.
+pub async fn require_space(deps: &Deps, config: &DiskConfig) -> Result<()> {
+    match deps.host.engine.disk_space().await {
+        Ok(Some(space)) if space.free_bytes < config.host_free_bytes_min => Err(Error::new(
+            ErrorCode::HostFull,
+            "The host's disk is nearly full. Delete workspaces, volumes or snapshots that are not needed, or ask its \
+             administrator to free some space.",
+        )
+        .details(json!({ "resource": "disk" }))),
+        // An engine that does not answer says so better itself.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Measures and judges.
+pub struct Disks {
+    deps: Arc<Deps>,
+    workspaces: Workspaces,
+    config: DiskConfig,
+    last: Option<(Instant, Walk)>,
+    /// Of each that runs under a limit: for which boot, and how it stands.
+    states: HashMap<WorkspaceId, (i64, State)>,
+}
+
+impl Disks {
+    pub fn new(workspaces: Workspaces, config: DiskConfig) -> Self {
+        Self { deps: workspaces.deps(), workspaces, config, last: None, states: HashMap::new() }
+    }
+
+    /// Until dropped.
+    pub async fn keep_measuring(mut self) {
+        let mut period = tokio::time::interval(self.config.look_every);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            period.tick().await;
+            if let Ok(facts) = self.deps.host.ready()
+                && let Err(error) = self.look(facts.disk).await
+            {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot look after disks");
+            }
+        }
+    }
+
+    async fn look(&mut self, held: DiskLimits) -> std::result::Result<(), DbErr> {
+        let engine = self.deps.host.engine.clone();
+        let free_bytes = engine.disk_space().await.ok().flatten().map(|space| space.free_bytes);
+        // What the engine itself holds needs no judge: root and home may have that much each.
+        let judges = !(held.volumes && held.root);
+        let need = if !judges || !store::any_limited(self.deps.db.read(), self.deps.host.id).await? {
+            Need::Statistics
+        } else if self.states.values().any(|(_, state)| *state != State::Fine) {
+            Need::Pressing
+        } else {
+            Need::Limits
+        };
+        let since = self.last.map_or(Duration::ZERO, |(at, _)| at.elapsed());
+        if !pace::is_due(self.last.map(|(_, walk)| walk), since, free_bytes, need, self.config.rest_times) {
+            return Ok(());
+        }
+        let tenants = store::tenants(self.deps.db.read(), self.deps.host.id).await?;
+        if tenants.is_empty() {
+            return Ok(());
+        }
+        let began = Instant::now();
+        match engine.disk_usage().await {
+            Ok(usage) => {
+                let took = began.elapsed();
+                tracing::debug!(workspaces = tenants.len(), duration_ms = took.as_millis() as u64, "measured disks");
+                self.last = Some((Instant::now(), Walk { took, free_bytes }));
+                let used = self.measured(&tenants, &usage);
+                if judges { self.judge_all(&tenants, &used).await } else { Ok(()) }
+            }
+            // Somebody else has it walk at this moment: the next look asks again.
+            Err(EngineError::Conflict(_)) => Ok(()),
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "cannot measure disks");
+                self.last = Some((Instant::now(), Walk { took: began.elapsed(), free_bytes }));
+                Ok(())
+            }
+        }
+    }
+
+    fn measured(&self, tenants: &[Tenant], usage: &DiskUsage) -> HashMap<WorkspaceId, u64> {
+        let used = |tenant: &Tenant| {
+            let root = usage.containers.get(&container_name(tenant.id, tenant.generation));
+            let home = usage.volumes.get(&tenant.volume);
+            (root.is_some() || home.is_some()).then(|| root.unwrap_or(&0) + home.unwrap_or(&0))
+        };
+        let used: HashMap<_, _> = tenants.iter().filter_map(|tenant| Some((tenant.id, used(tenant)?))).collect();
+        self.deps.disk.replace(used.clone());
+        used
+    }
+
+    async fn judge_all(
+        &mut self,
+        tenants: &[Tenant],
+        used: &HashMap<WorkspaceId, u64>,
+    ) -> std::result::Result<(), DbErr> {
+        let mut states = HashMap::new();
+        for tenant in tenants {
+            if !tenant.runs || tenant.limit_bytes == 0 {
+                self.workspaces.remark(tenant.id, None);
+                continue;
+            }
+            let before = self.states.get(&tenant.id).filter(|(boot, _)| *boot == tenant.started_ms);
+            let before = before.map_or_else(State::default, |(_, state)| *state);
+            let Some(&bytes) = used.get(&tenant.id) else { continue };
+            let (state, verdict) = judge::judge(before, bytes, tenant.limit_bytes, now_ms(), self.config.grace);
+            states.insert(tenant.id, (tenant.started_ms, state));
+            self.workspaces.remark(tenant.id, remark(state, bytes, tenant.limit_bytes));
+            if verdict != Verdict::Nothing {
+                self.act(tenant, verdict, state, bytes).await?;
+            }
+        }
+        self.states = states;
+        Ok(())
+    }
+
+    async fn act(&self, tenant: &Tenant, verdict: Verdict, state: State, bytes: u64) -> std::result::Result<(), DbErr> {
+        let Some(row) = workspaces::store::find(self.deps.db.read(), tenant.id).await? else { return Ok(()) };
+        // Somebody else wants something of it meanwhile.
+        if row.intent.desired != Desired::Running {
+            return Ok(());
+        }
+        let kind = match (verdict, state) {
+            (Verdict::Stop, _) => "workspace.disk_stopped",
+            (_, State::Over { .. }) => "workspace.disk_full",
+            _ => "workspace.disk_nearly_full",
+        };
+        let tx = self.deps.db.begin().await?;
+        if verdict == Verdict::Stop {
+            let want = Want { by: WantBy::Disk, reason: Some(self.stopped(&row)) };
+            if !workspaces::store::want_if(&tx, &row, Desired::Stopped, &want, now_ms()).await? {
+                return Ok(());
+            }
+        }
+        let data = json!({ "disk_bytes": bytes, "disk_limit_bytes": tenant.limit_bytes });
+        let logged = events::append(&tx, &NewEvent::of_user(row.owner, kind).workspace(row.id).data(data)).await?;
+        tx.commit().await?;
+        self.deps.bus.publish_logged(row.owner, logged);
+        if verdict == Verdict::Stop {
+            self.workspaces.ask(row.id);
+        }
+        Ok(())
+    }
+
+    fn stopped(&self, row: &Workspace) -> String {
+        format!(
+            "Stopped because its disk of {} GB is full. Give it a larger one, or start it and remove files within {}.",
+            row.disk_mb >> 10,
+            minutes(self.config.grace)
+        )
+    }
+}
+
+/// What its owner is told while it runs.
+fn remark(state: State, bytes: u64, limit: u64) -> Option<String> {
+    let gigabytes = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let (used, limit) = (gigabytes(bytes), gigabytes(limit));
+    match state {
+        State::Fine => None,
+        State::Warned => Some(format!(
+            "Its disk is nearly full: {used:.1} of {limit} GB are in use. Remove files, or give it a larger one."
+        )),
+        State::Over { .. } => Some(format!(
+            "Its disk is full: {used:.1} of {limit} GB are in use. It will be stopped soon unless files are removed or it gets a larger one."
+        )),
+    }
+}
+
+fn minutes(duration: Duration) -> String {
+    match duration.as_secs().div_ceil(60) {
+        0 | 1 => "a minute".into(),
+        n => format!("{n} minutes"),
+    }
+}

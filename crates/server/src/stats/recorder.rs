@@ -1,0 +1,82 @@
+//! The slow round: every workspace that runs is sampled for its history, and what is to outlive the server stored.
+
+use super::WorkspaceStats;
+use super::history::{self, Bucket};
+use super::store::{self, Subject};
+use crate::time::now_ms;
+use futures_util::{StreamExt as _, stream};
+use rexec_api::ids::WorkspaceId;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+const ROUND_EVERY: Duration = Duration::from_secs(60);
+/// One that was looked at so shortly before is being watched.
+const LOOKED_AT_MS: i64 = 30_000;
+/// Engines asked at once: one that answers slowly must not hold up the others.
+const ROUND_WIDTH: usize = 8;
+/// Rounds from one batch of stored spans to the next.
+const ROUNDS_UNSAVED_MAX: u32 = 10;
+
+impl WorkspaceStats {
+    /// Records until the server stops, and then stores what is not stored yet.
+    pub async fn keep_recording(self) {
+        let tasks = self.tasks.clone();
+        tokio::select! {
+            () = tasks.stopping() => {}
+            () = self.record() => {}
+        }
+        self.save().await;
+    }
+
+    async fn record(&self) {
+        let mut period = tokio::time::interval(ROUND_EVERY);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for round in 1u32.. {
+            period.tick().await;
+            if self.deps.host.ready().is_ok() {
+                self.round().await;
+            }
+            if round.is_multiple_of(ROUNDS_UNSAVED_MAX) {
+                self.save().await;
+            }
+        }
+    }
+
+    async fn round(&self) {
+        match store::running(self.deps.db.read(), self.deps.host.id).await {
+            Ok(running) => {
+                stream::iter(running).for_each_concurrent(ROUND_WIDTH, |subject| self.look(subject)).await;
+            }
+            Err(error) => tracing::warn!(%error, "cannot read which workspaces run"),
+        }
+        let now = now_ms();
+        self.series.lock().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|_, series| !series.is_idle(now));
+    }
+
+    async fn look(&self, subject: Subject) {
+        let series = self.series(subject.id);
+        let is_watched = series.last_ms().await.is_some_and(|last| (0..LOOKED_AT_MS).contains(&(now_ms() - last)));
+        if !is_watched {
+            series.sample(&self.deps.db, &*self.deps.host.engine, &subject, self.deps.disk.of(subject.id)).await;
+        }
+    }
+
+    async fn save(&self) {
+        let mut unsaved: Vec<(WorkspaceId, Bucket)> = Vec::new();
+        for series in self.all() {
+            unsaved.extend(series.take_unsaved().await.into_iter().map(|bucket| (series.id, bucket)));
+        }
+        let stored = async {
+            let tx = self.deps.db.begin().await?;
+            store::save(&tx, &unsaved).await?;
+            store::forget(&tx, now_ms() - history::KEPT_MS).await?;
+            tx.commit().await
+        };
+        if let Err(error) = stored.await {
+            tracing::warn!(%error, "cannot store statistics; they are kept for the next time");
+            for (id, bucket) in unsaved {
+                self.series(id).unsaved_again(bucket.at_ms).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The step that gives a workspace other limits, or says why it cannot have them.
+
+use super::{Driver, Progress, StepError};
+use crate::events::{self, NewEvent};
+use crate::workspaces::container::container_name;
+use crate::workspaces::lifecycle::Seen;
+use crate::workspaces::limits::{Refusal, Wish};
+use crate::workspaces::store::{self, Workspace};
+use rexec_engine::{EngineError, Stats};
+use serde_json::json;
+
+impl Driver {
+    /// A container that is there is changed where it stands, frozen or not; one that is still to be
+    /// made is made with what is wished for.
+    pub(super) async fn limit(&mut self, row: &Workspace, seen: Seen) -> Result<Progress, StepError> {
+        let wish = row.wish.unwrap_or_else(|| Wish::of(row));
+        let refusal = match seen {
+            Seen::Missing => None,
+            _ => self.try_limits(row, &wish, matches!(seen, Seen::Running | Seen::Paused)).await?,
+        };
+        match refusal {
+            Some(refusal) => {
+                tracing::info!(workspace.id = %self.id, why = refusal.message, "other limits are refused");
+                self.slot.refuse_limits(row.limits_seq, refusal);
+                store::refuse_limits(self.deps.db.write(), row).await?;
+            }
+            None => self.grant(row, &wish).await?,
+        }
+        Ok(Progress::Again(Some(seen)))
+    }
+
+    async fn grant(&mut self, row: &Workspace, wish: &Wish) -> Result<(), StepError> {
+        let tx = self.deps.db.begin().await?;
+        store::grant_limits(&tx, row, wish).await?;
+        // Only its owner may wish for anything.
+        let resized = NewEvent::of_user(row.owner, "workspace.resized").workspace(row.id);
+        let logged = events::append(&tx, &resized.data(json!({ "from": Wish::of(row), "to": wish }))).await?;
+        tx.commit().await?;
+        self.deps.bus.publish_logged(row.owner, logged);
+        Ok(())
+    }
+
+    async fn try_limits(&mut self, row: &Workspace, wish: &Wish, is_up: bool) -> Result<Option<Refusal>, StepError> {
+        let (engine, name) = (self.deps.host.engine.clone(), container_name(row));
+        let in_force = Wish::of(row);
+        let used = match is_up && wish.takes_from(&in_force) {
+            true => engine.stats_once(&name).await?,
+            false => Stats::default(),
+        };
+        if let Some(refusal) = wish.below_use(&in_force, &used) {
+            return Ok(Some(refusal));
+        }
+        match engine.update(&name, &wish.limits()).await {
+            Ok(()) => Ok(None),
+            Err(EngineError::Refused(why) | EngineError::Conflict(why)) => {
+                // Some of it may hold by now.
+                match engine.update(&name, &in_force.limits()).await {
+                    Ok(()) | Err(EngineError::Refused(_) | EngineError::Conflict(_)) => {}
+                    Err(error) => return Err(error.into()),
+                }
+                Ok(Some(wish.refused(&in_force, &used, &why)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! One who stays with a workspace, such as a viewer of a terminal: tells that it is used, and wakes it
+//! when it has fallen asleep beneath them.
+
+use super::Workspaces;
+use super::slot::{Report, Slot};
+use crate::actor::Actor;
+use crate::config::Use;
+use crate::time::now_ms;
+use rexec_api::ids::WorkspaceId;
+use rexec_api::workspaces::WorkspaceStatus;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Keeps a workspace in use until it is dropped: held by what takes its time, such as a transfer.
+pub struct InUse(Arc<Slot>);
+
+impl InUse {
+    pub(super) fn new(slot: Arc<Slot>) -> Self {
+        slot.presence.hold(now_ms());
+        Self(slot)
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.presence.release(now_ms());
+    }
+}
+
+pub struct Waker {
+    workspaces: Workspaces,
+    actor: Actor,
+    id: WorkspaceId,
+    slot: Arc<Slot>,
+    reports: watch::Receiver<Report>,
+    /// As was last reported, and not acted upon since.
+    is_paused: bool,
+}
+
+impl Waker {
+    pub(super) fn new(workspaces: Workspaces, actor: Actor, id: WorkspaceId, slot: Arc<Slot>) -> Self {
+        let mut reports = slot.reports();
+        let is_paused = reports.borrow_and_update().status == WorkspaceStatus::Paused;
+        Self { workspaces, actor, id, slot, reports, is_paused }
+    }
+
+    /// The workspace is used: cheap enough for every keystroke, unless it sleeps.
+    pub async fn used(&mut self, using: Use) {
+        self.slot.presence.note(using, now_ms());
+        if self.reports.has_changed().unwrap_or(false) {
+            self.is_paused = self.reports.borrow_and_update().status == WorkspaceStatus::Paused;
+        }
+        // Once to a pause: what a person has paused does not wake, however much is typed.
+        if std::mem::take(&mut self.is_paused)
+            && let Err(error) = self.workspaces.rouse(&self.actor, self.id).await
+        {
+            tracing::warn!(
+                workspace.id = %self.id, error = &error as &dyn std::error::Error, causes = error.causes(),
+                "cannot wake a workspace that is used"
+            );
+            self.is_paused = true;
+        }
+    }
+}

@@ -1,0 +1,94 @@
+// The calls that read and change the files of a workspace.
+
+import { workspacePath } from './client';
+import { call, request } from './request';
+import type { FileInfo, UploadState } from './types';
+
+/** Entries of a folder that the page asks for, the most that the server tells at once. */
+export const ENTRIES_MAX = 10_000;
+
+export type ArchiveFormat = 'zip' | 'tar.zst';
+
+/** A part of an upload: whose it is, where it begins, and how long the whole will be. */
+export interface Piece {
+  upload: string;
+  offset: number;
+  total: number;
+  bytes: Blob;
+}
+
+export interface Opened {
+  etag: string;
+  size: number;
+  /** Absent when there are too many. */
+  bytes: ArrayBuffer | undefined;
+}
+
+function address(workspace: string, route: string, query: Record<string, string>): string {
+  return `${workspacePath(workspace)}/files${route}?${new URLSearchParams(query)}`;
+}
+
+const etagOf = (response: Response): string => (response.headers.get('etag') ?? '').replaceAll('"', '');
+
+const json = async <T>(response: Promise<Response>): Promise<T> => (await (await response).json()) as T;
+
+export const files = {
+  list: (workspace: string, path: string, signal?: AbortSignal) =>
+    json<{ items: FileInfo[]; next?: string | null }>(
+      request({
+        method: 'GET',
+        path: address(workspace, '/list', { path, limit: String(ENTRIES_MAX) }),
+        ...(signal ? { signal } : {}),
+      }),
+    ),
+  stat: (workspace: string, path: string) => call<FileInfo>('GET', address(workspace, '/stat', { path })),
+  /** Whether a path, or what a link leads to, is a folder. */
+  isFolder: (workspace: string, path: string) =>
+    call('GET', address(workspace, '/list', { path, limit: '1' })).then(
+      () => true,
+      () => false,
+    ),
+  mkdir: (workspace: string, path: string) => call<FileInfo>('POST', `${workspacePath(workspace)}/files/mkdir`, { path }),
+  move: (workspace: string, from: string, to: string) =>
+    call<FileInfo>('POST', `${workspacePath(workspace)}/files/move`, { from, to, overwrite: false }),
+  remove: (workspace: string, path: string) =>
+    call<void>('DELETE', address(workspace, '', { path, recursive: 'true' })),
+
+  /** A whole file, in memory: for what the page shows. Of one that is larger, only the size. */
+  async read(workspace: string, path: string, bytesMax: (name: string) => number, signal: AbortSignal): Promise<Opened> {
+    const response = await request({ method: 'GET', path: address(workspace, '', { path }), accept: '*/*', signal });
+    const size = Number(response.headers.get('content-length') ?? '0');
+    const etag = etagOf(response);
+    if (size <= bytesMax(path)) return { etag, size, bytes: await response.arrayBuffer() };
+    await response.body?.cancel();
+    return { etag, size, bytes: undefined };
+  },
+
+  /** The etag of a file as it is now. */
+  async etag(workspace: string, path: string): Promise<string> {
+    const response = await request({ method: 'HEAD', path: address(workspace, '', { path }), accept: '*/*' });
+    return etagOf(response);
+  },
+
+  write: (workspace: string, path: string, bytes: Blob, signal?: AbortSignal) =>
+    json<FileInfo>(request({ method: 'PUT', path: address(workspace, '', { path }), bytes, ...(signal ? { signal } : {}) })),
+
+  /** The answer tells whether the file is whole, or where the next piece begins. */
+  async writePiece(workspace: string, path: string, piece: Piece, signal: AbortSignal): Promise<UploadState> {
+    const { upload, offset, total, bytes } = piece;
+    const query = { path, upload, offset: String(offset), total: String(total) };
+    const response = await request({ method: 'PUT', path: address(workspace, '', query), bytes, signal });
+    if (response.status === 202) return (await response.json()) as UploadState;
+    return { done: true, offset: total };
+  },
+
+  uploadState: (workspace: string, path: string, upload: string) =>
+    call<UploadState>('GET', address(workspace, '/upload', { path, upload })),
+  dropUpload: (workspace: string, path: string, upload: string) =>
+    call<void>('DELETE', address(workspace, '/upload', { path, upload })),
+};
+
+export const downloadAddress = (workspace: string, path: string): string => address(workspace, '', { path });
+export const archiveAddress = (workspace: string, path: string, format: ArchiveFormat): string =>
+  address(workspace, '/archive', { path, format });
+export const watchAddress = (workspace: string, path: string): string => address(workspace, '/watch', { path });

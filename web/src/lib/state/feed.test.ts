@@ -1,0 +1,19 @@
+import { expect, test } from 'vitest';
+import type { EventView } from '../api/types';
+import { entryOf } from './feed';
+
+const event = (kind: string, data: Record<string, unknown> = {}, id: string | null = 'id'): EventView =>
+  ({ id, kind, data, at: '2026-01-01T00:00:00Z', workspace_id: 'w' }) as EventView;
+
+test('what happened is told, also by a newer server', () => {
+  expect(entryOf(event('workspace.paused'))?.text).toBe('paused');
+  expect(entryOf(event('workspace.limits_changed'))?.text).toBe('limits changed');
+});
+
+test('a status is told only when nobody asked for it', () => {
+  const status = (data: Record<string, unknown>): string | undefined => entryOf(event('workspace.status', data, null))?.text;
+  expect(status({ status: 'running' })).toBeUndefined();
+  expect(status({ status: 'stopped' })).toBeUndefined();
+  expect(status({ status: 'stopped', reason: 'Stopped after 30 minutes without input.' })).toBe('went to sleep');
+  expect(status({ status: 'error', error: 'image_not_found' })).toBe('failed');
+});

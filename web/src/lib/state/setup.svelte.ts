@@ -1,0 +1,57 @@
+// The set-up of one workspace: what runs once after its first start, and whether it went well.
+
+import { api } from '../api/client';
+import { ApiError } from '../api/request';
+import type { SetupView } from '../api/types';
+import { live } from './live.svelte';
+import { signedOut } from './session.svelte';
+import { toasts } from './toasts.svelte';
+
+/** Between two looks at a set-up that goes on. */
+const LOOK_MS = 1_500;
+
+export class WorkspaceSetup {
+  now = $state.raw<SetupView>();
+  retrying = $state(false);
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #ended = false;
+
+  constructor(private readonly workspace: string) {}
+
+  /** Until the returned function is called. */
+  watch(): () => void {
+    void this.look();
+    const deaf = live.hear((news) => {
+      if (news === 'resync' || news.workspace_id === this.workspace) void this.look();
+    });
+    return () => {
+      deaf();
+      this.#ended = true;
+      clearTimeout(this.#timer);
+    };
+  }
+
+  async look(): Promise<void> {
+    clearTimeout(this.#timer);
+    try {
+      this.now = await api.setup(this.workspace);
+    } catch (error) {
+      // Without word of a set-up there is nothing to show.
+      if (signedOut(error) || (error instanceof ApiError && error.status === 404)) return;
+    }
+    const goesOn = this.now?.state === 'running' || this.now?.state === 'pending';
+    if (goesOn && !this.#ended) this.#timer = setTimeout(() => void this.look(), LOOK_MS);
+  }
+
+  async retry(): Promise<void> {
+    this.retrying = true;
+    try {
+      await api.retrySetup(this.workspace);
+    } catch (error) {
+      if (!signedOut(error)) toasts.failed('The set-up was not tried again', error);
+    } finally {
+      this.retrying = false;
+      void this.look();
+    }
+  }
+}
