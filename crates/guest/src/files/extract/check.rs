@@ -12,8 +12,10 @@ const NAME_BYTES_MAX: usize = 255;
 /// better than this is made to fill a disk.
 const RATIO_MAX: u64 = 200;
 const RATIO_FROM_BYTES: u64 = 64 * 1024 * 1024;
-/// The share of a file system that stays free.
+/// The share of a file system that stays free, and the most that this comes to: a twentieth of a large disk is
+/// room for many archives.
 const FREE_PERCENT: u64 = 5;
+const FREE_BYTES_MAX: u64 = 1 << 30;
 
 /// The names on the way to an entry and its own; none for the directory itself. An error says what
 /// is wrong with it.
@@ -47,7 +49,7 @@ pub fn target(target: &[u8]) -> Result<(), &'static str> {
 
 /// Bytes that may be written to a file system of `total` bytes with `free` left.
 pub fn bytes_max(total: u64, free: u64) -> u64 {
-    free.saturating_sub(total / 100 * FREE_PERCENT)
+    free.saturating_sub((total / 100 * FREE_PERCENT).min(FREE_BYTES_MAX))
 }
 
 /// Whether `written` bytes are too many to have come out of `taken`.
@@ -78,6 +80,7 @@ mod tests {
     fn bounds() {
         assert_eq!(bytes_max(1000, 500), 450);
         assert_eq!(bytes_max(1000, 10), 0);
+        assert_eq!(bytes_max(1 << 40, 3 << 30), 2 << 30);
         assert!(!is_bomb(1, RATIO_FROM_BYTES));
         assert!(is_bomb(1000, RATIO_FROM_BYTES + RATIO_MAX));
         assert!(!is_bomb(1 << 20, 200 << 20));
