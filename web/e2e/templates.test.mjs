@@ -63,8 +63,13 @@ describe('a workspace from a template', { timeout: 120_000 }, () => {
   });
 
   it('lets one watch the terminal in which a step runs', async () => {
+    // Whether its terminal was there when the page asked for them depends; a further one hides it.
+    const tabs = await page.getByTestId('terminal-tab').count();
+    await page.getByTestId('new-terminal').click();
+    await page.getByTestId('terminal-tab').nth(tabs).waitFor();
     await page.getByTestId('setup-watch').click();
     await waitForText(page, 'looking');
+    await page.getByTestId('setup-watch').waitFor({ state: 'detached' });
   });
 
   it('shows what a failed step has printed', async () => {

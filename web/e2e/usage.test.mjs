@@ -7,6 +7,8 @@ import { Server } from './server.mjs';
 
 describe('usage and settings of a workspace', { timeout: 120_000 }, () => {
   let server, browser, page, id;
+  /** What the page asked for and was not there. */
+  const missed = [];
 
   const view = () => server.api('GET', `/api/workspaces/${id}`);
 
@@ -17,6 +19,7 @@ describe('usage and settings of a workspace', { timeout: 120_000 }, () => {
     browser = await startBrowser();
     await signIn(browser.context, server.url);
     page = await browser.context.newPage();
+    page.on('response', (answer) => answer.status() === 404 && missed.push(answer.url()));
   });
   after(async () => {
     await browser?.close();
@@ -66,10 +69,28 @@ describe('usage and settings of a workspace', { timeout: 120_000 }, () => {
     assert.equal((await view()).disk_gb, 20);
   });
 
+  it('is not given less than it uses, and says how much that is', async () => {
+    await page.getByTestId('view-terminals').click();
+    await page.getByTestId('view-settings').click();
+    const use = ['sh', '-c', 'for n in $(seq 90); do sleep 600 & done >/dev/null 2>&1'];
+    await server.api('POST', `/api/workspaces/${id}/exec`, { command: use });
+    await page.getByTestId('size-pids').fill('64');
+    await page.getByTestId('size-apply').click();
+    await page.getByTestId('size-fault').getByText(/It has \d+ processes now.*limit_below_use/).waitFor();
+    await page.locator('[data-testid=size-pids][aria-invalid=true]').waitFor();
+    assert.notEqual((await view()).pids, 64);
+  });
+
   it('is deleted, and the page goes to the others', async () => {
     await page.getByTestId('setting-delete').click();
     await page.getByTestId('confirm').click();
     await page.getByTestId('new-workspace').waitFor();
+  });
+
+  it('asks for nothing that is no more', async () => {
+    await page.goto(`${server.url}/w/${id}`);
+    await page.getByTestId('no-workspace').waitFor();
+    assert.deepEqual(missed, []);
   });
 
   it('had no fault on the page', () => assert.deepEqual(browser.faults, []));

@@ -31,6 +31,7 @@ export type SetPort = Schemas['SetPort'];
 export type OpenedPort = Schemas['OpenedPort'];
 export type TemplateView = Schemas['TemplateView'];
 export type SetupView = Schemas['SetupView'];
+export type LimitsView = Schemas['LimitsView'];
 export type IdleSettings = Schemas['IdleSettings'];
 export type PatchWorkspace = Schemas['PatchWorkspace'];
 export type EventView = Schemas['EventView'];

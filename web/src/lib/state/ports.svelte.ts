@@ -6,6 +6,7 @@ import type { PortView, SetPort } from '../api/types';
 import { live } from './live.svelte';
 import { signedOut } from './session.svelte';
 import { toasts } from './toasts.svelte';
+import { workspaces } from './workspaces.svelte';
 
 export class WorkspacePorts {
   list = $state.raw<PortView[]>([]);
@@ -30,6 +31,7 @@ export class WorkspacePorts {
   }
 
   async load(): Promise<void> {
+    if (workspaces.leaves(this.workspace)) return;
     try {
       const { items, previews_unavailable } = await api.ports(this.workspace);
       this.list = items;

@@ -6,7 +6,10 @@ import type { SetupView } from '../api/types';
 import { live } from './live.svelte';
 import { signedOut } from './session.svelte';
 import { toasts } from './toasts.svelte';
+import { workspaces } from './workspaces.svelte';
 
+/** News after which a set-up may go on that did not. */
+const BEGINS = new Set(['workspace.status', 'workspace.started', 'workspace.restarted', 'workspace.setup_retried']);
 /** Between two looks at a set-up that goes on. */
 const LOOK_MS = 1_500;
 
@@ -22,7 +25,9 @@ export class WorkspaceSetup {
   watch(): () => void {
     void this.look();
     const deaf = live.hear((news) => {
-      if (news === 'resync' || news.workspace_id === this.workspace) void this.look();
+      // While it goes on it is looked at anyway; what else there is news of does not change it.
+      const begins = news !== 'resync' && news.workspace_id === this.workspace && BEGINS.has(news.kind);
+      if (news === 'resync' || begins) void this.look();
     });
     return () => {
       deaf();
@@ -33,11 +38,13 @@ export class WorkspaceSetup {
 
   async look(): Promise<void> {
     clearTimeout(this.#timer);
+    if (workspaces.leaves(this.workspace)) return;
     try {
       this.now = await api.setup(this.workspace);
     } catch (error) {
-      // Without word of a set-up there is nothing to show.
-      if (signedOut(error) || (error instanceof ApiError && error.status === 404)) return;
+      // Without word of a set-up there is nothing to show; one that is gone with its workspace is no more.
+      if (error instanceof ApiError && error.status === 404) this.now = undefined;
+      else if (signedOut(error)) return;
     }
     const goesOn = this.now?.state === 'running' || this.now?.state === 'pending';
     if (goesOn && !this.#ended) this.#timer = setTimeout(() => void this.look(), LOOK_MS);

@@ -37,12 +37,16 @@ class Workspaces {
   #asking = false;
   /** Workspaces of which there is news to be read. */
   #stale = new Set<string>();
+  /** Deleted ones, of which there may be news still. */
+  #gone = new Set<string>();
   /** Of all that were ever listed: news may be of one that is gone. */
   #names = new Map<string, string>();
 
   constructor() {
     live.hear((event) => {
       if (event === 'resync') return void this.refresh();
+      if (event.kind === 'workspace.status' && (event.data as { status?: string }).status === 'deleted') return this.#drop(event.workspace_id);
+      if (this.#gone.has(event.workspace_id)) return;
       if (this.#stale.size === 0) setTimeout(() => void this.#readStale(), BURST_MS);
       this.#stale.add(event.workspace_id);
     });
@@ -50,6 +54,11 @@ class Workspaces {
 
   get(id: string): WorkspaceView | undefined {
     return this.list.find((workspace) => workspace.id === id);
+  }
+
+  /** Of one that is gone, or that is being deleted from here, nothing more is asked. */
+  leaves(id: string): boolean {
+    return this.busy[id] === 'delete' || this.#gone.has(id) || (this.loaded && this.get(id) === undefined);
   }
 
   nameOf(id: string): string | undefined {
@@ -146,7 +155,7 @@ class Workspaces {
   async #readStale(): Promise<void> {
     const ids = [...this.#stale];
     this.#stale.clear();
-    await Promise.all(ids.map((id) => this.#readOne(id)));
+    await Promise.all(ids.filter((id) => this.busy[id] !== 'delete').map((id) => this.#readOne(id)));
   }
 
   async #readOne(id: string): Promise<void> {
@@ -159,6 +168,7 @@ class Workspaces {
   }
 
   #drop(id: string): void {
+    this.#gone.add(id);
     this.list = this.list.filter((workspace) => workspace.id !== id);
   }
 

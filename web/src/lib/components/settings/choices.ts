@@ -1,7 +1,7 @@
 // The choices of the settings, and how they are told.
 
-import type { IdleSettings } from '../../api/types';
-import { duration } from '../../format';
+import type { IdleSettings, LimitsView, WorkspaceView } from '../../api/types';
+import { cores, duration, memory } from '../../format';
 
 export type IdleField = 'pause_after_s' | 'stop_after_s' | 'lifetime_s' | 'delete_after_s';
 
@@ -32,6 +32,23 @@ export function hasOwn(own: IdleSettings | null | undefined): boolean {
   return own != null && Object.values(own).some((value) => value !== undefined);
 }
 
-export function sameSize(a: number, b: number): boolean {
+export function sameCores(a: number, b: number): boolean {
   return Math.abs(a - b) < 0.001;
+}
+
+export function sameSize(a: LimitsView, b: LimitsView): boolean {
+  return sameCores(a.cpu, b.cpu) && a.memory_mb === b.memory_mb && a.pids === b.pids;
+}
+
+/** What a workspace is to have: what was asked for last, else what is in force. */
+export function wishOf({ limits_wanted, cpu, memory_mb, pids }: WorkspaceView): LimitsView {
+  return limits_wanted ?? { cpu, memory_mb, pids: pids ?? 0 };
+}
+
+/** What holds until limits that were asked for come, and when they do. */
+export function awaited(workspace: WorkspaceView): string | undefined {
+  if (!workspace.limits_wanted) return undefined;
+  const held = `${cores(workspace.cpu)}, ${memory(workspace.memory_mb)} and ${(workspace.pids ?? 0).toLocaleString('en')} processes`;
+  const up = workspace.status === 'running' || workspace.status === 'paused';
+  return up ? `Asked for. Until its machine has it, ${held} hold.` : `Asked for. It comes when the machine next starts; until then it is ${held}.`;
 }
