@@ -49,6 +49,14 @@ macro_rules! codes {
                 }
             }
 
+            /// The code that stands so on the wire; [`ErrorCode::Unknown`] for any other.
+            pub fn parse(text: &str) -> Self {
+                match text {
+                    $($text => Self::$variant,)*
+                    _ => Self::Unknown,
+                }
+            }
+
             /// The HTTP status that goes with the code.
             pub const fn http_status(self) -> u16 {
                 match self {
@@ -67,6 +75,8 @@ codes! {
     InvalidRequest = "invalid_request", 422;
     /// An id in the path is not an id.
     InvalidId = "invalid_id", 400;
+    /// A page's cursor that no page has told; leave it out to begin with the first.
+    InvalidCursor = "invalid_cursor", 400;
     /// No such route under `/api`.
     NoSuchRoute = "no_such_route", 404;
     MethodNotAllowed = "method_not_allowed", 405;
@@ -93,6 +103,8 @@ codes! {
     EmailTaken = "email_taken", 409;
     /// The workspace is in a state in which this cannot be done; `details.status` says which.
     WorkspaceState = "workspace_state", 409;
+    /// The snapshot was not finished because something else was asked of the workspace; take it again.
+    SnapshotGivenUp = "snapshot_given_up", 409;
     /// The workspace's guest does not answer at the moment.
     WorkspaceUnreachable = "workspace_unreachable", 503;
     WorkspaceLimit = "workspace_limit", 409;
@@ -109,6 +121,8 @@ codes! {
     ImageUnauthorised = "image_unauthorised", 422;
     /// The host lacks the OCI runtime that was asked for.
     RuntimeUnavailable = "runtime_unavailable", 422;
+    /// This server's policy does not let you ask for that OCI runtime; `details.runtimes` lists those that you may.
+    RuntimeNotAllowed = "runtime_not_allowed", 403;
     /// A requested limit or option is not offered by the host.
     UnsupportedByHost = "unsupported_by_host", 422;
     HostFull = "host_full", 503;

@@ -1,12 +1,14 @@
 //! Idleness: after how long what happens to a workspace, and what is to come for one.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// After how long what happens to a workspace, in seconds; 0 or null: never. What is absent is as
 /// the server's settings say.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields, default)]
+#[serde(remote = "Self", deny_unknown_fields, default)]
 pub struct IdleSettings {
     /// Paused after so long without use; it wakes as soon as it is used.
     #[serde(deserialize_with = "null_is_never", skip_serializing_if = "Option::is_none")]
@@ -33,6 +35,31 @@ impl IdleSettings {
             lifetime_s: self.lifetime_s.or(other.lifetime_s),
             delete_after_s: self.delete_after_s.or(other.delete_after_s),
         }
+    }
+}
+
+impl Serialize for IdleSettings {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+/// Derived alone it would take a list, too, for the fields in their order, and an empty one for no change.
+impl<'de> Deserialize<'de> for IdleSettings {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Settings;
+        impl<'de> Visitor<'de> for Settings {
+            type Value = IdleSettings;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object such as {\"stop_after_s\": 3600}")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<IdleSettings, A::Error> {
+                IdleSettings::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_map(Settings)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Snapshots: a workspace's root file system and home as they were at one time.
 
+use crate::error::ErrorCode;
 use crate::ids::{SnapshotId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +48,9 @@ pub struct SnapshotView {
     pub state: SnapshotState,
     /// Why it failed, or what it does not hold.
     pub reason: Option<String>,
+    /// The stable code of that failure.
+    #[serde(default)]
+    pub error_code: Option<ErrorCode>,
     /// Home and root file system together.
     pub size_bytes: u64,
     pub home_bytes: u64,

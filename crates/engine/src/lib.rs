@@ -80,6 +80,9 @@ pub trait Engine: Send + Sync + 'static {
     /// A path of a container as a tar archive; [`EngineError::NotFound`] when it is not there.
     async fn archive_get(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>>;
 
+    /// What a container has written to its root file system, as a commit of it would: files by their length, holes
+    /// and all. `None` where the engine does not tell; one that keeps its images in containerd tells what is on disk.
+    async fn written_bytes(&self, id: &str) -> Result<Option<u64>>;
     /// Makes an image of a container's file system and gives its id.
     async fn commit(&self, id: &str, tag: &str, config: &CommitConfig) -> Result<String>;
 

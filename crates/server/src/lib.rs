@@ -137,6 +137,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         upkeep,
         snapshot_news: tokio::sync::watch::Sender::default(),
         snapshot_bytes_max: config.storage.snapshot_bytes_max,
+        host_free_bytes_min: config.disk.host_free_bytes_min,
         disk: disk::Gauge::default(),
     };
     let workspaces = Workspaces::new(deps, Arc::clone(&config), tasks.clone());

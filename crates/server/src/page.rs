@@ -1,6 +1,8 @@
 //! Pages of lists, newest first: ids are UUIDv7, so their order as text is the order of creation.
 
+use crate::error::Error;
 use rexec_api::Page;
+use rexec_api::error::ErrorCode;
 
 /// Entries of one page.
 const ENTRIES_MAX: usize = 100;
@@ -10,6 +12,12 @@ pub const FETCH: i64 = ENTRIES_MAX as i64 + 1;
 /// The id that those of a page come before, given the page before; without one, a text beyond every id.
 pub fn before(cursor: Option<impl ToString>) -> String {
     cursor.map_or_else(|| "g".to_owned(), |id| id.to_string())
+}
+
+/// A cursor that no page has told.
+pub fn bad_cursor() -> Error {
+    let message = "`cursor` must be the `next` of the page before. Leave it out to begin with the first page.";
+    Error::new(ErrorCode::InvalidCursor, message).details(serde_json::json!({ "field": "cursor" }))
 }
 
 /// The page of [`FETCH`] rows.

@@ -117,6 +117,13 @@ pub async fn commits_keep_the_file_system(world: &World) {
     spec.labels.insert("owner".into(), "somebody".into());
     let id = world.run(&spec).await;
     world.sh(&id, "echo kept > /kept; rm /bin/wc").await;
+    // A commit would write the hole out.
+    world.sh(&id, "dd if=/dev/zero of=/hole bs=1 count=1 seek=1073741823 2>/dev/null").await;
+    let written = world.engine.written_bytes(&id).await.expect("tells");
+    assert!(written.is_some_and(|bytes| bytes >= 1 << 30), "{written:?}");
+    world.sh(&id, "rm /hole").await;
+    let written = world.engine.written_bytes(&id).await.expect("tells");
+    assert!(written.is_some_and(|bytes| bytes < 1 << 30), "{written:?}");
     let tag = format!("rexec-contract-{}:snapshot", world.id);
     world.owns_image(&tag);
     let labels = Labels::from([("kind", "snapshot"), ("owner", "")].map(|(key, value)| (key.into(), value.into())));

@@ -26,10 +26,10 @@ use bollard::auth::DockerCredentials;
 use bollard::models::{ContainerConfig, ExecConfig, NetworkInspect};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
-    DownloadFromContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
-    ListContainersOptionsBuilder, ListImagesOptions, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveImageOptions, RemoveVolumeOptions, StartContainerOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
-    TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
+    DownloadFromContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectContainerOptionsBuilder,
+    InspectNetworkOptions, ListContainersOptionsBuilder, ListImagesOptions, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveVolumeOptions, StartContainerOptions, StatsOptionsBuilder,
+    StopContainerOptionsBuilder, TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use bytes::Bytes;
@@ -433,6 +433,12 @@ impl Engine for DockerEngine {
         // The first piece comes with the answer: what is not there is an error of this call.
         let first = archive.next().await.transpose()?;
         Ok(stream::iter(first.map(Ok)).chain(archive).boxed())
+    }
+
+    async fn written_bytes(&self, id: &str) -> Result<Option<u64>> {
+        let options = InspectContainerOptionsBuilder::default().size(true).build();
+        let found = within(WORK_TIMEOUT, self.docker.inspect_container(profile::name(id)?, Some(options))).await?;
+        Ok(found.size_rw.and_then(|bytes| u64::try_from(bytes).ok()))
     }
 
     async fn commit(&self, id: &str, tag: &str, config: &CommitConfig) -> Result<String> {

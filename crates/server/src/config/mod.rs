@@ -129,6 +129,8 @@ pub struct EngineConfig {
     pub workspace_image: String,
     /// The OCI runtime of workspaces that do not name one; the engine's own default when absent.
     pub runtime: Option<String>,
+    /// Runtimes that users may ask for besides the default; absent: those with a kernel of their own.
+    pub runtimes: Option<Vec<String>>,
     /// Workspaces that may exist at once on this server.
     pub workspaces_max: Option<u32>,
     /// The name of the workspaces' network.
@@ -382,6 +384,7 @@ fn engine(reader: &mut Reader) -> EngineConfig {
             .text(&["REXEC_WORKSPACE_IMAGE", "COMPUTE_WORKSPACE_IMAGE"])
             .map_or_else(|| WORKSPACE_IMAGE_DEFAULT.to_owned(), |(_, text)| text),
         runtime: reader.text(&["REXEC_RUNTIME", "COMPUTE_DOCKER_RUNTIME"]).map(|(_, text)| text),
+        runtimes: runtimes(reader),
         workspaces_max: reader
             .number(&["REXEC_MAX_WORKSPACES", "COMPUTE_MAX_WORKSPACES"], 1, 1_000_000)
             .map(|n| n as u32),
@@ -389,6 +392,20 @@ fn engine(reader: &mut Reader) -> EngineConfig {
         labels: labels(reader),
         allow_weaker_isolation: flag(reader, "REXEC_ALLOW_WEAKER_ISOLATION"),
     }
+}
+
+/// Names separated by commas; `none` for none.
+fn runtimes(reader: &mut Reader) -> Option<Vec<String>> {
+    let (name, text) = reader.text(&["REXEC_RUNTIMES"])?;
+    if text.trim() == "none" {
+        return Some(Vec::new());
+    }
+    let names: Vec<String> = text.split(',').map(|part| part.trim().to_owned()).collect();
+    let fits = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if !names.iter().all(fits) {
+        reader.fault(&name, "must be names of OCI runtimes, separated by commas, such as `runc,runsc`, or `none`");
+    }
+    Some(names)
 }
 
 /// `name=value,name=value`.

@@ -31,6 +31,11 @@ use std::time::{Duration, Instant};
 use store::Tenant;
 use tokio::time::MissedTickBehavior;
 
+pub const NEARLY_FULL: &str = "The host's disk is nearly full. Delete workspaces, volumes or snapshots that are not \
+    needed, or ask its administrator to free some space.";
+/// How often it is asked for while something large is written.
+const FILLING_LOOK_EVERY: Duration = Duration::from_millis(500);
+
 /// How much of its disk each workspace was last seen to have. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Gauge(Arc<Mutex<HashMap<WorkspaceId, u64>>>);
@@ -47,17 +52,34 @@ impl Gauge {
 }
 
 /// Refuses to make anything more on a disk that is nearly full: what is there needs the rest.
-pub async fn require_space(deps: &Deps, config: &DiskConfig) -> Result<()> {
-    match deps.host.engine.disk_space().await {
-        Ok(Some(space)) if space.free_bytes < config.host_free_bytes_min => Err(Error::new(
-            ErrorCode::HostFull,
-            "The host's disk is nearly full. Delete workspaces, volumes or snapshots that are not needed, or ask its \
-             administrator to free some space.",
-        )
-        .details(json!({ "resource": "disk" }))),
-        // An engine that does not answer says so better itself.
-        Ok(_) | Err(_) => Ok(()),
+pub async fn require_space(deps: &Deps) -> Result<()> {
+    match spare_bytes(deps).await {
+        Some(0) => Err(nearly_full()),
+        _ => Ok(()),
     }
+}
+
+/// Resolves when a host's disk has become nearly full: what fills it is to be given up.
+pub async fn until_nearly_full(deps: &Deps) {
+    let mut period = tokio::time::interval(FILLING_LOOK_EVERY);
+    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        period.tick().await;
+        if spare_bytes(deps).await == Some(0) {
+            return;
+        }
+    }
+}
+
+/// What a host's disk has besides what is kept free. `None` where that cannot be seen: an engine that does not
+/// answer says so better itself.
+pub async fn spare_bytes(deps: &Deps) -> Option<u64> {
+    let space = deps.host.engine.disk_space().await.ok()??;
+    Some(space.free_bytes.saturating_sub(deps.host_free_bytes_min))
+}
+
+pub fn nearly_full() -> Error {
+    Error::new(ErrorCode::HostFull, NEARLY_FULL).details(json!({ "resource": "disk" }))
 }
 
 /// Measures and judges.

@@ -7,6 +7,7 @@ pub mod http;
 
 use crate::actor::Actor;
 use crate::error::{Error, Result};
+use crate::page;
 use crate::workspaces::Workspaces;
 use rexec_api::Page;
 use rexec_api::files::{
@@ -19,7 +20,7 @@ use uuid::Uuid;
 
 /// Entries of a page that does not say how many.
 const LIST_ENTRIES_DEFAULT: usize = 1000;
-/// Longest cursor that is passed on: two digits for each byte of a name.
+/// Longest cursor: two digits for each byte of a name.
 const CURSOR_BYTES_MAX: usize = 1024;
 
 #[derive(Clone)]
@@ -57,8 +58,8 @@ impl Files {
 
     /// Opens a file for writing; it takes its name once [`FileSender::finish`] succeeds.
     pub async fn write(&self, actor: &Actor, workspace: WorkspaceId, target: Target<'_>) -> Result<FileSender> {
-        let guest = self.guest(actor, workspace, target.path).await?;
         check_mode(target.mode)?;
+        let guest = self.guest(actor, workspace, target.path).await?;
         Ok(guest.write_file(target.path, target.mode).await?)
     }
 
@@ -70,11 +71,11 @@ impl Files {
         target: Target<'_>,
         piece: PieceSpec,
     ) -> Result<Sending<UploadAnswer>> {
-        let guest = self.guest(actor, workspace, target.path).await?;
         check_mode(target.mode)?;
         if piece.offset > piece.total {
             return Err(Error::field("offset", "`offset` must not be greater than `total`."));
         }
+        let guest = self.guest(actor, workspace, target.path).await?;
         Ok(guest.upload_piece(target.path, target.mode, piece).await?)
     }
 
@@ -104,14 +105,14 @@ impl Files {
         cursor: Option<&str>,
         limit: Option<usize>,
     ) -> Result<Page<FileInfo>> {
-        let guest = self.guest(actor, workspace, path).await?;
         let limit = limit.unwrap_or(LIST_ENTRIES_DEFAULT);
         if !(1..=LIST_ENTRIES_MAX).contains(&limit) {
             return Err(Error::field("limit", format!("`limit` must be from 1 to {LIST_ENTRIES_MAX}.")));
         }
-        if cursor.is_some_and(|cursor| cursor.len() > CURSOR_BYTES_MAX) {
-            return Err(Error::field("cursor", "`cursor` must be the `next` of the page before."));
+        if !cursor.is_none_or(is_cursor) {
+            return Err(page::bad_cursor());
         }
+        let guest = self.guest(actor, workspace, path).await?;
         let page = guest.list(path, cursor, limit).await?;
         Ok(Page { items: page.items, next: page.next })
     }
@@ -155,6 +156,12 @@ impl Files {
     pub async fn watch(&self, actor: &Actor, workspace: WorkspaceId, path: &str, recursive: bool) -> Result<Changes> {
         Ok(self.guest(actor, workspace, path).await?.watch(path, recursive).await?)
     }
+}
+
+/// The guest would take what is none for the beginning.
+fn is_cursor(text: &str) -> bool {
+    let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (2..=CURSOR_BYTES_MAX).contains(&text.len()) && text.len().is_multiple_of(2) && digits
 }
 
 fn check(field: &str, path: &str) -> Result<()> {

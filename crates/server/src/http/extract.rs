@@ -7,6 +7,7 @@ use crate::actor::Actor;
 use crate::app::AppState;
 use crate::error::{Error, Result};
 use crate::http::origin;
+use crate::page;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::response::{IntoResponse, Response};
@@ -187,7 +188,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
                     Some((path, what)) if !path.contains(' ') => (path, what),
                     _ => (".", text),
                 };
-                Error::field(&field_of(path, what), format!("The query does not fit: {what}."))
+                match field_of(path, what).as_str() {
+                    "cursor" => page::bad_cursor(),
+                    field => Error::field(field, format!("The query does not fit: {what}.")),
+                }
             })
     }
 }

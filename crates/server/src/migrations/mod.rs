@@ -12,6 +12,7 @@ mod m0005_volumes_snapshots;
 mod m0006_setups;
 mod m0007_stats;
 mod m0009_previews;
+mod m0010_announcements;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -33,6 +34,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_setups::Migration),
             Box::new(m0007_stats::Migration),
             Box::new(m0009_previews::Migration),
+            Box::new(m0010_announcements::Migration),
         ]
     }
 }

@@ -13,7 +13,7 @@ pub mod store;
 pub mod upkeep;
 
 use crate::actor::Actor;
-use crate::config::{Config, DiskConfig};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::page;
@@ -30,7 +30,7 @@ use rexec_api::workspaces::{NAME_CHARS_MAX, NewWorkspace, WAIT_MS_DEFAULT, Works
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use store::Snapshot;
+use store::{Failure, Snapshot};
 use tokio::sync::Semaphore;
 
 #[derive(Clone)]
@@ -39,7 +39,6 @@ pub struct Snapshots {
     workspaces: Workspaces,
     tasks: Tasks,
     quota: Quota,
-    disk: DiskConfig,
     /// What stands for the base image of a snapshot that came from elsewhere.
     workspace_image: String,
     transfers: Arc<Semaphore>,
@@ -53,7 +52,6 @@ impl Snapshots {
             workspaces,
             tasks,
             quota: Quota { count_max: storage.snapshots_max, bytes_max: storage.snapshot_bytes_max },
-            disk: config.disk,
             workspace_image: config.engine.workspace_image.clone(),
             transfers: Arc::new(Semaphore::new(archive::TRANSFERS_MAX)),
         }
@@ -61,8 +59,8 @@ impl Snapshots {
 
     /// At the start, before any driver: what a server that died was taking is given up.
     pub async fn repair(&self) -> Result<()> {
-        let reason = "The server stopped while it was taken. Take it again.";
-        store::fail_all(self.deps.db.write(), self.deps.host.id, reason).await?;
+        let failure = Failure::given_up("The server stopped while it was taken. Take it again.");
+        store::fail_all(self.deps.db.write(), self.deps.host.id, &failure).await?;
         Ok(())
     }
 
@@ -104,7 +102,8 @@ impl Snapshots {
         };
         match (view.state, &view.reason) {
             (SnapshotState::Failed, Some(reason)) => {
-                Err(Error::new(ErrorCode::EngineError, reason.clone()).details(json!({ "snapshot_id": id })))
+                let code = view.error_code.unwrap_or(ErrorCode::EngineError);
+                Err(Error::new(code, reason.clone()).details(json!({ "snapshot_id": id })))
             }
             _ => Ok(view),
         }
@@ -152,6 +151,7 @@ impl Snapshots {
             name,
             state: SnapshotState::Taking,
             reason: None,
+            error_code: None,
             image_ref: Some(store::image_name(id)),
             volume: Some(store::volume_name(id)),
             base_image: base.unwrap_or_else(|| row.image.clone()),
@@ -202,6 +202,7 @@ fn view(row: &Snapshot) -> SnapshotView {
         workspace_name: row.workspace_name.clone(),
         state: row.state,
         reason: row.reason.clone(),
+        error_code: row.error_code,
         size_bytes: bytes(row.home_bytes) + bytes(row.image_bytes),
         home_bytes: bytes(row.home_bytes),
         image_bytes: bytes(row.image_bytes),

@@ -11,9 +11,11 @@
 
 use crate::db;
 use crate::page;
+use rexec_api::error::ErrorCode;
 use rexec_api::ids::{HostId, SnapshotId, UserId, WorkspaceId};
 use rexec_api::snapshots::SnapshotState;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+use std::borrow::Cow;
 
 /// What images of snapshots are called, before the snapshot's id.
 const IMAGE: &str = "rexec/snapshot:";
@@ -27,6 +29,8 @@ pub struct Snapshot {
     pub name: String,
     pub state: SnapshotState,
     pub reason: Option<String>,
+    /// Of a failure.
+    pub error_code: Option<ErrorCode>,
     pub image_ref: Option<String>,
     pub volume: Option<String>,
     /// What the root file system of the first of its line was made from.
@@ -49,6 +53,7 @@ struct Row {
     name: String,
     state: String,
     reason: Option<String>,
+    error_code: Option<String>,
     image_ref: Option<String>,
     volume: Option<String>,
     base_image: String,
@@ -60,7 +65,7 @@ struct Row {
     created_ms: i64,
 }
 
-const COLUMNS: &str = "id, owner_id, workspace_id, workspace_name, name, state, reason, image_ref, volume, base_image, \
+const COLUMNS: &str = "id, owner_id, workspace_id, workspace_name, name, state, reason, error_code, image_ref, volume, base_image, \
     plan_json, image_bytes, home_bytes, pause_ms, created_ms, (SELECT COUNT(*) FROM workspaces w \
     WHERE w.source_snapshot = snapshots.id AND w.deleted_ms IS NULL AND w.desired <> 'deleted') AS clones";
 const SHOWN: &str = "state IN ('taking', 'ready', 'failed')";
@@ -83,6 +88,7 @@ impl TryFrom<Row> for Snapshot {
             workspace_name: row.workspace_name,
             name: row.name,
             reason: row.reason,
+            error_code: row.error_code.as_deref().map(ErrorCode::parse),
             image_ref: row.image_ref,
             volume: row.volume,
             base_image: row.base_image,
@@ -198,16 +204,39 @@ pub async fn ready(conn: &impl ConnectionTrait, id: SnapshotId, taken: &Taken, n
     Ok(changed > 0)
 }
 
+/// Why one is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub code: ErrorCode,
+    /// A sentence for its owner.
+    pub reason: Cow<'static, str>,
+}
+
+impl Failure {
+    pub fn new(code: ErrorCode, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, reason: reason.into() }
+    }
+
+    /// What becomes of its workspace goes before.
+    pub fn given_up(reason: &'static str) -> Self {
+        Self::new(ErrorCode::SnapshotGivenUp, reason)
+    }
+}
+
 /// Whatever is being taken of a workspace will not be.
-pub async fn fail(conn: &impl ConnectionTrait, workspace: WorkspaceId, reason: &str) -> Result<u64, DbErr> {
-    let text = "UPDATE snapshots SET state = 'failed', reason = $1 WHERE workspace_id = $2 AND state = 'taking'";
-    db::execute(conn, text, [reason.into(), workspace.to_string().into()]).await
+pub async fn fail(conn: &impl ConnectionTrait, workspace: WorkspaceId, failure: &Failure) -> Result<u64, DbErr> {
+    let text = "UPDATE snapshots SET state = 'failed', reason = $1, error_code = $2 WHERE workspace_id = $3 \
+                AND state = 'taking'";
+    let values = [failure.reason.as_ref().into(), failure.code.as_str().into(), workspace.to_string().into()];
+    db::execute(conn, text, values).await
 }
 
 /// What a server that died was taking.
-pub async fn fail_all(conn: &impl ConnectionTrait, host: HostId, reason: &str) -> Result<u64, DbErr> {
-    let text = "UPDATE snapshots SET state = 'failed', reason = $1 WHERE host_id = $2 AND state = 'taking'";
-    db::execute(conn, text, [reason.into(), host.to_string().into()]).await
+pub async fn fail_all(conn: &impl ConnectionTrait, host: HostId, failure: &Failure) -> Result<u64, DbErr> {
+    let text = "UPDATE snapshots SET state = 'failed', reason = $1, error_code = $2 WHERE host_id = $3 \
+                AND state = 'taking'";
+    let values = [failure.reason.as_ref().into(), failure.code.as_str().into(), host.to_string().into()];
+    db::execute(conn, text, values).await
 }
 
 /// From here on there is no way back. `false`: somebody was faster.

@@ -3,12 +3,14 @@
 use super::disk::disk_mb;
 use super::lifecycle::{Desired, Intent};
 use super::plan::Plan;
+use super::runtimes::Policy;
 use super::store::{self, HomeState, SourceState, Want, WantBy, Workspace};
 use super::{Outcome, Report, Workspaces, names, settled, validate};
 use crate::actor::Actor;
 use crate::config::CustomImages;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::hosts::HostFacts;
 use crate::hosts::dial::GuestKey;
 use crate::setups;
 use crate::snapshots;
@@ -20,7 +22,7 @@ use crate::volumes::store::NewHome;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
 use rexec_api::snapshots::SnapshotState;
-use rexec_api::workspaces::{NewWorkspace, PIDS_MAX, WAIT_MS_DEFAULT, WorkspaceStatus};
+use rexec_api::workspaces::{NewWorkspace, PIDS_MAX, PatchWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
 use serde_json::json;
 use std::time::Duration;
 
@@ -133,6 +135,7 @@ impl Workspaces {
             idle: new.idle.unwrap_or_default(),
             limits_seq: 0,
             wish: None,
+            rest: PatchWorkspace::default(),
             status: WorkspaceStatus::Pending,
             status_reason: None,
             error_code: None,
@@ -149,6 +152,7 @@ impl Workspaces {
             last_active_ms: None,
             stopped_ms: None,
             delete_warned_ms: None,
+            delete_told_ms: None,
         }
     }
 
@@ -217,24 +221,42 @@ impl Workspaces {
             cpu_milli: plan.cpu_milli.filter(|_| new.cpu.is_none()).unwrap_or(fresh.cpu_milli),
             memory_mb: plan.memory_mb.filter(|_| new.memory_mb.is_none()).unwrap_or(fresh.memory_mb),
             pids: plan.pids.filter(|_| new.pids.is_none()).unwrap_or(fresh.pids),
-            runtime: new.runtime.clone().unwrap_or(plan.runtime),
+            runtime: new.runtime.clone().unwrap_or_else(|| self.inherited_runtime(plan.runtime)),
             env,
             ..fresh
         })
     }
 
-    /// Refuses a runtime that the host does not have, before anything is made.
+    /// Refuses a runtime that may not be asked for, or that the host does not have, before anything is made.
     pub(super) async fn require_runtime(&self, runtime: Option<&str>) -> Result<()> {
         let facts =
             self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
-        match runtime {
-            Some(name) if !facts.engine.runtimes.iter().any(|r| r == name) => Err(Error::new(
-                ErrorCode::RuntimeUnavailable,
-                format!("The host has no runtime `{name}`; it has {}.", facts.engine.runtimes.join(", ")),
-            )
-            .details(json!({ "field": "runtime", "runtimes": facts.engine.runtimes }))),
-            _ => Ok(()),
+        let Some(name) = runtime else { return Ok(()) };
+        let (policy, there) = (self.runtime_policy(&facts), &facts.engine.runtimes);
+        let offered = policy.of_host(there);
+        let (code, message) = match there.iter().any(|runtime| runtime == name) {
+            true if policy.allows(name) => return Ok(()),
+            true => (ErrorCode::RuntimeNotAllowed, format!("This server does not run workspaces by `{name}`")),
+            false => (ErrorCode::RuntimeUnavailable, format!("The host has no runtime `{name}`")),
+        };
+        Err(Error::new(code, format!("{message}; you may ask for {}.", offered.join(", ")))
+            .details(json!({ "field": "runtime", "runtimes": offered })))
+    }
+
+    fn runtime_policy<'a>(&'a self, facts: &'a HostFacts) -> Policy<'a> {
+        let engine = &self.config.engine;
+        Policy {
+            default: engine.runtime.as_deref().unwrap_or(&facts.engine.default_runtime),
+            allowed: engine.runtimes.as_deref(),
         }
+    }
+
+    /// What one had that is made again: an archive may name any runtime, and an operator thinks again.
+    pub(super) fn inherited_runtime(&self, before: String) -> String {
+        let allows =
+            |facts: &HostFacts| facts.engine.runtimes.contains(&before) && self.runtime_policy(facts).allows(&before);
+        let usual = || self.config.engine.runtime.clone().unwrap_or_default();
+        if self.deps.host.ready().is_ok_and(|facts| allows(&facts)) { before } else { usual() }
     }
 }
 

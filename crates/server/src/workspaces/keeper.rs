@@ -16,7 +16,7 @@
 
 use super::idle::{self, Up};
 use super::lifecycle::Desired;
-use super::retention::{self, Stopped};
+use super::retention::{self, Stopped, Warning};
 use super::store::{self, Want, WantBy, Workspace};
 use super::{Workspaces, settled};
 use crate::config::Thresholds;
@@ -161,7 +161,11 @@ impl Workspaces {
         match retention::judge(&stopped, thresholds.delete_after, self.config.cleanup.delete_grace, now) {
             retention::Verdict::Keep(until) => Ok(until.map(|at| after(at, now))),
             retention::Verdict::Warn { deletes_ms } => {
-                self.warn_of_deletion(row, deletes_ms, now).await?;
+                self.announce(row, Some(Warning { at_ms: now, deletes_ms })).await?;
+                Ok(Some(Duration::ZERO))
+            }
+            retention::Verdict::Withdraw => {
+                self.announce(row, None).await?;
                 Ok(Some(Duration::ZERO))
             }
             retention::Verdict::Delete(reason) => {
@@ -224,11 +228,16 @@ impl Workspaces {
         Ok(())
     }
 
-    async fn warn_of_deletion(&self, row: &Workspace, deletes_ms: i64, now: i64) -> Result<()> {
+    /// Has its owner hear when it will be deleted, or that it will not after all.
+    async fn announce(&self, row: &Workspace, warning: Option<Warning>) -> Result<()> {
+        let kind = match warning {
+            Some(_) => "workspace.deletion_announced",
+            None => "workspace.deletion_withdrawn",
+        };
         let tx = self.deps.db.begin().await?;
-        if store::warn_of_deletion(&tx, row, now).await? {
-            let event = NewEvent::of_server("workspace.deletion_announced").workspace(row.id);
-            let data = json!({ "name": row.name, "deletes_at": rfc3339(deletes_ms) });
+        if store::tell_of_deletion(&tx, row, warning).await? {
+            let event = NewEvent::of_server(kind).workspace(row.id);
+            let data = json!({ "name": row.name, "deletes_at": warning.map(|told| rfc3339(told.deletes_ms)) });
             let logged = events::append(&tx, &event.data(data)).await?;
             tx.commit().await?;
             self.deps.bus.publish_logged(row.owner, logged);
@@ -262,7 +271,10 @@ pub(super) fn paused(row: &Workspace) -> Up {
 }
 
 pub(super) fn stopped(row: &Workspace) -> Option<Stopped> {
-    Some(Stopped { since_ms: row.stopped_ms?, warned_ms: row.delete_warned_ms })
+    // A warning of which is not known what it said is none.
+    let warned = row.delete_warned_ms.zip(row.delete_told_ms);
+    let warned = warned.map(|(at_ms, deletes_ms)| Warning { at_ms, deletes_ms });
+    Some(Stopped { since_ms: row.stopped_ms?, warned })
 }
 
 /// What is recorded of its use.

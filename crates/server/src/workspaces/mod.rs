@@ -26,6 +26,7 @@ mod progress;
 mod reach;
 mod restore;
 mod retention;
+mod runtimes;
 mod slot;
 pub mod store;
 mod sweep;
@@ -175,7 +176,7 @@ impl Workspaces {
 
     /// Refuses what needs room on a host that has hardly any.
     pub(crate) async fn require_space(&self) -> Result<()> {
-        crate::disk::require_space(&self.deps, &self.config.disk).await
+        crate::disk::require_space(&self.deps).await
     }
 
     pub(crate) async fn owned(&self, actor: &Actor, id: WorkspaceId) -> Result<Workspace> {

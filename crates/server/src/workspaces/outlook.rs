@@ -82,7 +82,7 @@ fn when_idle(thresholds: &Thresholds, pauses: bool, counts: Uses) -> String {
 
 fn of_stopped(stopped: &Stopped, rules: &Rules) -> Outlook {
     let deletes_ms = retention::deletion(stopped, rules.thresholds.delete_after, rules.delete_grace);
-    let announced = deletes_ms.is_some() && retention::is_warned(stopped);
+    let announced = deletes_ms.is_some_and(|at| retention::is_announced(stopped, at));
     let sentence = match (rules.thresholds.delete_after, deletes_ms) {
         (_, Some(at)) if announced => {
             format!("It will be deleted at {} unless it is started before.", rfc3339(at))
@@ -134,11 +134,12 @@ mod tests {
 
     #[test]
     fn a_deletion_is_told_before_it_comes() {
-        let stopped = Stopped { since_ms: 0, warned_ms: None };
+        let stopped = Stopped { since_ms: 0, warned: None };
         let before = outlook(Standing::Stopped(stopped), &rules(None));
         assert_eq!((before.deletes_ms, before.announced), (Some(7 * 86_400_000), false));
         assert_eq!(before.sentence, "It is deleted once it has been stopped for 7 days.");
-        let warned = Stopped { warned_ms: Some(6 * 86_400_000), ..stopped };
+        let warning = retention::Warning { at_ms: 6 * 86_400_000, deletes_ms: 7 * 86_400_000 };
+        let warned = Stopped { warned: Some(warning), ..stopped };
         let after = outlook(Standing::Stopped(warned), &rules(None));
         assert!(
             after.announced && after.sentence.starts_with("It will be deleted at 1970-01-08T00:00:00"),

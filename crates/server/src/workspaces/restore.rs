@@ -57,6 +57,7 @@ impl Workspaces {
         let image = snapshots::store::living_image(self.deps.db.read(), &before.image).await?;
         Ok(Workspace {
             image,
+            runtime: self.inherited_runtime(before.runtime),
             id: fresh.id,
             name,
             volume,
@@ -73,11 +74,13 @@ impl Workspaces {
             home_state: fresh.home_state,
             limits_seq: 0,
             wish: None,
+            rest: fresh.rest,
             limits_applied_seq: 0,
             started_ms: None,
             last_active_ms: None,
             stopped_ms: None,
             delete_warned_ms: None,
+            delete_told_ms: None,
             ..before
         })
     }

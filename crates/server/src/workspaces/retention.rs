@@ -23,14 +23,22 @@ pub fn lifetime_reason(lifetime: Duration) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopped {
     pub since_ms: i64,
-    /// When its owner was last warned, of whatever stop that was.
-    pub warned_ms: Option<i64>,
+    /// Of whatever stop that was.
+    pub warned: Option<Warning>,
+}
+
+/// What its owner was last told of its deletion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warning {
+    pub at_ms: i64,
+    /// When it was said to be deleted.
+    pub deletes_ms: i64,
 }
 
 impl Stopped {
     /// A warning of an earlier stop is none.
-    fn warned(&self) -> Option<i64> {
-        self.warned_ms.filter(|warned| *warned >= self.since_ms)
+    fn warned(&self) -> Option<Warning> {
+        self.warned.filter(|warned| warned.at_ms >= self.since_ms)
     }
 }
 
@@ -38,40 +46,42 @@ impl Stopped {
 pub enum Verdict {
     /// Nothing is to be done before this time, if ever.
     Keep(Option<i64>),
-    /// Its owner is to hear that it will be deleted then.
+    /// Its owner is to hear that it will be deleted then; anew where they were told another time.
     Warn {
         deletes_ms: i64,
     },
+    /// Its owner was told that it will be deleted, and it will not.
+    Withdraw,
     Delete(String),
 }
 
-/// When it is deleted if nobody starts it, and whether its owner knows.
+/// When it is deleted if nobody starts it.
 pub fn deletion(stopped: &Stopped, delete_after: Option<Duration>, grace: Duration) -> Option<i64> {
     let due = stopped.since_ms.saturating_add(millis(delete_after?));
-    let warned = stopped.warned().unwrap_or_else(|| warn_at(stopped, due, grace));
-    Some(due.max(warned.saturating_add(millis(grace))))
+    let warned_ms = stopped.warned().map_or_else(|| warn_at(stopped, due, grace), |warned| warned.at_ms);
+    Some(due.max(warned_ms.saturating_add(millis(grace))))
 }
 
-pub fn is_warned(stopped: &Stopped) -> bool {
-    stopped.warned().is_some()
+/// Whether its owner knows of that time.
+pub fn is_announced(stopped: &Stopped, deletes_ms: i64) -> bool {
+    stopped.warned().is_some_and(|warned| warned.deletes_ms == deletes_ms)
 }
 
 pub fn judge(stopped: &Stopped, delete_after: Option<Duration>, grace: Duration, now_ms: i64) -> Verdict {
-    let Some(after) = delete_after else { return Verdict::Keep(None) };
+    let Some(after) = delete_after else {
+        return if stopped.warned().is_some() { Verdict::Withdraw } else { Verdict::Keep(None) };
+    };
     let due = stopped.since_ms.saturating_add(millis(after));
+    let warn_now = Verdict::Warn { deletes_ms: due.max(now_ms.saturating_add(millis(grace))) };
     match stopped.warned() {
-        None if warn_at(stopped, due, grace) <= now_ms => {
-            Verdict::Warn { deletes_ms: due.max(now_ms.saturating_add(millis(grace))) }
-        }
+        None if warn_at(stopped, due, grace) <= now_ms => warn_now,
         None => Verdict::Keep(Some(warn_at(stopped, due, grace))),
-        Some(warned) => {
-            let at = due.max(warned.saturating_add(millis(grace)));
-            if at <= now_ms {
-                Verdict::Delete(format!("Deleted after it had been stopped for {}.", spell(after)))
-            } else {
-                Verdict::Keep(Some(at))
-            }
-        }
+        Some(warned) => match due.max(warned.at_ms.saturating_add(millis(grace))) {
+            // Somebody has changed when, since they were told.
+            at if at != warned.deletes_ms => warn_now,
+            at if at <= now_ms => Verdict::Delete(format!("Deleted after it had been stopped for {}.", spell(after))),
+            at => Verdict::Keep(Some(at)),
+        },
     }
 }
 
@@ -90,23 +100,45 @@ mod tests {
     #[test]
     fn it_is_warned_of_and_then_deleted() {
         let after = Some(7 * DAY);
-        let fresh = Stopped { since_ms: 0, warned_ms: Some(-5) };
+        let warned = |at_ms, deletes_ms| Some(Warning { at_ms, deletes_ms });
+        let fresh = Stopped { since_ms: 0, warned: warned(-5, 7 * DAY_MS) };
         assert_eq!(
             judge(&fresh, after, DAY, 0),
             Verdict::Keep(Some(6 * DAY_MS)),
             "that warning was of an earlier stop"
         );
         assert_eq!(judge(&fresh, after, DAY, 6 * DAY_MS), Verdict::Warn { deletes_ms: 7 * DAY_MS });
-        let warned = Stopped { warned_ms: Some(6 * DAY_MS), ..fresh };
-        assert_eq!(judge(&warned, after, DAY, 7 * DAY_MS - 1), Verdict::Keep(Some(7 * DAY_MS)));
+        let told = Stopped { warned: warned(6 * DAY_MS, 7 * DAY_MS), ..fresh };
+        assert_eq!(judge(&told, after, DAY, 7 * DAY_MS - 1), Verdict::Keep(Some(7 * DAY_MS)));
         let why = "Deleted after it had been stopped for 7 days.";
-        assert_eq!(judge(&warned, after, DAY, 7 * DAY_MS), Verdict::Delete(why.into()));
-        assert_eq!(judge(&warned, None, DAY, i64::MAX), Verdict::Keep(None));
+        assert_eq!(judge(&told, after, DAY, 7 * DAY_MS), Verdict::Delete(why.into()));
+        assert_eq!(judge(&fresh, None, DAY, i64::MAX), Verdict::Keep(None));
         // After a month away the server warns first.
         assert_eq!(judge(&fresh, after, DAY, 30 * DAY_MS), Verdict::Warn { deletes_ms: 31 * DAY_MS });
-        let late = Stopped { warned_ms: Some(30 * DAY_MS), ..fresh };
+        let late = Stopped { warned: warned(30 * DAY_MS, 31 * DAY_MS), ..fresh };
         assert_eq!(deletion(&late, after, DAY), Some(31 * DAY_MS));
         assert_eq!(deletion(&fresh, after, DAY), Some(7 * DAY_MS));
+    }
+
+    #[test]
+    fn another_time_is_announced_anew() {
+        let told = |at_ms, deletes_ms| Stopped { since_ms: 0, warned: Some(Warning { at_ms, deletes_ms }) };
+        let stopped = told(6 * DAY_MS, 7 * DAY_MS);
+        let now = 6 * DAY_MS + 5;
+        let later = judge(&stopped, Some(9 * DAY), DAY, now);
+        assert_eq!(later, Verdict::Warn { deletes_ms: 9 * DAY_MS });
+        assert!(is_announced(&stopped, 7 * DAY_MS) && !is_announced(&stopped, 9 * DAY_MS));
+        let stopped = told(now, 9 * DAY_MS);
+        assert_eq!(judge(&stopped, Some(9 * DAY), DAY, now), Verdict::Keep(Some(9 * DAY_MS)));
+        // Sooner again: they have a whole grace period from now on, and not what is left of the first.
+        let sooner = judge(&stopped, Some(2 * DAY), DAY, 8 * DAY_MS);
+        assert_eq!(sooner, Verdict::Warn { deletes_ms: 9 * DAY_MS });
+        // A longer grace period is another time, too.
+        assert_eq!(judge(&stopped, Some(9 * DAY), 5 * DAY, now), Verdict::Warn { deletes_ms: now + 5 * DAY_MS });
+        // Never is told at once, and what follows it begins with a warning.
+        assert_eq!(judge(&stopped, None, DAY, now), Verdict::Withdraw);
+        let unwarned = Stopped { since_ms: 0, warned: None };
+        assert_eq!(judge(&unwarned, Some(DAY), DAY, 40 * DAY_MS), Verdict::Warn { deletes_ms: 41 * DAY_MS });
     }
 
     #[test]
@@ -118,24 +150,29 @@ mod tests {
     }
 
     proptest! {
-        /// Looked at whenever that is, a deletion comes a grace period after its warning at the earliest,
-        /// never before its time, and comes at last.
+        /// Looked at whenever that is, and however often its time is changed: a deletion comes a grace period
+        /// after its last warning at the earliest, never before the time that was told, and comes at last.
         #[test]
         fn nobody_is_surprised(after in 0..1_000_000u64, grace in 0..1_000_000u64,
-            pauses in prop::collection::vec(0..400_000_000i64, 1..40)) {
-            let (limit, grace) = (Duration::from_secs(after), Duration::from_secs(grace));
-            let (mut stopped, mut now) = (Stopped { since_ms: 0, warned_ms: None }, 0);
-            for pause in pauses.into_iter().chain([4_000_000_000, 4_000_000_000]) {
+            looks in prop::collection::vec((0..400_000_000i64, prop::option::of(prop::option::of(0..1_000_000u64))), 1..40)) {
+            let (mut limit, grace) = (Some(Duration::from_secs(after)), Duration::from_secs(grace));
+            let (mut stopped, mut now) = (Stopped { since_ms: 0, warned: None }, 0);
+            let last = [(4_000_000_000, Some(Some(after))), (4_000_000_000, None), (4_000_000_000, None)];
+            for (pause, change) in looks.into_iter().chain(last) {
                 now += pause;
-                match judge(&stopped, Some(limit), grace, now) {
-                    Verdict::Keep(at) => prop_assert!(at.is_some_and(|at| at > now)),
+                limit = change.map_or(limit, |change| change.map(Duration::from_secs));
+                match judge(&stopped, limit, grace, now) {
+                    Verdict::Keep(at) => prop_assert!(limit.is_none() || at.is_some_and(|at| at > now)),
                     Verdict::Warn { deletes_ms } => {
-                        stopped.warned_ms = Some(now);
-                        prop_assert_eq!(deletion(&stopped, Some(limit), grace), Some(deletes_ms));
+                        stopped.warned = Some(Warning { at_ms: now, deletes_ms });
+                        prop_assert_eq!(deletion(&stopped, limit, grace), Some(deletes_ms));
+                        prop_assert!(is_announced(&stopped, deletes_ms));
                     }
+                    Verdict::Withdraw => stopped.warned = None,
                     Verdict::Delete(_) => {
-                        let warned = stopped.warned_ms.unwrap_or(i64::MAX);
-                        prop_assert!(now - warned >= millis(grace) && now >= millis(limit));
+                        let warned = stopped.warned.unwrap_or(Warning { at_ms: i64::MAX, deletes_ms: i64::MAX });
+                        prop_assert!(now - warned.at_ms >= millis(grace) && now >= warned.deletes_ms);
+                        prop_assert!(limit.is_some_and(|limit| now >= millis(limit)));
                         return Ok(());
                     }
                 }

@@ -6,7 +6,7 @@ use crate::setups::git;
 use rexec_api::idle::IdleSettings;
 use rexec_api::workspaces::{
     CPU_MAX, CPU_MIN, DISK_GB_MAX, DISK_GB_MIN, ENV_BYTES_MAX, ENV_VARIABLES_MAX, MEMORY_MB_MAX, MEMORY_MB_MIN,
-    NAME_CHARS_MAX, NewWorkspace, PIDS_MAX, PIDS_MIN, WAIT_MS_MAX,
+    NAME_CHARS_MAX, NewWorkspace, PIDS_MAX, PIDS_MIN, PatchWorkspace, WAIT_MS_MAX,
 };
 use std::collections::BTreeMap;
 
@@ -54,6 +54,20 @@ pub fn new_workspace(new: &NewWorkspace) -> Result<()> {
         idle(settings)?;
     }
     env(&new.env)
+}
+
+/// What may be changed; what the workspace itself has to say about it is not asked here.
+pub fn change(change: &PatchWorkspace) -> Result<()> {
+    if let Some(text) = &change.name {
+        name(text)?;
+    }
+    if let Some(Some(settings)) = &change.idle {
+        idle(settings)?;
+    }
+    if let Some(gb) = change.disk_gb {
+        disk_gb(gb)?;
+    }
+    limits(change.cpu, change.memory_mb, change.pids)
 }
 
 pub fn limits(cpu: Option<f64>, memory_mb: Option<u32>, pids: Option<u32>) -> Result<()> {

@@ -2,16 +2,27 @@
 
 use crate::support::workspaces::{Follower, PATIENCE, Stage, eventually, on_stage};
 use crate::support::{Backend, PASSWORD, on_both};
-use rexec_api::error::ErrorCode;
+use rexec_api::error::{ErrorBody, ErrorCode};
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::volumes::VolumeState;
 use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{AttachOptions, Client, Lifecycle};
+use rexec_server::db::sql;
 use rexec_server::workspaces::store::{self, WantBy};
+use sea_orm::ConnectionTrait as _;
 use serde_json::json;
 
-on_both!(sleep_and_then_stop, use_wakes, work_keeps_awake, lifetime_ends, deletion_is_announced, own_settings);
+on_both!(
+    sleep_and_then_stop,
+    use_wakes,
+    what_is_refused_wakes_nobody,
+    work_keeps_awake,
+    lifetime_ends,
+    deletion_is_announced,
+    another_time_is_announced_anew,
+    own_settings,
+);
 
 const SOON: &[(&str, &str)] = &[("REXEC_IDLE_PAUSE_SECONDS", "2"), ("REXEC_IDLE_STOP_SECONDS", "0")];
 
@@ -83,6 +94,61 @@ async fn use_wakes(backend: Backend) {
         assert!(held.idle.sentence.contains("until it is resumed"), "{:?}", held.idle);
         stage.client.lifecycle(id, Lifecycle::Resume).await.unwrap();
         typist.until("later-42").await;
+        stage
+    })
+    .await;
+}
+
+async fn what_is_refused_wakes_nobody(backend: Backend) {
+    on_stage(backend, SOON, async |_, stage| {
+        let id = stage.workspace().await.id;
+        let refused = async |method: http::Method, path: &str, body: serde_json::Value| {
+            let path = format!("/api/workspaces/{id}/{path}");
+            let request = stage.client.request(method, &path);
+            let request = if body.is_null() { request } else { request.json(&body) };
+            let answer = request.send().await.unwrap();
+            assert!(answer.status().is_client_error(), "{path}: {}", answer.status());
+            answer.json::<ErrorBody>().await.unwrap().error.code
+        };
+        until_status(&stage, id, WorkspaceStatus::Paused).await;
+        use http::Method;
+        for (path, body) in [
+            ("exec", json!({ "command": [] })),
+            ("exec", json!({ "command": ["true"], "cwd": "here" })),
+            ("exec", json!({ "command": ["true"], "timeout_ms": u64::MAX })),
+            ("exec", json!({ "command": ["true"], "stdin": "a", "stdin_base64": "YQ==" })),
+            ("exec", json!({ "command": ["true"], "env": { "A=B": "c" } })),
+            ("terminals", json!({ "cols": 0, "rows": 24 })),
+            ("files/mkdir", json!({ "path": "here" })),
+            ("files/move", json!({ "from": "/tmp/a", "to": "b" })),
+        ] {
+            assert_eq!(refused(Method::POST, path, body).await, ErrorCode::InvalidRequest, "{path}");
+        }
+        for path in ["files?path=here", "files/list?path=/&limit=0", "files/stat?path=%2Ftmp%00"] {
+            assert_eq!(refused(Method::GET, path, json!(null)).await, ErrorCode::InvalidRequest, "{path}");
+        }
+        for cursor in ["", "abc", "zz", "+f", "%C3%A4%C3%A4"] {
+            let path = format!("files/list?path=/&cursor={cursor}");
+            assert_eq!(refused(Method::GET, &path, json!(null)).await, ErrorCode::InvalidCursor, "{cursor}");
+        }
+        let upload = "upload=0197f0c2-6b1e-7c3a-8f00-1234567890ab&total=1";
+        for query in ["mode=7777", "mode=x", &format!("{upload}&offset=2"), upload] {
+            let path = format!("files?path=/tmp/new&{query}");
+            assert_eq!(refused(Method::PUT, &path, json!("x")).await, ErrorCode::InvalidRequest, "{path}");
+        }
+        // Nor has it been awake in between.
+        let db = &stage.server.running.app.db;
+        let text = "SELECT id FROM events WHERE workspace_id = $1 AND kind = 'workspace.woken'";
+        let woken = db.read().query_all_raw(sql(db.read(), text, [id.to_string().into()])).await.unwrap();
+        assert_eq!(stage.client.workspace(id).await.unwrap().status, WorkspaceStatus::Paused);
+        assert!(woken.is_empty());
+
+        stage.client.lifecycle(id, Lifecycle::Stop).await.unwrap();
+        let good = json!({ "command": ["true"] });
+        assert_eq!(refused(Method::POST, "exec", json!({ "command": [] })).await, ErrorCode::InvalidRequest);
+        assert_eq!(refused(Method::POST, "exec", good).await, ErrorCode::WorkspaceState);
+        assert_eq!(refused(Method::GET, "files?path=/etc/passwd", json!(null)).await, ErrorCode::WorkspaceState);
+        assert_eq!(stage.client.workspace(id).await.unwrap().status, WorkspaceStatus::Stopped);
         stage
     })
     .await;
@@ -185,6 +251,38 @@ async fn deletion_is_announced(backend: Backend) {
     .await;
 }
 
+async fn another_time_is_announced_anew(backend: Backend) {
+    on_stage(backend, &[("REXEC_DELETE_GRACE_SECONDS", "3600")], async |_, stage| {
+        let after = |seconds| IdleSettings { delete_after_s: Some(seconds), ..Default::default() };
+        let id = made(&stage, after(60)).await.id;
+        stage.client.lifecycle(id, Lifecycle::Stop).await.unwrap();
+        let first = stage.until(id, "the warning", |w| w.idle.deletion_announced).await.idle.deletes_at;
+        let change = async |idle| {
+            let change = PatchWorkspace { idle: Some(Some(idle)), ..Default::default() };
+            stage.client.change_workspace(id, &change).await.unwrap()
+        };
+        assert!(!change(after(7200)).await.idle.deletion_announced, "that time is not known yet");
+        let second = stage.until(id, "the next warning", |w| w.idle.deletion_announced).await.idle.deletes_at;
+        assert!(second > first, "{second:?} {first:?}");
+        change(after(0)).await;
+        let told = async || {
+            let db = &stage.server.running.app.db;
+            let text = "SELECT kind, data_json FROM events WHERE workspace_id = $1 AND kind LIKE 'workspace.deletion%' \
+                        ORDER BY id";
+            let rows = db.read().query_all_raw(sql(db.read(), text, [id.to_string().into()])).await.unwrap();
+            let kind = |row: &sea_orm::QueryResult| row.try_get::<String>("", "kind").unwrap();
+            rows.iter().map(kind).collect::<Vec<_>>()
+        };
+        let (announced, withdrawn) = ("workspace.deletion_announced", "workspace.deletion_withdrawn");
+        eventually("it to be withdrawn", async || (told().await == [announced, announced, withdrawn]).then_some(()))
+            .await;
+        let kept = stage.client.workspace(id).await.unwrap().idle;
+        assert!(!kept.deletion_announced && kept.deletes_at.is_none(), "{kept:?}");
+        stage
+    })
+    .await;
+}
+
 async fn own_settings(backend: Backend) {
     on_stage(backend, SOON, async |_, stage| {
         let never = IdleSettings { pause_after_s: Some(0), ..Default::default() };
@@ -201,6 +299,20 @@ async fn own_settings(backend: Backend) {
         let both = stage.client.change_workspace(awake.id, &change(Some(lifetime))).await.unwrap();
         assert_eq!(both.idle.own, IdleSettings { pause_after_s: Some(0), ..lifetime });
         assert!(both.idle.stops_at.is_some(), "{:?}", both.idle);
+        // Of two at once that name different things, both are heard.
+        let (stop, delete) = (
+            IdleSettings { stop_after_s: Some(70_000), ..Default::default() },
+            IdleSettings { delete_after_s: Some(80_000), ..Default::default() },
+        );
+        let (one, other) = (change(Some(stop)), change(Some(delete)));
+        let (one, other) = tokio::join!(
+            stage.client.change_workspace(awake.id, &one),
+            stage.client.change_workspace(awake.id, &other)
+        );
+        one.unwrap();
+        other.unwrap();
+        let merged = stage.client.workspace(awake.id).await.unwrap().idle.own;
+        assert_eq!(merged, stop.or(delete).or(lifetime).or(never));
         let usual = stage.client.change_workspace(awake.id, &change(None)).await.unwrap();
         assert_eq!((usual.idle.own, usual.idle.in_force.pause_after_s), (IdleSettings::default(), Some(2)));
         until_status(&stage, awake.id, WorkspaceStatus::Paused).await;
@@ -211,6 +323,15 @@ async fn own_settings(backend: Backend) {
         let path = format!("/api/workspaces/{}", awake.id);
         let patch = async |body| stage.client.request(http::Method::PATCH, &path).json(&body).send().await.unwrap();
         assert_eq!(patch(json!({ "idle": { "pause_after": 3 } })).await.status(), 422);
+        for bad in
+            [json!([]), json!([1, 2, 3, 4]), json!("never"), json!(0), json!(true), json!({ "stop_after_s": "1" })]
+        {
+            let answer = patch(json!({ "idle": bad })).await;
+            assert_eq!(answer.status(), 422, "{bad}");
+            let error = answer.json::<ErrorBody>().await.unwrap().error;
+            assert!(error.details["field"].as_str().is_some_and(|field| field.starts_with("idle")), "{error:?}");
+        }
+        assert_eq!(stage.client.workspace(awake.id).await.unwrap().idle.own, IdleSettings::default());
         assert_eq!(patch(json!({ "idle": { "pause_after_s": null } })).await.status(), 200);
         assert_eq!(stage.client.workspace(awake.id).await.unwrap().idle.own, never, "null is never");
         let anyone = Client::new(&stage.server.base).unwrap();

@@ -3,12 +3,13 @@
 use crate::support::workspaces::{Stage, on_stage};
 use crate::support::{Backend, on_both};
 use rexec_api::error::ErrorCode;
+use rexec_api::idle::IdleSettings;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::{LimitsView, PatchWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{ClientError, Lifecycle};
 use rexec_engine::Engine as _;
 
-on_both!(limits_change_where_it_stands, less_than_is_used_is_refused);
+on_both!(limits_change_where_it_stands, less_than_is_used_is_refused, a_change_is_one_step);
 
 /// Memory, processes and CPU per 100 ms, as cgroup v2 or v1 has them.
 const LIMITS: &str = "cd /sys/fs/cgroup; if test -e memory.max; then cat memory.max pids.max; cut -d' ' -f1 cpu.max; \
@@ -107,6 +108,52 @@ async fn less_than_is_used_is_refused(backend: Backend) {
         let fits = change(1.0, 200, 1000);
         stage.client.change_workspace(id, &fits).await.unwrap();
         holds(&stage, id, &fits).await;
+        stage
+    })
+    .await;
+}
+
+async fn a_change_is_one_step(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        let before = stage.client.workspace(id).await.unwrap();
+        let as_before = async |what: &str| {
+            let now = stage.client.workspace(id).await.unwrap();
+            let all = |w: &WorkspaceView| (w.name.clone(), w.memory_mb, w.pids, w.disk_gb, w.idle.own, w.limits_wanted);
+            assert_eq!(all(&now), all(&before), "{what}");
+            holds(&stage, id, &change(2.0, 256, 4096)).await;
+        };
+        let idle = IdleSettings { stop_after_s: Some(5000), lifetime_s: Some(6000), ..Default::default() };
+        let whole = PatchWorkspace {
+            name: Some("new".into()),
+            disk_gb: Some(7),
+            idle: Some(Some(idle)),
+            ..change(1.0, 300, 200)
+        };
+        let too_long = IdleSettings { delete_after_s: Some(u64::MAX), ..idle };
+        for bad in [
+            PatchWorkspace { disk_gb: Some(0), ..whole.clone() },
+            PatchWorkspace { idle: Some(Some(too_long)), ..whole.clone() },
+            PatchWorkspace { name: Some(" new".into()), ..whole.clone() },
+            PatchWorkspace { pids: Some(1), ..whole.clone() },
+        ] {
+            let error = stage.client.change_workspace(id, &bad).await.unwrap_err();
+            assert_eq!(error.code(), Some(ErrorCode::InvalidRequest), "{bad:?}");
+            as_before(&format!("{bad:?}")).await;
+        }
+        // The same where only the engine can tell.
+        stage
+            .terminal(id, &["/bin/sh", "-c", "for i in $(seq 100); do sleep 1000 & done; touch /tmp/many; wait"])
+            .await;
+        assert_eq!(stage.run(id, "until test -e /tmp/many; do sleep 0.1; done").await.exit_code, 0);
+        let bad = PatchWorkspace { pids: Some(64), ..whole.clone() };
+        let error = stage.client.change_workspace(id, &bad).await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::LimitBelowUse));
+        as_before("below use").await;
+
+        let now = stage.client.change_workspace(id, &whole).await.unwrap();
+        assert_eq!((now.name.as_str(), now.disk_gb, now.idle.own), ("new", Some(7), idle));
+        holds(&stage, id, &whole).await;
         stage
     })
     .await;

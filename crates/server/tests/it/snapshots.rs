@@ -1,13 +1,16 @@
 //! Snapshots: taken in every state, cloned, deleted while clones live.
 
-use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
+use crate::support::workspaces::{PATIENCE, Stage, engine_address, eventually, on_stage};
 use crate::support::{Backend, PASSWORD, on_both};
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
 use rexec_api::snapshots::{NewSnapshot, SnapshotState, SnapshotView};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
-use rexec_client::{Client, Lifecycle};
+use rexec_client::{Client, ClientError, Lifecycle};
+use rexec_engine::docker::DockerEngine;
 use rexec_engine::{Engine as _, Labels};
+use rexec_server::db::sql;
+use sea_orm::ConnectionTrait as _;
 
 on_both!(
     a_snapshot_becomes_a_clone,
@@ -15,6 +18,10 @@ on_both!(
     refusals,
     clones_outlive_their_snapshot,
     five_clones_at_once,
+    what_a_late_commit_leaves_is_swept,
+    a_full_host_takes_none,
+    holes_count_in_full,
+    what_is_asked_meanwhile_goes_before,
 );
 
 fn wait_ms() -> Option<u64> {
@@ -218,6 +225,132 @@ async fn five_clones_at_once(backend: Backend) {
         }
         stage.client.delete_snapshot(snapshot).await.unwrap();
         until_removed(&stage, snapshot).await;
+        stage
+    })
+    .await;
+}
+
+fn refusal(refused: Result<SnapshotView, ClientError>) -> Box<rexec_api::error::ErrorDetail> {
+    match refused {
+        Err(ClientError::Refused(error)) => error,
+        other => panic!("it must be refused: {other:?}"),
+    }
+}
+
+/// An engine ends a commit that was begun, whether or not the server lives, or its snapshot is still wanted.
+async fn what_a_late_commit_leaves_is_swept(backend: Backend) {
+    on_stage(backend, &[], async |place, stage| {
+        let id = stage.workspace().await.id;
+        let (gone, kept) = (take(&stage, id).await.id, take(&stage, id).await.id);
+        stage.client.delete_snapshot(gone).await.unwrap();
+        eventually("it to be removed", async || {
+            stage.engine.image(&image(gone)).await.unwrap().is_none().then_some(())
+        })
+        .await;
+        eventually("its removal to be recorded", async || {
+            let text = "SELECT id FROM snapshots WHERE id = $1 AND image_ref IS NULL AND volume IS NULL";
+            let db = &stage.server.running.app.db;
+            let found = db.read().query_all_raw(sql(db.read(), text, [gone.to_string().into()])).await.unwrap();
+            (!found.is_empty()).then_some(())
+        })
+        .await;
+        let another_servers = image(SnapshotId::new());
+        for late in [&image(gone), &another_servers] {
+            stage.engine.tag_image("rexec/base:latest", late).await.unwrap();
+        }
+        // It comes about while no server runs; the next sweeps as soon as it has its host.
+        let stage = stage.restart_server(place, &[]).await;
+        let swept = async || stage.engine.image(&image(gone)).await.unwrap().is_none().then_some(());
+        eventually("what is left to be swept", swept).await;
+        let others = stage.engine.image(&another_servers).await.unwrap();
+        stage.engine.remove_image(&another_servers).await.unwrap();
+        assert!(others.is_some(), "what is not ours stays");
+        assert!(stage.engine.image(&image(kept)).await.unwrap().is_some(), "what is wanted stays");
+        stage.client.purge_workspace(id).await.unwrap();
+        stage.client.delete_snapshot(kept).await.unwrap();
+        until_removed(&stage, kept).await;
+        stage
+    })
+    .await;
+}
+
+async fn a_full_host_takes_none(backend: Backend) {
+    on_stage(backend, &[], async |place, stage| {
+        let id = stage.workspace().await.id;
+        // More than any disk has.
+        let stage = stage.restart_server(place, &[("REXEC_HOST_DISK_FREE_MB", "4000000000")]).await;
+        stage.until(id, "it to be reached", |w| w.status == WorkspaceStatus::Running).await;
+        let new = NewSnapshot { wait_ms: wait_ms(), ..Default::default() };
+        let error = refusal(stage.client.take_snapshot(id, &new).await);
+        assert_eq!((error.code, &error.details["resource"]), (ErrorCode::HostFull, &"disk".into()), "{error:?}");
+        assert!(error.message.contains("Delete"), "{error:?}");
+        assert!(stage.client.snapshots().await.unwrap().items.is_empty(), "nothing was begun");
+        assert_eq!(stage.run(id, "echo on").await.stdout, "on\n");
+        stage
+    })
+    .await;
+}
+
+/// A commit would write the hole out. With room for half of it the host is safe even if that were begun.
+async fn holes_count_in_full(backend: Backend) {
+    const HOLE_GB: u64 = 8;
+    let space = DockerEngine::connect(&engine_address()).unwrap().disk_space().await.unwrap();
+    let free_mb = space.expect("the engine's disk is this machine's").free_bytes >> 20;
+    let kept_free = free_mb.saturating_sub(HOLE_GB << 9).to_string();
+    on_stage(backend, &[("REXEC_HOST_DISK_FREE_MB", &kept_free)], async |place, stage| {
+        let id = stage.workspace().await.id;
+        stage.run(id, &format!("sudo truncate -s {HOLE_GB}G /opt/hole; echo mine > ~/kept")).await;
+        let new = NewSnapshot { wait_ms: wait_ms(), ..Default::default() };
+        let error = refusal(stage.client.take_snapshot(id, &new).await);
+        assert_eq!(error.code, ErrorCode::HostFull, "{error:?}");
+        assert!(error.message.contains("8.0 GB, holes in them counted in full"), "{error:?}");
+        let failed = stage.client.snapshots().await.unwrap().items.remove(0);
+        assert_eq!((failed.state, failed.error_code), (SnapshotState::Failed, Some(ErrorCode::HostFull)));
+        assert_eq!(stage.client.workspace(id).await.unwrap().status, WorkspaceStatus::Running);
+
+        // So it is with what its owner may keep.
+        let stage = stage.restart_server(place, &[("REXEC_SNAPSHOT_BYTES_MAX", "4000000000")]).await;
+        stage.until(id, "it to be reached", |w| w.status == WorkspaceStatus::Running).await;
+        assert_eq!(refusal(stage.client.take_snapshot(id, &new).await).code, ErrorCode::QuotaExceeded);
+
+        // In the home holes stay holes.
+        stage.run(id, "sudo rm /opt/hole; truncate -s 100G ~/hole").await;
+        let taken = take(&stage, id).await;
+        assert!(taken.home_bytes < 1 << 20, "{taken:?}");
+        stage.client.purge_workspace(id).await.unwrap();
+        for snapshot in stage.client.snapshots().await.unwrap().items {
+            stage.client.delete_snapshot(snapshot.id).await.unwrap();
+        }
+        until_removed(&stage, taken.id).await;
+        stage
+    })
+    .await;
+}
+
+async fn what_is_asked_meanwhile_goes_before(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        // Enough that it is still at work when it is stopped.
+        stage.run(id, "head -c 600000000 /dev/zero > ~/large").await;
+        let new = NewSnapshot { wait_ms: wait_ms(), ..Default::default() };
+        let taking = stage.client.take_snapshot(id, &new);
+        let stopping = async {
+            eventually("it to be begun", async || {
+                let all = stage.client.snapshots().await.unwrap().items;
+                all.iter().any(|s| s.state == SnapshotState::Taking).then_some(())
+            })
+            .await;
+            stage.client.lifecycle(id, Lifecycle::Stop).await.unwrap();
+        };
+        let (refused, ()) = tokio::join!(taking, stopping);
+        let error = refusal(refused);
+        assert_eq!((error.code, error.code.http_status()), (ErrorCode::SnapshotGivenUp, 409), "{error:?}");
+        assert!(error.message.contains("Take it again"), "{error:?}");
+        stage.until(id, "it to be stopped", |w| w.status == WorkspaceStatus::Stopped).await;
+        let failed = stage.client.snapshots().await.unwrap().items.remove(0);
+        assert_eq!((failed.state, failed.error_code), (SnapshotState::Failed, Some(ErrorCode::SnapshotGivenUp)));
+        stage.client.delete_snapshot(failed.id).await.unwrap();
+        until_removed(&stage, failed.id).await;
         stage
     })
     .await;

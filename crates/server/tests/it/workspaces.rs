@@ -1,6 +1,6 @@
 //! Workspaces on a real engine: their life, their repair, and what bad requests meet.
 
-use crate::support::workspaces::{PATIENCE, on_stage};
+use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
 use crate::support::{Backend, PASSWORD, on_both, with_server};
 use rexec_api::error::ErrorCode;
 use rexec_api::exec::ExecRequest;
@@ -12,7 +12,15 @@ use rexec_server::workspaces::lifecycle::Desired;
 use rexec_server::workspaces::store::{self, Want, WantBy};
 use serde_json::json;
 
-on_both!(a_life, repairs, refusals_leave_nothing, others_do_not_exist, a_server_restart_adopts, sleep_ends_with_use);
+on_both!(
+    a_life,
+    repairs,
+    refusals_leave_nothing,
+    which_runtime_may_be_asked_for,
+    others_do_not_exist,
+    a_server_restart_adopts,
+    sleep_ends_with_use,
+);
 
 async fn a_life(backend: Backend) {
     on_stage(backend, &[], async |_, stage| {
@@ -116,6 +124,53 @@ async fn refusals_leave_nothing(backend: Backend) {
             let answer = stage.client.request(http::Method::POST, "/api/workspaces").json(&body).send().await.unwrap();
             assert_eq!(answer.status(), 422, "{body}");
         }
+        stage
+    })
+    .await;
+}
+
+async fn which_runtime_may_be_asked_for(backend: Backend) {
+    on_stage(backend, &[], async |place, stage| {
+        let engine = stage.engine.info().await.unwrap();
+        let ask = async |stage: &Stage, runtime: &str| {
+            let runtime = Some(runtime.to_owned());
+            let new = NewWorkspace { runtime, wait_ms: Some(PATIENCE.as_millis() as u64), ..Default::default() };
+            stage.client.create_workspace(&new).await
+        };
+        // What the host runs them by anyway is no choice.
+        let usual = ask(&stage, &engine.default_runtime).await.unwrap();
+        assert_eq!(usual.runtime, engine.default_runtime);
+        stage.client.purge_workspace(usual.id).await.unwrap();
+
+        // Docker has another name for the same, which says nothing of its isolation.
+        let other = "io.containerd.runc.v2";
+        assert!(engine.runtimes.iter().any(|name| name == other), "{:?}", engine.runtimes);
+        let Err(ClientError::Refused(error)) = ask(&stage, other).await else { panic!("it must be refused") };
+        assert_eq!(
+            (error.code, &error.details["field"]),
+            (ErrorCode::RuntimeNotAllowed, &"runtime".into()),
+            "{error:?}"
+        );
+        assert!(error.details["runtimes"].as_array().unwrap().contains(&json!(engine.default_runtime)), "{error:?}");
+
+        let stage = stage.restart_server(place, &[("REXEC_RUNTIMES", "io.containerd.runc.v2")]).await;
+        let allowed = ask(&stage, other).await.unwrap();
+        assert_eq!((allowed.runtime.as_str(), allowed.status), (other, WorkspaceStatus::Running));
+        // One that it was made with when that was allowed is not had again when it is not.
+        let snapshot = stage.client.take_snapshot(allowed.id, &Default::default()).await.unwrap().id;
+        stage.client.delete_workspace(allowed.id).await.unwrap();
+        let stage = stage.restart_server(place, &[("REXEC_RUNTIMES", "none")]).await;
+        let cloned = NewWorkspace { snapshot: Some(snapshot), wait_ms: Some(60_000), ..Default::default() };
+        let cloned = stage.client.create_workspace(&cloned).await.unwrap();
+        let home = stage.client.volumes().await.unwrap().items.into_iter().find(|home| home.workspace_id == allowed.id);
+        let restored = stage.client.restore_volume(home.unwrap().id, &Default::default()).await.unwrap();
+        for made in [cloned, restored] {
+            assert_eq!(made.runtime, engine.default_runtime);
+            stage.client.purge_workspace(made.id).await.unwrap();
+        }
+        stage.client.delete_snapshot(snapshot).await.unwrap();
+        let image = format!("rexec/snapshot:{}", snapshot.0.simple());
+        eventually("its image to go", async || stage.engine.image(&image).await.unwrap().is_none().then_some(())).await;
         stage
     })
     .await;

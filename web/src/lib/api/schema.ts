@@ -941,7 +941,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -1399,6 +1399,7 @@ export interface components {
                 clones: number;
                 /** @description RFC 3339. */
                 created_at: string;
+                error_code?: components["schemas"]["ErrorCode"] | null;
                 /** Format: int64 */
                 home_bytes: number;
                 id: components["schemas"]["SnapshotId"];
@@ -1785,6 +1786,7 @@ export interface components {
             clones: number;
             /** @description RFC 3339. */
             created_at: string;
+            error_code?: components["schemas"]["ErrorCode"] | null;
             /** Format: int64 */
             home_bytes: number;
             id: components["schemas"]["SnapshotId"];

@@ -64,7 +64,7 @@ impl Snapshots {
         }
         let turn = self.transfers.clone().try_acquire_owned().map_err(|_| too_many())?;
         self.deps.host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
-        disk::require_space(&self.deps, &self.disk).await?;
+        disk::require_space(&self.deps).await?;
         let snapshot = self.record_import(actor, name.clone()).await?;
         self.deps.crash.point("import.recorded");
         let id = snapshot.id;
@@ -76,6 +76,7 @@ impl Snapshots {
             let done = tokio::select! {
                 done = unpacking.run(receiver) => done,
                 () = tasks.stopping() => Err(stopping()),
+                () = disk::until_nearly_full(&unpacking.deps) => Err(disk::nearly_full()),
             };
             if done.is_err() {
                 unpacking.take_back().await;
@@ -108,6 +109,7 @@ impl Snapshots {
             name: name.unwrap_or_else(|| UNNAMED.into()),
             state: SnapshotState::Taking,
             reason: None,
+            error_code: None,
             image_ref: Some(store::image_name(id)),
             volume: Some(store::volume_name(id)),
             base_image: self.workspace_image.clone(),

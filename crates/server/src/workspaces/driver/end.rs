@@ -3,6 +3,7 @@
 use super::{Driver, Progress, StepError};
 use crate::setups;
 use crate::snapshots;
+use crate::snapshots::store::Failure;
 use crate::time::now_ms;
 use crate::volumes;
 use crate::workspaces::container::container_name;
@@ -58,7 +59,8 @@ impl Driver {
         } else {
             volumes::store::purged(&tx, &row.volume).await?;
         }
-        snapshots::store::fail(&tx, self.id, "The workspace was deleted while it was taken.").await?;
+        let failure = Failure::given_up("The workspace was deleted while it was taken.");
+        snapshots::store::fail(&tx, self.id, &failure).await?;
         setups::store::remove(&tx, self.id).await?;
         store::bury(&tx, self.id, now).await?;
         if !keeps {

@@ -2,6 +2,7 @@
 
 use super::volume::{FROM, TO, copied, open_copier, until_unwanted};
 use super::{Driver, Progress, StepError};
+use crate::disk;
 use crate::snapshots;
 use crate::workspaces::container;
 use crate::workspaces::lifecycle::Seen;
@@ -27,6 +28,7 @@ impl Driver {
         let copying = async { copied(helper.run(&["volume", "copy", FROM, TO]).await?).await };
         let outcome = tokio::select! {
             done = copying => Some(done),
+            () = disk::until_nearly_full(&deps) => Some(Err(StepError::HostFull)),
             () = until_unwanted(&deps, &slot, row, ticket, None, || std::future::ready(true)) => None,
         };
         helper.close().await?;

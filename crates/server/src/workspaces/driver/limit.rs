@@ -2,6 +2,7 @@
 
 use super::{Driver, Progress, StepError};
 use crate::events::{self, NewEvent};
+use crate::workspaces::change;
 use crate::workspaces::container::container_name;
 use crate::workspaces::lifecycle::Seen;
 use crate::workspaces::limits::{Refusal, Wish};
@@ -34,9 +35,14 @@ impl Driver {
         store::grant_limits(&tx, row, wish).await?;
         // Only its owner may wish for anything.
         let resized = NewEvent::of_user(row.owner, "workspace.resized").workspace(row.id);
-        let logged = events::append(&tx, &resized.data(json!({ "from": Wish::of(row), "to": wish }))).await?;
+        let mut happened = Vec::new();
+        if *wish != Wish::of(row) {
+            let data = json!({ "from": Wish::of(row), "to": wish });
+            happened.push(events::append(&tx, &resized.data(data)).await?);
+        }
+        happened.extend(change::apply(&tx, row, &row.rest).await?.unwrap_or_default());
         tx.commit().await?;
-        self.deps.bus.publish_logged(row.owner, logged);
+        happened.into_iter().for_each(|logged| self.deps.bus.publish_logged(row.owner, logged));
         Ok(())
     }
 

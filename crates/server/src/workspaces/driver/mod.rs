@@ -70,6 +70,8 @@ pub struct Deps {
     pub snapshot_news: watch::Sender<u64>,
     /// What one user's snapshots may take up.
     pub snapshot_bytes_max: u64,
+    /// Nothing more is made on a host whose disk has less than this free.
+    pub host_free_bytes_min: u64,
     /// What each has on its host's disk, as last measured.
     pub disk: Gauge,
 }

@@ -5,6 +5,7 @@ use super::{Driver, Rest, StepError};
 use crate::events::bus::News;
 use crate::hosts;
 use crate::snapshots;
+use crate::snapshots::store::Failure;
 use crate::time::now_ms;
 use crate::workspaces::slot::Report;
 use crate::workspaces::store::{self, Observation, Workspace};
@@ -52,8 +53,8 @@ impl Driver {
         match (verdict, row) {
             (Some((code, message)), Some(row)) => {
                 self.unlink();
-                let given_up = "The workspace could not be brought to where it is to be taken.";
-                if let Ok(1..) = snapshots::store::fail(self.deps.db.write(), self.id, given_up).await {
+                let given_up = Failure::given_up("The workspace could not be brought to where it is to be taken.");
+                if let Ok(1..) = snapshots::store::fail(self.deps.db.write(), self.id, &given_up).await {
                     self.deps.upkeep.notify_one();
                     self.deps.snapshot_news.send_modify(|count| *count += 1);
                 }

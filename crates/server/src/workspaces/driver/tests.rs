@@ -101,6 +101,9 @@ impl Engine for FakeEngine {
     async fn ping(&self) -> Result<()> {
         unreachable!()
     }
+    async fn written_bytes(&self, _: &str) -> Result<Option<u64>> {
+        unreachable!()
+    }
     async fn info(&self) -> Result<EngineInfo> {
         unreachable!()
     }
@@ -249,6 +252,7 @@ async fn bench() -> (Bench, Driver) {
         upkeep: Arc::default(),
         snapshot_news: tokio::sync::watch::Sender::default(),
         snapshot_bytes_max: 0,
+        host_free_bytes_min: 0,
         disk: Gauge::default(),
     };
     let deps = Arc::new(deps);

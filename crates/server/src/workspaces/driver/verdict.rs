@@ -1,5 +1,6 @@
 //! Why a step failed, and what that means: a failure that passes, or one to be told and left alone.
 
+use crate::disk;
 use crate::workspaces::link::LinkError;
 use rexec_api::error::ErrorCode;
 use rexec_engine::EngineError;
@@ -25,6 +26,10 @@ pub(super) enum StepError {
     Copy(String),
     #[error("the snapshot is larger than its owner's quota")]
     OverQuota,
+    #[error("the host's disk is nearly full")]
+    HostFull,
+    #[error("what it has written to its root file system, {bytes} bytes, is more than the host can take: {spare}")]
+    RootTooLarge { bytes: u64, spare: u64 },
     #[error("its processes keep ending: {0}")]
     KeepsEnding(String),
 }
@@ -56,6 +61,9 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
                 ErrorCode::QuotaExceeded,
                 "Your snapshots take up all that they may. Delete one first.".into(),
             ));
+        }
+        StepError::HostFull | StepError::RootTooLarge { .. } => {
+            return Some((ErrorCode::HostFull, format!("{} Then start the workspace.", disk::NEARLY_FULL)));
         }
         StepError::KeepsEnding(what) => {
             return Some((

@@ -7,11 +7,11 @@
 mod row;
 mod write;
 
-pub use row::{HomeState, SourceState, Want, WantBy, Workspace};
+pub use row::{HomeState, SourceState, Want, WantBy, Wished, Workspace};
 pub use write::{
     Adoption, Observation, adopt_repository, bury, drop_found_image, forget_env, grant_limits, insert, note_use,
-    observe, refuse_limits, rename, set_disk, set_home_state, set_idle, take_found_image, want, want_if,
-    warn_of_deletion, wish_limits,
+    observe, refuse_limits, rename, set_disk, set_home_state, set_idle, take_found_image, tell_of_deletion, want,
+    want_if, wish_limits,
 };
 
 use crate::db;

@@ -5,8 +5,9 @@ use crate::workspaces::limits::Wish;
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::{HostId, UserId, WorkspaceId};
-use rexec_api::workspaces::WorkspaceStatus;
+use rexec_api::workspaces::{PatchWorkspace, WorkspaceStatus};
 use sea_orm::{DbErr, FromQueryResult};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Declares an enum that a column holds as text.
@@ -117,6 +118,8 @@ pub struct Workspace {
     pub limits_seq: i64,
     /// The limits that are wished for and not in force; those that are stand above.
     pub wish: Option<Wish>,
+    /// What else its owner has asked for with them: done when they are granted, or not at all.
+    pub rest: PatchWorkspace,
     pub status: WorkspaceStatus,
     pub status_reason: Option<String>,
     pub error_code: Option<ErrorCode>,
@@ -138,8 +141,18 @@ pub struct Workspace {
     pub last_active_ms: Option<i64>,
     /// Since when it is stopped; absent while it is not.
     pub stopped_ms: Option<i64>,
-    /// When its owner was last warned of its deletion.
+    /// When its owner was last warned of its deletion, and for when.
     pub delete_warned_ms: Option<i64>,
+    pub delete_told_ms: Option<i64>,
+}
+
+/// Limits that are wished for, with all that is to change together with them; JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Wished {
+    #[serde(flatten)]
+    pub limits: Wish,
+    #[serde(default)]
+    pub rest: PatchWorkspace,
 }
 
 #[derive(FromQueryResult)]
@@ -184,19 +197,26 @@ pub(super) struct Row {
     last_active_ms: Option<i64>,
     stopped_ms: Option<i64>,
     delete_warned_ms: Option<i64>,
+    delete_told_ms: Option<i64>,
 }
 
 pub(super) const COLUMNS: &str = "id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, \
     image, runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
     limits_seq, status, status_reason, error_code, host_id, generation, boot_seq, booted_seq, volume, home_state, \
     source_state, image_found, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms, \
-    delete_warned_ms, limits_json";
+    delete_warned_ms, delete_told_ms, limits_json";
 
 impl TryFrom<Row> for Workspace {
     type Error = DbErr;
 
     fn try_from(row: Row) -> Result<Self, DbErr> {
         let broken = |what: &str| DbErr::Type(format!("workspace {} has an unreadable {what}", row.id));
+        let wished: Option<Wished> = match &row.limits_json {
+            Some(wish) if row.limits_seq > row.limits_applied_seq => {
+                Some(serde_json::from_str(wish).map_err(|_| broken("limits_json"))?)
+            }
+            _ => None,
+        };
         // A row of the time before anyone but its owner could want anything.
         let by = row.want_by.as_deref().map_or(Some(WantBy::User), WantBy::parse);
         Ok(Self {
@@ -209,7 +229,7 @@ impl TryFrom<Row> for Workspace {
             },
             want: Want { by: by.ok_or_else(|| broken("want_by"))?, reason: row.want_reason },
             status: WorkspaceStatus::parse(&row.status).ok_or_else(|| broken("status"))?,
-            error_code: row.error_code.as_deref().map(code_from),
+            error_code: row.error_code.as_deref().map(ErrorCode::parse),
             env: serde_json::from_str(&row.env_json).map_err(|_| broken("env_json"))?,
             host: row.host_id.as_deref().map(|id| id.parse().map_err(|_| broken("host_id"))).transpose()?,
             home_state: HomeState::parse(&row.home_state).ok_or_else(|| broken("home_state"))?,
@@ -229,12 +249,8 @@ impl TryFrom<Row> for Workspace {
             nested: row.nested,
             idle: serde_json::from_str(&row.idle_json).map_err(|_| broken("idle_json"))?,
             limits_seq: row.limits_seq,
-            wish: match row.limits_json {
-                Some(wish) if row.limits_seq > row.limits_applied_seq => {
-                    Some(serde_json::from_str(&wish).map_err(|_| broken("limits_json"))?)
-                }
-                _ => None,
-            },
+            wish: wished.as_ref().map(|wished| wished.limits),
+            rest: wished.map(|wished| wished.rest).unwrap_or_default(),
             status_reason: row.status_reason,
             generation: row.generation,
             volume: row.volume,
@@ -246,10 +262,7 @@ impl TryFrom<Row> for Workspace {
             last_active_ms: row.last_active_ms,
             stopped_ms: row.stopped_ms,
             delete_warned_ms: row.delete_warned_ms,
+            delete_told_ms: row.delete_told_ms,
         })
     }
-}
-
-fn code_from(text: &str) -> ErrorCode {
-    serde_json::from_value(serde_json::Value::String(text.to_owned())).unwrap_or(ErrorCode::Unknown)
 }

@@ -1,9 +1,11 @@
 //! What is written of a workspace: what is wanted by the service, what is so by its driver.
 
+use super::row::Wished;
 use super::{HomeState, Want, Workspace};
 use crate::db;
 use crate::workspaces::lifecycle::{Desired, Intent};
 use crate::workspaces::limits::Wish;
+use crate::workspaces::retention::Warning;
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::WorkspaceId;
@@ -143,7 +145,7 @@ pub async fn set_idle(
 pub async fn wish_limits(
     conn: &impl ConnectionTrait,
     before: &Workspace,
-    wish: &Wish,
+    wish: &Wished,
     now_ms: i64,
 ) -> Result<bool, DbErr> {
     let wish = serde_json::to_string(wish).map_err(|e| DbErr::Json(e.to_string()))?;
@@ -221,11 +223,20 @@ pub async fn note_use(conn: &impl ConnectionTrait, id: WorkspaceId, at_ms: i64) 
     db::execute(conn, text, [at_ms.into(), id.to_string().into()]).await.map(|_| ())
 }
 
-/// Records that its owner hears of its deletion. `false`: it has been started meanwhile, or goes already.
-pub async fn warn_of_deletion(conn: &impl ConnectionTrait, before: &Workspace, now_ms: i64) -> Result<bool, DbErr> {
-    let text = "UPDATE workspaces SET delete_warned_ms = $1 WHERE id = $2 AND deleted_ms IS NULL \
-         AND desired = 'stopped' AND stopped_ms = $3";
-    let values = [now_ms.into(), before.id.to_string().into(), before.stopped_ms.into()];
+/// Records what its owner hears of its deletion. `false`: it has been started meanwhile, or goes already.
+pub async fn tell_of_deletion(
+    conn: &impl ConnectionTrait,
+    before: &Workspace,
+    warning: Option<Warning>,
+) -> Result<bool, DbErr> {
+    let text = "UPDATE workspaces SET delete_warned_ms = $1, delete_told_ms = $2 WHERE id = $3 \
+         AND deleted_ms IS NULL AND desired = 'stopped' AND stopped_ms = $4";
+    let values = [
+        warning.map(|told| told.at_ms).into(),
+        warning.map(|told| told.deletes_ms).into(),
+        before.id.to_string().into(),
+        before.stopped_ms.into(),
+    ];
     Ok(db::execute(conn, text, values).await? > 0)
 }
 
