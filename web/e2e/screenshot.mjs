@@ -1,50 +1,76 @@
-// Makes the README's picture, and one of every main screen, from the real product.
-// Usage: REXEC_BIN=... REXEC_CHROMIUM=... node web/e2e/screenshot.mjs PICTURE [FOLDER]
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
-import { attached, command, DESKTOP, enter, inBuffer, PHONE, signIn, startBrowser, waitForText } from './browser.mjs';
+// Makes the README's pictures from the real product: a workspace at work, at a desk and on a phone.
+// Usage: REXEC_BIN=... REXEC_CHROMIUM=... node web/e2e/screenshot.mjs [FOLDER]
+import { join, resolve } from 'node:path';
+import { attached, DESKTOP, enter, inBuffer, PHONE, screenLines, signIn, startBrowser, waitForText } from './browser.mjs';
+import { eventually } from './environment.mjs';
 import { Server } from './server.mjs';
 
-const [picture, folder] = process.argv.slice(2);
-if (!picture) throw new Error('Name the file for the picture.');
+const folder = process.argv[2] ?? resolve(import.meta.dirname, '../../docs');
 
-const SOURCE = `"""Watch a long build from anywhere."""
-from dataclasses import dataclass, field
-from time import monotonic
+/** Draws a part of the Mandelbrot set into the terminal, and serves the same as tiles. */
+const SOURCE = `"""A map of the Mandelbrot set, in a terminal and over HTTP."""
+from colorsys import hsv_to_rgb
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import log2
+from time import perf_counter, strftime
+import os, sys
 
-
-@dataclass(slots=True)
-class Step:
-    name: str
-    started: float = field(default_factory=monotonic)
-    done: bool = False
-
-    def __str__(self) -> str:
-        mark = "✔" if self.done else "…"
-        return f"{mark} {self.name:<12} {monotonic() - self.started:6.1f} s"
+CENTRE, STEPS = -0.6, 96
 
 
-def report(steps: list[Step]) -> str:
-    # Still here after the laptop was closed.
-    return "\\n".join(map(str, steps)) + "  日本語 🚀"
+def escape(c: complex) -> float:
+    """How long the point stays near; 0 if it never leaves."""
+    z = 0j
+    for step in range(STEPS):
+        z = z * z + c
+        if abs(z) > 64:
+            return (step + 2 - log2(log2(abs(z)))) / STEPS
+    return 0.0
 
 
-if __name__ == "__main__":
-    print(report([Step("compile", done=True), Step("test")]))
-`;
-
-const COLOURS = `from colorsys import hsv_to_rgb
-
-WIDTH = 80
-
-
-def colour(x: float, value: float) -> str:
-    return ";".join(str(round(255 * part)) for part in hsv_to_rgb((0.48 + 0.42 * x / WIDTH) % 1, 0.62, value))
+def colour(c: complex, pixel: float) -> str:
+    parts = (pixel * complex(x, y) / 4 for x in (-1, 1) for y in (-1, 1))
+    near = sum(escape(c + part) for part in parts) / 4
+    hue, light = 0.62 + 0.28 * near**0.4, min(1, 2.6 * near**0.6)
+    rgb = hsv_to_rgb(hue, 0.8 - 0.6 * near, light)
+    return ";".join(str(round(255 * part)) for part in rgb)
 
 
-for upper, lower in ((1.0, 0.88), (0.74, 0.58), (0.42, 0.24)):
-    print("".join(f"\\x1b[38;2;{colour(x, upper)}m\\x1b[48;2;{colour(x, lower)}m▀" for x in range(WIDTH)) + "\\x1b[0m")
-print("\\n \\x1b[1;35mrexec\\x1b[0m  \\x1b[32m●\\x1b[0m running  \\x1b[2mDebian 12 · true colour · 日本語 · 🚀\\x1b[0m\\n")
+def draw(columns: int, rows: int):
+    """A line of half blocks after the other; the set fills the height."""
+    pixel = 1 / rows
+    for row in range(rows):
+        upper = 1.25j * (2 * row - rows + 0.5) * pixel
+        lower = upper + 1.25j * pixel
+        line = ""
+        for column in range(columns):
+            c = CENTRE + (column - columns / 2) * pixel
+            line += f"\\x1b[38;2;{colour(c + upper, pixel)};48;2;{colour(c + lower, pixel)}m▀"
+        yield line + "\\x1b[0m"
+
+
+class Tiles(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        begun = perf_counter()
+        body = "\\n".join(draw(48, 16)).encode()
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(body)
+        ms = 1000 * (perf_counter() - begun)
+        print(f"\\x1b[2m{strftime('%T')}\\x1b[0m \\x1b[35mGET\\x1b[0m {self.path:<15}"
+              f"\\x1b[32m200\\x1b[0m {len(body):>5} B \\x1b[33m{ms:4.0f} ms\\x1b[0m", flush=True)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+if sys.argv[1:] == ["serve"]:
+    print("\\x1b[1;35matlas\\x1b[0m \\x1b[32m●\\x1b[0m serving tiles on port 8000", flush=True)
+    ThreadingHTTPServer(("", 8000), Tiles).serve_forever()
+else:
+    size = os.get_terminal_size()
+    for line in draw(size.columns, min(size.lines - 2, size.columns // 3)):
+        print(line, flush=True)
 `;
 
 const VIM = `set number background=dark termguicolors laststatus=2 noswapfile noshowcmd
@@ -69,17 +95,8 @@ hi StatusLine guifg=#e8e6f5 guibg=#1f1b33
 const HISTORY = `set -eu
 cd /home/user
 git init -q -b main
-commit() { git -c user.name=Ada -c user.email=ada@example.org commit -q --allow-empty -m "$1"; }
-git add watch.py
-commit "Watch a build"
-commit "Mark finished steps"
-git switch -q -c report
-commit "Report in one line"
-git switch -q main
-commit "Survive a closed laptop"
-git -c user.name=Ada -c user.email=ada@example.org merge -q --no-ff -m "Merge the report" report
-commit "Print from anywhere"
-git tag v1.0
+git add atlas.py
+git -c user.name=Ada -c user.email=ada@example.org commit -q -m "Draw a map"
 `;
 
 const TMUX = `set -g status-style bg=#1b1730,fg=#b79bff
@@ -93,90 +110,74 @@ set -sg escape-time 0
 set -g automatic-rename off
 `;
 
-async function fill(server, page, workspace) {
-  await server.writeFile(workspace, '/home/user/watch.py', SOURCE);
-  await server.writeFile(workspace, '/home/user/.rainbow.py', COLOURS);
+/** Divides the window between an editor, the drawn map, and the log of the server. */
+async function build(server, page, workspace) {
+  await server.writeFile(workspace, '/home/user/atlas.py', SOURCE);
   await server.writeFile(workspace, '/home/user/.tmux.conf', TMUX);
   await server.writeFile(workspace, '/home/user/.vimrc', VIM);
   const made = await server.api('POST', `/api/workspaces/${workspace}/exec`, { command: ['sh', '-c', HISTORY] });
   if (made.exit_code !== 0) throw new Error(made.stderr);
-  await enter(page, 'tmux new -s build -n shell');
+  await enter(page, 'tmux new -s atlas -n map');
   await inBuffer(page, 'alternate');
   await waitForText(page, '$');
-  await enter(page, 'clear; vim watch.py');
-  await waitForText(page, 'dataclass');
+  await enter(page, 'clear; vim atlas.py');
+  await waitForText(page, 'Mandelbrot set');
   const split = async (key) => {
     await page.keyboard.press('Control+B');
     await page.keyboard.type(key);
   };
   await split('%');
   await waitForText(page, /│.*\$/);
-  await enter(page, 'htop');
-  await waitForText(page, 'Load average');
   await split('"');
-  await waitForText(page, /│user@/);
-  await command(page, 'clear; python3 .rainbow.py; git log --oneline --graph --color', 'Watch a build');
+  await eventually('a third pane', async () => (await screenLines(page)).filter((line) => /│.*user@/.test(line)).length === 2);
+  await enter(page, 'clear; python3 atlas.py serve');
+  await waitForText(page, 'serving tiles');
+  await page.getByTestId('view-ports').getByText('1', { exact: true }).waitFor();
+  for (let n = 0; n < 14; n += 1) await fetchTile(server, workspace, n);
+  await page.keyboard.press('Control+B');
+  await page.keyboard.press('ArrowUp');
+  await enter(page, 'clear; python3 atlas.py');
+  await eventually('the map is drawn', async () => (await screenLines(page)).filter((line) => (line.match(/▀/g)?.length ?? 0) > 40).length > 12, 60_000);
 }
 
-async function shoot(page, name, options = {}) {
+async function fetchTile(server, workspace, n) {
+  const fetched = `import urllib.request; urllib.request.urlopen("http://127.0.0.1:8000/tile/${3 + (n >> 2)}/${(n * 5) % 8}/${(n * 3) % 8}").read()`;
+  const { exit_code, stderr } = await server.api('POST', `/api/workspaces/${workspace}/exec`, { command: ['python3', '-c', fetched] });
+  if (exit_code !== 0) throw new Error(stderr);
+}
+
+async function shoot(page, name) {
   await page.evaluate(() => document.fonts.ready);
-  if (folder) await page.screenshot({ path: join(folder, `${name}.png`), animations: 'disabled', ...options });
+  await page.screenshot({ path: join(folder, name), animations: 'disabled' });
 }
 
-async function screens(server, size, suffix) {
-  const browser = await startBrowser(size);
-  const page = await browser.context.newPage();
-  await page.goto(server.url);
-  await page.getByTestId('submit').waitFor();
-  await shoot(page, `sign-in-${suffix}`);
+async function open(server, options, workspace) {
+  const browser = await startBrowser(options);
   await signIn(browser.context, server.url);
-  await page.goto(server.url);
-  await page.getByTestId('workspace-card').first().waitFor();
-  await shoot(page, `dashboard-${suffix}`);
-  await page.getByTestId('new-workspace').click();
-  await page.getByTestId('workspace-name').waitFor();
-  await shoot(page, `new-${suffix}`);
+  const page = await browser.context.newPage();
+  await page.goto(`${server.url}/w/${workspace}`);
+  await attached(page);
+  await waitForText(page, '$');
   return { browser, page };
 }
 
-if (folder) await mkdir(folder, { recursive: true });
 const server = await Server.start();
 try {
-  const fresh = await startBrowser();
-  const first = await fresh.context.newPage();
-  await first.goto(server.url);
-  await first.getByTestId('register-form').waitFor();
-  await shoot(first, 'first-account');
   await server.register();
-  await signIn(fresh.context, server.url);
-  await first.goto(server.url);
-  await first.getByTestId('new-workspace').waitFor();
-  await shoot(first, 'empty');
-  await fresh.close();
+  const { id } = await server.workspace('atlas');
+  const desk = await open(server, DESKTOP, id);
+  await build(server, desk.page, id);
+  await shoot(desk.page, 'screenshot.png');
+  await desk.browser.close();
 
-  const names = ['atlas-api', 'sandbox', 'nightly-build'];
-  const made = [];
-  for (const name of names) made.push(await server.workspace(name));
-  await server.api('POST', `/api/workspaces/${made[1].id}/stop`);
-  const { browser, page } = await screens(server, DESKTOP, 'desktop');
-  await page.goto(`${server.url}/w/${made[2].id}`);
-  await attached(page);
-  await waitForText(page, '$');
-  await shoot(page, 'terminal-desktop');
-  await fill(server, page, made[2].id);
-  await waitForText(page, '/.rexec/current/gue');
-  await page.screenshot({ path: picture });
-  await page.goto(`${server.url}/w/${made[1].id}`);
-  await page.getByTestId('standing').waitFor();
-  await shoot(page, 'asleep-desktop');
-  await browser.close();
-
-  const phone = await screens(server, PHONE, 'phone');
-  await phone.page.goto(`${server.url}/w/${made[0].id}`);
-  await attached(phone.page);
-  await command(phone.page, 'echo "hello $((6 * 7)) 世界 🚀"', 'hello 42');
-  await shoot(phone.page, 'terminal-phone');
-  await phone.browser.close();
+  const other = await server.workspace('pocket-atlas');
+  const hand = await open(server, PHONE, other.id);
+  await server.writeFile(other.id, '/home/user/atlas.py', SOURCE);
+  await enter(hand.page, 'clear; python3 atlas.py && python3 atlas.py serve');
+  await waitForText(hand.page, 'serving tiles', 60_000);
+  for (let n = 0; n < 9; n += 1) await fetchTile(server, other.id, n);
+  await shoot(hand.page, 'phone.png');
+  await hand.browser.close();
 } finally {
   await server.close();
 }

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { attached, signIn, startBrowser, waitForText } from './browser.mjs';
+import { eventually } from './environment.mjs';
 import { Server } from './server.mjs';
 
 const TEMPLATE = `name = "Probe"
@@ -83,6 +84,18 @@ describe('a workspace from a template', { timeout: 120_000 }, () => {
     await page.getByTestId('setup-retry').click();
     await page.getByTestId('setup').waitFor({ state: 'detached' });
     assert.equal((await server.api('GET', `/api/workspaces/${id}/setup`)).state, 'done');
+  });
+
+  it('opens a shell beside the terminal of a step that runs', async () => {
+    const made = await server.api('POST', '/api/workspaces', { name: 'beside', template: 'probe' });
+    await eventually('the second step runs', async () => {
+      const { steps } = await server.api('GET', `/api/workspaces/${made.id}/setup`);
+      return steps[1].state === 'running' && (await server.api('GET', `/api/workspaces/${made.id}/terminals`)).items.some(({ id }) => id === steps[1].terminal_id);
+    });
+    await page.goto(`${server.url}/w/${made.id}`);
+    await waitForText(page, '$');
+    await page.getByTestId('setup-watch').click();
+    await waitForText(page, 'looking');
   });
 
   it('had no fault on the page', () => assert.deepEqual(browser.faults, []));

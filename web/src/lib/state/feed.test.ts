@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { EventView } from '../api/types';
-import { entryOf } from './feed';
+import { entryOf, namesIn } from './feed';
 
 const event = (kind: string, data: Record<string, unknown> = {}, id: string | null = 'id'): EventView =>
   ({ id, kind, data, at: '2026-01-01T00:00:00Z', workspace_id: 'w' }) as EventView;
@@ -16,4 +16,10 @@ test('a status is told only when nobody asked for it', () => {
   expect(status({ status: 'stopped' })).toBeUndefined();
   expect(status({ status: 'stopped', reason: 'Stopped after 30 minutes without input.' })).toBe('went to sleep');
   expect(status({ status: 'error', error: 'image_not_found' })).toBe('failed');
+});
+
+test('a workspace that is gone is told of by its last name', () => {
+  const feed = [event('workspace.deleted'), event('workspace.renamed', { from: 'one', to: 'two' }), event('workspace.created', { name: 'one' })];
+  expect(namesIn(feed).get('w')).toBe('two');
+  expect(namesIn(feed.slice(0, 1)).get('w')).toBeUndefined();
 });

@@ -22,12 +22,31 @@ const KINDS: Record<string, { text: string; tone: Tone; icon: IconName }> = {
   'workspace.paused': { text: 'paused', tone: 'calm', icon: 'pause' },
   'workspace.resumed': { text: 'resumed', tone: 'good', icon: 'play' },
   'workspace.woken': { text: 'woke up', tone: 'good', icon: 'play' },
+  'workspace.resized': { text: 'has a new size', tone: 'good', icon: 'sliders' },
+  'workspace.idle_changed': { text: 'has other settings for when it is unused', tone: 'off', icon: 'sliders' },
+  'workspace.setup_retried': { text: 'tries its set-up again', tone: 'busy', icon: 'restart' },
+  'workspace.deletion_announced': { text: 'is going to be deleted', tone: 'busy', icon: 'trash' },
+  'workspace.disk_changed': { text: 'has another limit of its disk', tone: 'off', icon: 'disk' },
+  'workspace.disk_nearly_full': { text: 'has a disk that is nearly full', tone: 'busy', icon: 'disk' },
+  'workspace.disk_full': { text: 'has a full disk', tone: 'bad', icon: 'disk' },
+  'workspace.disk_stopped': { text: 'was stopped: its disk is full', tone: 'bad', icon: 'disk' },
   'snapshot.created': { text: 'snapshot taken', tone: 'good', icon: 'camera' },
   'snapshot.deleted': { text: 'snapshot deleted', tone: 'off', icon: 'trash' },
   'port.set': { text: 'preview changed', tone: 'busy', icon: 'globe' },
   'port.reset': { text: 'preview is private again', tone: 'off', icon: 'globe' },
   'volume.purged': { text: 'home removed for good', tone: 'off', icon: 'trash' },
 };
+
+/** The last names of the workspaces that the feed tells of, those gone among them; the feed has the newest first. */
+export function namesIn(feed: EventView[]): Map<string, string> {
+  const names = new Map<string, string>();
+  for (const { kind, workspace_id, data } of feed) {
+    const { name, to } = data as { name?: unknown; to?: unknown };
+    const told = kind === 'workspace.renamed' ? to : kind === 'workspace.created' || kind === 'workspace.restored' ? name : undefined;
+    if (typeof told === 'string' && !names.has(workspace_id)) names.set(workspace_id, told);
+  }
+  return names;
+}
 
 interface StatusData {
   status?: string;

@@ -66,7 +66,7 @@ export class WorkspaceTerminals {
     return this.tabs.find((tab) => tab.id === id);
   }
 
-  /** Takes over what runs in the workspace; makes a first terminal when nothing does. */
+  /** Takes over what runs in the workspace; makes a first terminal when there is none but those of a set-up. */
   async load(preferred: string | undefined, cells: Cells): Promise<void> {
     try {
       const alive = (await api.terminals(this.workspace)).filter((view) => view.exit_code == null);
@@ -74,12 +74,22 @@ export class WorkspaceTerminals {
       const kept = this.tabs.filter((tab) => ids.has(tab.id) || tab.exitCode !== null);
       const known = new Set(kept.map((tab) => tab.id));
       this.tabs = [...kept, ...alive.filter((view) => !known.has(view.id)).map(tabOf)];
+      const shown = this.tab(preferred) ?? this.tab(this.active) ?? (await this.#own(alive));
       this.loaded = true;
-      if (alive.length === 0) return await this.create(cells);
-      this.show(this.tab(preferred)?.id ?? this.tab(this.active)?.id ?? this.tabs.at(-1)?.id);
+      if (!shown) return await this.create(cells);
+      this.show(shown.id);
     } catch (error) {
       if (!signedOut(error)) toasts.failed('The terminals could not be listed', error);
     }
+  }
+
+  /** The last terminal that runs no step of the set-up: such a one ends by itself, and with it what one looks at. */
+  async #own(alive: TerminalView[]): Promise<Tab | undefined> {
+    if (alive.length === 0) return undefined;
+    // A step's terminal is recorded before it is made, so whatever was listed is known here.
+    const { steps } = await api.setup(this.workspace);
+    const own = alive.filter((view) => !steps.some((step) => step.terminal_id === view.id));
+    return this.tab(own.at(-1)?.id);
   }
 
   show(id: string | undefined): void {
