@@ -109,6 +109,8 @@ codes! {
     WorkspaceUnreachable = "workspace_unreachable", 503;
     WorkspaceLimit = "workspace_limit", 409;
     TerminalLimit = "terminal_limit", 409;
+    /// The workspace's terminals would take too much of its memory; close some, make them smaller, or raise it.
+    TerminalMemory = "terminal_memory", 409;
     /// The terminal has exited or its container has gone.
     TerminalGone = "terminal_gone", 410;
     /// The offset lies ahead of the terminal's output.
@@ -139,6 +141,8 @@ codes! {
     OutputTooLarge = "output_too_large", 413;
     FileNotFound = "file_not_found", 404;
     FileExists = "file_exists", 409;
+    /// The file is not as `If-Match` or `If-None-Match` wants it: read it again, then decide.
+    FileChanged = "file_changed", 412;
     NotAFile = "not_a_file", 409;
     NotADirectory = "not_a_directory", 409;
     /// The workspace's user may not do that to this path.

@@ -37,12 +37,14 @@ const fn may_say(code: ErrorCode) -> bool {
         ErrorCode::InvalidRequest
             | ErrorCode::NotFound
             | ErrorCode::TerminalLimit
+            | ErrorCode::TerminalMemory
             | ErrorCode::TerminalGone
             | ErrorCode::OffsetAhead
             | ErrorCode::CommandNotFound
             | ErrorCode::DiskFull
             | ErrorCode::FileNotFound
             | ErrorCode::FileExists
+            | ErrorCode::FileChanged
             | ErrorCode::NotAFile
             | ErrorCode::NotADirectory
             | ErrorCode::FileDenied

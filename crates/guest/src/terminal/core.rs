@@ -21,6 +21,7 @@
 //! thrown away. The emulator trails the ring by half of it at most, so what it has not consumed is
 //! always still remembered.
 
+use super::budget::Share;
 use super::clients::InputAccounts;
 use super::emulation::Emulation;
 use super::flow::{Flow, Verdict};
@@ -82,6 +83,7 @@ pub struct Core {
     pub(super) accounts: InputAccounts,
     pub(super) viewers: BTreeMap<AttachmentId, Viewer>,
     pub(super) exit_code: Option<i32>,
+    share: Option<Share>,
     seat: Seat,
     attachments_ever: u64,
     input: VecDeque<u8>,
@@ -97,11 +99,17 @@ impl Core {
             accounts: InputAccounts::default(),
             viewers: BTreeMap::new(),
             exit_code: None,
+            share: None,
             seat: Seat::Empty,
             attachments_ever: 0,
             input: VecDeque::new(),
             effects: Effects::default(),
         }
+    }
+
+    /// Holds the terminal's size to its share of the guest's memory.
+    pub fn held_to(self, share: Share) -> Self {
+        Self { share: Some(share), ..self }
     }
 
     pub fn take_effects(&mut self) -> Effects {
@@ -309,7 +317,7 @@ impl Core {
         let size = Size { cols, rows };
         viewer.wanted = Some(size);
         if self.is_controller(id) {
-            self.apply_size(size);
+            self.apply_size(id, size);
         }
     }
 
@@ -400,7 +408,7 @@ impl Core {
         self.effects.wake = true;
         let Seat::Taken(id) = self.seat else { return };
         if let Some(size) = self.viewers.get(&id).and_then(|v| v.wanted) {
-            self.apply_size(size);
+            self.apply_size(id, size);
         }
     }
 
@@ -411,8 +419,16 @@ impl Core {
         self.sit(next.map_or(Seat::Empty, Seat::Taken));
     }
 
-    fn apply_size(&mut self, size: Size) {
+    /// Gives the terminal the size that this attachment wants, or tells it why not.
+    fn apply_size(&mut self, id: AttachmentId, size: Size) {
         if size == self.size() || self.exit_code.is_some() {
+            return;
+        }
+        if let Some(Err(refused)) = self.share.as_mut().map(|share| share.resize(size)) {
+            if let Some(viewer) = self.viewers.get_mut(&id) {
+                viewer.notice = Some((refused.code, refused.message));
+                self.effects.wake = true;
+            }
             return;
         }
         if self.sizes.is_full() {

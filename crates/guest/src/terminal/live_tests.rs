@@ -248,6 +248,37 @@ fn a_resize_reaches_the_program() {
 }
 
 #[test]
+fn a_resize_that_the_workspace_has_no_memory_for_is_refused_and_told() {
+    on_one_thread(async |bench: Bench| {
+        let bench = Bench { terminals: Terminals::within(Memory::new(None, None), || 16 << 20), ..bench };
+        let mut viewer = bench.attach(bench.open("while read line; do stty size; done"), None);
+        viewer.send(ClientFrame::Resize { cols: 1000, rows: 500 }).await;
+        while viewer.errors.is_empty() {
+            assert!(viewer.receive().await);
+        }
+        assert_eq!(viewer.errors, [ErrorCode::TerminalMemory]);
+        viewer.type_text("\n").await;
+        viewer.expect("24 80\r\n").await;
+        let ended = bench.open("true");
+        while bench.info(ended).unwrap().exit_code.is_none() {
+            tokio::task::yield_now().await;
+        }
+        // Those that have ended make way; then there is no more room.
+        let opened = (0..64).map_while(|_| bench.try_open(Some(&["cat"])).ok()).count();
+        assert!((2..16).contains(&opened), "{opened} terminals in 16 MiB");
+        assert!(bench.info(ended).is_none());
+        assert_eq!(bench.try_open(Some(&["cat"])).unwrap_err().code, ErrorCode::TerminalMemory);
+        for info in bench.terminals.list() {
+            bench.terminals.remove(info.id).await.unwrap();
+        }
+        bench.open("cat");
+        for info in bench.terminals.list() {
+            bench.terminals.remove(info.id).await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn the_exit_code_follows_the_last_output_even_when_others_hold_the_terminal() {
     on_one_thread(async |bench: Bench| {
         let id = bench.open("seq 1 20000; sleep 1000 & exit 3");

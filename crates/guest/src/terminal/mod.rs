@@ -8,6 +8,7 @@
 //! Everything runs on the guest's one thread and needs its `LocalSet`.
 
 mod attachment;
+mod budget;
 mod clients;
 mod core;
 mod emulation;
@@ -31,6 +32,7 @@ mod live_tests;
 
 pub use attachment::{Attachment, Cut, FrameSink, FrameSource};
 
+use self::budget::{Budget, Share};
 use self::core::Core;
 pub(crate) use self::live::unix_ms;
 use self::live::{Live, Parts};
@@ -80,6 +82,7 @@ pub struct Terminals(Rc<Registry>);
 
 struct Registry {
     memory: Memory,
+    budget: Rc<Budget>,
     turns: Rc<Turns>,
     opened: Cell<u64>,
     terminals: RefCell<BTreeMap<TerminalId, Rc<Live>>>,
@@ -89,8 +92,14 @@ struct Registry {
 
 impl Terminals {
     pub fn new(memory: Memory) -> Self {
+        Self::within(memory, budget::of_workspace)
+    }
+
+    /// Terminals of a workspace with this much memory, in bytes.
+    fn within(memory: Memory, workspace_bytes: fn() -> u64) -> Self {
         Self(Rc::new(Registry {
             memory,
+            budget: Budget::new(workspace_bytes),
             turns: Rc::new(Turns::new()),
             opened: Cell::new(0),
             terminals: RefCell::default(),
@@ -116,6 +125,7 @@ impl Terminals {
             ));
         }
         let size = valid_size(spec)?;
+        let share = self.0.share(size)?;
         let account = launcher.account(&identity);
         let (command, arg0) = command_of(&account, spec);
         let pty = pty::open(size, account.uid).map_err(no_pty)?;
@@ -135,7 +145,7 @@ impl Terminals {
             id: spec.id,
             number,
             command,
-            core: Core::new(size, u64::from(ring_bytes), scrollback_lines),
+            core: Core::new(size, u64::from(ring_bytes), scrollback_lines).held_to(share),
             master,
             group: process.group.clone(),
             turns: self.0.turns.clone(),
@@ -214,6 +224,21 @@ impl Terminals {
 }
 
 impl Registry {
+    /// Room for a terminal; ended ones make way for it, the oldest first.
+    fn share(&self, size: Size) -> Result<Share, GuestError> {
+        loop {
+            let refused = match self.budget.share(self.memory, size) {
+                Ok(share) => return Ok(share),
+                Err(refused) => refused,
+            };
+            let mut exited = self.exited.borrow_mut();
+            if exited.is_empty() {
+                return Err(refused);
+            }
+            self.terminals.borrow_mut().remove(&exited.remove(0));
+        }
+    }
+
     fn note_exit(&self, id: TerminalId) {
         let mut terminals = self.terminals.borrow_mut();
         let mut exited = self.exited.borrow_mut();

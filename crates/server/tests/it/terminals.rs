@@ -184,3 +184,30 @@ async fn news_of_the_workspace_and_the_session_reach_the_viewer() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn terminals_too_large_for_the_workspace_are_refused_before_they_end_it() {
+    on_stage(Backend::Sqlite, &[], async |_, stage| {
+        let workspace = stage.workspace().await.id;
+        let small = stage.terminal(workspace, &["/bin/sh"]).await;
+        let command = Some(["/bin/sh", "-c", "printf '\\033[?1049h'; exec yes"].map(str::to_owned).to_vec());
+        let large = NewTerminal { cols: 1000, rows: 500, command, ..Default::default() };
+        let mut opened = Vec::new();
+        let refused = loop {
+            match stage.client.create_terminal(workspace, &large).await {
+                Ok(terminal) => opened.push(terminal.id),
+                Err(refused) => break refused,
+            }
+        };
+        assert_eq!(refused.code(), Some(ErrorCode::TerminalMemory));
+        assert!(!opened.is_empty());
+        // Nothing has died of it, and closing one makes room.
+        let mut follower = Follower::new(stage.attach(workspace, small, AttachOptions::default()).await, None);
+        follower.attachment.input(b"echo still-$((1+1))\n").await.unwrap();
+        follower.until("still-2").await;
+        stage.client.delete_terminal(workspace, opened[0]).await.unwrap();
+        stage.client.create_terminal(workspace, &large).await.unwrap();
+        stage
+    })
+    .await;
+}
