@@ -1,4 +1,4 @@
-//! Credentials for private registries of images.
+//! Credentials for private registries of images, and for hosts of private repositories.
 
 use crate::ids::RegistryId;
 use serde::{Deserialize, Serialize};
@@ -10,12 +10,13 @@ pub const PASSWORD_CHARS_MAX: usize = 8192;
 /// Registries that one user may have.
 pub const REGISTRIES_MAX: u32 = 50;
 
-/// Credentials to store. Those stored before for the same registry are replaced.
+/// Credentials to store. Those stored before for the same server are replaced.
 #[derive(Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct NewRegistry {
     /// The registry as image references name it, such as `ghcr.io` or `registry.example.com:5000`; `docker.io` for Docker Hub.
+    /// Of repositories, the host as addresses name it, such as `github.com`.
     pub server: String,
     pub username: String,
     /// A password or token. It is stored encrypted and never given back.

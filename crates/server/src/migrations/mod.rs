@@ -13,6 +13,7 @@ mod m0006_setups;
 mod m0007_stats;
 mod m0009_previews;
 mod m0010_announcements;
+mod m0011_git_credentials;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -35,6 +36,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_stats::Migration),
             Box::new(m0009_previews::Migration),
             Box::new(m0010_announcements::Migration),
+            Box::new(m0011_git_credentials::Migration),
         ]
     }
 }

@@ -1,6 +1,8 @@
-//! Credentials for private registries: each user's own, and those that administrators store for everyone.
+//! Credentials for private registries of images and for hosts of repositories: each user's own, and those that
+//! administrators store for everyone.
 //!
-//! Invariant: a password lies encrypted in the database, goes to the engine, and never back to a client.
+//! Invariant: a password lies encrypted in the database, goes to the engine or to the clone of a workspace that is
+//! the user's, and never back to a client.
 
 pub mod http;
 mod server_name;
@@ -32,6 +34,21 @@ pub struct Registries {
     sealer: Sealer,
 }
 
+/// What credentials are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Images, of a registry.
+    Images,
+    /// Repositories, of a host.
+    Git,
+}
+
+/// Credentials for the host of a repository.
+pub struct Login {
+    pub username: String,
+    pub password: Secret,
+}
+
 /// Credentials, and which they are: two who use the same may share what comes of them.
 pub struct Credentials {
     pub id: RegistryId,
@@ -43,18 +60,25 @@ impl Registries {
         Self { db, sealer }
     }
 
-    pub async fn list(&self, actor: &Actor) -> Result<Page<RegistryView>> {
-        let rows = store::list(self.db.read(), actor.user, LIST_LIMIT).await?;
+    pub async fn list(&self, actor: &Actor, purpose: Purpose) -> Result<Page<RegistryView>> {
+        let rows = store::list(self.db.read(), purpose, actor.user, LIST_LIMIT).await?;
         Ok(Page { items: rows.iter().map(view).collect(), next: None })
     }
 
-    /// Stores credentials, in the place of those that there are for the same registry.
-    pub async fn put(&self, actor: &Actor, new: NewRegistry) -> Result<RegistryView> {
+    /// Stores credentials, in the place of those that there are for the same server.
+    pub async fn put(&self, actor: &Actor, purpose: Purpose, new: NewRegistry) -> Result<RegistryView> {
         if new.everyone && !actor.is_admin() {
             return Err(Error::new(ErrorCode::Forbidden, "Only administrators store credentials for everyone."));
         }
-        let server = server_name::normal(&new.server).ok_or_else(|| {
-            let message = "`server` must be a registry as image references name it, such as `ghcr.io` or `localhost:5000`, without a scheme or path.";
+        let server = match purpose {
+            Purpose::Images => {
+                server_name::normal(&new.server).ok_or("a registry as image references name it, such as `ghcr.io`")
+            }
+            Purpose::Git => server_name::address(&new.server)
+                .ok_or("a host as repositories' addresses name it, such as `github.com`"),
+        };
+        let server = server.map_err(|what| {
+            let message = format!("`server` must be {what} or `localhost:5000`, without a scheme or path.");
             Error::field("server", message)
         })?;
         text("username", &new.username, USERNAME_CHARS_MAX)?;
@@ -62,25 +86,26 @@ impl Registries {
         let id = RegistryId::new();
         let password_sealed = self.sealer.seal(&sealed_for(id), &Secret::new(new.password)).map_err(Error::internal)?;
         let owner = (!new.everyone).then_some(actor.user);
-        let row = Registry { id, owner, server, username: new.username, password_sealed, created_ms: now_ms() };
+        let row =
+            Registry { id, purpose, owner, server, username: new.username, password_sealed, created_ms: now_ms() };
         let tx = self.db.begin().await?;
-        let used = store::count_others(&tx, owner, &row.server).await?;
+        let used = store::count_others(&tx, purpose, owner, &row.server).await?;
         if used >= i64::from(REGISTRIES_MAX) {
             return Err(Error::new(
                 ErrorCode::QuotaExceeded,
-                format!("There are {REGISTRIES_MAX} registries already. Delete one first."),
+                format!("There are credentials for {REGISTRIES_MAX} servers already. Delete some first."),
             )
             .details(json!({ "quota": "registries", "used": used, "max": REGISTRIES_MAX })));
         }
         store::put(&tx, &row).await?;
-        let stored = NewEvent::of_user(actor.user, "registry.stored");
+        let stored = NewEvent::of_user(actor.user, purpose.stored());
         events::append(&tx, &stored.data(json!({ "server": row.server, "everyone": new.everyone }))).await?;
         tx.commit().await?;
         Ok(view(&row))
     }
 
-    pub async fn remove(&self, actor: &Actor, id: RegistryId) -> Result<()> {
-        let row = store::find(self.db.read(), id).await?;
+    pub async fn remove(&self, actor: &Actor, purpose: Purpose, id: RegistryId) -> Result<()> {
+        let row = store::find(self.db.read(), purpose, id).await?;
         let row = row.filter(|row| row.owner.is_none_or(|owner| actor.owns(owner))).ok_or_else(no_such)?;
         if row.owner.is_none() && !actor.is_admin() {
             return Err(Error::new(ErrorCode::Forbidden, "Only administrators delete credentials for everyone."));
@@ -89,7 +114,7 @@ impl Registries {
         if !store::remove(&tx, id).await? {
             return Err(no_such());
         }
-        let removed = NewEvent::of_user(actor.user, "registry.deleted");
+        let removed = NewEvent::of_user(actor.user, purpose.deleted());
         events::append(&tx, &removed.data(json!({ "server": row.server }))).await?;
         tx.commit().await?;
         Ok(())
@@ -102,7 +127,9 @@ impl Registries {
         image: &str,
     ) -> std::result::Result<Option<Credentials>, sea_orm::DbErr> {
         let server = server_name::of_image(image);
-        let Some(row) = store::of_server(self.db.read(), user, &server).await? else { return Ok(None) };
+        let Some(row) = store::of_server(self.db.read(), Purpose::Images, user, &server).await? else {
+            return Ok(None);
+        };
         let Some(password) = self.sealer.open(&sealed_for(row.id), &row.password_sealed) else {
             // The image may be public; if not, the registry's refusal tells the user to store them again.
             tracing::warn!(registry.id = %row.id, "stored credentials do not open: the signing secret has changed");
@@ -111,6 +138,44 @@ impl Registries {
         let server = if server == server_name::DOCKER_HUB { DOCKER_HUB_SERVER.to_owned() } else { server };
         let auth = RegistryAuth { server, username: row.username, password: password.expose().to_owned() };
         Ok(Some(Credentials { id: row.id, auth }))
+    }
+
+    /// What a user has for the host of a repository, if anything.
+    pub async fn login(&self, user: UserId, host: &str) -> std::result::Result<Option<Login>, sea_orm::DbErr> {
+        let Some(host) = server_name::address(host) else { return Ok(None) };
+        let Some(row) = store::of_server(self.db.read(), Purpose::Git, user, &host).await? else { return Ok(None) };
+        let Some(password) = self.sealer.open(&sealed_for(row.id), &row.password_sealed) else {
+            tracing::warn!(registry.id = %row.id, "stored credentials do not open: the signing secret has changed");
+            return Ok(None);
+        };
+        Ok(Some(Login { username: row.username, password }))
+    }
+}
+
+impl Purpose {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Images => "image",
+            Self::Git => "git",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Images, Self::Git].into_iter().find(|purpose| purpose.as_str() == text)
+    }
+
+    const fn stored(self) -> &'static str {
+        match self {
+            Self::Images => "registry.stored",
+            Self::Git => "git_credentials.stored",
+        }
+    }
+
+    const fn deleted(self) -> &'static str {
+        match self {
+            Self::Images => "registry.deleted",
+            Self::Git => "git_credentials.deleted",
+        }
     }
 }
 
@@ -139,5 +204,5 @@ fn view(row: &Registry) -> RegistryView {
 }
 
 fn no_such() -> Error {
-    Error::not_found("registry")
+    Error::not_found("set of credentials")
 }

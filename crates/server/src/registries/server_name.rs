@@ -5,16 +5,18 @@ use rexec_api::registries::SERVER_CHARS_MAX;
 /// The registry of references that name none.
 pub const DOCKER_HUB: &str = "docker.io";
 
-/// The one spelling of a registry's address; `None` when it is no address.
-pub fn normal(text: &str) -> Option<String> {
+/// The one spelling of a server's address; `None` when it is no address.
+pub fn address(text: &str) -> Option<String> {
     let text = text.trim();
     let fits = (1..=SERVER_CHARS_MAX).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || ".-:[]".contains(c));
-    if !fits {
-        return None;
-    }
-    let text = text.to_ascii_lowercase();
+    fits.then(|| text.to_ascii_lowercase())
+}
+
+/// As [`address`], where Docker Hub has one name.
+pub fn normal(text: &str) -> Option<String> {
+    let text = address(text)?;
     let hub = matches!(text.as_str(), "index.docker.io" | "registry-1.docker.io" | "hub.docker.com");
     Some(if hub { DOCKER_HUB.into() } else { text })
 }

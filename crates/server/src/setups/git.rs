@@ -26,6 +26,12 @@ if [ -e "$to" ]; then
   exit 73
 fi
 rm -rf "$from"
+if [ -n "$REXEC_GIT_CREDENTIALS" ]; then
+  trap 'rm -f "$REXEC_GIT_CREDENTIALS"' EXIT
+  trap 'exit 143' HUP INT TERM
+  helper='!f() { test "$1" != get || cat "$REXEC_GIT_CREDENTIALS"; }; f'
+  git() { command git -c credential.helper= -c "credential.$REXEC_GIT_ORIGIN.helper=$helper" "$@"; }
+fi
 if [ -n "$REXEC_GIT_BRANCH" ]; then
   git clone --progress --branch "$REXEC_GIT_BRANCH" -- "$REXEC_GIT_URL" "$from"
 else
@@ -34,6 +40,44 @@ fi
 git -C "$from" config rexec.clone "$REXEC_GIT_NAME"
 mv "$from" "$to"
 "#;
+
+/// Where the script's credentials lie until it has ended: in memory where the workspace has such a place.
+/// They are in no argument, variable or configuration, and no snapshot finds them.
+pub const CREDENTIALS_IN: [&str; 2] = ["/dev/shm", "/tmp"];
+
+/// What git says of a host that wants credentials, or others.
+const REFUSALS: [&str; 3] = ["Authentication failed for", "could not read Username", "could not read Password"];
+
+/// Whether the end of git's output says that credentials are wanted.
+pub fn wants_credentials(output: &str) -> bool {
+    REFUSALS.iter().any(|refusal| output.contains(refusal))
+}
+
+/// The host that credentials may be sent to: over TLS, or within the workspace.
+pub fn host_of(url: &str) -> Option<&str> {
+    let (scheme, rest) = url.split_once("://")?;
+    let host = rest.split('/').next().filter(|host| !host.is_empty())?;
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| if port.contains(']') { host } else { name });
+    let is_inside = matches!(name, "localhost" | "[::1]")
+        || name.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback());
+    match scheme {
+        "https" => Some(host),
+        "http" if is_inside => Some(host),
+        _ => None,
+    }
+}
+
+/// What git asks its helper for. A name or password has no line breaks, which `registries` sees to.
+pub fn credentials(username: &str, password: &str) -> String {
+    format!("username={username}\npassword={password}\n")
+}
+
+/// What the script reads when there are credentials at `path`.
+pub fn credential_variables(url: &str, path: &str) -> [(String, String); 2] {
+    let origin_end = url.find("://").map_or(0, |at| at + 3);
+    let end = url[origin_end..].find('/').map_or(url.len(), |at| origin_end + at);
+    [("REXEC_GIT_CREDENTIALS".to_owned(), path.to_owned()), ("REXEC_GIT_ORIGIN".to_owned(), url[..end].to_owned())]
+}
 
 /// What the script reads.
 pub fn variables(workspace: WorkspaceId, url: &str, branch: Option<&str>) -> BTreeMap<String, String> {
@@ -45,6 +89,8 @@ pub fn variables(workspace: WorkspaceId, url: &str, branch: Option<&str>) -> BTr
         pair("REXEC_GIT_NAME", &workspace.0.simple().to_string()),
         // Nobody may be there to answer: what wants a password fails and says so.
         pair("GIT_TERMINAL_PROMPT", "0"),
+        // What git says is looked at.
+        pair("LC_ALL", "C.UTF-8"),
         pair("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o StrictHostKeyChecking=accept-new"),
     ])
 }
@@ -162,6 +208,26 @@ mod tests {
             assert_eq!(refused.details["field"], "git_url", "{bad:?}");
             assert!(!refused.message.contains("secret"));
         }
+    }
+
+    #[test]
+    fn credentials_go_over_tls_or_stay_inside() {
+        for (address, host) in [
+            ("https://github.com/acme/site.git", Some("github.com")),
+            ("https://git.example.com:8443/a", Some("git.example.com:8443")),
+            ("http://127.0.0.1:8000/site", Some("127.0.0.1:8000")),
+            ("http://[::1]:8000/site", Some("[::1]:8000")),
+            ("http://localhost/site", Some("localhost")),
+            ("http://github.com/a", None),
+            ("http://127.0.0.1.example.com/a", None),
+            ("ssh://git@host/a", None),
+            ("git://host/a", None),
+            ("git@host:a", None),
+        ] {
+            assert_eq!(host_of(address), host, "{address}");
+        }
+        let [(_, path), (_, origin)] = credential_variables("https://h:1/a/b", "/dev/shm/x");
+        assert_eq!((path.as_str(), origin.as_str()), ("/dev/shm/x", "https://h:1"));
     }
 
     #[test]

@@ -31,6 +31,10 @@ const terminalPath = (id: string, tid: string): string => `${workspacePath(id)}/
 const snapshotPath = (id: string): string => `/api/snapshots/${encodeURIComponent(id)}`;
 const volumePath = (id: string): string => `/api/volumes/${encodeURIComponent(id)}`;
 
+/** What credentials are for. */
+export type CredentialsOf = 'images' | 'git';
+const CREDENTIALS: Record<CredentialsOf, string> = { images: '/api/registries', git: '/api/git/credentials' };
+
 export const api = {
   authStatus: () => call<AuthStatus>('GET', '/api/auth/status'),
   register: (email: string, password: string, name?: string) =>
@@ -39,9 +43,9 @@ export const api = {
   logout: () => call<void>('POST', '/api/auth/logout'),
   sessions: () => all<SessionView>('/api/auth/sessions'),
   endSession: (id: string) => call<void>('DELETE', `/api/auth/sessions/${encodeURIComponent(id)}`),
-  registries: () => all<RegistryView>('/api/registries'),
-  addRegistry: (request: NewRegistry) => call<RegistryView>('POST', '/api/registries', request),
-  removeRegistry: (id: string) => call<void>('DELETE', `/api/registries/${encodeURIComponent(id)}`),
+  credentials: (of: CredentialsOf) => all<RegistryView>(CREDENTIALS[of]),
+  addCredentials: (of: CredentialsOf, request: NewRegistry) => call<RegistryView>('POST', CREDENTIALS[of], request),
+  removeCredentials: (of: CredentialsOf, id: string) => call<void>('DELETE', `${CREDENTIALS[of]}/${encodeURIComponent(id)}`),
   me: () => call<UserView>('GET', '/api/me'),
 
   workspaces: () => all<WorkspaceView>('/api/workspaces'),
