@@ -19,6 +19,8 @@
 //! GET    /files?path=                   body is the content; header x-rexec-file: FileContent;
 //!                                       header x-rexec-read of the request: ReadSpec
 //! PUT    /files?path=&mode=             body is the content, written beside and renamed -> FileInfo
+//! PUT    /files/conditional?path=&mode=&if=&etags=             the same while a [`WriteCondition`] holds; `if` is absent,
+//!                                       present or etag, `etags` those that will do, with commas between
 //! PUT    /files/upload?path=&mode=&upload=&offset=&total=      body is a piece -> UploadAnswer
 //! GET    /files/upload?path=&upload=    -> UploadState
 //! DELETE /files/upload?path=&upload=    -> {}                  the pieces are dropped
@@ -36,7 +38,7 @@
 //! GET    /usage                         -> Usage
 //! ```
 //!
-//! A refusal is HTTP 4xx or 5xx with a [`GuestError`] body.
+//! A path is percent-encoded bytes, which need not be UTF-8. A refusal is HTTP 4xx or 5xx with a [`GuestError`] body.
 //!
 //! **Lanes.** Over a link that the guest dialled, an attach may carry `x-rexec-lane: <uuid>`. A guest
 //! that can then dials once more, says [`LANE_PREFACE`], its key and the lane's 16 bytes, and answers
@@ -111,6 +113,10 @@ pub struct Configure {
     pub workspace: WorkspaceId,
     #[serde(default)]
     pub user: UserSpec,
+    /// An account of the image, by name or number, that takes the place of `user` where there is one; not in a boot
+    /// that has a user already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     #[serde(default)]
@@ -270,6 +276,17 @@ pub struct ReadSpec {
     /// The description alone is wanted.
     #[serde(default)]
     pub head: bool,
+}
+
+/// What must be true of a file for it to be replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WriteCondition {
+    /// Nothing has that name.
+    Absent,
+    /// It is there.
+    Present,
+    /// Its etag is one of these.
+    Etag(Vec<String>),
 }
 
 /// A file and the part of it that follows. Without `part` the whole content follows, however long

@@ -91,7 +91,10 @@ impl Guest {
     pub async fn configure(&self, configure: Configure) -> Result<Hello, GuestError> {
         let _turn = self.configuring.lock().await;
         let before = self.workspace.borrow().clone();
-        let user = configure.user;
+        let user = match (&before, configure.account) {
+            (Some(before), Some(_)) => before.user.clone(),
+            (_, account) => home::chosen(configure.user, account.as_deref()),
+        };
         match &before {
             Some(before) if before.user != user => {
                 return Err(invalid("The user of a workspace cannot change while it runs; restart it."));

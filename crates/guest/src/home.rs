@@ -6,10 +6,11 @@
 use crate::refusal::internal;
 use crate::rights::Rights;
 use rexec_api::guest::{GuestError, UserSpec};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, chownat, openat, statat};
 use rustix::process::{Gid, Uid};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ const SKELETON: &str = "/etc/skel";
 const SKELETON_ENTRIES_MAX: usize = 1024;
 const SKELETON_FILE_BYTES_MAX: u64 = 1024 * 1024;
 const HOME_MODE: u32 = 0o755;
+/// Directories in one another whose owner is changed; below, what is another's stays so.
+const HOME_DEPTH_MAX: usize = 512;
 /// The longest user file that is read.
 const ACCOUNTS_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -43,8 +46,8 @@ pub async fn settle(user: &UserSpec, shell: String) -> Result<(), GuestError> {
     Ok(())
 }
 
-/// Gives the user a home that is missing, or is root's and empty as a new volume is. True when it
-/// is fresh. The directory itself is opened first, so that no link can be put in its place.
+/// Gives the user a home that is missing, is root's and empty as a new volume is, or is another's: the image's own
+/// user's, or that of a workspace whose programs ran as somebody else. True when it is fresh. The directory itself is opened first, so that no link can be put in its place.
 fn own_home(user: &UserSpec) -> io::Result<bool> {
     if !rustix::process::geteuid().is_root() {
         return Ok(false);
@@ -61,7 +64,12 @@ fn own_home(user: &UserSpec) -> io::Result<bool> {
         Err(rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    if rustix::fs::fstat(&home)?.st_uid != 0 || user.uid == 0 {
+    let owner = rustix::fs::fstat(&home)?.st_uid;
+    if owner == user.uid || user.uid == 0 {
+        return Ok(false);
+    }
+    if owner != 0 {
+        take_over(&home, owner, user)?;
         return Ok(false);
     }
     let mut entries = rustix::fs::Dir::read_from(&home)?;
@@ -72,6 +80,39 @@ fn own_home(user: &UserSpec) -> io::Result<bool> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     rustix::fs::fchown(&home, Some(uid), Some(gid))?;
     Ok(true)
+}
+
+/// Makes all that is `owner`'s in the home the user's, and the home itself at the end: what was not finished is
+/// begun again at the next start. Nothing runs in the workspace yet; no link is followed and no mount entered.
+fn take_over(home: &OwnedFd, owner: u32, user: &UserSpec) -> io::Result<()> {
+    let device = rustix::fs::fstat(home)?.st_dev;
+    let (uid, gid) = (Some(Uid::from_raw(user.uid)), Some(Gid::from_raw(user.gid)));
+    let mut open = vec![rustix::fs::Dir::read_from(home)?];
+    loop {
+        let depth = open.len();
+        let Some(directory) = open.last_mut() else { break };
+        let Some(Ok(entry)) = directory.read() else {
+            open.pop();
+            continue;
+        };
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let here = directory.fd()?;
+        let Ok(stat) = statat(here, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        if stat.st_uid == owner {
+            // What cannot change its owner stays, and is no reason to refuse the workspace.
+            let _ = chownat(here, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW);
+        }
+        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if is_directory && stat.st_dev == device && depth < HOME_DEPTH_MAX {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let below = openat(here, name, flags, Mode::empty()).and_then(rustix::fs::Dir::new);
+            open.extend(below);
+        }
+    }
+    Ok(rustix::fs::fchown(home, uid, gid)?)
 }
 
 /// Copies directories, files and links, as the user; what is there already stays.
@@ -156,6 +197,17 @@ pub fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> 
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = options.custom_flags(flags.bits().cast_signed()).open(path)?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// The account that the workspace's description names, where the image has it: it lives in the workspace's home, and
+/// is not root, which programs become by `sudo`.
+pub fn chosen(usual: UserSpec, name: Option<&str>) -> UserSpec {
+    let found = name.and_then(|name| account(name).or_else(|| account(&format!("#{name}"))));
+    let no_shell = |shell: &String| shell.ends_with("/nologin") || shell.ends_with("/false");
+    match found.filter(|found| found.uid != 0) {
+        Some(found) => UserSpec { home: usual.home, shell: found.shell.filter(|shell| !no_shell(shell)), ..found },
+        None => usual,
+    }
 }
 
 fn find_account(passwd: &str, name: &str) -> Option<UserSpec> {
@@ -246,6 +298,24 @@ mod tests {
         if root {
             let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(&home).unwrap());
             assert_eq!(owner, user.uid);
+        }
+        if root {
+            std::fs::create_dir(home.join("mine")).unwrap();
+            std::fs::write(home.join("mine/file"), "x").unwrap();
+            std::os::unix::fs::lchown(home.join("mine"), Some(1000), Some(1000)).unwrap();
+            std::os::unix::fs::lchown(home.join("mine/file"), Some(1000), Some(1000)).unwrap();
+            std::fs::write(home.join("roots"), "x").unwrap();
+            std::fs::write(directory.path().join("outside"), "x").unwrap();
+            std::os::unix::fs::lchown(directory.path().join("outside"), Some(1000), None).unwrap();
+            std::os::unix::fs::symlink("../../outside", home.join("link")).unwrap();
+            std::os::unix::fs::lchown(home.join("link"), Some(1000), None).unwrap();
+            let other = UserSpec { uid: 2000, gid: 2001, ..user.clone() };
+            assert!(!own_home(&other).unwrap());
+            let owner = |path: &Path| std::os::unix::fs::MetadataExt::uid(&std::fs::symlink_metadata(path).unwrap());
+            let owners = ["", "mine", "mine/file", "link", "roots"].map(|name| owner(&home.join(name)));
+            assert_eq!(owners, [2000, 2000, 2000, 2000, 0]);
+            assert_eq!(owner(&directory.path().join("outside")), 1000);
+            std::fs::remove_file(home.join("link")).unwrap();
         }
         let skeleton = directory.path().join("skel");
         std::fs::create_dir_all(skeleton.join("sub")).unwrap();

@@ -59,6 +59,7 @@ fn configure(home: &Path) -> Configure {
         workspace: WorkspaceId::new(),
         user: UserSpec { name: "nobody".into(), uid, gid, home: home.to_str().unwrap().into(), shell: None },
         env: BTreeMap::from([("COLOUR".to_owned(), "violet".to_owned())]),
+        account: None,
         sudo: SudoPolicy::Allow,
         entrypoint: None,
         ring_bytes: None,

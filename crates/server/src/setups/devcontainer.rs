@@ -1,7 +1,7 @@
 //! What a repository's `devcontainer.json` says of the workspace it wants: pure.
 //!
 //! Of the specification (containers.dev/implementors/json_reference) these are honoured: `image`,
-//! `containerEnv`, `remoteEnv`, `onCreateCommand`, `updateContentCommand`, `postCreateCommand` and `forwardPorts`.
+//! `remoteUser`, `containerUser`, `containerEnv`, `remoteEnv`, `onCreateCommand`, `updateContentCommand`, `postCreateCommand` and `forwardPorts`.
 //! The file is a tenant's: it is bounded, and what else it asks for is noted in a sentence and not done.
 
 use super::store::Command;
@@ -19,7 +19,7 @@ const NOTES_MAX: usize = 50;
 /// Commands that run once, in this order.
 const COMMANDS: [&str; 3] = ["onCreateCommand", "updateContentCommand", "postCreateCommand"];
 /// What we leave out, and why.
-const LEFT_OUT: [(&str, &str); 14] = [
+const LEFT_OUT: [(&str, &str); 12] = [
     ("features", "features are not installed; use an image that has them, or `postCreateCommand`"),
     ("build", "images are not built here; name a built one as `image`"),
     ("dockerFile", "images are not built here; name a built one as `image`"),
@@ -30,8 +30,6 @@ const LEFT_OUT: [(&str, &str); 14] = [
     ("privileged", "no workspace is privileged"),
     ("capAdd", "how a workspace is isolated is the server's to say"),
     ("securityOpt", "how a workspace is isolated is the server's to say"),
-    ("remoteUser", "programs run as the workspace's user, who may use `sudo`"),
-    ("containerUser", "programs run as the workspace's user, who may use `sudo`"),
     ("postStartCommand", "nothing is run at each start"),
     ("initializeCommand", "nothing is run on the host"),
 ];
@@ -39,6 +37,8 @@ const LEFT_OUT: [(&str, &str); 14] = [
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wanted {
     pub image: Option<String>,
+    /// Who programs are to run as, where the image has that account.
+    pub account: Option<String>,
     pub env: BTreeMap<String, String>,
     /// Names and commands, to be run one after another in the repository.
     pub commands: Vec<(String, Command)>,
@@ -68,6 +68,7 @@ pub fn read(text: &str, folder: &str) -> Wanted {
         }
     }
     wanted.take_image(&object);
+    wanted.take_account(&object);
     for field in ["containerEnv", "remoteEnv"] {
         wanted.take_env(field, &object, folder);
     }
@@ -99,6 +100,23 @@ impl Wanted {
             None | Some(Value::Null) => {}
             Some(Value::String(image)) if validate::image(image).is_ok() => self.image = Some(image.clone()),
             Some(_) => self.note("`image` was left out: it is not an image reference.".into()),
+        }
+    }
+
+    /// The one that tools use goes before the container's.
+    fn take_account(&mut self, object: &Map<String, Value>) {
+        let named =
+            ["remoteUser", "containerUser"].into_iter().find_map(|field| Some((field, object.get(field)?.as_str()?)));
+        let Some((field, name)) = named else { return };
+        if name == "root" || name == "0" {
+            self.note(format!("`{field}` was left out: programs run as the workspace's user, who may use `sudo`."));
+        } else if is_account(name) {
+            self.note(format!(
+                "`{field}`: programs run as {name} from the next start of the machine on, where its image has that account."
+            ));
+            self.account = Some(name.to_owned());
+        } else {
+            self.note(format!("`{field}` was left out: it is not an account's name."));
         }
     }
 
@@ -171,6 +189,12 @@ impl Wanted {
             }
         }
     }
+}
+
+/// As `useradd` has it, or a number.
+fn is_account(name: &str) -> bool {
+    let of_name = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=32).contains(&name.len()) && !name.starts_with('-') && name.chars().all(of_name)
 }
 
 fn is_text(text: &str) -> bool {
@@ -262,6 +286,15 @@ mod tests {
             ]
         );
         assert_eq!(wanted.ports, [3000]);
+        assert_eq!(wanted.account.as_deref(), Some("vscode"));
+        for (text, account) in [
+            (r#"{"remoteUser": "root", "containerUser": "dev"}"#, None),
+            (r#"{"containerUser": "1001"}"#, Some("1001")),
+            (r#"{"remoteUser": "${localEnv:USER}"}"#, None),
+        ] {
+            let wanted = read(text, "/home/user/x");
+            assert_eq!((wanted.account.as_deref(), wanted.notes.len()), (account, 1), "{text}");
+        }
         let notes = wanted.notes.join("\n");
         for part in ["features", "remoteUser", "containerEnv.B", "forwardPorts"] {
             assert!(notes.contains(part), "{part}: {notes}");

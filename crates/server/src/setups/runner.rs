@@ -6,6 +6,7 @@ use super::store::{self, Command, End, Step};
 use super::tail::Tail;
 use super::{Setups, git};
 use crate::error::Error;
+use crate::registries::Login;
 use crate::time::now_ms;
 use crate::workspaces::container::configuration;
 use crate::workspaces::lifecycle::Desired;
@@ -103,7 +104,9 @@ impl Setups {
             Seen::Exit(_) | Seen::Closed if seen != Seen::Exit(0) && self.goes_down(row.id).await? => {
                 return Ok(Worked::Lost);
             }
-            seen => End { exit_code: exit_code(seen), reason: reason(step, seen), output: tail.text() },
+            seen => {
+                End { exit_code: exit_code(seen), reason: reason(row, step, seen, &tail.text()), output: tail.text() }
+            }
         };
         if seen == Seen::TimedOut {
             // Whatever it left running in its terminal ends with that; what it printed is kept.
@@ -142,10 +145,44 @@ impl Setups {
     }
 
     async fn begin(&self, row: &Workspace, step: &Step, guest: &GuestClient) -> Result<Begun, DbErr> {
-        let spec = terminal(row, step);
+        let mut spec = terminal(row, step);
+        let login = match self.login(row, step).await? {
+            Some(login) => match lend(guest, &login).await {
+                Ok(path) => {
+                    spec.env.extend(git::credential_variables(row.git_url.as_deref().unwrap_or_default(), &path));
+                    Some(path)
+                }
+                Err(ChannelError::Guest(refused)) => {
+                    return Ok(Begun::Refused(format!(
+                        "The credentials for the clone could not be handed to it: {}. Try again.",
+                        Error::from(ChannelError::Guest(refused)).message
+                    )));
+                }
+                Err(_) => return Ok(Begun::Lost),
+            },
+            None => None,
+        };
+        let begun = self.begin_as(step, guest, &spec).await;
+        if let (Some(path), false) = (login, matches!(begun, Ok(Begun::In(_)))) {
+            // Nobody runs who would remove them; out of reach, they go with the workspace's next stop.
+            let _ = guest.remove_file(&path, false).await;
+        }
+        begun
+    }
+
+    /// What the workspace's owner has stored for the host that is cloned from.
+    async fn login(&self, row: &Workspace, step: &Step) -> Result<Option<Login>, DbErr> {
+        let host = row.git_url.as_deref().and_then(git::host_of);
+        match host {
+            Some(host) if step.command == Command::Clone => self.deps.registries.login(row.owner, host).await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn begin_as(&self, step: &Step, guest: &GuestClient, spec: &TerminalSpec) -> Result<Begun, DbErr> {
         store::begin(self.deps.db.write(), step, spec.id, now_ms()).await?;
         self.deps.crash.point("setup.recorded_begin");
-        match guest.create_terminal(&spec).await {
+        match guest.create_terminal(spec).await {
             Ok(_) => {
                 self.deps.crash.point("setup.begun");
                 Ok(Begun::In(spec.id))
@@ -211,6 +248,7 @@ impl Setups {
         wanted: Wanted,
     ) -> Result<(), DbErr> {
         let mut plan = Plan::of_row(row);
+        plan.account = wanted.account;
         plan.ports = wanted.ports;
         plan.notes = wanted.notes;
         let image = wanted.image.filter(|image| *image != row.image);
@@ -273,6 +311,40 @@ fn terminal(row: &Workspace, step: &Step) -> TerminalSpec {
     TerminalSpec { id: TerminalId::new(), cols: COLS, rows: ROWS, command: Some(command), cwd, env, user: None }
 }
 
+/// Leaves credentials where the clone's script finds them, for its eyes, until it has ended.
+async fn lend(guest: &GuestClient, login: &Login) -> Result<String, ChannelError> {
+    let name = format!(".rexec-{}", uuid::Uuid::new_v4().simple());
+    let mut refused = None;
+    for folder in git::CREDENTIALS_IN {
+        let path = format!("{folder}/{name}");
+        let written = async {
+            let mut file = guest.write_file(&path, Some(0o600)).await?;
+            file.send(git::credentials(&login.username, login.password.expose()).into()).await?;
+            file.finish().await
+        };
+        match written.await {
+            Ok(_) => return Ok(path),
+            Err(error @ ChannelError::Guest(_)) => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.unwrap_or(ChannelError::Closed))
+}
+
+fn wanted_credentials(row: &Workspace) -> String {
+    let url = row.git_url.as_deref().unwrap_or_default();
+    match git::host_of(url) {
+        Some(host) => format!(
+            "{host} does not give out the repository without a user name and password, or token, that it accepts. Store yours for \
+             {host} at /api/git/credentials, or in the page under Account, and try again."
+        ),
+        None => {
+            "The repository wants a user name and password, which are sent over https alone. Use its https address."
+                .into()
+        }
+    }
+}
+
 /// Where the repository lies.
 fn folder(row: &Workspace) -> String {
     let url = row.git_url.as_deref().unwrap_or_default();
@@ -304,7 +376,7 @@ const fn exit_code(seen: Seen) -> Option<i32> {
 }
 
 /// Why a step has failed; `None` when it has not.
-fn reason(step: &Step, seen: Seen) -> Option<String> {
+fn reason(row: &Workspace, step: &Step, seen: Seen, output: &str) -> Option<String> {
     let clones = step.command == Command::Clone;
     Some(match seen {
         Seen::Exit(0) => return None,
@@ -314,6 +386,7 @@ fn reason(step: &Step, seen: Seen) -> Option<String> {
         Seen::Exit(git::IN_THE_WAY) if clones => {
             "Something lies where the repository is to be. Move it away and try again.".into()
         }
+        Seen::Exit(_) if clones && git::wants_credentials(output) => wanted_credentials(row),
         Seen::Exit(code) if clones => {
             format!("The repository could not be cloned: git ended with code {code}. Its output says why.")
         }

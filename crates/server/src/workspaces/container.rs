@@ -47,6 +47,7 @@ pub fn configuration(row: &Workspace) -> Configure {
     Configure {
         workspace: row.id,
         user: plan.user.unwrap_or_default(),
+        account: plan.account,
         env: row.env.clone(),
         sudo: Default::default(),
         entrypoint: plan.entrypoint,

@@ -12,6 +12,9 @@ pub struct Plan {
     /// Who programs run as; the usual user when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<UserSpec>,
+    /// An account of the image that programs run as, where there is one of that name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// Started once at each start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entrypoint: Option<Vec<String>>,
