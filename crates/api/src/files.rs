@@ -23,6 +23,9 @@ pub enum FileKind {
 pub struct FileInfo {
     pub name: String,
     pub path: String,
+    /// The path's bytes in base64 (see [`crate::raw_path`]) when it is not UTF-8: ask by `path_b64` then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
     pub kind: FileKind,
     /// Bytes.
     pub size: u64,
@@ -46,7 +49,11 @@ pub struct FileInfo {
 #[serde(deny_unknown_fields)]
 pub struct MakeDirectory {
     /// Absolute; missing parents are made too.
+    #[serde(default)]
     pub path: String,
+    /// Instead of `path` where that is not UTF-8: its bytes in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -54,9 +61,17 @@ pub struct MakeDirectory {
 #[serde(deny_unknown_fields)]
 pub struct MoveFile {
     /// Absolute.
+    #[serde(default)]
     pub from: String,
     /// Absolute, the new name itself; missing parents are made.
+    #[serde(default)]
     pub to: String,
+    /// Instead of `from` where that is not UTF-8: its bytes in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_b64: Option<String>,
+    /// The same for `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_b64: Option<String>,
     /// Replace a file that has the new name; without it such a move is refused.
     #[serde(default)]
     pub overwrite: bool,

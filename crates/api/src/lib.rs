@@ -15,6 +15,7 @@ pub mod idle;
 pub mod ids;
 pub mod ports;
 pub mod progress;
+pub mod raw_path;
 pub mod registries;
 pub mod setups;
 pub mod snapshots;

@@ -57,9 +57,10 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
 }
 
 /// Percent-encodes all but what RFC 3986 calls unreserved, and `/`.
-pub(crate) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: impl AsRef<[u8]>) -> String {
+    let text = text.as_ref();
     let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
+    for &byte in text {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
                 encoded.push(byte as char);
@@ -72,9 +73,8 @@ pub(crate) fn encode(text: &str) -> String {
     encoded
 }
 
-/// Undoes [`encode`]; `None` when a `%` is not followed by two hexadecimal digits or the result is
-/// not UTF-8. A `+` is a plus.
-pub(crate) fn decode(text: &str) -> Option<String> {
+/// Undoes [`encode`]; `None` when a `%` is not followed by two hexadecimal digits. A `+` is a plus.
+pub(crate) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = text.bytes();
     let mut decoded = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {
@@ -86,7 +86,7 @@ pub(crate) fn decode(text: &str) -> Option<String> {
             decoded.push(byte);
         }
     }
-    String::from_utf8(decoded).ok()
+    Some(decoded)
 }
 
 #[cfg(test)]
@@ -97,11 +97,11 @@ mod tests {
     #[test]
     fn queries_round_trip() {
         for text in ["", "/a b+c%&=?#", "/ä/日本/🦀", "\0\n\u{7f}"] {
-            assert_eq!(decode(&encode(text)).as_deref(), Some(text));
+            assert_eq!(decode(&encode(text)).as_deref(), Some(text.as_bytes()));
         }
         assert_eq!(decode("%4"), None);
         assert_eq!(decode("%zz"), None);
-        assert_eq!(decode("%ff"), None);
+        assert_eq!(decode(&encode([0xff])).as_deref(), Some([0xff].as_slice()));
     }
 
     #[test]

@@ -79,6 +79,11 @@ impl Call {
 
     /// A parameter of the query, decoded. `None` when it is absent or malformed.
     pub fn query(&self, name: &str) -> Option<String> {
+        String::from_utf8(self.query_bytes(name)?).ok()
+    }
+
+    /// A query parameter that need not be UTF-8, such as a path.
+    pub fn query_bytes(&self, name: &str) -> Option<Vec<u8>> {
         let query = self.head.uri.query()?;
         let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
         pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| json::decode(value))

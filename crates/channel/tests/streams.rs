@@ -32,6 +32,7 @@ fn info(size: usize) -> FileInfo {
     FileInfo {
         name: "ä🦀".into(),
         path: "/ä🦀".into(),
+        path_b64: None,
         kind: FileKind::File,
         size: size as u64,
         mode: 0o644,
@@ -147,6 +148,7 @@ fn calls_are_answered_and_refused() {
             workspace: rexec_api::ids::WorkspaceId::new(),
             user: UserSpec::default(),
             env: [("LONG".to_owned(), "x".repeat(1_500_000))].into(),
+            account: None,
             sudo: SudoPolicy::Allow,
             entrypoint: None,
             ring_bytes: None,
@@ -163,6 +165,7 @@ fn a_body_over_the_limit_is_refused() {
             workspace: rexec_api::ids::WorkspaceId::new(),
             user: UserSpec::default(),
             env: [("LONG".to_owned(), "x".repeat(REQUEST_BYTES_MAX))].into(),
+            account: None,
             sudo: SudoPolicy::Allow,
             entrypoint: None,
             ring_bytes: None,

@@ -3,11 +3,12 @@
 use crate::{Client, ClientError, Method, Result, accepted, json, percent};
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::RANGE;
+use http::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
 use reqwest::RequestBuilder;
 use rexec_api::Page;
 use rexec_api::files::{ArchiveFormat, ExtractSummary, FileEvent, FileInfo, MakeDirectory, MoveFile, UploadState};
 use rexec_api::ids::WorkspaceId;
+use rexec_api::raw_path;
 use std::ops::Range;
 use std::time::Duration;
 use uuid::Uuid;
@@ -29,18 +30,18 @@ pub struct Piece {
 
 impl Client {
     /// The bytes of a file, whole in memory.
-    pub async fn read_file(&self, workspace: WorkspaceId, path: &str) -> Result<Bytes> {
+    pub async fn read_file(&self, workspace: WorkspaceId, path: impl AsRef<[u8]>) -> Result<Bytes> {
         Ok(self.open_file(workspace, path).await?.bytes().await?)
     }
 
     /// A file as it comes; `bytes_stream` and `chunk` of the answer give its content.
-    pub async fn open_file(&self, workspace: WorkspaceId, path: &str) -> Result<reqwest::Response> {
+    pub async fn open_file(&self, workspace: WorkspaceId, path: impl AsRef<[u8]>) -> Result<reqwest::Response> {
         let request = self.files(Method::GET, workspace, "", path).timeout(STREAM_TIMEOUT);
         accepted(request.send().await?).await
     }
 
     /// A part of a file, shorter where the file ends before it.
-    pub async fn read_part(&self, workspace: WorkspaceId, path: &str, part: Range<u64>) -> Result<Bytes> {
+    pub async fn read_part(&self, workspace: WorkspaceId, path: impl AsRef<[u8]>, part: Range<u64>) -> Result<Bytes> {
         let range = format!("bytes={}-{}", part.start, part.end.saturating_sub(1));
         let request = self.files(Method::GET, workspace, "", path).header(RANGE, range);
         Ok(accepted(request.send().await?).await?.bytes().await?)
@@ -49,10 +50,26 @@ impl Client {
     pub async fn write_file(
         &self,
         workspace: WorkspaceId,
-        path: &str,
+        path: impl AsRef<[u8]>,
         content: impl Into<reqwest::Body>,
     ) -> Result<FileInfo> {
         let request = self.files(Method::PUT, workspace, "", path).timeout(STREAM_TIMEOUT);
+        json(request.body(content).send().await?).await
+    }
+
+    /// Writes a file that is still as this etag says, or, without one, is not there yet.
+    pub async fn write_file_if(
+        &self,
+        workspace: WorkspaceId,
+        path: impl AsRef<[u8]>,
+        etag: Option<&str>,
+        content: impl Into<reqwest::Body>,
+    ) -> Result<FileInfo> {
+        let request = self.files(Method::PUT, workspace, "", path).timeout(STREAM_TIMEOUT);
+        let request = match etag {
+            Some(etag) => request.header(IF_MATCH, format!("\"{etag}\"")),
+            None => request.header(IF_NONE_MATCH, "*"),
+        };
         json(request.body(content).send().await?).await
     }
 
@@ -60,7 +77,7 @@ impl Client {
     pub async fn upload_piece(
         &self,
         workspace: WorkspaceId,
-        path: &str,
+        path: impl AsRef<[u8]>,
         piece: Piece,
         content: impl Into<reqwest::Body>,
     ) -> Result<Option<FileInfo>> {
@@ -76,41 +93,54 @@ impl Client {
     }
 
     /// How far an upload has come.
-    pub async fn upload_state(&self, workspace: WorkspaceId, path: &str, upload: Uuid) -> Result<UploadState> {
+    pub async fn upload_state(
+        &self,
+        workspace: WorkspaceId,
+        path: impl AsRef<[u8]>,
+        upload: Uuid,
+    ) -> Result<UploadState> {
         let upload = upload.to_string();
         let request = self.files_with(Method::GET, workspace, "/upload", path, &[("upload", &upload)]);
         json(request.send().await?).await
     }
 
     /// Drops what has come of an upload.
-    pub async fn drop_upload(&self, workspace: WorkspaceId, path: &str, upload: Uuid) -> Result<()> {
+    pub async fn drop_upload(&self, workspace: WorkspaceId, path: impl AsRef<[u8]>, upload: Uuid) -> Result<()> {
         let upload = upload.to_string();
         let request = self.files_with(Method::DELETE, workspace, "/upload", path, &[("upload", &upload)]);
         accepted(request.send().await?).await.map(drop)
     }
 
-    pub async fn remove_file(&self, workspace: WorkspaceId, path: &str) -> Result<()> {
+    pub async fn remove_file(&self, workspace: WorkspaceId, path: impl AsRef<[u8]>) -> Result<()> {
         accepted(self.files(Method::DELETE, workspace, "", path).send().await?).await.map(drop)
     }
 
     /// Removes a directory with all that is in it.
-    pub async fn remove_directory(&self, workspace: WorkspaceId, path: &str) -> Result<()> {
+    pub async fn remove_directory(&self, workspace: WorkspaceId, path: impl AsRef<[u8]>) -> Result<()> {
         let request = self.files_with(Method::DELETE, workspace, "", path, &[("recursive", "true")]);
         accepted(request.send().await?).await.map(drop)
     }
 
     /// A page of a directory's entries, `cursor` being the `next` of the page before.
-    pub async fn list_files(&self, workspace: WorkspaceId, path: &str, cursor: Option<&str>) -> Result<Page<FileInfo>> {
+    pub async fn list_files(
+        &self,
+        workspace: WorkspaceId,
+        path: impl AsRef<[u8]>,
+        cursor: Option<&str>,
+    ) -> Result<Page<FileInfo>> {
         let cursor: Vec<_> = cursor.map(|cursor| ("cursor", cursor)).into_iter().collect();
         json(self.files_with(Method::GET, workspace, "/list", path, &cursor).send().await?).await
     }
 
-    pub async fn stat_file(&self, workspace: WorkspaceId, path: &str) -> Result<FileInfo> {
+    pub async fn stat_file(&self, workspace: WorkspaceId, path: impl AsRef<[u8]>) -> Result<FileInfo> {
         json(self.files(Method::GET, workspace, "/stat", path).send().await?).await
     }
 
-    pub async fn make_directory(&self, workspace: WorkspaceId, path: &str) -> Result<FileInfo> {
-        let body = MakeDirectory { path: path.into() };
+    pub async fn make_directory(&self, workspace: WorkspaceId, path: impl AsRef<[u8]>) -> Result<FileInfo> {
+        let body = match std::str::from_utf8(path.as_ref()) {
+            Ok(path) => MakeDirectory { path: path.into(), ..Default::default() },
+            Err(_) => MakeDirectory { path_b64: Some(raw_path::encode(path.as_ref())), ..Default::default() },
+        };
         self.send(Method::POST, &format!("/api/workspaces/{workspace}/files/mkdir"), &body).await
     }
 
@@ -122,7 +152,7 @@ impl Client {
     pub async fn archive(
         &self,
         workspace: WorkspaceId,
-        path: &str,
+        path: impl AsRef<[u8]>,
         format: ArchiveFormat,
     ) -> Result<reqwest::Response> {
         let request = self.files_with(Method::GET, workspace, "/archive", path, &[("format", format.as_str())]);
@@ -133,7 +163,7 @@ impl Client {
     pub async fn extract(
         &self,
         workspace: WorkspaceId,
-        path: &str,
+        path: impl AsRef<[u8]>,
         format: ArchiveFormat,
         archive: impl Into<reqwest::Body>,
     ) -> Result<ExtractSummary> {
@@ -142,13 +172,18 @@ impl Client {
     }
 
     /// What changes in a directory from now on.
-    pub async fn watch_files(&self, workspace: WorkspaceId, path: &str, recursive: bool) -> Result<FileChanges> {
+    pub async fn watch_files(
+        &self,
+        workspace: WorkspaceId,
+        path: impl AsRef<[u8]>,
+        recursive: bool,
+    ) -> Result<FileChanges> {
         let recursive = [("recursive", if recursive { "true" } else { "false" })];
         let request = self.files_with(Method::GET, workspace, "/watch", path, &recursive).timeout(STREAM_TIMEOUT);
         Ok(FileChanges { response: accepted(request.send().await?).await?, came: BytesMut::new() })
     }
 
-    fn files(&self, method: Method, workspace: WorkspaceId, route: &str, path: &str) -> RequestBuilder {
+    fn files(&self, method: Method, workspace: WorkspaceId, route: &str, path: impl AsRef<[u8]>) -> RequestBuilder {
         self.files_with(method, workspace, route, path, &[])
     }
 
@@ -158,10 +193,14 @@ impl Client {
         method: Method,
         workspace: WorkspaceId,
         route: &str,
-        path: &str,
+        path: impl AsRef<[u8]>,
         parameters: &[(&str, &str)],
     ) -> RequestBuilder {
-        let mut url = format!("/api/workspaces/{workspace}/files{route}?path={}", percent(path));
+        let path = match std::str::from_utf8(path.as_ref()) {
+            Ok(path) => format!("path={}", percent(path)),
+            Err(_) => format!("path_b64={}", raw_path::encode(path.as_ref())),
+        };
+        let mut url = format!("/api/workspaces/{workspace}/files{route}?{path}");
         for (name, value) in parameters {
             url.push_str(&format!("&{name}={}", percent(value)));
         }

@@ -7,6 +7,8 @@ const LONG_MAX: u64 = 0o77_777_777_777;
 const SHORT_MAX: u64 = 0o7_777_777;
 /// Bytes of the fields for a name and for a link's target.
 const NAME_BYTES: usize = 100;
+/// What the records of extended attributes are called, before the attribute's own name.
+const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
 
 /// An entry's head, as it is to be written.
 pub struct Head<'a> {
@@ -80,6 +82,25 @@ pub fn record(records: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     for part in [key, b"=", value, b"\n"] {
         records.extend_from_slice(part);
     }
+}
+
+/// Adds the record of an extended attribute as GNU tar does: `=` and `%` of its name as `%3D` and `%25`.
+pub fn attribute(records: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    let mut key = ATTRIBUTE.to_vec();
+    for &byte in name {
+        match byte {
+            b'=' => key.extend_from_slice(b"%3D"),
+            b'%' => key.extend_from_slice(b"%25"),
+            byte => key.push(byte),
+        }
+    }
+    record(records, &key, value);
+}
+
+/// The attribute that a record is of, if it is of one.
+pub fn attribute_of(key: &[u8]) -> Option<Vec<u8>> {
+    let text = key.strip_prefix(ATTRIBUTE)?.iter().map(|&byte| char::from(byte)).collect::<String>();
+    Some(text.replace("%3D", "=").replace("%25", "%").chars().map(|c| c as u8).collect())
 }
 
 /// Zeroes that follow content of so many bytes, to the end of its last block.

@@ -12,7 +12,7 @@ use crate::refusal::refuse_with;
 use crate::rights::Rights;
 use rexec_api::error::ErrorCode;
 use rexec_api::files::{FileInfo, FileKind};
-use rexec_api::guest::{FileContent, FilePart, GuestError, ReadSpec};
+use rexec_api::guest::{FileContent, FilePart, GuestError, ReadSpec, WriteCondition};
 use rexec_channel::{BodyReceiver, Call};
 use rustix::fs::{OFlags, fstat};
 use std::fs::File;
@@ -95,9 +95,9 @@ async fn send(file: Option<File>, content: &FileContent, call: Call) -> Result<(
 }
 
 /// Takes the content of a file and puts it in its place.
-pub async fn write(rights: &Rights, call: Call) {
+pub async fn write(rights: &Rights, call: Call, condition: Option<WriteCondition>) {
     let begun = match (path_of(&call, "path"), mode_of(&call)) {
-        (Ok(path), Ok(mode)) => rights.run(move || Replacement::begin(&path, mode)).await,
+        (Ok(path), Ok(mode)) => rights.run(move || Replacement::begin(&path, mode)?.only_if(condition)).await,
         (Err(error), _) | (_, Err(error)) => Err(error),
     };
     let replacement = match begun {

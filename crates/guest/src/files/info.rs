@@ -41,6 +41,7 @@ pub(super) fn describe(path: &Path, stat: &Stat) -> FileInfo {
     FileInfo {
         name: name.to_string_lossy().into_owned(),
         path: path.to_string_lossy().into_owned(),
+        path_b64: rexec_api::raw_path::beside(path.as_os_str().as_encoded_bytes()),
         kind: kind_of(stat),
         size: stat.st_size.cast_unsigned(),
         mode: stat.st_mode & MODE_BITS,

@@ -32,6 +32,8 @@ use rexec_api::guest::GuestError;
 use rexec_channel::Call;
 use rustix::fs::{AtFlags, RenameFlags, fstat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes read from or written to a file in one piece of blocking work.
@@ -39,11 +41,11 @@ const PIECE_BYTES: usize = 128 * 1024;
 
 /// The parameter `name` as an absolute path.
 fn path_of(call: &Call, name: &str) -> Result<PathBuf, GuestError> {
-    let text = call.query(name).ok_or_else(|| invalid(format!("{name} is missing or not UTF-8")))?;
-    if !text.starts_with('/') || text.contains('\0') || text.len() > PATH_BYTES_MAX {
+    let path = call.query_bytes(name).ok_or_else(|| invalid(format!("{name} is missing")))?;
+    if !path.starts_with(b"/") || path.contains(&0) || path.len() > PATH_BYTES_MAX {
         return Err(invalid(format!("{name} must be an absolute path of at most {PATH_BYTES_MAX} bytes")));
     }
-    Ok(PathBuf::from(text))
+    Ok(OsString::from_vec(path).into())
 }
 
 fn mode_of(call: &Call) -> Result<Option<u32>, GuestError> {

@@ -5,8 +5,10 @@
 use super::error::{of_io, refuse_kind};
 use super::info::{describe, kind_of};
 use super::open;
+use crate::refusal::refuse;
+use rexec_api::error::ErrorCode;
 use rexec_api::files::{FileInfo, FileKind};
-use rexec_api::guest::GuestError;
+use rexec_api::guest::{GuestError, WriteCondition};
 use rustix::fs::{AtFlags, Mode, OFlags, fchmod, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsString;
@@ -14,6 +16,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// A new file's permission bits, when none are asked for.
 const MODE_DEFAULT: u32 = 0o644;
@@ -44,6 +47,24 @@ impl Place {
         Ok(Self { path: path.to_owned(), directory, parent, name, mode: mode.or(kept).unwrap_or(MODE_DEFAULT) })
     }
 
+    fn check(&self, condition: Option<&WriteCondition>) -> Result<(), GuestError> {
+        let Some(condition) = condition else { return Ok(()) };
+        let now = match statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Some(describe(&self.path, &stat).etag),
+            Err(Errno::NOENT) => None,
+            Err(error) => return Err(of_io(&self.path, &error.into())),
+        };
+        let what = match (condition, now) {
+            (WriteCondition::Absent, None) | (WriteCondition::Present, Some(_)) => return Ok(()),
+            (WriteCondition::Etag(etags), Some(now)) if etags.contains(&now) => return Ok(()),
+            (WriteCondition::Absent, Some(_)) => "is there already",
+            (_, None) => "is gone",
+            (WriteCondition::Etag(_), Some(_)) => "was changed meanwhile",
+        };
+        let message = format!("{} {what}; read it again, or write it without that condition", self.path.display());
+        Err(refuse(ErrorCode::FileChanged, message))
+    }
+
     /// Gives a file that lies beside it, and is open, this name.
     pub fn fill(&self, temporary: &str, file: impl AsFd) -> Result<FileInfo, GuestError> {
         let fill = || {
@@ -60,8 +81,13 @@ pub(super) struct Replacement {
     place: Place,
     temporary: String,
     file: File,
+    condition: Option<WriteCondition>,
     committed: bool,
 }
+
+/// Between looking at what is to be replaced and replacing it, no other conditional write of this guest
+/// does so. What a program of the workspace writes in those microseconds is replaced unseen.
+static LOOK_AND_RENAME: Mutex<()> = Mutex::new(());
 
 impl Replacement {
     /// Makes parents and the temporary file.
@@ -71,14 +97,24 @@ impl Replacement {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file =
             openat(&place.parent, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(|e| of_io(path, &e.into()))?;
-        Ok(Self { place, temporary, file: file.into(), committed: false })
+        Ok(Self { place, temporary, file: file.into(), condition: None, committed: false })
     }
 
     pub fn write(&mut self, content: &[u8]) -> Result<(), GuestError> {
         self.file.write_all(content).map_err(|e| of_io(&self.place.path, &e))
     }
 
+    /// Refuses now what the condition does not allow, and again when the file takes its name.
+    pub fn only_if(mut self, condition: Option<WriteCondition>) -> Result<Self, GuestError> {
+        self.condition = condition;
+        self.place.check(self.condition.as_ref())?;
+        Ok(self)
+    }
+
     pub fn commit(mut self) -> Result<FileInfo, GuestError> {
+        // A thread that panicked while it held the lock left nothing half done.
+        let _alone = self.condition.is_some().then(|| LOOK_AND_RENAME.lock().unwrap_or_else(PoisonError::into_inner));
+        self.place.check(self.condition.as_ref())?;
         let info = self.place.fill(&self.temporary, &self.file)?;
         self.committed = true;
         Ok(info)

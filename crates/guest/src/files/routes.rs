@@ -6,7 +6,7 @@ use crate::refusal::{invalid, refuse};
 use crate::rights::Rights;
 use rexec_api::error::ErrorCode;
 use rexec_api::files::LIST_ENTRIES_MAX;
-use rexec_api::guest::GuestError;
+use rexec_api::guest::{GuestError, WriteCondition};
 use rexec_channel::Call;
 use serde_json::json;
 
@@ -19,7 +19,11 @@ pub async fn route(guest: &Guest, call: Call, parts: &[&str]) {
     let rights = workspace.rights.clone();
     match (call.method().as_str(), parts) {
         ("GET", []) => content::read(&rights, call).await,
-        ("PUT", []) => content::write(&rights, call).await,
+        ("PUT", []) => content::write(&rights, call, None).await,
+        ("PUT", ["conditional"]) => match condition(&call) {
+            Ok(condition) => content::write(&rights, call, Some(condition)).await,
+            Err(error) => call.answer::<()>(Err(error)).await,
+        },
         ("DELETE", []) => {
             work(&rights, call, |call| {
                 let (path, recursive) = (path_of(call, "path")?, flag(call, "recursive")?);
@@ -96,6 +100,18 @@ where
         Err(error) => Err(error),
     };
     call.answer(done).await;
+}
+
+fn condition(call: &Call) -> Result<WriteCondition, GuestError> {
+    match call.query("if").as_deref() {
+        Some("absent") => Ok(WriteCondition::Absent),
+        Some("present") => Ok(WriteCondition::Present),
+        Some("etag") => {
+            let etags = call.query("etags").unwrap_or_default();
+            Ok(WriteCondition::Etag(etags.split(',').map(str::to_owned).collect()))
+        }
+        _ => Err(invalid("if must be absent, present or etag")),
+    }
 }
 
 fn flag(call: &Call, name: &str) -> Result<bool, GuestError> {

@@ -115,7 +115,7 @@ fn copy_extended(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// An attribute's value; `None` when it was taken away since it was listed.
-pub fn extended(file: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
+pub fn extended(file: impl AsFd, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
     let mut value = vec![0; ATTRIBUTE_BYTES_MAX];
     match fgetxattr(file, name, &mut value) {
         Ok(length) => {
@@ -127,7 +127,7 @@ pub fn extended(file: &OwnedFd, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
     }
 }
 
-pub fn set_extended(file: &OwnedFd, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+pub fn set_extended(file: impl AsFd, name: &[u8], value: &[u8]) -> Result<(), Errno> {
     match fsetxattr(file, name, value, XattrFlags::empty()) {
         // The target's file system has none of these; content matters more.
         Err(Errno::OPNOTSUPP) => Ok(()),
@@ -140,12 +140,12 @@ pub fn is_ours(name: &[u8]) -> bool {
     ATTRIBUTES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-pub fn extended_names(file: &OwnedFd) -> Result<Vec<Vec<u8>>, Errno> {
+pub fn extended_names(file: impl AsFd) -> Result<Vec<Vec<u8>>, Errno> {
     let mut names = vec![0; NAMES_BYTES_USUAL];
-    let mut listed = flistxattr(file, &mut names);
+    let mut listed = flistxattr(&file, &mut names);
     if listed == Err(Errno::RANGE) {
         names.resize(ATTRIBUTE_BYTES_MAX, 0);
-        listed = flistxattr(file, &mut names);
+        listed = flistxattr(&file, &mut names);
     }
     let length = match listed {
         Ok(length) => length,

@@ -12,7 +12,7 @@
 //! **Trust.** FROM is a tenant's and may change under our hands; TO is nobody's but ours. So nothing
 //! is ever reached through a link of FROM, and only its regular content is opened for reading.
 
-mod content;
+pub(crate) mod content;
 mod copy;
 mod pack;
 mod tree;

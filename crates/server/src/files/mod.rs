@@ -4,6 +4,9 @@
 //! shape. Nothing of a file is kept in memory beyond what is on its way.
 
 pub mod http;
+mod raw_path;
+
+pub use raw_path::RawPath;
 
 use crate::actor::Actor;
 use crate::error::{Error, Result};
@@ -11,9 +14,9 @@ use crate::page;
 use crate::workspaces::Workspaces;
 use rexec_api::Page;
 use rexec_api::files::{
-    ArchiveFormat, ExtractSummary, FileInfo, LIST_ENTRIES_MAX, MakeDirectory, MoveFile, PATH_BYTES_MAX, UploadState,
+    ArchiveFormat, ExtractSummary, FileInfo, LIST_ENTRIES_MAX, MakeDirectory, MoveFile, UploadState,
 };
-use rexec_api::guest::{FileContent, ReadSpec, UploadAnswer};
+use rexec_api::guest::{FileContent, ReadSpec, UploadAnswer, WriteCondition};
 use rexec_api::ids::WorkspaceId;
 use rexec_channel::{BodyReceiver, Changes, FileSender, GuestClient, PieceSpec, Sending};
 use uuid::Uuid;
@@ -30,8 +33,10 @@ pub struct Files {
 
 /// Where a file is to be written, and how.
 pub struct Target<'a> {
-    pub path: &'a str,
+    pub path: &'a RawPath,
     pub mode: Option<u32>,
+    /// Refused unless this holds when the file takes its name.
+    pub condition: Option<WriteCondition>,
 }
 
 impl Files {
@@ -39,10 +44,8 @@ impl Files {
         Self { workspaces }
     }
 
-    /// The guest of a workspace that is the actor's, for a path of the right shape.
-    async fn guest(&self, actor: &Actor, workspace: WorkspaceId, path: &str) -> Result<GuestClient> {
-        // Before the reach, which wakes: what is refused is no use.
-        check("path", path)?;
+    /// The guest of a workspace that is the actor's.
+    async fn guest(&self, actor: &Actor, workspace: WorkspaceId) -> Result<GuestClient> {
         Ok(self.workspaces.reach(actor, workspace).await?.guest)
     }
 
@@ -50,17 +53,20 @@ impl Files {
         &self,
         actor: &Actor,
         workspace: WorkspaceId,
-        path: &str,
+        path: &RawPath,
         spec: &ReadSpec,
     ) -> Result<(FileContent, BodyReceiver)> {
-        Ok(self.guest(actor, workspace, path).await?.read_file(path, spec).await?)
+        Ok(self.guest(actor, workspace).await?.read_file(path, spec).await?)
     }
 
     /// Opens a file for writing; it takes its name once [`FileSender::finish`] succeeds.
     pub async fn write(&self, actor: &Actor, workspace: WorkspaceId, target: Target<'_>) -> Result<FileSender> {
         check_mode(target.mode)?;
-        let guest = self.guest(actor, workspace, target.path).await?;
-        Ok(guest.write_file(target.path, target.mode).await?)
+        let guest = self.guest(actor, workspace).await?;
+        Ok(match &target.condition {
+            Some(condition) => guest.write_file_if(target.path, target.mode, condition).await?,
+            None => guest.write_file(target.path, target.mode).await?,
+        })
     }
 
     /// Goes on with an upload in pieces; the last one gives the file its name.
@@ -75,7 +81,7 @@ impl Files {
         if piece.offset > piece.total {
             return Err(Error::field("offset", "`offset` must not be greater than `total`."));
         }
-        let guest = self.guest(actor, workspace, target.path).await?;
+        let guest = self.guest(actor, workspace).await?;
         Ok(guest.upload_piece(target.path, target.mode, piece).await?)
     }
 
@@ -83,25 +89,25 @@ impl Files {
         &self,
         actor: &Actor,
         workspace: WorkspaceId,
-        path: &str,
+        path: &RawPath,
         upload: Uuid,
     ) -> Result<UploadState> {
-        Ok(self.guest(actor, workspace, path).await?.upload_state(path, upload).await?)
+        Ok(self.guest(actor, workspace).await?.upload_state(path, upload).await?)
     }
 
-    pub async fn drop_upload(&self, actor: &Actor, workspace: WorkspaceId, path: &str, upload: Uuid) -> Result<()> {
-        Ok(self.guest(actor, workspace, path).await?.drop_upload(path, upload).await?)
+    pub async fn drop_upload(&self, actor: &Actor, workspace: WorkspaceId, path: &RawPath, upload: Uuid) -> Result<()> {
+        Ok(self.guest(actor, workspace).await?.drop_upload(path, upload).await?)
     }
 
-    pub async fn remove(&self, actor: &Actor, workspace: WorkspaceId, path: &str, recursive: bool) -> Result<()> {
-        Ok(self.guest(actor, workspace, path).await?.remove_file(path, recursive).await?)
+    pub async fn remove(&self, actor: &Actor, workspace: WorkspaceId, path: &RawPath, recursive: bool) -> Result<()> {
+        Ok(self.guest(actor, workspace).await?.remove_file(path, recursive).await?)
     }
 
     pub async fn list(
         &self,
         actor: &Actor,
         workspace: WorkspaceId,
-        path: &str,
+        path: &RawPath,
         cursor: Option<&str>,
         limit: Option<usize>,
     ) -> Result<Page<FileInfo>> {
@@ -112,34 +118,34 @@ impl Files {
         if !cursor.is_none_or(is_cursor) {
             return Err(page::bad_cursor());
         }
-        let guest = self.guest(actor, workspace, path).await?;
+        let guest = self.guest(actor, workspace).await?;
         let page = guest.list(path, cursor, limit).await?;
         Ok(Page { items: page.items, next: page.next })
     }
 
-    pub async fn stat(&self, actor: &Actor, workspace: WorkspaceId, path: &str) -> Result<FileInfo> {
-        Ok(self.guest(actor, workspace, path).await?.stat(path).await?)
+    pub async fn stat(&self, actor: &Actor, workspace: WorkspaceId, path: &RawPath) -> Result<FileInfo> {
+        Ok(self.guest(actor, workspace).await?.stat(path).await?)
     }
 
     pub async fn mkdir(&self, actor: &Actor, workspace: WorkspaceId, new: &MakeDirectory) -> Result<FileInfo> {
-        Ok(self.guest(actor, workspace, &new.path).await?.mkdir(&new.path).await?)
+        let path = RawPath::new("path", &new.path, new.path_b64.as_deref())?;
+        Ok(self.guest(actor, workspace).await?.mkdir(&path).await?)
     }
 
     pub async fn rename(&self, actor: &Actor, workspace: WorkspaceId, change: &MoveFile) -> Result<FileInfo> {
-        check("from", &change.from)?;
-        check("to", &change.to)?;
-        let reach = self.workspaces.reach(actor, workspace).await?;
-        Ok(reach.guest.rename(&change.from, &change.to, change.overwrite).await?)
+        let from = RawPath::new("from", &change.from, change.from_b64.as_deref())?;
+        let to = RawPath::new("to", &change.to, change.to_b64.as_deref())?;
+        Ok(self.guest(actor, workspace).await?.rename(&from, &to, change.overwrite).await?)
     }
 
     pub async fn archive(
         &self,
         actor: &Actor,
         workspace: WorkspaceId,
-        path: &str,
+        path: &RawPath,
         format: ArchiveFormat,
     ) -> Result<BodyReceiver> {
-        Ok(self.guest(actor, workspace, path).await?.archive(path, format).await?)
+        Ok(self.guest(actor, workspace).await?.archive(path, format).await?)
     }
 
     /// Begins an extraction; what the archive holds appears while it is sent.
@@ -147,14 +153,20 @@ impl Files {
         &self,
         actor: &Actor,
         workspace: WorkspaceId,
-        path: &str,
+        path: &RawPath,
         format: ArchiveFormat,
     ) -> Result<Sending<ExtractSummary>> {
-        Ok(self.guest(actor, workspace, path).await?.extract(path, format).await?)
+        Ok(self.guest(actor, workspace).await?.extract(path, format).await?)
     }
 
-    pub async fn watch(&self, actor: &Actor, workspace: WorkspaceId, path: &str, recursive: bool) -> Result<Changes> {
-        Ok(self.guest(actor, workspace, path).await?.watch(path, recursive).await?)
+    pub async fn watch(
+        &self,
+        actor: &Actor,
+        workspace: WorkspaceId,
+        path: &RawPath,
+        recursive: bool,
+    ) -> Result<Changes> {
+        Ok(self.guest(actor, workspace).await?.watch(path, recursive).await?)
     }
 }
 
@@ -162,16 +174,6 @@ impl Files {
 fn is_cursor(text: &str) -> bool {
     let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     (2..=CURSOR_BYTES_MAX).contains(&text.len()) && text.len().is_multiple_of(2) && digits
-}
-
-fn check(field: &str, path: &str) -> Result<()> {
-    if path.starts_with('/') && !path.contains('\0') && path.len() <= PATH_BYTES_MAX {
-        return Ok(());
-    }
-    Err(Error::field(
-        field,
-        format!("`{field}` must be absolute, without NUL bytes, and {PATH_BYTES_MAX} bytes at most."),
-    ))
 }
 
 fn check_mode(mode: Option<u32>) -> Result<()> {

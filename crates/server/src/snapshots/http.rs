@@ -135,7 +135,7 @@ async fn export_snapshot(
     let export = app.snapshots.export(&actor, id).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/zstd".to_owned()),
-        (header::CONTENT_DISPOSITION, disposition(&export.name, ArchiveFormat::TarZst)),
+        (header::CONTENT_DISPOSITION, disposition(export.name.as_bytes(), ArchiveFormat::TarZst)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
     let pieces = stream::try_unfold(export, async |mut export| {

@@ -36,7 +36,7 @@ async fn files_are_listed_described_made_and_moved() {
         let link = client.stat_file(id, "/home/user/a/link").await.unwrap();
         assert_eq!((link.kind, link.target.as_deref()), (FileKind::Symlink, Some("f1")));
         let (from, to) = ("/home/user/a/f1".to_owned(), "/home/user/a/f2".to_owned());
-        let change = MoveFile { from, to, overwrite: false };
+        let change = MoveFile { from, to, ..Default::default() };
         assert_eq!(code(client.move_file(id, &change).await), ErrorCode::FileExists);
         assert_eq!(client.move_file(id, &MoveFile { overwrite: true, ..change }).await.unwrap().name, "f2");
         assert_eq!(client.read_file(id, "/home/user/a/f2").await.unwrap(), "1\n");

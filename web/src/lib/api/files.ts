@@ -1,5 +1,7 @@
 // The calls that read and change the files of a workspace.
 
+import { baseName } from '../files/paths';
+import { asField, fromBase64 } from '../files/raw';
 import { workspacePath } from './client';
 import { call, request } from './request';
 import type { FileInfo, UploadState } from './types';
@@ -24,8 +26,15 @@ export interface Opened {
   bytes: ArrayBuffer | undefined;
 }
 
-function address(workspace: string, route: string, query: Record<string, string>): string {
-  return `${workspacePath(workspace)}/files${route}?${new URLSearchParams(query)}`;
+function address(workspace: string, route: string, { path, ...query }: { path: string } & Record<string, string>): string {
+  return `${workspacePath(workspace)}/files${route}?${new URLSearchParams({ ...asField('path', path), ...query })}`;
+}
+
+/** As the page has names and paths, see `raw.ts`. */
+function spoken(info: FileInfo): FileInfo {
+  if (!info.path_b64) return info;
+  const path = fromBase64(info.path_b64);
+  return { ...info, path, name: baseName(path) };
 }
 
 const etagOf = (response: Response): string => (response.headers.get('etag') ?? '').replaceAll('"', '');
@@ -40,17 +49,17 @@ export const files = {
         path: address(workspace, '/list', { path, limit: String(ENTRIES_MAX) }),
         ...(signal ? { signal } : {}),
       }),
-    ),
-  stat: (workspace: string, path: string) => call<FileInfo>('GET', address(workspace, '/stat', { path })),
+    ).then(({ items, next }) => ({ items: items.map(spoken), next })),
+  stat: (workspace: string, path: string) => call<FileInfo>('GET', address(workspace, '/stat', { path })).then(spoken),
   /** Whether a path, or what a link leads to, is a folder. */
   isFolder: (workspace: string, path: string) =>
     call('GET', address(workspace, '/list', { path, limit: '1' })).then(
       () => true,
       () => false,
     ),
-  mkdir: (workspace: string, path: string) => call<FileInfo>('POST', `${workspacePath(workspace)}/files/mkdir`, { path }),
+  mkdir: (workspace: string, path: string) => call<FileInfo>('POST', `${workspacePath(workspace)}/files/mkdir`, asField('path', path)).then(spoken),
   move: (workspace: string, from: string, to: string) =>
-    call<FileInfo>('POST', `${workspacePath(workspace)}/files/move`, { from, to, overwrite: false }),
+    call<FileInfo>('POST', `${workspacePath(workspace)}/files/move`, { ...asField('from', from), ...asField('to', to), overwrite: false }).then(spoken),
   remove: (workspace: string, path: string) =>
     call<void>('DELETE', address(workspace, '', { path, recursive: 'true' })),
 
@@ -70,8 +79,17 @@ export const files = {
     return etagOf(response);
   },
 
-  write: (workspace: string, path: string, bytes: Blob, signal?: AbortSignal) =>
-    json<FileInfo>(request({ method: 'PUT', path: address(workspace, '', { path }), bytes, ...(signal ? { signal } : {}) })),
+  /** With an etag, only while the file is as it says; refused with `file_changed` otherwise. */
+  write: (workspace: string, path: string, bytes: Blob, { etag, signal }: { etag?: string; signal?: AbortSignal } = {}) =>
+    json<FileInfo>(
+      request({
+        method: 'PUT',
+        path: address(workspace, '', { path }),
+        bytes,
+        ...(etag ? { headers: { 'if-match': `"${etag}"` } } : {}),
+        ...(signal ? { signal } : {}),
+      }),
+    ).then(spoken),
 
   /** The answer tells whether the file is whole, or where the next piece begins. */
   async writePiece(workspace: string, path: string, piece: Piece, signal: AbortSignal): Promise<UploadState> {

@@ -142,6 +142,44 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/git/credentials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the hosts of repositories for which there are credentials: yours, and those for everyone. */
+        get: operations["list_git_credentials"];
+        put?: never;
+        /**
+         * Store credentials for a host of repositories, such as `github.com`. Workspaces that are created from an
+         *     `https://` address there are cloned with them; the workspace does not keep them.
+         */
+        post: operations["store_git_credentials"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/git/credentials/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Forget the credentials for a host of repositories. */
+        delete: operations["delete_git_credentials"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/me": {
         parameters: {
             query?: never;
@@ -402,7 +440,10 @@ export interface paths {
         };
         /** Read a file. Takes `Range` (one range), `If-Range`, `If-None-Match`, and HEAD. */
         get: operations["read"];
-        /** Write a file, whole or not at all; or send a piece of an upload. */
+        /**
+         * Write a file, whole or not at all; or send a piece of an upload. With `If-Match` (an etag that GET told) what
+         *     was changed meanwhile is not overwritten; with `If-None-Match: *` nothing that is there is.
+         */
         put: operations["write"];
         post?: never;
         /** Remove a file. */
@@ -941,7 +982,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -1067,6 +1108,8 @@ export interface components {
             modified_ms: number;
             name: string;
             path: string;
+            /** @description The path's bytes in base64 (see [`crate::raw_path`]) when it is not UTF-8: ask by `path_b64` then. */
+            path_b64?: string | null;
             /**
              * Format: int64
              * @description Bytes.
@@ -1167,17 +1210,23 @@ export interface components {
         };
         MakeDirectory: {
             /** @description Absolute; missing parents are made too. */
-            path: string;
+            path?: string;
+            /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+            path_b64?: string | null;
         };
         MoveFile: {
             /** @description Absolute. */
-            from: string;
+            from?: string;
+            /** @description Instead of `from` where that is not UTF-8: its bytes in base64. */
+            from_b64?: string | null;
             /** @description Replace a file that has the new name; without it such a move is refused. */
             overwrite?: boolean;
             /** @description Absolute, the new name itself; missing parents are made. */
-            to: string;
+            to?: string;
+            /** @description The same for `to`. */
+            to_b64?: string | null;
         };
-        /** @description Credentials to store. Those stored before for the same registry are replaced. */
+        /** @description Credentials to store. Those stored before for the same server are replaced. */
         NewRegistry: {
             /**
              * @description For every user of this server: administrators only.
@@ -1191,6 +1240,7 @@ export interface components {
             password?: string;
             /**
              * @description The registry as image references name it, such as `ghcr.io` or `registry.example.com:5000`; `docker.io` for Docker Hub.
+             *     Of repositories, the host as addresses name it, such as `github.com`.
              * @default
              */
             server?: string;
@@ -1350,6 +1400,8 @@ export interface components {
                 modified_ms: number;
                 name: string;
                 path: string;
+                /** @description The path's bytes in base64 (see [`crate::raw_path`]) when it is not UTF-8: ask by `path_b64` then. */
+                path_b64?: string | null;
                 /**
                  * Format: int64
                  * @description Bytes.
@@ -2303,6 +2355,97 @@ export interface operations {
             };
         };
     };
+    list_git_credentials: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them, without their passwords. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RegistryView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    store_git_credentials: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRegistry"];
+            };
+        };
+        responses: {
+            /** @description Stored; they are tried when a repository is cloned. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RegistryView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_git_credentials: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["RegistryId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Forgotten. What was cloned stays. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     me: {
         parameters: {
             query?: never;
@@ -3009,9 +3152,11 @@ export interface operations {
     };
     read: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Absolute. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
             };
             header?: never;
             path: {
@@ -3059,9 +3204,11 @@ export interface operations {
     };
     write: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Absolute; missing parents are made. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
                 /** @description Permission bits in octal, such as `755`; an existing file keeps its own. */
                 mode?: string;
                 /** @description The body is a piece of this upload, an id that the client makes up. Needs `offset` and `total`. */
@@ -3101,6 +3248,15 @@ export interface operations {
                     "application/json": components["schemas"]["UploadState"];
                 };
             };
+            /** @description The file is not as `If-Match` or `If-None-Match` wants it. */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
             /** @description The workspace's disk is full; what was there is untouched. */
             507: {
                 headers: {
@@ -3123,9 +3279,11 @@ export interface operations {
     };
     remove: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Absolute. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
                 /** @description Remove a directory with all that is in it. */
                 recursive?: boolean;
             };
@@ -3157,9 +3315,11 @@ export interface operations {
     };
     archive_files: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Absolute. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
                 /** @description `tar.zst` (the default), `tar` or `zip`. */
                 format?: string;
             };
@@ -3195,9 +3355,11 @@ export interface operations {
     };
     extract_files: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Absolute. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
                 /** @description `tar.zst` (the default), `tar` or `zip`. */
                 format?: string;
             };
@@ -3244,9 +3406,11 @@ export interface operations {
     };
     list_files: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Absolute. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
                 /** @description The `next` of the page before. */
                 cursor?: string;
                 /** @description Entries of a page, 10,000 at most. */
@@ -3352,9 +3516,11 @@ export interface operations {
     };
     stat_file: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Absolute. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
             };
             header?: never;
             path: {
@@ -3388,7 +3554,9 @@ export interface operations {
         parameters: {
             query: {
                 /** @description Absolute. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
                 /** @description The id that the client made up. */
                 upload: string;
             };
@@ -3424,7 +3592,9 @@ export interface operations {
         parameters: {
             query: {
                 /** @description Absolute. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
                 /** @description The id that the client made up. */
                 upload: string;
             };
@@ -3456,9 +3626,11 @@ export interface operations {
     };
     watch_files: {
         parameters: {
-            query: {
+            query?: {
                 /** @description Absolute; a directory, or a file. */
-                path: string;
+                path?: string;
+                /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
+                path_b64?: string;
                 /** @description Watch the directories below as well. */
                 recursive?: boolean;
             };

@@ -45,11 +45,6 @@ export function crumbs(path: string): Crumb[] {
   return [start, ...rest.map((label) => ({ label, path: (at = join(at, label)) }))];
 }
 
-/** A name that the page cannot say again: the guest shows what is not UTF-8 as U+FFFD. */
-export function unspeakable(name: string): boolean {
-  return name.includes('\uFFFD');
-}
-
 /** Why a typed name cannot be one, or nothing. */
 export function nameFault(name: string): string | undefined {
   if (name.trim() === '' || name.endsWith('/')) return 'A name is needed.';

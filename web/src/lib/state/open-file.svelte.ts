@@ -3,6 +3,7 @@
 
 import { files } from '../api/files';
 import { ApiError } from '../api/request';
+import type { FileInfo } from '../api/types';
 import { drafts } from '../files/drafts';
 import type { Editor } from '../files/editor';
 import { bytesMax, imageType, textOf, type Text } from '../files/kinds';
@@ -126,12 +127,8 @@ export class OpenFile {
     this.saving = true;
     try {
       const { text } = this.#editor;
-      const now = how === 'unless changed' ? await this.#current() : this.#etag;
-      if (now !== this.#etag) {
-        this.conflict = now === undefined ? 'gone' : 'changed';
-        return;
-      }
-      const written = await files.write(this.workspace, this.path, new Blob([text]));
+      const written = await this.#write(new Blob([text]), how === 'unless changed' ? this.#etag : '');
+      if (!written) return;
       this.#etag = written.etag ?? '';
       this.size = written.size;
       this.conflict = undefined;
@@ -141,6 +138,21 @@ export class OpenFile {
       if (!signedOut(error)) toasts.failed(`${this.name} was not saved`, error);
     } finally {
       this.saving = false;
+    }
+  }
+
+  /** Nothing when the file is another one than the one that was read. */
+  async #write(text: Blob, etag: string): Promise<FileInfo | undefined> {
+    try {
+      return await files.write(this.workspace, this.path, text, { etag });
+    } catch (error) {
+      // A workspace that runs since before an update knows no condition: then looking first has to do.
+      const old = etag !== '' && error instanceof ApiError && error.code === 'workspace_state';
+      if (!old && !(error instanceof ApiError && error.code === 'file_changed')) throw error;
+      const now = await this.#current();
+      if (old && now === etag) return files.write(this.workspace, this.path, text);
+      this.conflict = now === undefined ? 'gone' : 'changed';
+      return undefined;
     }
   }
 

@@ -1,5 +1,7 @@
 // What an address means, and the address of what the page can show.
 
+import { asField, ofField } from '../files/raw';
+
 /** The views of a workspace, in the order of its rail. */
 export const VIEWS = ['terminals', 'files', 'ports', 'snapshots', 'stats', 'settings'] as const;
 export type View = (typeof VIEWS)[number];
@@ -37,8 +39,8 @@ export function parseRoute(address: string): Route {
   if (first !== 'w' || !id) return { page: 'dashboard' };
   const view = VIEWS.find((name) => name === rest);
   if (view === 'files') {
-    const path = url.searchParams.get('path');
-    const open = url.searchParams.get('open');
+    const path = ofField(url.searchParams, 'path');
+    const open = ofField(url.searchParams, 'open');
     return { page: 'workspace', id, view, ...(path?.startsWith('/') ? { path } : {}), ...(open ? { open } : {}) };
   }
   if (view) return { page: 'workspace', id, view };
@@ -59,6 +61,6 @@ export function viewAddress(id: string, view: View): string {
 
 /** A folder of a workspace's files, and perhaps the file that is open in it. */
 export function filesAddress(id: string, path: string, open?: string): string {
-  const query = new URLSearchParams({ path, ...(open ? { open } : {}) });
+  const query = new URLSearchParams({ ...asField('path', path), ...(open ? asField('open', open) : {}) });
   return `/w/${id}/files?${query}`;
 }

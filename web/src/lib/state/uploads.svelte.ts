@@ -123,7 +123,7 @@ class Uploads {
   async #whole({ workspace, path, file, stop }: Upload): Promise<void> {
     for (let attempt = 0; ; attempt += 1) {
       try {
-        await files.write(workspace, path, file, stop.signal);
+        await files.write(workspace, path, file, { signal: stop.signal });
         return;
       } catch (error) {
         await pause(error, attempt, stop.signal);

@@ -17,6 +17,7 @@ use rexec_api::guest::GuestError;
 use rexec_channel::{Call, ChannelError};
 use std::path::PathBuf;
 use tar::TarWriter;
+pub(super) use tar::is_users;
 use tokio::sync::Semaphore;
 use walk::Walk;
 use zip::ZipWriter;

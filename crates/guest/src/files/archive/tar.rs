@@ -3,12 +3,15 @@
 use super::super::PIECE_BYTES;
 use super::walk::{Content, Entry, Walk};
 use crate::refusal::internal;
-use crate::tar::{BLOCK_BYTES, Head, padding};
+use crate::tar::{BLOCK_BYTES, Head, attribute, padding};
+use crate::volume::content::{extended, extended_names};
 use rexec_api::guest::GuestError;
 use std::fs::File;
 use std::io::Read;
 
 const MODE_BITS: u32 = 0o7777;
+/// Most bytes of a file's attributes that go along; readers have bounds, ours too.
+const ATTRIBUTES_BYTES_MAX: usize = 32 * 1024;
 
 pub struct TarWriter {
     walk: Walk,
@@ -79,5 +82,27 @@ fn head(entry: &Entry, out: &mut Vec<u8>) {
         mtime: entry.stat.st_mtime,
         target,
     };
-    head.write(Vec::new(), out);
+    head.write(attributes(entry), out);
+}
+
+/// The user's attributes of a file. What cannot be read is not the file's content, and is left out.
+fn attributes(entry: &Entry) -> Vec<u8> {
+    let mut records = Vec::new();
+    let Content::File(file) = &entry.content else { return records };
+    for name in extended_names(file).unwrap_or_default() {
+        if !is_users(&name) {
+            continue;
+        }
+        if let Ok(Some(value)) = extended(file, &name)
+            && records.len() + name.len() + value.len() <= ATTRIBUTES_BYTES_MAX
+        {
+            attribute(&mut records, &name, &value);
+        }
+    }
+    records
+}
+
+/// Not the system's, and not what an upload of ours has left.
+pub fn is_users(name: &[u8]) -> bool {
+    name.starts_with(b"user.") && !name.starts_with(b"user.rexec.")
 }

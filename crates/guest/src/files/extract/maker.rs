@@ -5,6 +5,7 @@ use super::check::{self, ENTRIES_MAX};
 use super::confine::Directory;
 use super::refused;
 use crate::refusal::refuse;
+use crate::volume::content::set_extended;
 use rexec_api::error::ErrorCode;
 use rexec_api::files::ExtractSummary;
 use rexec_api::guest::GuestError;
@@ -92,6 +93,15 @@ impl Maker {
         let file = self.directory.file(&parts)?;
         self.file = Some(Open { file, name: name.to_vec(), mode: mode & MODE_BITS, mtime });
         Ok(())
+    }
+
+    /// Gives the file that was begun these extended attributes; a file system without them does without.
+    pub fn attributes(&self, attributes: &[(Vec<u8>, Vec<u8>)]) {
+        let Some(open) = &self.file else { return };
+        for (name, value) in attributes {
+            // What does not fit or is not allowed is not the content.
+            let _ = set_extended(&open.file, name, value);
+        }
     }
 
     pub fn write(&mut self, content: &[u8]) -> Result<(), GuestError> {

@@ -1,8 +1,9 @@
 //! Reading tar as it arrives: the old format, POSIX, and GNU's long names.
 
+use super::super::archive::is_users;
 use super::maker::Maker;
 use super::{damaged, refused};
-use crate::tar::{BLOCK_BYTES, Header, Records, padding, until_nul};
+use crate::tar::{BLOCK_BYTES, Header, Records, attribute_of, padding, until_nul};
 use rexec_api::guest::GuestError;
 
 /// Longest list of records, and longest name of GNU's kind, that is kept.
@@ -24,6 +25,8 @@ struct Said {
     target: Option<Vec<u8>>,
     size: Option<u64>,
     mtime: Option<i64>,
+    /// Extended attributes of the user's.
+    attributes: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 enum State {
@@ -166,6 +169,7 @@ impl TarReader {
             b'0' | 0 | b'7' => {
                 maker.fits(size)?;
                 maker.open(&name, header.mode, said.mtime.or(header.mtime))?;
+                maker.attributes(&said.attributes);
                 self.content(What::File, size, maker)
             }
             // These have no content, whatever the header says of a size.
@@ -211,7 +215,10 @@ impl Said {
                 _ if key.starts_with(b"GNU.sparse.") => {
                     return Err(damaged("it stores files sparsely; make it without --sparse"));
                 }
-                _ => {}
+                _ => match attribute_of(key) {
+                    Some(name) if is_users(&name) => self.attributes.push((name, value.to_vec())),
+                    _ => {}
+                },
             }
         }
         Ok(())

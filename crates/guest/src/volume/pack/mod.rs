@@ -40,8 +40,6 @@ const MANIFEST_BYTES_MAX: u64 = 16 << 20;
 /// Names of a tree.
 const ENTRIES_MAX: u64 = 10_000_000;
 const MODE_BITS: u32 = 0o7777;
-/// Records of extended attributes begin so; the names after it are written as GNU tar does, `=` and `%` as `%3D` and `%25`.
-const ATTRIBUTE: &[u8] = b"SCHILY.xattr.";
 
 /// What a tree comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,9 +5,9 @@ use super::make::{Entry, Maker};
 use super::mounts::Mounts;
 use super::sparse::{Numbers, Piece};
 use super::stream::Unpacker;
-use super::{ATTRIBUTE, ENTRIES_MAX, MANIFEST, MANIFEST_BYTES_MAX, TREES, Told};
+use super::{ENTRIES_MAX, MANIFEST, MANIFEST_BYTES_MAX, TREES, Told};
 use crate::files::check;
-use crate::tar::{BLOCK_BYTES, Header, Records, padding};
+use crate::tar::{BLOCK_BYTES, Header, Records, attribute_of, padding};
 use serde_json::Value;
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -295,8 +295,8 @@ impl Said {
                 b"GNU.sparse.major" | b"GNU.sparse.minor" => {}
                 b"GNU.sparse.name" => self.sparse_name = Some(value.to_vec()),
                 b"GNU.sparse.realsize" => self.sparse = Some(number()?),
-                _ => match key.strip_prefix(ATTRIBUTE) {
-                    Some(name) => self.attributes.push((plain(name), value.to_vec())),
+                _ => match attribute_of(key) {
+                    Some(name) => self.attributes.push((name, value.to_vec())),
                     None => return Err(Refused::invalid("it has records that no archive of ours has")),
                 },
             }
@@ -343,10 +343,4 @@ fn time(value: &[u8]) -> Option<(i64, i64)> {
         return Some((seconds.checked_sub(1)?, 1_000_000_000 - nanoseconds));
     }
     Some((seconds, nanoseconds))
-}
-
-/// An attribute's name without GNU tar's escapes.
-fn plain(name: &[u8]) -> Vec<u8> {
-    let text = name.iter().map(|&byte| char::from(byte)).collect::<String>();
-    text.replace("%3D", "=").replace("%25", "%").chars().map(|c| c as u8).collect()
 }

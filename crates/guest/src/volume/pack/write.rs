@@ -6,8 +6,8 @@ use super::mounts::Mounts;
 use super::sparse::{self, Piece};
 use super::stream::Packer;
 use super::walk::{Found, walk};
-use super::{ATTRIBUTE, ENTRIES_MAX, MANIFEST, MANIFEST_BYTES_MAX, MODE_BITS, TREES, Told};
-use crate::tar::{BLOCK_BYTES, Head, padding, record};
+use super::{ENTRIES_MAX, MANIFEST, MANIFEST_BYTES_MAX, MODE_BITS, TREES, Told};
+use crate::tar::{BLOCK_BYTES, Head, attribute, padding, record};
 use rustix::fs::{FileType, Mode, OFlags, Stat, openat, readlinkat};
 use rustix::io::pread;
 use serde_json::{Map, Value};
@@ -188,15 +188,7 @@ fn times(stat: &Stat, records: &mut Vec<u8>) {
 fn attributes(file: &OwnedFd, records: &mut Vec<u8>) -> rustix::io::Result<()> {
     for name in content::extended_names(file)? {
         let Some(value) = content::extended(file, &name)? else { continue };
-        let mut key = ATTRIBUTE.to_vec();
-        for &byte in &name {
-            match byte {
-                b'=' => key.extend_from_slice(b"%3D"),
-                b'%' => key.extend_from_slice(b"%25"),
-                byte => key.push(byte),
-            }
-        }
-        record(records, &key, &value);
+        attribute(records, &name, &value);
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Directories in one piece: out as an archive, and in.
 
-use super::outgoing;
+use super::{outgoing, query_path};
 use crate::app::AppState;
 use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path, Query};
@@ -19,7 +19,10 @@ use std::fmt::Write as _;
 #[into_params(parameter_in = Query)]
 pub(super) struct ArchiveQuery {
     /// Absolute.
+    #[serde(default)]
     path: String,
+    /// Instead of `path` where that is not UTF-8: its bytes in base64.
+    path_b64: Option<String>,
     /// `tar.zst` (the default), `tar` or `zip`.
     format: Option<String>,
 }
@@ -50,7 +53,8 @@ pub(super) async fn archive(
     Query(query): Query<ArchiveQuery>,
 ) -> Result<Response> {
     let format = query.format()?;
-    let body = app.files.archive(&actor, id, &query.path, format).await?;
+    let path = query_path(&query.path, query.path_b64.as_deref())?;
+    let body = app.files.archive(&actor, id, &path, format).await?;
     let kind = match format {
         ArchiveFormat::TarZst => "application/zstd",
         ArchiveFormat::Tar => "application/x-tar",
@@ -58,7 +62,7 @@ pub(super) async fn archive(
     };
     let headers = [
         (header::CONTENT_TYPE, kind.to_owned()),
-        (header::CONTENT_DISPOSITION, disposition(&query.path, format)),
+        (header::CONTENT_DISPOSITION, disposition(path.name(), format)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
     Ok((headers, outgoing(body, None, app.workspaces.in_use(id))).into_response())
@@ -83,7 +87,8 @@ pub(super) async fn extract(
     Query(query): Query<ArchiveQuery>,
     body: Body,
 ) -> Result<Json<ExtractSummary>> {
-    let mut archive = app.files.extract(&actor, id, &query.path, query.format()?).await?;
+    let path = query_path(&query.path, query.path_b64.as_deref())?;
+    let mut archive = app.files.extract(&actor, id, &path, query.format()?).await?;
     let _using = app.workspaces.in_use(id);
     let mut body = Incoming::new(body);
     while let Some(bytes) = body.next("Send the archive again; a part of it may be there.").await? {
@@ -93,10 +98,9 @@ pub(super) async fn extract(
 }
 
 /// The name under which a browser keeps the archive (RFC 6266; RFC 8187 for what is not ASCII).
-pub(crate) fn disposition(path: &str, format: ArchiveFormat) -> String {
-    let name = path.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("root");
+pub(crate) fn disposition(name: &[u8], format: ArchiveFormat) -> String {
     let mut value = "attachment; filename*=UTF-8''".to_owned();
-    for byte in name.bytes() {
+    for &byte in name {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
             value.push(char::from(byte));
         } else {
@@ -110,12 +114,14 @@ pub(crate) fn disposition(path: &str, format: ArchiveFormat) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::files::RawPath;
 
     #[test]
     fn names_are_encoded() {
-        let named = |path| disposition(path, ArchiveFormat::Zip);
+        let named = |path| disposition(RawPath::new("path", path, None).unwrap().name(), ArchiveFormat::Zip);
         assert_eq!(named("/home/user/a b\"\r\n/"), "attachment; filename*=UTF-8''a%20b%22%0D%0A.zip");
         assert_eq!(named("/"), "attachment; filename*=UTF-8''root.zip");
     }

@@ -1,14 +1,15 @@
 //! The content of one file on its way out, whole or in part (RFC 9110, sections 13 and 14).
 
-use super::{PathQuery, outgoing};
+use super::{PathQuery, outgoing, query_path};
 use crate::app::AppState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Path, Query};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use rexec_api::error::{ErrorBody, ErrorCode};
-use rexec_api::guest::{FileContent, ReadSpec};
+use rexec_api::files::FileInfo;
+use rexec_api::guest::{FileContent, ReadSpec, WriteCondition};
 use rexec_api::ids::WorkspaceId;
 
 const FILE_MODE: HeaderName = HeaderName::from_static("x-rexec-file-mode");
@@ -39,7 +40,8 @@ pub(super) async fn read(
     headers: HeaderMap,
 ) -> Result<Response> {
     let spec = spec_of(&method, &headers);
-    let (content, body) = match app.files.read(&actor, id, &query.path, &spec).await {
+    let path = query_path(&query.path, query.path_b64.as_deref())?;
+    let (content, body) = match app.files.read(&actor, id, &path, &spec).await {
         Err(error) if error.code == ErrorCode::RangeNotSatisfiable => {
             let all = error.details["size"].as_u64().map(|size| format!("bytes */{size}"));
             let mut response = error.into_response();
@@ -48,7 +50,7 @@ pub(super) async fn read(
         }
         read => read?,
     };
-    let etag = etag_of(&content);
+    let etag = etag_of(&content.info);
     let mut response = if etag.as_ref().is_some_and(|_| spec.unless_etag.contains(&content.info.etag)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -80,7 +82,7 @@ fn describe(response: &mut Response, content: &FileContent) {
     put(headers, FILE_MODE, Some(format!("{:o}", content.info.mode & 0o7777)));
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<String>) {
+pub(super) fn put(headers: &mut HeaderMap, name: HeaderName, value: Option<String>) {
     if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
         headers.insert(name, value);
     }
@@ -100,6 +102,29 @@ fn spec_of(method: &Method, headers: &HeaderMap) -> ReadSpec {
     }
 }
 
+/// What a request to write says must be true of the file (RFC 9110, sections 13.1.1 and 13.1.2). Of
+/// `If-None-Match` only `*` says something that a write could mean.
+pub(super) fn condition_of(headers: &HeaderMap) -> Result<Option<WriteCondition>> {
+    let field = |name: HeaderName| {
+        let text = headers.get(&name).map(|value| value.to_str().map(str::trim).unwrap_or_default());
+        (text, name)
+    };
+    match (field(header::IF_MATCH), field(header::IF_NONE_MATCH)) {
+        ((None, _), (None, _)) => Ok(None),
+        ((Some("*"), _), (None, _)) => Ok(Some(WriteCondition::Present)),
+        ((None, _), (Some("*"), _)) => Ok(Some(WriteCondition::Absent)),
+        ((Some(field), _), (None, _)) => {
+            // Compared strongly: a weak etag never holds.
+            let etags = field.split(',').filter_map(unquoted).take(ETAGS_MAX).filter(|etag| is_etag(etag));
+            Ok(Some(WriteCondition::Etag(etags.map(str::to_owned).collect())))
+        }
+        (_, (_, name)) => Err(Error::field(
+            name.as_str(),
+            "A write takes `If-Match` with etags or `*`, or `If-None-Match: *` for a file that must not be there.",
+        )),
+    }
+}
+
 /// The etags of an `If-None-Match`, compared weakly.
 fn etags(field: &str) -> Vec<String> {
     let each = field.split(',').map(str::trim).map(|etag| etag.strip_prefix("W/").unwrap_or(etag));
@@ -111,12 +136,15 @@ fn unquoted(etag: &str) -> Option<&str> {
 }
 
 /// The guest's etag, if it is of the form that ours have.
-fn etag_of(content: &FileContent) -> Option<String> {
-    let etag = &content.info.etag;
-    let fits = !etag.is_empty()
+pub(super) fn etag_of(info: &FileInfo) -> Option<String> {
+    let etag = &info.etag;
+    is_etag(etag).then(|| format!("\"{etag}\""))
+}
+
+fn is_etag(etag: &str) -> bool {
+    !etag.is_empty()
         && etag.len() <= ETAG_BYTES_MAX
-        && etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
-    fits.then(|| format!("\"{etag}\""))
+        && etag.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
 }
 
 #[cfg(test)]
@@ -140,5 +168,25 @@ mod tests {
         assert_eq!(got.unless_etag, ["a", "b"]);
         let got = spec(Method::HEAD, &[(header::RANGE, "bytes=0-1")]);
         assert!(got.head && got.range.is_none());
+    }
+
+    #[test]
+    fn a_write_says_what_must_be_true() {
+        let condition = |fields: &[(HeaderName, &'static str)]| {
+            let headers = fields.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+            condition_of(&headers).map_err(|error| error.code)
+        };
+        assert_eq!(condition(&[]), Ok(None));
+        assert_eq!(condition(&[(header::IF_MATCH, "*")]), Ok(Some(WriteCondition::Present)));
+        assert_eq!(condition(&[(header::IF_NONE_MATCH, "*")]), Ok(Some(WriteCondition::Absent)));
+        let etags = WriteCondition::Etag(vec!["a-b".into(), "c".into()]);
+        assert_eq!(condition(&[(header::IF_MATCH, "\"a-b\", W/\"x\", \"c\", d")]), Ok(Some(etags)));
+        // What matches nothing is a condition all the same.
+        assert_eq!(condition(&[(header::IF_MATCH, "W/\"x\"")]), Ok(Some(WriteCondition::Etag(vec![]))));
+        for fields in
+            [&[(header::IF_NONE_MATCH, "\"a\"")][..], &[(header::IF_MATCH, "*"), (header::IF_NONE_MATCH, "*")]]
+        {
+            assert_eq!(condition(fields), Err(ErrorCode::InvalidRequest));
+        }
     }
 }

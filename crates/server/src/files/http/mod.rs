@@ -8,6 +8,7 @@ mod watch;
 
 use crate::app::AppState;
 use crate::error::Result;
+use crate::files::RawPath;
 use crate::http::extract::{Authenticated, Json, Path, Query};
 use crate::workspaces::InUse;
 use axum::body::Body;
@@ -45,14 +46,20 @@ pub fn routes() -> OpenApiRouter<AppState> {
 #[into_params(parameter_in = Query)]
 struct PathQuery {
     /// Absolute.
+    #[serde(default)]
     path: String,
+    /// Instead of `path` where that is not UTF-8: its bytes in base64.
+    path_b64: Option<String>,
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListQuery {
     /// Absolute.
+    #[serde(default)]
     path: String,
+    /// Instead of `path` where that is not UTF-8: its bytes in base64.
+    path_b64: Option<String>,
     /// The `next` of the page before.
     cursor: Option<String>,
     /// Entries of a page, 10,000 at most.
@@ -74,7 +81,8 @@ async fn list(
     Path(id): Path<WorkspaceId>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<FileInfo>>> {
-    Ok(Json(app.files.list(&actor, id, &query.path, query.cursor.as_deref(), query.limit).await?))
+    let path = query_path(&query.path, query.path_b64.as_deref())?;
+    Ok(Json(app.files.list(&actor, id, &path, query.cursor.as_deref(), query.limit).await?))
 }
 
 /// Describe a path; a symbolic link is not followed.
@@ -92,7 +100,7 @@ async fn stat(
     Path(id): Path<WorkspaceId>,
     Query(query): Query<PathQuery>,
 ) -> Result<Json<FileInfo>> {
-    Ok(Json(app.files.stat(&actor, id, &query.path).await?))
+    Ok(Json(app.files.stat(&actor, id, &query_path(&query.path, query.path_b64.as_deref())?).await?))
 }
 
 /// Make a directory; one that is there is success.
@@ -137,7 +145,10 @@ async fn rename(
 #[into_params(parameter_in = Query)]
 struct RemoveQuery {
     /// Absolute.
+    #[serde(default)]
     path: String,
+    /// Instead of `path` where that is not UTF-8: its bytes in base64.
+    path_b64: Option<String>,
     /// Remove a directory with all that is in it.
     #[serde(default)]
     recursive: bool,
@@ -158,8 +169,14 @@ async fn remove(
     Path(id): Path<WorkspaceId>,
     Query(query): Query<RemoveQuery>,
 ) -> Result<StatusCode> {
-    app.files.remove(&actor, id, &query.path, query.recursive).await?;
+    let path = query_path(&query.path, query.path_b64.as_deref())?;
+    app.files.remove(&actor, id, &path, query.recursive).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The path that a query asks for.
+fn query_path(path: &str, base64: Option<&str>) -> Result<RawPath> {
+    RawPath::new("path", path, base64)
 }
 
 /// A guest's body as one of ours: at most `bytes` of it if that many were promised, and cut, not

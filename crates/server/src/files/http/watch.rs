@@ -1,5 +1,6 @@
 //! What changes in a directory, as server-sent events.
 
+use super::query_path;
 use crate::app::AppState;
 use crate::error::Result;
 use crate::http::extract::{Authenticated, Path, Query, RequestId};
@@ -16,7 +17,10 @@ use serde::Deserialize;
 #[into_params(parameter_in = Query)]
 pub(super) struct WatchQuery {
     /// Absolute; a directory, or a file.
+    #[serde(default)]
     path: String,
+    /// Instead of `path` where that is not UTF-8: its bytes in base64.
+    path_b64: Option<String>,
     /// Watch the directories below as well.
     #[serde(default)]
     recursive: bool,
@@ -38,7 +42,8 @@ pub(super) async fn watch(
     Path(id): Path<WorkspaceId>,
     Query(query): Query<WatchQuery>,
 ) -> Result<Response> {
-    let changes = app.files.watch(&actor, id, &query.path, query.recursive).await?;
+    let path = query_path(&query.path, query.path_b64.as_deref())?;
+    let changes = app.files.watch(&actor, id, &path, query.recursive).await?;
     let events = stream::unfold(changes, |mut changes| async move {
         match changes.next().await {
             Ok(Some(event)) => Some((sse::Event::new(event.name(), &event), changes)),
