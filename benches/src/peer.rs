@@ -114,6 +114,11 @@ impl Peer {
     /// Makes and starts a container like another: same image, limits, profile, network and
     /// mounts, with a home volume of its own. Its first process only waits.
     pub async fn container_like(&self, model: &Value, name: &str, home: &str) -> Result<String> {
+        self.container_running(model, name, home, &["sleep", "infinity"]).await
+    }
+
+    /// The same with this command as its first process.
+    pub async fn container_running(&self, model: &Value, name: &str, home: &str, command: &[&str]) -> Result<String> {
         let mut host = model["HostConfig"].clone();
         for mount in host["Mounts"].as_array_mut().into_iter().flatten() {
             if mount["Target"] == "/home/user" {
@@ -125,7 +130,7 @@ impl Peer {
             "Image": model["Config"]["Image"],
             "Hostname": "bench",
             "Entrypoint": [],
-            "Cmd": ["sleep", "infinity"],
+            "Cmd": command,
             "Labels": { "rexec.bench": "1" },
             "HostConfig": host,
         });
