@@ -29,5 +29,7 @@ export default defineConfig({
   test: {
     include: ['src/**/*.test.ts'],
     environment: 'node',
+    // What hangs fails all the same; a busy machine is not to blame.
+    testTimeout: 30_000,
   },
 });

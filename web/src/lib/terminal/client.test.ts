@@ -133,6 +133,8 @@ function start(guest: Guest, events: ClientEvents = {}, emulator: Emulator = new
   return client;
 }
 
+/** A busy machine draws late. */
+const PATIENCE = { timeout: 20_000 };
 const settle = (ms = 0): Promise<unknown> => vi.advanceTimersByTimeAsync(ms);
 
 beforeEach(() => void vi.useFakeTimers());
@@ -233,11 +235,11 @@ describe('the stream', () => {
       resize: (cols, rows) => term.write('', () => term.resize(cols, rows)),
     };
     const client = start(guest, {}, emulator);
-    await vi.waitFor(() => expect(client.phase).toBe('live'));
+    await vi.waitFor(() => expect(client.phase).toBe('live'), PATIENCE);
     guest.print('\x1b[1;70Hwide');
     guest.wire.json({ type: 'size', offset: guest.log.length, cols: 20, rows: 5 });
     guest.print('\x1b[1;70Hedge');
-    await vi.waitFor(() => expect(client.drawn).toBe(guest.log.length));
+    await vi.waitFor(() => expect(client.drawn).toBe(guest.log.length), PATIENCE);
     expect([term.cols, term.rows]).toEqual([20, 5]);
     // At the new size, column 70 is the last one.
     expect(term.buffer.active.getLine(term.buffer.active.baseY)?.translateToString(true)).toHaveLength(20);
