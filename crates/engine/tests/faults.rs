@@ -4,12 +4,16 @@
 use rexec_engine::docker::DockerEngine;
 use rexec_engine::{Engine, EngineError, ExecFailure, ExecStart};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What runc says when a container's processes did not all stand still in the moment that it grants them.
+const STIR: &str = r#"{"message":"Cannot pause container a: OCI runtime pause failed: unable to freeze: unknown."}"#;
+const RUNS: &str = r#"{"Id":"a","Name":"/a","Config":{"Labels":{}},"State":{"Status":"running","Running":true}}"#;
 const VERSION: &str = r#"{"ApiVersion":"1.41","MinAPIVersion":"1.12"}"#;
 
 /// A socket that answers by a function of the request's first line; `None` closes the connection.
@@ -236,4 +240,29 @@ async fn an_exec_whose_end_is_unknown_did_not_end_well() {
     assert_eq!(out, b"x");
     let error = ended.expect_err("nobody knows");
     assert!(error.get_ref().is_some_and(|e| e.downcast_ref::<ExecFailure>().is_none()), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_freeze_that_did_not_come_off_is_tried_again() {
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let fake = Fake::new(|line| match line {
+        l if l.contains("/pause") && ASKED.fetch_add(1, Ordering::Relaxed) < 2 => {
+            json("500 Internal Server Error", STIR)
+        }
+        l if l.contains("/pause") => json("204 No Content", ""),
+        _ => common(line),
+    });
+    soon(fake.engine().pause("a")).await.expect("the third time it holds still");
+    assert_eq!(ASKED.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_freeze_that_never_comes_off_is_refused() {
+    let fake = Fake::new(|line| match line {
+        l if l.contains("/pause") => json("500 Internal Server Error", STIR),
+        l if l.contains("/containers/a/json") => json("200 OK", RUNS),
+        _ => common(line),
+    });
+    let refused = soon(fake.engine().pause("a")).await;
+    assert!(matches!(refused, Err(EngineError::Refused(_))), "{refused:?}");
 }

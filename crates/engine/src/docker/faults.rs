@@ -70,6 +70,11 @@ pub(super) fn pull_error(reference: &str, error: Error) -> EngineError {
     }
 }
 
+/// Whether a container's processes did not come to stand still in time.
+pub(super) fn is_unfrozen(error: &EngineError) -> bool {
+    matches!(error, EngineError::Refused(message) if contains_any(message, &["unable to freeze"]))
+}
+
 /// Whether Docker warns that an image is for another platform than its own.
 pub(super) fn is_platform_warning(warning: &str) -> bool {
     contains_any(warning, &["does not match the detected host platform"])

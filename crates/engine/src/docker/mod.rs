@@ -58,6 +58,10 @@ const STATS_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const EVENTS_IDLE_TIMEOUT: Duration = Duration::MAX;
 /// How long after the end of its stream an exec may take to report its code.
 const EXIT_CODE_TIMEOUT: Duration = Duration::from_secs(5);
+/// On a busy machine not every process stands still within the moment that runc grants them; it thaws them then and
+/// gives up. It is asked again after each of these.
+const FREEZE_PAUSES: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400)];
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Inspections at once of all callers: a server that starts looks at every workspace, and each look is a connection.
 const LOOKS_MAX: usize = 32;
@@ -355,7 +359,15 @@ impl Engine for DockerEngine {
     }
 
     async fn pause(&self, id: &str) -> Result<()> {
-        let done = within(CALL_TIMEOUT, self.docker.pause_container(profile::name(id)?)).await;
+        let name = profile::name(id)?;
+        let mut done = within(CALL_TIMEOUT, self.docker.pause_container(name)).await;
+        for pause in FREEZE_PAUSES {
+            if !done.as_ref().is_err_and(faults::is_unfrozen) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            done = within(CALL_TIMEOUT, self.docker.pause_container(name)).await;
+        }
         self.unless_already(id, done, ContainerState::Paused).await
     }
 
