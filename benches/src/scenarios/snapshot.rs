@@ -5,9 +5,10 @@ use crate::report::{Bound, Report, median};
 use anyhow::{Result, ensure};
 use rexec_api::exec::ExecRequest;
 use rexec_api::snapshots::{NewSnapshot, SnapshotState};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// A home of a working day, and some packages: the same on both sides.
 const FILL: &str = "mkdir -p $H/many $R && head -c 100000000 /dev/urandom > $H/large && \
     for d in $(seq 50); do mkdir -p $H/many/$d; for n in $(seq 40); do head -c 2000 /dev/urandom > $H/many/$d/$n; done; done; \
@@ -34,6 +35,11 @@ pub async fn run(stage: &mut Stage<'_>, report: &mut Report) -> Result<()> {
         ensure!(taken.state == SnapshotState::Ready, "{taken:?}");
         pauses.push(taken.pause_ms.unwrap_or_default());
         stage.ours.client.delete_snapshot(taken.id).await?;
+        // What is removed meanwhile would slow the other side.
+        let image = format!("/images/rexec/snapshot:{}/json", taken.id.0.simple());
+        while stage.peer.call("GET", &image, None).await.is_ok() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
 
         let name = stage.fresh_name();
         let began = Instant::now();

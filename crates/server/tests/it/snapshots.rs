@@ -92,9 +92,12 @@ async fn a_snapshot_becomes_a_clone(backend: Backend) {
         assert_eq!(stage.client.snapshot(snapshot.id).await.unwrap().clones, 1);
         assert_eq!(stage.run(first.id, "cat ~/kept").await.stdout, "other\n");
 
-        let helpers = [("rexec.instance".to_owned(), stage.instance.clone())].into();
-        let helpers = stage.engine.containers(&helpers).await.unwrap();
-        assert!(helpers.iter().all(|c| !c.labels.contains_key("rexec.helper")), "{helpers:?}");
+        let ours = [("rexec.instance".to_owned(), stage.instance.clone())].into();
+        eventually("the helpers to go", async || {
+            let containers = stage.engine.containers(&ours).await.unwrap();
+            containers.iter().all(|c| !c.labels.contains_key("rexec.helper")).then_some(())
+        })
+        .await;
         for id in [first.id, second.id] {
             stage.client.purge_workspace(id).await.unwrap();
         }
@@ -133,10 +136,12 @@ async fn every_state_can_be_taken(backend: Backend) {
         }
         let listed: Vec<SnapshotId> = stage.client.snapshots().await.unwrap().items.iter().map(|s| s.id).collect();
         assert_eq!(listed, taken.iter().rev().copied().collect::<Vec<_>>(), "newest first");
-        for id in taken {
+        for &id in &taken {
             stage.client.delete_snapshot(id).await.unwrap();
         }
-        eventually("all to go", async || (volumes(&stage).await == 0).then_some(())).await;
+        for id in taken {
+            until_removed(&stage, id).await;
+        }
         stage
     })
     .await;
