@@ -9,8 +9,8 @@ use std::time::Duration;
 
 /// Idle terminals that are attached for the figure per terminal.
 const TERMINALS: usize = 200;
-/// Longer than the guest's pause before it tidies up after output.
-const SETTLE: Duration = Duration::from_secs(2);
+/// Longer than the guest waits after the last output before it gives memory back.
+const SETTLE: Duration = Duration::from_secs(13);
 
 pub async fn run(ours: &Ours, peer: &Peer, report: &mut Report) -> Result<()> {
     let workspace = ours.workspace().await?.id;

@@ -13,6 +13,7 @@ use crate::control;
 use crate::guest::Guest;
 use crate::link::{self, Key};
 use crate::process::Reaper;
+use crate::rest;
 use crate::sudo;
 use rexec_api::guest::KEY_VARIABLE;
 use rustix::fs::Mode;
@@ -105,6 +106,7 @@ async fn live(key: Option<Key>) -> io::Result<()> {
     tokio::task::spawn_local(link::keep(guest.clone(), key));
     let control = control::bind(control::NAME)?;
     tokio::task::spawn_local(control::listen(guest.clone(), control));
+    tokio::task::spawn_local(rest::keep(guest.clone()));
     let sudo = control::bind(sudo::NAME)?;
     tokio::task::spawn_local(sudo::broker::listen(guest, sudo));
     stop.asked().await;

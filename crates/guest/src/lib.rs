@@ -18,6 +18,7 @@ mod link;
 mod ports;
 pub mod process;
 mod refusal;
+mod rest;
 mod rights;
 mod routes;
 pub mod screen;
