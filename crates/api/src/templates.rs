@@ -22,4 +22,6 @@ pub struct TemplateView {
     pub egress: Vec<String>,
     /// What runs containers inside of it, such as `podman`; absent: nothing.
     pub nested: Option<String>,
+    /// Why the host does not run containers inside, for a template that has them; absent: it does.
+    pub nested_unavailable: Option<String>,
 }

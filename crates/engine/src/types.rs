@@ -12,6 +12,8 @@ pub struct EngineInfo {
     pub version: String,
     pub api_version: String,
     pub architecture: String,
+    /// The release of the kernel that it runs on, as `uname -r` says it.
+    pub kernel: String,
     pub cpus: u32,
     pub memory_bytes: u64,
     /// OCI runtimes by name.
@@ -97,6 +99,17 @@ pub struct Limits {
     pub pids: u32,
 }
 
+/// Which of the engine's two security profiles a container has. Both drop the same capabilities, forbid new
+/// privileges and cover the same paths of `/proc` and `/sys`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Profile {
+    #[default]
+    Usual,
+    /// User namespaces, mounts within them and `/dev/net/tun` besides: what a rootless engine inside needs. More of
+    /// the host's kernel can be reached then, where the runtime has none of its own.
+    Nesting,
+}
+
 /// A container to make. The security profile (capabilities, no-new-privileges, seccomp, restart
 /// policy `no`, no host mounts but `dial_dir`) is the engine's own and cannot be asked for otherwise.
 #[derive(Debug, Clone)]
@@ -110,6 +123,7 @@ pub struct ContainerSpec {
     pub labels: Labels,
     pub network: String,
     pub runtime: Option<String>,
+    pub profile: Profile,
     pub limits: Limits,
     pub mounts: Vec<Mount>,
     /// How much its root file system may grow. Only where [`DiskLimits::root`] says that it holds;

@@ -1,7 +1,7 @@
 //! The one binary inside a workspace: PID 1, the server's way to it, and `sudo`; and in a helper container
-//! of the server's own: PID 1 there, and the work on volumes.
+//! of the server's own: PID 1 there, the work on volumes, and the trial of nested containers.
 
-use rexec_guest::{connect, helper, init, sudo, volume};
+use rexec_guest::{connect, helper, init, nested, sudo, volume};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,13 +16,17 @@ fn main() -> ExitCode {
         Some("connect") => connect::run(),
         Some("helper") => helper::run(),
         Some("volume") => volume::run(arguments),
+        Some("idmap") => nested::idmap(arguments),
+        Some("nested") => nested::run(arguments),
         Some("sudo") => return sudo::run(arguments.collect()),
         Some("version") => {
             println!("{}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
         _ => {
-            eprintln!("usage: guest init | connect | helper | volume ... | sudo ... | version");
+            eprintln!(
+                "usage: guest init | connect | helper | volume ... | idmap ... | nested ... | sudo ... | version"
+            );
             return ExitCode::from(2);
         }
     };

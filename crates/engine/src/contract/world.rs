@@ -1,7 +1,7 @@
 //! A case's own corner of an engine: a name, a label and an image, gone when it is dropped.
 
 use crate::{
-    ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, ExecStart, Labels, Limits, NetworkSpec,
+    ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, ExecStart, Labels, Limits, NetworkSpec, Profile,
 };
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
@@ -117,6 +117,7 @@ impl World {
             labels: self.labels(),
             network: "none".into(),
             runtime: None,
+            profile: Profile::Usual,
             limits: Limits { cpu: 1.0, memory_bytes: 64 << 20, pids: 64 },
             mounts: Vec::new(),
             root_bytes: None,

@@ -8,7 +8,7 @@ use super::faults::engine_error;
 use super::transport::Body;
 use super::waiting::unavailable;
 use super::{BULK_TIMEOUT, DockerEngine, hijack};
-use crate::{ContainerSpec, DiskLimits, DiskSpace, DiskUsage, Engine, EngineError, Labels, Limits, Result};
+use crate::{ContainerSpec, DiskLimits, DiskSpace, DiskUsage, Engine, EngineError, Labels, Limits, Profile, Result};
 use http::Request;
 use http_body_util::{BodyExt, Empty, Limited};
 use serde::Deserialize;
@@ -113,6 +113,7 @@ fn probe(name: &str, image: &str, labels: &Labels) -> ContainerSpec {
         labels: labels.clone(),
         network: "none".into(),
         runtime: None,
+        profile: Profile::Usual,
         limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
         mounts: Vec::new(),
         root_bytes: Some(PROBE_BYTES),

@@ -11,6 +11,7 @@ mod hijack;
 mod local;
 mod networks;
 mod profile;
+mod seccomp;
 mod stdcopy;
 mod transport;
 mod views;

@@ -1,12 +1,14 @@
-//! The container profile: what a workspace may do on its host, the same for every one.
+//! The container profile: what a workspace may do on its host, the same for every one but those that hold
+//! containers, which may make user namespaces and mounts besides ([`Profile::Nesting`]).
 //!
 //! Invariant: nothing in a [`ContainerSpec`] can widen it. A spec that would (the host's network,
 //! another container's, a limit of zero that Docker reads as none) is refused, not corrected.
 
-use crate::{ContainerSpec, EngineError, Labels, Limits, Result};
+use super::seccomp;
+use crate::{ContainerSpec, EngineError, Labels, Limits, Profile, Result};
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
-    MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
+    ContainerCreateBody, ContainerUpdateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+    MountType, MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
 };
 use std::collections::HashMap;
 
@@ -20,6 +22,7 @@ const STOP_TIMEOUT_SECONDS: i64 = 10;
 const MEMORY_BYTES_MIN: u64 = 6 * 1024 * 1024;
 /// More cores than any machine; keeps the arithmetic exact.
 const CPU_MAX: f64 = 4096.0;
+const TUN: &str = "/dev/net/tun";
 const NAME_BYTES_MAX: usize = 255;
 
 /// A container's or volume's name or id, as Docker allows them; so none can leave its place in a path.
@@ -143,14 +146,34 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>> {
     Ok(mounts)
 }
 
+/// Naming no seccomp profile is the engine's default one. AppArmor's for containers denies every mount, in whatever
+/// namespace; without it the covered paths, capabilities and namespaces hold alone.
+fn security(profile: Profile) -> Vec<String> {
+    let mut options = vec!["no-new-privileges:true".to_owned()];
+    if profile == Profile::Nesting {
+        options.push(format!("seccomp={}", seccomp::nesting()));
+        options.push("apparmor=unconfined".into());
+    }
+    options
+}
+
+/// For the user-mode network of nested containers. A device made with it needs a network namespace of one's own.
+fn devices(profile: Profile) -> Option<Vec<DeviceMapping>> {
+    (profile == Profile::Nesting).then(|| {
+        let path = Some(TUN.to_owned());
+        let cgroup_permissions = Some("rw".to_owned());
+        vec![DeviceMapping { path_on_host: path.clone(), path_in_container: path, cgroup_permissions }]
+    })
+}
+
 fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
     let amounts = amounts(&spec.limits)?;
     Ok(HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
         cap_add: Some(CAPABILITIES.iter().map(|&c| c.to_owned()).collect()),
         privileged: Some(false),
-        // Naming no seccomp profile is the engine's default one.
-        security_opt: Some(vec!["no-new-privileges:true".into()]),
+        security_opt: Some(security(spec.profile)),
+        devices: devices(spec.profile),
         nano_cpus: Some(amounts.nano_cpus),
         memory: Some(amounts.memory),
         memory_swap: Some(amounts.memory),
@@ -212,6 +235,7 @@ mod tests {
             labels: Labels::new(),
             network: "apart".into(),
             runtime: None,
+            profile: Profile::Usual,
             limits: Limits { cpu: 0.5, memory_bytes: 64 << 20, pids: 10 },
             mounts: Vec::new(),
             root_bytes: None,
@@ -289,6 +313,21 @@ mod tests {
             change(&mut changed);
             assert!(matches!(container(&changed), Err(EngineError::Refused(_))), "change {i}");
         }
+    }
+
+    /// The least that nested containers need, and none of what would make the workspace the host.
+    #[test]
+    fn nesting_widens_what_it_must_and_no_more() {
+        let usual = container(&spec()).expect("allowed").host_config.expect("there");
+        let nesting = ContainerSpec { profile: Profile::Nesting, ..spec() };
+        let nesting = container(&nesting).expect("allowed").host_config.expect("there");
+        assert_eq!(usual.devices, None);
+        assert_eq!(usual.security_opt.as_deref(), Some(&["no-new-privileges:true".to_owned()][..]));
+        let options = nesting.security_opt.clone().expect("there");
+        assert!(options[0] == "no-new-privileges:true" && options[1].starts_with("seccomp={"), "{options:?}");
+        let back = HostConfig { devices: None, security_opt: usual.security_opt.clone(), ..nesting };
+        assert_eq!(back, usual);
+        assert_eq!((usual.privileged, usual.masked_paths, usual.binds), (Some(false), None, None));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn engine(info: SystemInfo, api_version: String) -> EngineInfo {
         version: info.server_version.unwrap_or_default(),
         api_version,
         architecture: info.architecture.unwrap_or_default(),
+        kernel: info.kernel_version.unwrap_or_default(),
         cpus: unsigned(info.ncpu) as u32,
         memory_bytes: unsigned(info.mem_total),
         runtimes,

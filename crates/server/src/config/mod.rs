@@ -9,6 +9,7 @@ mod cleanup;
 mod disk;
 mod images;
 mod later;
+mod nested;
 mod previews;
 mod sources;
 mod storage;
@@ -16,6 +17,7 @@ mod storage;
 pub use cleanup::{CleanupConfig, SECONDS_MAX, Thresholds, Use, Uses};
 pub use disk::DiskConfig;
 pub use images::{CustomImages, ImagesConfig};
+pub use nested::NestedPolicy;
 pub use previews::PreviewConfig;
 pub use sources::Sources;
 pub use storage::StorageConfig;
@@ -135,6 +137,8 @@ pub struct EngineConfig {
     pub workspaces_max: Option<u32>,
     /// The name of the workspaces' network.
     pub network: String,
+    /// On which hosts workspaces may hold containers of their own.
+    pub nested: NestedPolicy,
     /// Labels for every container and volume that this server makes, besides its own.
     pub labels: BTreeMap<String, String>,
     /// Run workspaces although the host cannot keep all that the profile promises.
@@ -389,6 +393,7 @@ fn engine(reader: &mut Reader) -> EngineConfig {
             .number(&["REXEC_MAX_WORKSPACES", "COMPUTE_MAX_WORKSPACES"], 1, 1_000_000)
             .map(|n| n as u32),
         network: reader.text(&["REXEC_NETWORK"]).map_or_else(|| "rexec".to_owned(), |(_, text)| text),
+        nested: nested::take(reader),
         labels: labels(reader),
         allow_weaker_isolation: flag(reader, "REXEC_ALLOW_WEAKER_ISOLATION"),
     }

@@ -12,7 +12,7 @@ use super::Host;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use rexec_api::guest::{DIAL_MOUNT, MOUNT};
-use rexec_engine::{ContainerSpec, Engine, EngineError, Labels, Limits, Mount, Result};
+use rexec_engine::{ContainerSpec, Engine, EngineError, Labels, Limits, Mount, Profile, Result};
 use std::path::Path;
 
 /// The guest, built for the workspaces' machines.
@@ -78,6 +78,7 @@ async fn create_helper(engine: &dyn Engine, labels: &Labels, dial_root: Option<&
         labels: labels.clone(),
         network: "none".into(),
         runtime: None,
+        profile: Profile::Usual,
         limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
         mounts: vec![Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: false, labels: Labels::new() }],
         root_bytes: None,

@@ -10,7 +10,7 @@
 use super::delivery::{EMPTY_IMAGE, VOLUME, program};
 use super::{Host, LABEL_HELPER};
 use rexec_api::guest::MOUNT;
-use rexec_engine::{ByteStream, ContainerSpec, Engine, EngineError, ExecStart, Labels, Limits, Mount, Result};
+use rexec_engine::{ByteStream, ContainerSpec, Engine, EngineError, ExecStart, Labels, Limits, Mount, Profile, Result};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,10 +19,14 @@ const NAME: &str = "rexec-helper-";
 const LIMITS: Limits = Limits { cpu: 1.0, memory_bytes: 512 << 20, pids: 32 };
 
 /// A helper to open.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct HelperSpec {
     /// What it is for, as part of a container's name: unique among all jobs of the installation.
     pub job: String,
+    /// `None` for the engine's own.
+    pub runtime: Option<String>,
+    /// The usual one but for trials of the other.
+    pub profile: Profile,
     /// Its root file system; `None` for an empty one.
     pub image: Option<String>,
     pub mounts: Vec<Mount>,
@@ -135,7 +139,8 @@ fn container(mut labels: Labels, spec: HelperSpec) -> ContainerSpec {
         env: Vec::new(),
         labels,
         network: "none".into(),
-        runtime: None,
+        runtime: spec.runtime,
+        profile: spec.profile,
         limits: LIMITS,
         mounts,
         root_bytes: None,
@@ -241,8 +246,8 @@ mod tests {
         let (from, to) = (bench.volume("from").await, bench.volume("to").await);
         let spec = |job: &str, read_only| HelperSpec {
             job: format!("{job}-{}", bench.host.instance),
-            image: None,
             mounts: vec![mount(&from, "/from", read_only), mount(&to, "/to", false)],
+            ..HelperSpec::default()
         };
         let owner = Helper::open(&bench.host, spec("owner", false)).await.unwrap();
         engine.archive_put(owner.container(), "/from", tar(&[("kept", b"old"), ("gone", b"old")])).await.unwrap();
@@ -278,8 +283,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_a_dead_server_left_goes() {
         let bench = Bench::new().await;
-        let spec =
-            |job: &str| HelperSpec { job: format!("{job}-{}", bench.host.instance), image: None, mounts: Vec::new() };
+        let spec = |job: &str| HelperSpec { job: format!("{job}-{}", bench.host.instance), ..HelperSpec::default() };
         let open = Helper::open(&bench.host, spec("open")).await.unwrap();
         drop(Helper::open(&bench.host, spec("lost")).await.unwrap());
         drop(Helper::open(&bench.host, spec("again")).await.unwrap());

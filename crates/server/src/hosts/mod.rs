@@ -14,10 +14,11 @@
 pub mod delivery;
 pub mod dial;
 pub mod helper;
+pub mod nesting;
 pub mod pulls;
 pub mod store;
 
-use crate::config::Config;
+use crate::config::{Config, NestedPolicy};
 use futures_util::StreamExt;
 use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels, NetworkSpec, firewall};
@@ -101,6 +102,11 @@ pub struct Host {
     pub pulls: pulls::Pulls,
     /// The jobs that have a helper container here.
     helpers: helper::LiveJobs,
+    /// Which runtimes were tried for containers inside of workspaces.
+    trials: nesting::Trials,
+    nested: NestedPolicy,
+    /// Of workspaces that do not name one; the engine's own when absent.
+    runtime: Option<String>,
     bridge: String,
     dial_root: PathBuf,
     allow_weaker: bool,
@@ -122,6 +128,9 @@ impl Host {
             network: config.engine.network.clone(),
             pulls: pulls::Pulls::default(),
             helpers: helper::LiveJobs::default(),
+            trials: nesting::Trials::default(),
+            nested: config.engine.nested,
+            runtime: config.engine.runtime.clone(),
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
             extra_labels: config.engine.labels.clone(),
@@ -248,6 +257,7 @@ impl Host {
                 weaker.join(" ")
             ));
         }
+        self.trials.forget();
         let disk = self.disk_limits().await.map_err(|e| explain(&e))?;
         Ok(HostFacts { engine: info, dials: delivered.sees_dial_dir, disk, weaker })
     }
@@ -333,6 +343,11 @@ impl Host {
             }
         }
     }
+}
+
+/// Runtimes known to put workspaces on the host's own kernel. Others may do so, too.
+pub fn shares_kernel(runtime: &str) -> bool {
+    matches!(runtime, "runc" | "crun" | "youki" | "io.containerd.runc.v2" | "io.containerd.runtime.v1.linux")
 }
 
 /// The first socket that is there of those where an engine usually listens.

@@ -11,6 +11,7 @@ pub use parse::{Nested, RUN_BYTES_MAX, STEPS_MAX, SetupStep, Template};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::hosts::Host;
+use crate::hosts::nesting::NoNesting;
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::templates::TemplateView;
@@ -27,7 +28,7 @@ macro_rules! embedded {
 }
 
 /// Ours, by the names of their files.
-const EMBEDDED: [(&str, &str); 13] = embedded![
+const EMBEDDED: [(&str, &str); 14] = embedded![
     "alpine.toml",
     "data.toml",
     "debian-12.toml",
@@ -37,6 +38,7 @@ const EMBEDDED: [(&str, &str); 13] = embedded![
     "go.toml",
     "minimal.toml",
     "node.toml",
+    "podman.toml",
     "python.toml",
     "rust.toml",
     "ubuntu-22.04.toml",
@@ -82,7 +84,12 @@ impl Templates {
             Err(_) => Vec::new(),
         };
         let there: HashSet<String> = images.into_iter().flat_map(|image| image.references).collect();
-        let items = self.by_id.values().map(|template| view(template, &there)).collect();
+        let no_nesting = match self.by_id.values().any(|template| template.nested.is_some()) {
+            true => self.host.nesting("").await.err(),
+            false => None,
+        };
+        let why = no_nesting.as_ref().map(NoNesting::reason);
+        let items = self.by_id.values().map(|template| view(template, &there, why)).collect();
         Ok(Page { items, next: None })
     }
 
@@ -95,7 +102,7 @@ impl Templates {
     }
 }
 
-fn view(template: &Template, there: &HashSet<String>) -> TemplateView {
+fn view(template: &Template, there: &HashSet<String>, no_nesting: Option<&str>) -> TemplateView {
     TemplateView {
         id: template.id.clone(),
         name: template.name.clone(),
@@ -107,6 +114,7 @@ fn view(template: &Template, there: &HashSet<String>) -> TemplateView {
         setup: template.setup.iter().map(|step| step.name.clone()).collect(),
         egress: template.egress.clone(),
         nested: template.nested.map(|nested| nested.as_str().to_owned()),
+        nested_unavailable: template.nested.and(no_nesting).map(str::to_owned),
     }
 }
 

@@ -6,7 +6,7 @@ use super::store::Workspace;
 use crate::hosts::{self, Host, delivery};
 use rexec_api::guest::{Configure, DIAL_MOUNT, KEY_VARIABLE, MOUNT, PROGRAM};
 use rexec_api::ids::WorkspaceId;
-use rexec_engine::{ContainerSpec, DiskLimits, Labels, Mount};
+use rexec_engine::{ContainerSpec, DiskLimits, Labels, Mount, Profile};
 use std::sync::Arc;
 
 const HOME: &str = "/home/user";
@@ -25,6 +25,7 @@ pub fn spec(row: &Workspace, host: &Arc<Host>, disk: DiskLimits, dial_dir: Optio
         env: vec![format!("{KEY_VARIABLE}={}", row.guest_key)],
         labels,
         network: host.network.clone(),
+        profile: if row.nested.is_some() { Profile::Nesting } else { Profile::Usual },
         runtime: Some(row.runtime.clone()).filter(|runtime| !runtime.is_empty()),
         limits: Wish::of(row).limits(),
         mounts: vec![

@@ -12,10 +12,11 @@ use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::hosts::HostFacts;
 use crate::hosts::dial::GuestKey;
+use crate::hosts::nesting::NoNesting;
 use crate::setups;
 use crate::snapshots;
 use crate::snapshots::plan::SnapshotPlan;
-use crate::templates::{Nested, Template};
+use crate::templates::Template;
 use crate::time::now_ms;
 use crate::volumes;
 use crate::volumes::store::NewHome;
@@ -35,15 +36,13 @@ impl Workspaces {
         validate::new_workspace(&new)?;
         self.require_image(actor, &new)?;
         let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;
-        if let Some(nested) = template.and_then(|template| template.nested) {
-            return Err(nested_unavailable(nested));
-        }
         self.require_runtime(new.runtime.as_deref()).await?;
         self.require_space().await?;
         let row = match new.snapshot {
             Some(snapshot) => self.record_clone(actor, &new, snapshot).await?,
             None => self.record_new(actor, &new, template),
         };
+        self.require_nesting(&row).await?;
         let tx = self.deps.db.begin().await?;
         if let Some(snapshot) = new.snapshot
             && !snapshots::store::hold(&tx, snapshot).await?
@@ -163,6 +162,7 @@ impl Workspaces {
         if let Some(template) = template {
             row.template = Some(template.id.clone());
             row.image = template.image.clone();
+            row.nested = template.nested.map(|nested| nested.as_str().to_owned());
             let mut env = template.env.clone();
             env.append(&mut row.env);
             row.env = env;
@@ -258,14 +258,16 @@ impl Workspaces {
         let usual = || self.config.engine.runtime.clone().unwrap_or_default();
         if self.deps.host.ready().is_ok_and(|facts| allows(&facts)) { before } else { usual() }
     }
-}
 
-/// A rootless engine maps its users by programs that take privileges, which the profile of every workspace denies;
-/// no runtime that this version drives can give them without giving more.
-fn nested_unavailable(nested: Nested) -> Error {
-    let message = format!(
-        "This host does not allow {} inside of workspaces: it would need privileges that no workspace has. Choose another template.",
-        nested.as_str()
-    );
-    Error::new(ErrorCode::NestedUnavailable, message).details(json!({ "field": "template" }))
+    /// Refuses a workspace with containers inside where the host does not allow those, before anything is made.
+    pub(super) async fn require_nesting(&self, row: &Workspace) -> Result<()> {
+        let Some(nested) = &row.nested else { return Ok(()) };
+        self.deps.host.nesting(&row.runtime).await.map_err(|no| match no {
+            NoNesting::Refused(reason) => {
+                Error::new(ErrorCode::NestedUnavailable, format!("{reason} Or choose another template."))
+                    .details(json!({ "field": "template", "nested": nested }))
+            }
+            NoNesting::Unknown(reason) => Error::new(ErrorCode::EngineUnavailable, reason),
+        })
+    }
 }

@@ -26,6 +26,7 @@ impl Workspaces {
         self.require_volume(volume).await?;
         self.require_space().await?;
         let row = self.record_restored(actor, volume, &asked).await?;
+        self.require_nesting(&row).await?;
         let tx = self.deps.db.begin().await?;
         self.require_room(&tx).await?;
         if !volumes::store::take(&tx, volume.id, row.id).await? {

@@ -9,10 +9,10 @@ use rexec_engine::Engine as _;
 
 on_both!(files_commands_and_snapshots_work);
 
-const APPLETS: [&str; 8] = ["cat", "chmod", "echo", "id", "ls", "mkdir", "sh", "touch"];
+const APPLETS: [&str; 11] = ["cat", "chmod", "chown", "echo", "id", "ls", "mkdir", "nc", "sh", "sleep", "touch"];
 
 /// Busybox alone: not even a file of users.
-fn image() -> Vec<u8> {
+pub fn image() -> Vec<u8> {
     let busybox = std::fs::read("/bin/busybox").expect("/bin/busybox is there (Debian's package busybox-static)");
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();

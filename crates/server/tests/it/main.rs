@@ -17,6 +17,7 @@ mod idle;
 mod images;
 mod isolation;
 mod limits;
+mod nested;
 mod page;
 mod ports;
 mod preview_traffic;

@@ -1496,6 +1496,8 @@ export interface components {
                 name: string;
                 /** @description What runs containers inside of it, such as `podman`; absent: nothing. */
                 nested?: string | null;
+                /** @description Why the host does not run containers inside, for a template that has them; absent: it does. */
+                nested_unavailable?: string | null;
                 /** @description Names of the steps that run once after the first start. */
                 setup: string[];
                 /**
@@ -1979,6 +1981,8 @@ export interface components {
             name: string;
             /** @description What runs containers inside of it, such as `podman`; absent: nothing. */
             nested?: string | null;
+            /** @description Why the host does not run containers inside, for a template that has them; absent: it does. */
+            nested_unavailable?: string | null;
             /** @description Names of the steps that run once after the first start. */
             setup: string[];
             /**

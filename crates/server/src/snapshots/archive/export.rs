@@ -122,7 +122,12 @@ impl Packing {
             image_env: info.env,
         };
         let manifest = serde_json::to_vec(&Manifest::new(about, plan)).map_err(Error::internal)?;
-        let spec = HelperSpec { job: self.job(), image: Some(image), mounts: vec![home_mount(&volume, true)] };
+        let spec = HelperSpec {
+            job: self.job(),
+            image: Some(image),
+            mounts: vec![home_mount(&volume, true)],
+            ..HelperSpec::default()
+        };
         let helper = Helper::open(host, spec).await.map_err(|error| match error {
             rexec_engine::EngineError::Conflict(_) => {
                 Error::new(ErrorCode::WorkspaceBusy, "It is being exported already. Wait for that first.")

@@ -145,7 +145,7 @@ impl Unpacking {
         labels.insert(LABEL_SNAPSHOT.into(), self.snapshot.id.to_string());
         host.engine.volume_create(&volume, &labels, None).await.map_err(of_engine)?;
         self.deps.crash.point("import.volume");
-        let spec = HelperSpec { job: self.job(), image: None, mounts: vec![home_mount(&volume, false)] };
+        let spec = HelperSpec { job: self.job(), mounts: vec![home_mount(&volume, false)], ..HelperSpec::default() };
         let helper = Helper::open(host, spec).await.map_err(of_engine)?;
         let stream = helper.run(&["volume", "unpack", ROOT, HOME]).await.map_err(of_engine)?;
         let arrived = self.unpack(stream, pieces).await?;

@@ -1,8 +1,9 @@
 //! The steps that bring a workspace up: container, start, and the link to its guest.
 
 use super::{Driver, Progress, StepError};
-use crate::hosts::HostFacts;
 use crate::hosts::dial::GuestKey;
+use crate::hosts::nesting::NoNesting;
+use crate::hosts::{HostFacts, shares_kernel};
 use crate::time::now_ms;
 use crate::workspaces::container::{self, container_name};
 use crate::workspaces::lifecycle::Seen;
@@ -25,6 +26,7 @@ impl Driver {
         row: &Workspace,
         facts: &HostFacts,
     ) -> Result<Progress, StepError> {
+        self.require_nesting(row).await?;
         let made = Workspace { generation: row.generation + 1, ..row.clone() };
         // Written first: if we die after the engine has made it, the next pass looks for this name.
         self.observe(ticket, row, WorkspaceStatus::Creating, None, |o| o.generation = made.generation).await?;
@@ -58,6 +60,7 @@ impl Driver {
         row: &Workspace,
         facts: &HostFacts,
     ) -> Result<Progress, StepError> {
+        self.require_nesting(row).await?;
         self.unlink();
         self.linked_at = None;
         if row.status != WorkspaceStatus::Creating {
@@ -82,6 +85,17 @@ impl Driver {
         .await?;
         self.deps.crash.point("create.booted");
         Ok(Progress::Again(Some(Seen::Running)))
+    }
+
+    /// A workspace that may hold containers runs only where that is allowed now, whenever it was made.
+    async fn require_nesting(&self, row: &Workspace) -> Result<(), StepError> {
+        if row.nested.is_none() {
+            return Ok(());
+        }
+        self.deps.host.nesting(&row.runtime).await.map_err(|no| match no {
+            NoNesting::Refused(reason) => StepError::NotNested(reason),
+            NoNesting::Unknown(reason) => EngineError::Unavailable(reason.into()).into(),
+        })
     }
 
     pub(super) async fn connect(&mut self, row: &Workspace, facts: &HostFacts) -> Result<Progress, StepError> {
@@ -146,5 +160,5 @@ impl Driver {
 /// gVisor and virtual machines refuse or cannot carry a dial through a mounted socket.
 fn dials(facts: &HostFacts, row: &Workspace) -> bool {
     let runtime = if row.runtime.is_empty() { &facts.engine.default_runtime } else { &row.runtime };
-    facts.dials && matches!(runtime.as_str(), "runc" | "crun" | "youki" | "io.containerd.runc.v2")
+    facts.dials && shares_kernel(runtime)
 }

@@ -277,6 +277,7 @@ fn facts() -> EngineInfo {
         version: String::new(),
         api_version: String::new(),
         architecture: String::new(),
+        kernel: String::new(),
         cpus: 1,
         memory_bytes: 1 << 30,
         runtimes: vec!["runc".into()],

@@ -30,6 +30,8 @@ pub(super) enum StepError {
     HostFull,
     #[error("what it has written to its root file system, {bytes} bytes, is more than the host can take: {spare}")]
     RootTooLarge { bytes: u64, spare: u64 },
+    #[error("the host runs no containers inside of it: {0}")]
+    NotNested(String),
     #[error("its processes keep ending: {0}")]
     KeepsEnding(String),
 }
@@ -65,6 +67,7 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
         StepError::HostFull | StepError::RootTooLarge { .. } => {
             return Some((ErrorCode::HostFull, format!("{} Then start the workspace.", disk::NEARLY_FULL)));
         }
+        StepError::NotNested(reason) => return Some((ErrorCode::NestedUnavailable, reason.clone())),
         StepError::KeepsEnding(what) => {
             return Some((
                 ErrorCode::EngineError,

@@ -34,7 +34,7 @@ pub(super) async fn open_copier(deps: &Deps, job: String, from: &str, to: &str) 
         labels: Labels::new(),
     };
     let mounts = vec![mount(from, FROM, true), mount(to, TO, false)];
-    Ok(Helper::open(&deps.host, HelperSpec { job, image: None, mounts }).await?)
+    Ok(Helper::open(&deps.host, HelperSpec { job, mounts, ..HelperSpec::default() }).await?)
 }
 
 /// Reads to the end what a copy says last.
