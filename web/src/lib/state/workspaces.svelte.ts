@@ -35,6 +35,8 @@ class Workspaces {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watchers = 0;
   #asking = false;
+  /** The list was asked for while an older answer was on its way. */
+  #again = false;
   /** Workspaces of which there is news to be read. */
   #stale = new Set<string>();
   /** Deleted ones, of which there may be news still. */
@@ -81,6 +83,7 @@ class Workspaces {
   }
 
   async refresh(): Promise<void> {
+    this.#again = this.#asking;
     if (this.#asking) return;
     this.#asking = true;
     try {
@@ -93,6 +96,7 @@ class Workspaces {
     } finally {
       this.#asking = false;
       this.#later();
+      if (this.#again) void this.refresh();
     }
   }
 
@@ -155,7 +159,10 @@ class Workspaces {
   async #readStale(): Promise<void> {
     const ids = [...this.#stale];
     this.#stale.clear();
-    await Promise.all(ids.filter((id) => this.busy[id] !== 'delete').map((id) => this.#readOne(id)));
+    const known = ids.filter((id) => this.get(id));
+    // Of others it is not known whether they are still there: the list tells.
+    if (known.length < ids.length) void this.refresh();
+    await Promise.all(known.filter((id) => this.busy[id] !== 'delete').map((id) => this.#readOne(id)));
   }
 
   async #readOne(id: string): Promise<void> {
@@ -169,6 +176,7 @@ class Workspaces {
 
   #drop(id: string): void {
     this.#gone.add(id);
+    this.#stale.delete(id);
     this.list = this.list.filter((workspace) => workspace.id !== id);
   }
 
