@@ -17,15 +17,18 @@ const WORK_MIN: Duration = Duration::from_millis(10);
 const LOOK: Duration = Duration::from_secs(2);
 const LOOK_AT_REST: Duration = Duration::from_secs(10);
 
-/// Gives memory back whenever nothing has happened for a while, and something before.
+/// Gives memory back whenever nobody has done anything for a while, nothing is under way (a large file, say), and
+/// something was before.
 pub async fn keep(guest: Rc<Guest>) {
     let began_ms = unix_ms();
     let mut given_back_at = Duration::ZERO;
     loop {
-        let due = worked().saturating_sub(given_back_at) >= WORK_MIN;
+        let before = worked();
+        let due = before.saturating_sub(given_back_at) >= WORK_MIN;
         tokio::time::sleep(if due { LOOK } else { LOOK_AT_REST }).await;
+        let under_way = worked().saturating_sub(before) >= WORK_MIN;
         let idle_ms = unix_ms() - guest.last_busy_ms().max(began_ms);
-        if due && idle_ms >= REST_MS {
+        if due && !under_way && idle_ms >= REST_MS {
             give_back();
             given_back_at = worked();
         }
