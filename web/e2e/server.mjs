@@ -1,11 +1,14 @@
 // A Rexec server of a test's own: free port, fresh data directory, real engine. Whatever happens to it in
-// the test, `close` leaves nothing behind: workspaces go through the API, then the process, then the data.
+// the test, `close` leaves nothing behind: workspaces go through the API, then the process, then what the engine still
+// has of it, then the data.
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { sweep } from './engine.mjs';
 import { eventually, postgresDatabase, rexecBinary } from './environment.mjs';
 
 export const EMAIL = 'ada@example.org';
@@ -31,6 +34,8 @@ export class Server {
   #directory;
   #token;
   #environment = {};
+  /** On everything that it makes at the engine. */
+  #label = `rexec.test.server=${randomUUID()}`;
   port = 0;
 
   /** Starts one, on SQLite or on a PostgreSQL database made for it, with more in its environment if need be. */
@@ -75,7 +80,7 @@ export class Server {
         PORT: String(this.port),
         REXEC_DATA_DIR: join(this.#directory, 'data'),
         // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
-        REXEC_ENGINE_LABELS: 'rexec.test=e2e',
+        REXEC_ENGINE_LABELS: `rexec.test=e2e,${this.#label}`,
         // The tests sign in and ask more often than a person would.
         REXEC_REQUESTS_PER_SECOND: '0',
         REXEC_SIGN_INS_PER_MINUTE: '0',
@@ -190,6 +195,7 @@ export class Server {
       if (this.port !== 0) await this.#deleteWorkspaces();
     } finally {
       await this.#end('SIGTERM');
+      await sweep(this.#label);
       await this.#database?.drop();
       await rm(this.#directory, { recursive: true, force: true });
     }

@@ -47,6 +47,7 @@ pub struct ImageInfo {
     /// Such as `amd64`, in the words of the OCI image specification.
     pub architecture: String,
     pub os: String,
+    pub labels: Labels,
 }
 
 /// Who we are to a registry.

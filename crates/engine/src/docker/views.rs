@@ -61,6 +61,7 @@ pub(super) fn image(image: ImageInspect) -> Result<ImageInfo> {
         working_dir: config.working_dir.unwrap_or_default(),
         architecture: image.architecture.unwrap_or_default(),
         os: image.os.unwrap_or_default(),
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
     })
 }
 

@@ -128,8 +128,10 @@ impl Helper {
 }
 
 fn container(mut labels: Labels, spec: HelperSpec) -> ContainerSpec {
-    labels.insert(LABEL_HELPER.into(), spec.job.clone());
     let mut mounts = spec.mounts;
+    // An engine makes a volume that went a moment ago anew: with these it is found again.
+    mounts.iter_mut().for_each(|mount| mount.labels.clone_from(&labels));
+    labels.insert(LABEL_HELPER.into(), spec.job.clone());
     mounts.push(Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Labels::new() });
     ContainerSpec {
         name: format!("{NAME}{}", spec.job),

@@ -19,6 +19,8 @@ use std::borrow::Cow;
 
 /// What images of snapshots are called, before the snapshot's id.
 const IMAGE: &str = "rexec/snapshot:";
+/// What the names of their volumes begin with.
+const VOLUME: &str = "rexec-snapshot-";
 
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -107,7 +109,7 @@ pub fn image_name(id: SnapshotId) -> String {
 }
 
 pub fn volume_name(id: SnapshotId) -> String {
-    format!("rexec-snapshot-{}", id.0.simple())
+    format!("{VOLUME}{}", id.0.simple())
 }
 
 pub async fn insert(conn: &impl ConnectionTrait, s: &Snapshot, host: HostId) -> Result<(), DbErr> {
@@ -299,12 +301,21 @@ pub async fn image_gone(conn: &impl ConnectionTrait, id: &str) -> Result<(), DbE
 }
 
 /// Of images by name, those of snapshots whose removal was seen to.
-pub async fn is_remains(conn: &impl ConnectionTrait, host: HostId, image: &str) -> Result<bool, DbErr> {
+pub async fn is_remaining_image(conn: &impl ConnectionTrait, host: HostId, image: &str) -> Result<bool, DbErr> {
     let Some(id) = image.strip_prefix(IMAGE).and_then(|id| id.parse::<SnapshotId>().ok()) else { return Ok(false) };
     let text = "SELECT id, base_image AS name FROM snapshots WHERE id = $1 AND host_id = $2 AND image_ref IS NULL \
                 AND state IN ('failed', 'deleting', 'deleted') \
                 AND NOT EXISTS (SELECT 1 FROM workspaces w WHERE w.image = $3 AND w.deleted_ms IS NULL)";
     let values = [id.to_string().into(), host.to_string().into(), image.into()];
+    Ok(db::fetch_one::<Remains, _>(conn, text, values).await?.is_some())
+}
+
+/// The same of volumes.
+pub async fn is_remaining_volume(conn: &impl ConnectionTrait, host: HostId, volume: &str) -> Result<bool, DbErr> {
+    let Some(id) = volume.strip_prefix(VOLUME).and_then(|id| id.parse::<SnapshotId>().ok()) else { return Ok(false) };
+    let text = "SELECT id, base_image AS name FROM snapshots WHERE id = $1 AND host_id = $2 AND volume IS NULL \
+                AND state IN ('failed', 'deleting', 'deleted')";
+    let values = [id.to_string().into(), host.to_string().into()];
     Ok(db::fetch_one::<Remains, _>(conn, text, values).await?.is_some())
 }
 

@@ -29,15 +29,24 @@ pub async fn round(deps: &Deps) -> Result<(), DbErr> {
     Ok(())
 }
 
-/// Removes images that came about after their removal: the engine ends a commit that was begun even when
-/// nobody waits for it any more.
+/// Removes what came about after its removal: the engine ends a commit that was begun even when nobody waits for it
+/// any more, and makes the volumes of a container that it is still making.
 pub async fn sweep(deps: &Deps) -> Result<(), DbErr> {
-    let Ok(images) = deps.host.engine.images().await else { return Ok(()) };
+    let (engine, host) = (&deps.host.engine, &deps.host);
+    let Ok(images) = engine.images().await else { return Ok(()) };
     for image in images.iter().flat_map(|image| &image.references) {
-        if store::is_remains(deps.db.read(), deps.host.id, image).await?
-            && let Err(error) = deps.host.engine.remove_image(image).await
+        if store::is_remaining_image(deps.db.read(), host.id, image).await?
+            && let Err(error) = engine.remove_image(image).await
         {
             tracing::debug!(image, %error, "what is left of a snapshot cannot be removed yet");
+        }
+    }
+    let Ok(volumes) = engine.volumes(&host.labels()).await else { return Ok(()) };
+    for volume in volumes {
+        if store::is_remaining_volume(deps.db.read(), host.id, &volume.name).await?
+            && let Err(error) = engine.remove_volume(&volume.name).await
+        {
+            tracing::debug!(volume = volume.name, %error, "what is left of a snapshot cannot be removed yet");
         }
     }
     Ok(())

@@ -41,6 +41,10 @@ async fn clone(stage: &Stage, snapshot: SnapshotId) -> WorkspaceView {
     view
 }
 
+fn volume(id: SnapshotId) -> String {
+    format!("rexec-snapshot-{}", id.0.simple())
+}
+
 fn image(id: SnapshotId) -> String {
     format!("rexec/snapshot:{}", id.0.simple())
 }
@@ -263,10 +267,19 @@ async fn what_a_late_commit_leaves_is_swept(backend: Backend) {
         for late in [&image(gone), &another_servers] {
             stage.engine.tag_image("rexec/base:latest", late).await.unwrap();
         }
+        let ours = Labels::from([("rexec.instance".to_owned(), stage.instance.clone())]);
+        stage.engine.volume_create(&volume(gone), &ours, None).await.unwrap();
         // It comes about while no server runs; the next sweeps as soon as it has its host.
         let stage = stage.restart_server(place, &[]).await;
         let swept = async || stage.engine.image(&image(gone)).await.unwrap().is_none().then_some(());
         eventually("what is left to be swept", swept).await;
+        eventually("the volume too", async || {
+            let volumes = stage.engine.volumes(&ours).await.unwrap();
+            volumes.iter().all(|found| found.name != volume(gone)).then_some(())
+        })
+        .await;
+        let left = stage.engine.volumes(&ours).await.unwrap();
+        assert!(left.iter().any(|found| found.name == volume(kept)), "what is wanted stays: {left:?}");
         let others = stage.engine.image(&another_servers).await.unwrap();
         stage.engine.remove_image(&another_servers).await.unwrap();
         assert!(others.is_some(), "what is not ours stays");

@@ -6,7 +6,7 @@ use rexec_api::ids::{TerminalId, WorkspaceId};
 use rexec_api::terminals::NewTerminal;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{AttachOptions, Attachment, Client, Received};
-use rexec_engine::{Engine as _, Labels, docker::DockerEngine};
+use rexec_engine::{Engine as _, ImageInfo, Labels, docker::DockerEngine};
 use rexec_server::config::Config;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::Duration;
@@ -65,6 +65,13 @@ async fn sweep(engine: &DockerEngine, instance: &str) {
     }
     for volume in engine.volumes(&labels).await.unwrap() {
         engine.remove_volume(&volume.name).await.unwrap();
+    }
+    // An image of a snapshot has its container's labels.
+    let ours = |image: &ImageInfo| image.labels.get("rexec.instance").is_some_and(|of| of == instance);
+    for image in engine.images().await.unwrap().iter().filter(|image| ours(image)) {
+        for reference in &image.references {
+            engine.remove_image(reference).await.unwrap();
+        }
     }
 }
 
