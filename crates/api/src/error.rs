@@ -93,9 +93,13 @@ codes! {
     TokenExpired = "token_expired", 401;
     /// The login session was ended.
     SessionRevoked = "session_revoked", 401;
+    /// The API token was revoked, or never was.
+    TokenRevoked = "token_revoked", 401;
     /// E-mail or password wrong.
     BadCredentials = "bad_credentials", 401;
     Forbidden = "forbidden", 403;
+    /// The API token may not do that; `details.scope` is what it lacks.
+    InsufficientScope = "insufficient_scope", 403;
     /// A request with a cookie came from another site.
     ForeignOrigin = "foreign_origin", 403;
     /// Nothing there that you may see.

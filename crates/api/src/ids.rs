@@ -61,6 +61,10 @@ id!(
     RegistryId
 );
 id!(
+    /// An API token; not the token itself, which is a secret.
+    TokenId
+);
+id!(
     /// A container engine that runs workspaces.
     HostId
 );

@@ -22,6 +22,7 @@ pub mod snapshots;
 pub mod stats;
 pub mod templates;
 pub mod terminals;
+pub mod tokens;
 pub mod volumes;
 pub mod workspaces;
 

@@ -10,6 +10,7 @@
 
 use crate::config::DatabaseUrl;
 use crate::migrations;
+use rexec_api::ids::WorkspaceId;
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, FromQueryResult, RuntimeErr,
     SqliteTransactionMode, SqlxPostgresConnector, SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
@@ -234,6 +235,19 @@ pub async fn fetch_all<T: FromQueryResult, C: ConnectionTrait>(
     let statement = sql(conn, text, values);
     let rows = conn.query_all_raw(statement).await?;
     rows.iter().map(|row| T::from_query_result(row, "")).collect()
+}
+
+/// A condition that lets pass only rows of these workspaces; empty where all may pass. Ids are hexadecimal digits and
+/// dashes by their type, so they can stand in the text.
+pub fn among(column: &'static str, only: Option<&[WorkspaceId]>) -> String {
+    match only {
+        None => String::new(),
+        Some([]) => "AND 1 = 0".to_owned(),
+        Some(ids) => {
+            let ids: Vec<_> = ids.iter().map(|id| format!("'{id}'")).collect();
+            format!("AND {column} IN ({})", ids.join(", "))
+        }
+    }
 }
 
 /// Whether a statement broke a uniqueness constraint.

@@ -88,7 +88,7 @@ impl Accounts {
         Ok(SignedIn { token, user: view(row)? })
     }
 
-    /// The actor's own account.
+    /// The actor's own account. Whoever acts may know for whom, so this needs no scope.
     pub async fn me(&self, actor: &Actor) -> Result<UserView> {
         let row = store::by_id(self.db.read(), actor.user).await?;
         view(row.ok_or_else(|| Error::not_found("account"))?)

@@ -1,9 +1,11 @@
 //! Who asks: login sessions, the tokens bound to them, and how often one may ask.
 //!
-//! Invariant: an [`Actor`] exists only for a token with our signature whose session is live; a
-//! session that was ended anywhere counts for at most [`SESSION_CACHE`] longer. A cookie is
-//! believed for a change, or for a WebSocket, only with our own `Origin`.
+//! Invariant: an [`Actor`] exists only for a token with our signature whose session is live, or for an
+//! API token that we know; what was ended anywhere counts for at most [`STANDING_CACHE`] longer. A
+//! cookie is believed for a change, or for a WebSocket, only with our own `Origin`, and never carries
+//! an API token.
 
+pub mod api_token;
 pub mod http;
 pub mod limits;
 mod store;
@@ -25,6 +27,7 @@ use rexec_api::accounts::{Role, SessionView};
 use rexec_api::error::ErrorCode;
 use rexec_api::frames::TOKEN_SUBPROTOCOL_PREFIX;
 use rexec_api::ids::{SessionId, UserId};
+use rexec_api::tokens::Scope;
 use sea_orm::ConnectionTrait;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,11 +35,11 @@ use std::time::{Duration, Instant};
 use store::{SessionRow, Standing};
 use token::{Expiry, Keys};
 
-/// How long what is known of a session is believed. Together with the query it stays under the
-/// second within which a session must end on every server.
-const SESSION_CACHE: Duration = Duration::from_millis(700);
-/// Sessions remembered at once; beyond that the memory is cleared and filled anew.
-const SESSION_CACHE_MAX: usize = 10_000;
+/// How long what is known of a session or an API token is believed. Together with the query it stays
+/// under the second within which either must end on every server.
+const STANDING_CACHE: Duration = Duration::from_millis(700);
+/// Sessions remembered at once, and tokens; beyond that the memory is cleared and filled anew.
+const STANDINGS_MAX: usize = 10_000;
 /// A login session ends after 30 days.
 const SESSION_MS: i64 = 30 * 24 * 3600 * 1000;
 /// Live sessions of one user; a further sign-in ends the oldest.
@@ -47,7 +50,7 @@ const TOUCH_MS: i64 = 60_000;
 const USER_AGENT_CHARS_MAX: usize = 200;
 /// How often old sessions and idle limits are swept away.
 const SWEEP_PERIOD: Duration = Duration::from_secs(60);
-/// How often a long-lived connection asks whether its session still holds.
+/// How often a long-lived connection asks whether what it came through still holds.
 const WATCH_PERIOD: Duration = Duration::from_millis(250);
 /// The cookie where it may be `Secure`, and where the address is plain HTTP on a network, for
 /// which browsers refuse the `__Host-` prefix.
@@ -68,6 +71,7 @@ struct Inner {
     /// The secret itself, from which others derive keys of their own.
     secret: Secret,
     sessions: Mutex<HashMap<SessionId, Known>>,
+    tokens: api_token::Tokens,
 }
 
 #[derive(Clone)]
@@ -94,6 +98,7 @@ impl Auth {
                 keys: Keys::from_secret(secret),
                 secret: secret.clone(),
                 sessions: Mutex::default(),
+                tokens: api_token::Tokens::default(),
             }),
         }
     }
@@ -109,6 +114,9 @@ impl Auth {
                 let swept = store::delete_expired(auth.inner.db.write(), now_ms()).await;
                 if let Err(error) = swept {
                     tracing::warn!(%error, "old login sessions could not be removed");
+                }
+                if let Err(error) = auth.forget_old_tokens().await {
+                    tracing::warn!(%error, "old API tokens could not be removed");
                 }
             }
         });
@@ -127,6 +135,9 @@ impl Auth {
     async fn actor_of(&self, parts: &Parts, scene: &Scene, expiry: Expiry) -> Result<Actor> {
         let token = match carrier(&parts.headers, scene)? {
             None => return Err(unauthenticated()),
+            Some(Carrier::Explicit(token)) if token.starts_with(rexec_api::tokens::PREFIX) => {
+                return self.actor_of_api_token(&token).await;
+            }
             Some(Carrier::Explicit(token)) => token,
             Some(Carrier::Cookie(token)) => {
                 if !parts.method.is_safe() || is_upgrade(parts) {
@@ -146,18 +157,21 @@ impl Auth {
             return Err(token::invalid());
         }
         self.touch(session, &standing).await;
-        Ok(Actor { user, role: role_of(&standing.role), via: Via::Session(session) })
+        Ok(Actor::of_session(user, role_of(&standing.role), session))
     }
 
     /// Whoever has this token, which came by itself and not in a cookie.
     pub(crate) async fn actor_of_token(&self, token: &str) -> Result<Actor> {
+        if token.starts_with(rexec_api::tokens::PREFIX) {
+            return self.actor_of_api_token(token).await;
+        }
         let claims = self.inner.keys.verify(token, Expiry::Refuse)?;
         self.actor_of_session(claims.sub, claims.sid).await
     }
 
-    /// Whether a token is one of ours, though it may have run out.
+    /// Whether a token is one of ours, though it may have run out or been revoked.
     pub(crate) fn is_ours(&self, token: &str) -> bool {
-        self.inner.keys.verify(token, Expiry::Accept).is_ok()
+        rexec_api::tokens::is_well_formed(token) || self.inner.keys.verify(token, Expiry::Accept).is_ok()
     }
 
     /// A key for one purpose, the same on every server and after every restart.
@@ -167,11 +181,13 @@ impl Auth {
 
     /// Whether what the actor came through still holds: for connections that outlive a request.
     pub async fn check(&self, actor: &Actor) -> Result<()> {
-        let Via::Session(session) = actor.via;
-        self.standing(session).await.map(|_| ())
+        match actor.via {
+            Via::Session(session) => self.standing(session).await.map(|_| ()),
+            Via::Token(token) => self.check_token(token).await,
+        }
     }
 
-    /// Resolves once the actor's session has ended, with the reason. A database that does not
+    /// Resolves once what the actor came through has ended, with the reason. A database that does not
     /// answer ends nothing.
     pub async fn ended(&self, actor: &Actor) -> Error {
         let mut period = tokio::time::interval(WATCH_PERIOD);
@@ -184,11 +200,11 @@ impl Auth {
         }
     }
 
-    /// What the database says of a live session, at most [`SESSION_CACHE`] old.
+    /// What the database says of a live session, at most [`STANDING_CACHE`] old.
     async fn standing(&self, id: SessionId) -> Result<Standing> {
         let known = self.sessions().get(&id).cloned();
         let standing = match known {
-            Some(known) if known.at.elapsed() < SESSION_CACHE => known.standing,
+            Some(known) if known.at.elapsed() < STANDING_CACHE => known.standing,
             _ => {
                 // Taken before the query: what changes during it must count as older.
                 let at = Instant::now();
@@ -213,7 +229,7 @@ impl Auth {
 
     fn remember(&self, id: SessionId, standing: Standing, at: Instant) {
         let mut sessions = self.sessions();
-        if sessions.len() >= SESSION_CACHE_MAX {
+        if sessions.len() >= STANDINGS_MAX {
             sessions.clear();
         }
         sessions.insert(id, Known { standing, at });
@@ -263,12 +279,16 @@ impl Auth {
 
     /// A fresh token for the actor's session.
     pub fn refreshed_token(&self, actor: &Actor) -> Result<String> {
-        let Via::Session(session) = actor.via;
+        let Via::Session(session) = actor.via else {
+            let message = "An API token is not refreshed: it is good until it runs out or is revoked.";
+            return Err(Error::new(ErrorCode::Forbidden, message));
+        };
         self.inner.keys.sign(actor.user, session, now_ms())
     }
 
     /// The actor's live sessions, newest first; there are never more than [`SESSIONS_MAX`].
     pub async fn sessions_of(&self, actor: &Actor) -> Result<Vec<SessionView>> {
+        actor.authorise(Scope::Account)?;
         let rows = store::live(self.inner.db.read(), actor.user, now_ms(), SESSIONS_MAX).await?;
         rows.into_iter()
             .map(|row| {
@@ -288,6 +308,7 @@ impl Auth {
 
     /// Ends one of the actor's sessions.
     pub async fn revoke(&self, actor: &Actor, session: SessionId) -> Result<()> {
+        actor.authorise(Scope::Account)?;
         let tx = self.inner.db.begin().await?;
         if !store::revoke(&tx, actor.user, session, now_ms()).await? {
             return Err(Error::not_found("session"));
@@ -299,10 +320,12 @@ impl Auth {
         Ok(())
     }
 
-    /// Ends the session that the actor came through.
+    /// Ends what the actor came through: the session, or the API token. Whoever holds it may.
     pub async fn log_out(&self, actor: &Actor) -> Result<()> {
-        let Via::Session(session) = actor.via;
-        self.revoke(actor, session).await
+        match actor.via {
+            Via::Session(session) => self.revoke(actor, session).await,
+            Via::Token(token) => self.end_token(actor, token).await,
+        }
     }
 }
 

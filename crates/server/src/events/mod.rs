@@ -17,6 +17,7 @@ use bus::{Bus, News};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{EventId, UserId, WorkspaceId};
+use rexec_api::tokens::Scope;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +120,8 @@ impl Events {
         actor: &Actor,
         after: Option<EventId>,
     ) -> Result<impl Stream<Item = Heard> + Send + use<>> {
-        let user = actor.user;
+        actor.authorise_list(Scope::WorkspacesRead)?;
+        let (user, by) = (actor.user, actor.clone());
         let place = Place::take(&self.watchers, user)?;
         // Before the log is read: what comes in between is then heard twice rather than not at all.
         let live = self.bus.subscribe();
@@ -130,7 +132,14 @@ impl Events {
         let told: HashSet<EventId> = missed.iter().filter_map(|news| news.id).collect();
         let again = stream::iter(missed.into_iter().map(|news| Heard::News(Arc::new(news))));
         let now = stream::once(async { Heard::Resync });
-        Ok(again.chain(now).chain(from_now(live, user, told, place)))
+        let heard = again.chain(now).chain(from_now(live, user, told, place));
+        Ok(heard.filter(move |heard| {
+            let seen = match heard {
+                Heard::News(news) => by.reaches(news.workspace),
+                Heard::Resync => true,
+            };
+            std::future::ready(seen)
+        }))
     }
 }
 

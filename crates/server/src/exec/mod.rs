@@ -20,6 +20,7 @@ use rexec_api::exec::{
 };
 use rexec_api::guest::{ExecSpec, exec_frame};
 use rexec_api::ids::WorkspaceId;
+use rexec_api::tokens::Scope;
 use rexec_channel::{FrameReceiver, FrameSender};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -67,9 +68,10 @@ impl Execs {
 
     /// Starts a command.
     pub async fn start(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<Running> {
+        actor.authorise_in(Scope::Exec, workspace)?;
         check(&request)?;
         let stdin = stdin_of(request.stdin, request.stdin_base64)?;
-        let reach = self.workspaces.reach(actor, workspace).await?;
+        let reach = self.workspaces.reach(actor, Scope::Exec, workspace).await?;
         let spec = ExecSpec { command: request.command, cwd: request.cwd, env: request.env, user: request.user };
         let began = Instant::now();
         let (to_guest, from_guest) = reach.guest.exec(&spec).await?;

@@ -18,6 +18,7 @@ use rexec_api::files::{
 };
 use rexec_api::guest::{FileContent, ReadSpec, UploadAnswer, WriteCondition};
 use rexec_api::ids::WorkspaceId;
+use rexec_api::tokens::Scope;
 use rexec_channel::{BodyReceiver, Changes, FileSender, GuestClient, PieceSpec, Sending};
 use uuid::Uuid;
 
@@ -46,7 +47,7 @@ impl Files {
 
     /// The guest of a workspace that is the actor's.
     async fn guest(&self, actor: &Actor, workspace: WorkspaceId) -> Result<GuestClient> {
-        Ok(self.workspaces.reach(actor, workspace).await?.guest)
+        Ok(self.workspaces.reach(actor, Scope::Files, workspace).await?.guest)
     }
 
     pub async fn read(
@@ -61,6 +62,7 @@ impl Files {
 
     /// Opens a file for writing; it takes its name once [`FileSender::finish`] succeeds.
     pub async fn write(&self, actor: &Actor, workspace: WorkspaceId, target: Target<'_>) -> Result<FileSender> {
+        actor.authorise_in(Scope::Files, workspace)?;
         check_mode(target.mode)?;
         let guest = self.guest(actor, workspace).await?;
         Ok(match &target.condition {
@@ -77,6 +79,7 @@ impl Files {
         target: Target<'_>,
         piece: PieceSpec,
     ) -> Result<Sending<UploadAnswer>> {
+        actor.authorise_in(Scope::Files, workspace)?;
         check_mode(target.mode)?;
         if piece.offset > piece.total {
             return Err(Error::field("offset", "`offset` must not be greater than `total`."));

@@ -11,6 +11,7 @@ pub mod listener;
 pub mod metrics;
 pub mod openapi;
 pub mod origin;
+pub mod scopes;
 pub mod sse;
 pub mod web;
 
@@ -52,6 +53,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(accounts::http::routes())
         .merge(auth::http::routes())
+        .merge(auth::api_token::http::routes())
         .merge(workspaces::http::routes())
         .merge(templates::http::routes())
         .merge(setups::http::routes())

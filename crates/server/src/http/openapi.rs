@@ -2,7 +2,7 @@
 //!
 //! The page is ours, small and self-contained: it loads nothing from another origin.
 
-use super::routes;
+use super::{routes, scopes};
 use axum::response::{IntoResponse, Response};
 use http::header;
 use std::sync::OnceLock;
@@ -30,7 +30,10 @@ pub fn base() -> utoipa::openapi::OpenApi {
     components.add_security_scheme(
         "bearer",
         SecurityScheme::Http(
-            HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The token of a sign-in.")).build(),
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some("The token of a sign-in, or an API token with the scope that the route names."))
+                .build(),
         ),
     );
     components.add_security_scheme(
@@ -49,7 +52,8 @@ pub fn base() -> utoipa::openapi::OpenApi {
 pub fn document() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| {
-        let (_, api) = routes().split_for_parts();
+        let (_, mut api) = routes().split_for_parts();
+        scopes::describe(&mut api);
         let mut text = api.to_pretty_json().unwrap_or_default();
         text.push('\n');
         text

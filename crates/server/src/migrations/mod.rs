@@ -14,6 +14,7 @@ mod m0007_stats;
 mod m0009_previews;
 mod m0010_announcements;
 mod m0011_git_credentials;
+mod m0012_api_tokens;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -37,6 +38,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_previews::Migration),
             Box::new(m0010_announcements::Migration),
             Box::new(m0011_git_credentials::Migration),
+            Box::new(m0012_api_tokens::Migration),
         ]
     }
 }

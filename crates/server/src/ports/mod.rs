@@ -38,6 +38,7 @@ use pass::{CODE_MS, CODE_PARAMETER, Holder, Passes};
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::ports::{OpenPort, OpenedPort, PortList, PortView, SetPort, Visibility};
+use rexec_api::tokens::Scope;
 use serde_json::json;
 use std::sync::Arc;
 use store::Setting;
@@ -104,7 +105,7 @@ impl Ports {
     /// What listens, and what was said of ports, for whoever uses the application at `host`. A workspace
     /// that does not run has only the latter.
     pub async fn list(&self, actor: &Actor, workspace: WorkspaceId, host: Option<&str>) -> Result<PortList> {
-        let found = match self.workspaces.reach_as(actor, workspace, Waking::No).await {
+        let found = match self.workspaces.reach_as(actor, Scope::Ports, workspace, Waking::No).await {
             Ok(reach) => reach.guest.ports().await?,
             Err(error) if error.code == ErrorCode::WorkspaceState => Vec::new(),
             Err(error) => return Err(error),
@@ -129,11 +130,15 @@ impl Ports {
         open: OpenPort,
         host: Option<&str>,
     ) -> Result<OpenedPort> {
-        self.workspaces.owned(actor, workspace).await?;
+        self.workspaces.owned(actor, Scope::Ports, workspace).await?;
         let path = path(open.path)?;
         let spot = Spot { workspace, port };
         let base = self.base(spot, host).await?;
-        let Via::Session(session) = actor.via;
+        let Via::Session(session) = actor.via else {
+            let message = "An API token opens no preview in a browser: send it to the port's `url` as \
+                           `Authorization: Bearer <token>`.";
+            return Err(Error::new(ErrorCode::Forbidden, message));
+        };
         let expires_ms = now_ms() + CODE_MS;
         let code = pass::issue(&self.db, Holder { user: actor.user, session }, spot, expires_ms).await?;
         let joint = if path.contains('?') { '&' } else { '?' };
@@ -159,7 +164,7 @@ impl Ports {
         set: SetPort,
         host: Option<&str>,
     ) -> Result<PortView> {
-        self.workspaces.owned(actor, workspace).await?;
+        self.workspaces.owned(actor, Scope::Ports, workspace).await?;
         let now = now_ms();
         let setting = validated(port, set, now)?;
         if setting.visibility == Visibility::Public {
@@ -187,7 +192,7 @@ impl Ports {
 
     /// Makes a port's preview what it was at first: private.
     pub async fn reset(&self, actor: &Actor, workspace: WorkspaceId, port: u16) -> Result<()> {
-        self.workspaces.owned(actor, workspace).await?;
+        self.workspaces.owned(actor, Scope::Ports, workspace).await?;
         let tx = self.db.begin().await?;
         if store::reset(&tx, workspace, port).await? {
             let data = json!({ "port": port });

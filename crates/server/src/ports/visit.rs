@@ -20,6 +20,7 @@ use http::request::Parts;
 use http::{HeaderValue, Method, StatusCode, header};
 use rexec_api::error::ErrorCode;
 use rexec_api::ports::Visibility;
+use rexec_api::tokens::Scope;
 use rexec_channel::GuestClient;
 use std::time::Duration;
 
@@ -208,7 +209,7 @@ impl Ports {
         let now = now_ms();
         let holder = pass::redeem(&self.db, code, visit.spot, now).await?.ok_or_else(expired)?;
         let actor = self.auth.actor_of_session(holder.user, holder.session).await?;
-        self.workspaces.owned(&actor, visit.spot.workspace).await?;
+        self.workspaces.owned(&actor, Scope::Ports, visit.spot.workspace).await?;
         let pass = self.passes.sign(holder, visit.spot, now)?;
         let secure = if visit.visitor.https { "; Secure" } else { "" };
         let name = visit.cookie();

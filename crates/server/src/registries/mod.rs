@@ -19,6 +19,7 @@ use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{RegistryId, UserId};
 use rexec_api::registries::{NewRegistry, PASSWORD_CHARS_MAX, REGISTRIES_MAX, RegistryView, USERNAME_CHARS_MAX};
+use rexec_api::tokens::Scope;
 use rexec_engine::RegistryAuth;
 use serde_json::json;
 use store::Registry;
@@ -61,12 +62,14 @@ impl Registries {
     }
 
     pub async fn list(&self, actor: &Actor, purpose: Purpose) -> Result<Page<RegistryView>> {
+        actor.authorise(Scope::Account)?;
         let rows = store::list(self.db.read(), purpose, actor.user, LIST_LIMIT).await?;
         Ok(Page { items: rows.iter().map(view).collect(), next: None })
     }
 
     /// Stores credentials, in the place of those that there are for the same server.
     pub async fn put(&self, actor: &Actor, purpose: Purpose, new: NewRegistry) -> Result<RegistryView> {
+        actor.authorise(Scope::Account)?;
         if new.everyone && !actor.is_admin() {
             return Err(Error::new(ErrorCode::Forbidden, "Only administrators store credentials for everyone."));
         }
@@ -105,6 +108,7 @@ impl Registries {
     }
 
     pub async fn remove(&self, actor: &Actor, purpose: Purpose, id: RegistryId) -> Result<()> {
+        actor.authorise(Scope::Account)?;
         let row = store::find(self.db.read(), purpose, id).await?;
         let row = row.filter(|row| row.owner.is_none_or(|owner| actor.owns(owner))).ok_or_else(no_such)?;
         if row.owner.is_none() && !actor.is_admin() {

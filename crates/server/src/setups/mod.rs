@@ -25,6 +25,7 @@ use crate::workspaces::{Deps, Workspaces};
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::setups::{SetupState, SetupStepView, SetupView};
+use rexec_api::tokens::Scope;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -57,14 +58,14 @@ impl Setups {
     }
 
     pub async fn get(&self, actor: &Actor, id: WorkspaceId) -> Result<SetupView> {
-        let row = self.workspaces.owned(actor, id).await?;
+        let row = self.workspaces.owned(actor, Scope::WorkspacesRead, id).await?;
         let steps = store::list(self.deps.db.read(), id).await?;
         Ok(view(&steps, Plan::of_row(&row).notes))
     }
 
     /// Runs what has failed once more, and then what comes after it.
     pub async fn retry(&self, actor: &Actor, id: WorkspaceId) -> Result<SetupView> {
-        self.workspaces.owned(actor, id).await?;
+        self.workspaces.owned(actor, Scope::WorkspacesWrite, id).await?;
         let tx = self.deps.db.begin().await?;
         if !store::retry(&tx, id).await? {
             let message = "No step of its set-up has failed. There is nothing to try again.";

@@ -26,6 +26,7 @@ use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
 use rexec_api::snapshots::{NewSnapshot, SnapshotState, SnapshotView};
+use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{NAME_CHARS_MAX, NewWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
 use serde_json::json;
 use std::sync::Arc;
@@ -65,7 +66,8 @@ impl Snapshots {
     }
 
     pub async fn list(&self, actor: &Actor, before: Option<SnapshotId>) -> Result<Page<SnapshotView>> {
-        let rows = store::list(self.deps.db.read(), actor.user, before).await?;
+        actor.authorise_list(Scope::Snapshots)?;
+        let rows = store::list(self.deps.db.read(), actor.user, actor.limit(), before).await?;
         Ok(page::of(rows, |row| row.id.to_string(), view))
     }
 
@@ -75,7 +77,7 @@ impl Snapshots {
 
     /// Takes one, and waits for it up to its deadline.
     pub async fn take(&self, actor: &Actor, workspace: WorkspaceId, new: NewSnapshot) -> Result<SnapshotView> {
-        let row = self.workspaces.owned(actor, workspace).await?;
+        let row = self.workspaces.owned(actor, Scope::Snapshots, workspace).await?;
         let name = new.name.clone().unwrap_or_else(|| row.name.clone());
         let asked = NewWorkspace { name: Some(name.clone()), wait_ms: new.wait_ms, ..Default::default() };
         validate::new_workspace(&asked)?;
@@ -171,8 +173,9 @@ impl Snapshots {
     }
 
     async fn owned(&self, actor: &Actor, id: SnapshotId) -> Result<Snapshot> {
+        actor.authorise_list(Scope::Snapshots)?;
         let found = store::find(self.deps.db.read(), id).await?;
-        found.filter(|row| actor.owns(row.owner)).ok_or_else(no_such)
+        found.filter(|row| actor.owns(row.owner) && actor.reaches(row.workspace)).ok_or_else(no_such)
     }
 }
 

@@ -135,14 +135,16 @@ pub async fn insert(conn: &impl ConnectionTrait, s: &Snapshot, host: HostId) -> 
     .map(|_| ())
 }
 
-/// A page of an owner's snapshots, newest first.
+/// A page of an owner's snapshots, newest first; `only` those of these workspaces.
 pub async fn list(
     conn: &impl ConnectionTrait,
     owner: UserId,
+    only: Option<&[WorkspaceId]>,
     before: Option<SnapshotId>,
 ) -> Result<Vec<Snapshot>, DbErr> {
+    let only = db::among("workspace_id", only);
     let text = format!(
-        "SELECT {COLUMNS} FROM snapshots WHERE owner_id = $1 AND {SHOWN} AND id < $2 ORDER BY id DESC LIMIT $3"
+        "SELECT {COLUMNS} FROM snapshots WHERE owner_id = $1 AND {SHOWN} AND id < $2 {only} ORDER BY id DESC LIMIT $3"
     );
     let values = [owner.to_string().into(), page::before(before).into(), page::FETCH.into()];
     db::fetch_all::<Row, _>(conn, &text, values).await?.into_iter().map(Snapshot::try_from).collect()

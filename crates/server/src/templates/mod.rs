@@ -15,6 +15,7 @@ use crate::hosts::nesting::NoNesting;
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::templates::TemplateView;
+use rexec_api::tokens::Scope;
 use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -75,7 +76,8 @@ impl Templates {
     }
 
     /// All of them, in the order of their ids. Every user may see them.
-    pub async fn list(&self, _: &Actor) -> Result<Page<TemplateView>> {
+    pub async fn list(&self, actor: &Actor) -> Result<Page<TemplateView>> {
+        actor.authorise_list(Scope::WorkspacesRead)?;
         let images = match self.host.ready() {
             Ok(_) => self.host.engine.images().await.unwrap_or_else(|error| {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot list the host's images");

@@ -16,6 +16,7 @@ use rexec_api::error::ErrorCode;
 use rexec_api::guest::{AttachSpec, TerminalInfo, TerminalSpec};
 use rexec_api::ids::{TerminalId, WorkspaceId};
 use rexec_api::terminals::{COLS_MAX, COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, NewTerminal, ROWS_MAX, TerminalView};
+use rexec_api::tokens::Scope;
 use rexec_channel::{FrameReceiver, FrameSender};
 
 /// Longest name of an account that is looked for.
@@ -39,13 +40,14 @@ impl Terminals {
     }
 
     pub async fn create(&self, actor: &Actor, workspace: WorkspaceId, new: NewTerminal) -> Result<TerminalView> {
+        actor.authorise_in(Scope::Terminals, workspace)?;
         // Before the reach, which wakes: what is refused is no use.
         size(new.cols, new.rows)?;
         command(new.command.as_deref())?;
         cwd(new.cwd.as_deref())?;
         validate::env(&new.env)?;
         user(new.user.as_deref())?;
-        let reach = self.workspaces.reach_as(actor, workspace, Waking::Yes(Use::Input)).await?;
+        let reach = self.workspaces.reach_as(actor, Scope::Terminals, workspace, Waking::Yes(Use::Input)).await?;
         let spec = TerminalSpec {
             id: TerminalId::new(),
             cols: new.cols,
@@ -60,13 +62,13 @@ impl Terminals {
 
     pub async fn list(&self, actor: &Actor, workspace: WorkspaceId) -> Result<Page<TerminalView>> {
         // A page that is open asks for this of itself, which is no use.
-        let reach = self.workspaces.reach_as(actor, workspace, Waking::No).await?;
+        let reach = self.workspaces.reach_as(actor, Scope::Terminals, workspace, Waking::No).await?;
         let items = reach.guest.terminals().await?.into_iter().map(view).collect();
         Ok(Page { items, next: None })
     }
 
     pub async fn remove(&self, actor: &Actor, workspace: WorkspaceId, id: TerminalId) -> Result<()> {
-        let reach = self.workspaces.reach_as(actor, workspace, Waking::Yes(Use::Input)).await?;
+        let reach = self.workspaces.reach_as(actor, Scope::Terminals, workspace, Waking::Yes(Use::Input)).await?;
         Ok(reach.guest.remove_terminal(id).await?)
     }
 
@@ -77,7 +79,7 @@ impl Terminals {
         id: TerminalId,
         spec: &AttachSpec,
     ) -> Result<Attachment> {
-        let reach = self.workspaces.reach_as(actor, workspace, Waking::Yes(Use::Input)).await?;
+        let reach = self.workspaces.reach_as(actor, Scope::Terminals, workspace, Waking::Yes(Use::Input)).await?;
         let (to_guest, from_guest) = reach.guest.attach(id, spec).await?;
         Ok(Attachment { to_guest, from_guest, reach })
     }

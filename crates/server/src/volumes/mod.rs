@@ -17,6 +17,7 @@ use crate::workspaces::{Deps, Outcome, Workspaces};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::VolumeId;
+use rexec_api::tokens::Scope;
 use rexec_api::volumes::{RestoreVolume, VolumeState, VolumeView};
 use serde_json::json;
 use std::sync::Arc;
@@ -39,16 +40,18 @@ impl Volumes {
     }
 
     pub async fn list(&self, actor: &Actor, before: Option<VolumeId>) -> Result<Page<VolumeView>> {
-        let rows = store::list(self.deps.db.read(), actor.user, before).await?;
+        actor.authorise_list(Scope::WorkspacesRead)?;
+        let rows = store::list(self.deps.db.read(), actor.user, actor.limit(), before).await?;
         Ok(page::of(rows, |row| row.id.to_string(), view))
     }
 
     pub async fn get(&self, actor: &Actor, id: VolumeId) -> Result<VolumeView> {
-        Ok(view(&self.owned(actor, id).await?))
+        Ok(view(&self.owned(actor, Scope::WorkspacesRead, id).await?))
     }
 
     /// Makes a workspace on a kept home.
     pub async fn restore(&self, actor: &Actor, id: VolumeId, request: RestoreVolume) -> Result<Outcome> {
+        actor.authorise(Scope::WorkspacesWrite)?;
         let volume = self.kept(actor, id).await?;
         self.workspaces.restore(actor, &volume, request).await
     }
@@ -68,13 +71,14 @@ impl Volumes {
         Ok(())
     }
 
-    async fn owned(&self, actor: &Actor, id: VolumeId) -> Result<Volume> {
+    async fn owned(&self, actor: &Actor, scope: Scope, id: VolumeId) -> Result<Volume> {
+        actor.authorise_list(scope)?;
         let found = store::find(self.deps.db.read(), id).await?;
-        found.filter(|row| actor.owns(row.owner)).ok_or_else(no_such)
+        found.filter(|row| actor.owns(row.owner) && actor.reaches(row.workspace)).ok_or_else(no_such)
     }
 
     async fn kept(&self, actor: &Actor, id: VolumeId) -> Result<Volume> {
-        let volume = self.owned(actor, id).await?;
+        let volume = self.owned(actor, Scope::WorkspacesWrite, id).await?;
         match volume.state {
             VolumeState::Kept => Ok(volume),
             VolumeState::InUse => Err(Error::new(

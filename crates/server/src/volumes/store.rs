@@ -98,10 +98,16 @@ pub async fn insert(conn: &impl ConnectionTrait, home: &NewHome<'_>) -> Result<(
     .map(|_| ())
 }
 
-/// A page of an owner's volumes, newest first.
-pub async fn list(conn: &impl ConnectionTrait, owner: UserId, before: Option<VolumeId>) -> Result<Vec<Volume>, DbErr> {
+/// A page of an owner's volumes, newest first; `only` those of these workspaces.
+pub async fn list(
+    conn: &impl ConnectionTrait,
+    owner: UserId,
+    only: Option<&[WorkspaceId]>,
+    before: Option<VolumeId>,
+) -> Result<Vec<Volume>, DbErr> {
+    let only = db::among("workspace_id", only);
     let text = format!(
-        "SELECT {COLUMNS} FROM volumes WHERE owner_id = $1 AND state IN ('in_use', 'kept') AND id < $2 \
+        "SELECT {COLUMNS} FROM volumes WHERE owner_id = $1 AND state IN ('in_use', 'kept') AND id < $2 {only} \
          ORDER BY id DESC LIMIT $3"
     );
     let values = [owner.to_string().into(), page::before(before).into(), page::FETCH.into()];

@@ -14,6 +14,7 @@ use crate::time::now_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::WorkspaceId;
+use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{PatchWorkspace, WorkspaceView};
 use sea_orm::{DatabaseTransaction, DbErr};
 use serde_json::json;
@@ -27,7 +28,7 @@ const IDLE_TRIES: u32 = 16;
 impl Workspaces {
     /// Changes what is named, once all of it may be.
     pub async fn change(&self, actor: &Actor, id: WorkspaceId, change: PatchWorkspace) -> Result<WorkspaceView> {
-        let row = self.owned(actor, id).await?;
+        let row = self.owned(actor, Scope::WorkspacesWrite, id).await?;
         validate::change(&change)?;
         if let Some(gb) = change.disk_gb.filter(|gb| disk_mb(*gb) != row.disk_mb) {
             self.may_set_disk(&row, gb)?;

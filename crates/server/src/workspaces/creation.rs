@@ -23,6 +23,7 @@ use crate::volumes::store::NewHome;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
 use rexec_api::snapshots::SnapshotState;
+use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{NewWorkspace, PIDS_MAX, PatchWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
 use serde_json::json;
 use std::time::Duration;
@@ -33,6 +34,7 @@ const MEMORY_MB_DEFAULT: u32 = 2048;
 
 impl Workspaces {
     pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Outcome> {
+        actor.authorise(Scope::WorkspacesWrite)?;
         validate::new_workspace(&new)?;
         self.require_image(actor, &new)?;
         let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;

@@ -53,6 +53,7 @@ use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::setups::SetupProgress;
+use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{WorkspaceStatus, WorkspaceView};
 use serde_json::json;
 use slot::Slot;
@@ -135,17 +136,18 @@ impl Workspaces {
     }
 
     pub async fn list(&self, actor: &Actor, before: Option<WorkspaceId>) -> Result<Page<WorkspaceView>> {
-        let rows = store::list(self.deps.db.read(), actor.user, before).await?;
+        actor.authorise_list(Scope::WorkspacesRead)?;
+        let rows = store::list(self.deps.db.read(), actor.user, actor.limit(), before).await?;
         Ok(page::of(rows, |row| row.id.to_string(), |row| self.view(actor, row)))
     }
 
     pub async fn get(&self, actor: &Actor, id: WorkspaceId) -> Result<WorkspaceView> {
-        Ok(self.view(actor, &self.owned(actor, id).await?))
+        Ok(self.view(actor, &self.owned(actor, Scope::WorkspacesRead, id).await?))
     }
 
     /// Starts, stops, restarts, pauses or resumes.
     pub async fn request(&self, actor: &Actor, id: WorkspaceId, request: Request, wait: Duration) -> Result<Outcome> {
-        let row = self.owned(actor, id).await?;
+        let row = self.owned(actor, Scope::WorkspacesWrite, id).await?;
         let intent = lifecycle::ask(row.intent, row.status, request).ok_or_else(|| refused(&row, request))?;
         if intent.desired != Desired::Stopped {
             self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
@@ -161,7 +163,7 @@ impl Workspaces {
 
     /// Deletes a workspace. `true`: it is gone; `false`: it is on its way.
     pub async fn delete(&self, actor: &Actor, id: WorkspaceId, home: Home, wait: Duration) -> Result<bool> {
-        let row = self.owned(actor, id).await?;
+        let row = self.owned(actor, Scope::WorkspacesWrite, id).await?;
         let by = match home {
             Home::Keep => WantBy::User,
             Home::Purge => WantBy::Purge,
@@ -179,7 +181,9 @@ impl Workspaces {
         crate::disk::require_space(&self.deps).await
     }
 
-    pub(crate) async fn owned(&self, actor: &Actor, id: WorkspaceId) -> Result<Workspace> {
+    /// The workspace, where it is the actor's and what is to be done there lies within this scope.
+    pub(crate) async fn owned(&self, actor: &Actor, scope: Scope, id: WorkspaceId) -> Result<Workspace> {
+        actor.authorise_in(scope, id)?;
         store::find(self.deps.db.read(), id)
             .await?
             .filter(|row| actor.owns(row.owner) && row.intent.desired != Desired::Deleted)

@@ -9,6 +9,7 @@ use crate::error::Result;
 use futures_util::stream::{self, Stream};
 use rexec_api::ids::WorkspaceId;
 use rexec_api::progress::ProgressView;
+use rexec_api::tokens::Scope;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -26,7 +27,7 @@ struct Following {
 impl Workspaces {
     /// What is so now, and then every change, until dropped.
     pub async fn progress(&self, actor: &Actor, id: WorkspaceId) -> Result<impl Stream<Item = ProgressView> + use<>> {
-        let row = self.owned(actor, id).await?;
+        let row = self.owned(actor, Scope::WorkspacesRead, id).await?;
         let slot = self.slot(id);
         let (reports, doing) = (slot.reports(), slot.doing());
         let reason = row.status_reason;

@@ -13,6 +13,7 @@ use crate::events::{self, NewEvent};
 use crate::time::now_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
+use rexec_api::tokens::Scope;
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_channel::GuestClient;
 use std::time::Duration;
@@ -60,18 +61,18 @@ impl Workspaces {
         Some(Met { guest, reports })
     }
 
-    /// The guest of a workspace, for commands and files: to be reached is to be used, so one that
-    /// sleeps wakes.
-    pub async fn reach(&self, actor: &Actor, id: WorkspaceId) -> Result<Reach> {
-        self.reach_as(actor, id, Waking::Yes(Use::Exec)).await
+    /// The guest of a workspace, for what lies within this scope: to be reached is to be used, so one
+    /// that sleeps wakes.
+    pub async fn reach(&self, actor: &Actor, scope: Scope, id: WorkspaceId) -> Result<Reach> {
+        self.reach_as(actor, scope, id, Waking::Yes(Use::Exec)).await
     }
 
     /// The guest of a workspace, used by that or not.
-    pub async fn reach_as(&self, actor: &Actor, id: WorkspaceId, waking: Waking) -> Result<Reach> {
-        let row = self.owned(actor, id).await?;
+    pub async fn reach_as(&self, actor: &Actor, scope: Scope, id: WorkspaceId, waking: Waking) -> Result<Reach> {
+        let row = self.owned(actor, scope, id).await?;
         let slot = self.slot(id);
         let guest = self.guest_of(Some(actor), row, &slot, waking).await?;
-        let waker = Waker::new(self.clone(), actor.clone(), id, slot.clone());
+        let waker = Waker::new(self.clone(), actor.clone(), scope, slot.clone(), id);
         Ok(Reach { guest, reports: slot.reports(), waker })
     }
 
@@ -79,7 +80,7 @@ impl Workspaces {
     /// where the caller has made sure that the owner has said so.
     pub(crate) async fn reach_preview(&self, actor: Option<&Actor>, id: WorkspaceId) -> Result<GuestClient> {
         let row = match actor {
-            Some(actor) => self.owned(actor, id).await?,
+            Some(actor) => self.owned(actor, Scope::Ports, id).await?,
             None => self.standing(id).await?,
         };
         self.guest_of(actor, row, &self.slot(id), Waking::Yes(Use::Preview)).await
@@ -163,8 +164,8 @@ impl Workspaces {
     }
 
     /// Has one wake that sleeps, and does not wait for it.
-    pub(super) async fn rouse(&self, actor: &Actor, id: WorkspaceId) -> Result<()> {
-        let row = self.owned(actor, id).await?;
+    pub(super) async fn rouse(&self, actor: &Actor, scope: Scope, id: WorkspaceId) -> Result<()> {
+        let row = self.owned(actor, scope, id).await?;
         self.want_awake(Some(actor), &row).await
     }
 

@@ -7,6 +7,7 @@ use crate::actor::Actor;
 use crate::config::Use;
 use crate::time::now_ms;
 use rexec_api::ids::WorkspaceId;
+use rexec_api::tokens::Scope;
 use rexec_api::workspaces::WorkspaceStatus;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ impl Drop for InUse {
 pub struct Waker {
     workspaces: Workspaces,
     actor: Actor,
+    /// What it is used for.
+    scope: Scope,
     id: WorkspaceId,
     slot: Arc<Slot>,
     reports: watch::Receiver<Report>,
@@ -38,10 +41,10 @@ pub struct Waker {
 }
 
 impl Waker {
-    pub(super) fn new(workspaces: Workspaces, actor: Actor, id: WorkspaceId, slot: Arc<Slot>) -> Self {
+    pub(super) fn new(workspaces: Workspaces, actor: Actor, scope: Scope, slot: Arc<Slot>, id: WorkspaceId) -> Self {
         let mut reports = slot.reports();
         let is_paused = reports.borrow_and_update().status == WorkspaceStatus::Paused;
-        Self { workspaces, actor, id, slot, reports, is_paused }
+        Self { workspaces, actor, scope, id, slot, reports, is_paused }
     }
 
     /// The workspace is used: cheap enough for every keystroke, unless it sleeps.
@@ -52,7 +55,7 @@ impl Waker {
         }
         // Once to a pause: what a person has paused does not wake, however much is typed.
         if std::mem::take(&mut self.is_paused)
-            && let Err(error) = self.workspaces.rouse(&self.actor, self.id).await
+            && let Err(error) = self.workspaces.rouse(&self.actor, self.scope, self.id).await
         {
             tracing::warn!(
                 workspace.id = %self.id, error = &error as &dyn std::error::Error, causes = error.causes(),

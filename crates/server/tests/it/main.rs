@@ -30,6 +30,7 @@ mod stats;
 mod support;
 mod sweep;
 mod terminals;
+mod tokens;
 mod users;
 mod volumes;
 mod workspaces;

@@ -325,6 +325,45 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The account's API tokens, newest first; those that have run out stay for 30 days. */
+        get: operations["list_tokens"];
+        put?: never;
+        /**
+         * Make an API token.
+         * @description It goes where a sign-in's token goes: `Authorization: Bearer <token>`, or the WebSocket subprotocol
+         *     `rexec.token.<token>`. It cannot have more than who makes it.
+         */
+        post: operations["create_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revoke an API token. What it opened ends within a second. */
+        delete: operations["revoke_token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/volumes": {
         parameters: {
             query?: never;
@@ -969,6 +1008,11 @@ export interface components {
         };
         /** @enum {string} */
         ChangeKind: "created" | "modified" | "removed" | "moved";
+        /** @description The answer to a new token. */
+        CreatedToken: components["schemas"]["TokenView"] & {
+            /** @description The token itself, told here and never again. */
+            token: string;
+        };
         /**
          * @description How a disk limit is held.
          * @enum {string}
@@ -982,7 +1026,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "bad_credentials" | "forbidden" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -1281,6 +1325,20 @@ export interface components {
             /** @description An account of the workspace, by name or as `#` and a number; the workspace's user when absent. */
             user?: string | null;
         };
+        /** @description A token to make. */
+        NewToken: {
+            /**
+             * Format: int32
+             * @description Days until it runs out, 1 to 3650; absent: never.
+             */
+            expires_in_days?: number | null;
+            /** @description For people: where it is used. */
+            name: string;
+            /** @description What it may do, at least one. */
+            scopes: components["schemas"]["Scope"][];
+            /** @description The only workspaces that it reaches, 50 at most; absent: every one of the account, those to come too. */
+            workspaces?: components["schemas"]["WorkspaceId"][] | null;
+        };
         /** @description A request for a workspace. Fields that later capabilities bring (`region`, `host`, `egress`) are refused by name until they are there. */
         NewWorkspace: {
             /**
@@ -1540,6 +1598,29 @@ export interface components {
             next?: string | null;
         };
         /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_TokenView: {
+            items: {
+                /** @description RFC 3339. */
+                created_at: string;
+                /** @description Whether this is the token that asks. */
+                current: boolean;
+                /** @description It has run out and is refused. */
+                expired: boolean;
+                /** @description `null`: never. */
+                expires_at?: string | null;
+                /** @description Its first characters, to know it by. */
+                hint: string;
+                id: components["schemas"]["TokenId"];
+                /** @description To the minute; `null`: not yet. */
+                last_used_at?: string | null;
+                name: string;
+                scopes: components["schemas"]["Scope"][];
+                /** @description The only workspaces that it reaches; `null`: all. */
+                workspaces?: components["schemas"]["WorkspaceId"][] | null;
+            }[];
+            next?: string | null;
+        };
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
         Page_VolumeView: {
             items: {
                 /** @description RFC 3339. */
@@ -1737,6 +1818,18 @@ export interface components {
         };
         /** @enum {string} */
         Role: "admin" | "user";
+        /**
+         * @description What a token may do. Every route names the scope that it needs.
+         *
+         *     - `all`: all that the account may do; only this lets a program store what opens every door, as SSH keys do.
+         *     - `workspaces:read`: see workspaces, their set-up, statistics and news, kept homes and templates.
+         *     - `workspaces:write`: create, change, start, stop, delete and restore workspaces, and see them.
+         *     - `terminals`, `exec`, `files`, `snapshots`: use these. `ports`: see ports, pass through previews, say who else may.
+         *     - `account`: API tokens, login sessions, stored credentials; see and remove SSH keys.
+         *     - `admin`: what only an administrator may, if the account is one; without it nobody is.
+         * @enum {string}
+         */
+        Scope: "all" | "workspaces:read" | "workspaces:write" | "terminals" | "exec" | "files" | "ports" | "snapshots" | "account" | "admin";
         /**
          * Format: uuid
          * @description A login session: what a sign-in token is bound to.
@@ -2022,6 +2115,30 @@ export interface components {
              * @description Attachments at the moment.
              */
             viewers: number;
+        };
+        /**
+         * Format: uuid
+         * @description An API token; not the token itself, which is a secret.
+         */
+        TokenId: string;
+        TokenView: {
+            /** @description RFC 3339. */
+            created_at: string;
+            /** @description Whether this is the token that asks. */
+            current: boolean;
+            /** @description It has run out and is refused. */
+            expired: boolean;
+            /** @description `null`: never. */
+            expires_at?: string | null;
+            /** @description Its first characters, to know it by. */
+            hint: string;
+            id: components["schemas"]["TokenId"];
+            /** @description To the minute; `null`: not yet. */
+            last_used_at?: string | null;
+            name: string;
+            scopes: components["schemas"]["Scope"][];
+            /** @description The only workspaces that it reaches; `null`: all. */
+            workspaces?: components["schemas"]["WorkspaceId"][] | null;
         };
         /** @description How far an upload in pieces has come. */
         UploadState: {
@@ -2762,6 +2879,97 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Page_TemplateView"];
                 };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them, without the tokens themselves. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_TokenView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewToken"];
+            };
+        };
+        responses: {
+            /** @description Made; the token is told here and never again. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedToken"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    revoke_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["TokenId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Revoked. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Refused. */
             "4XX": {

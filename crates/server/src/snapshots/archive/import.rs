@@ -21,6 +21,7 @@ use bytes::Bytes;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
 use rexec_api::snapshots::{SnapshotState, SnapshotView};
+use rexec_api::tokens::Scope;
 use rexec_engine::{ByteStream, CommitConfig};
 use serde::Deserialize;
 use serde_json::json;
@@ -59,6 +60,7 @@ impl Import {
 impl Snapshots {
     /// Records a snapshot that comes as an archive. Dropped before its end, it is taken back.
     pub async fn import(&self, actor: &Actor, name: Option<String>) -> Result<Import> {
+        actor.authorise(Scope::Snapshots)?;
         if let Some(name) = &name {
             validate::name(name)?;
         }

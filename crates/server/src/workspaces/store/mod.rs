@@ -34,16 +34,18 @@ pub async fn find_buried(conn: &impl ConnectionTrait, volume: &str) -> Result<Op
     db::fetch_one::<Row, _>(conn, &text, [volume.into()]).await?.map(Workspace::try_from).transpose()
 }
 
-/// A page of an owner's workspaces, newest first, those before `before` in that order.
+/// A page of an owner's workspaces, newest first, those before `before` in that order; `only` these.
 pub async fn list(
     conn: &impl ConnectionTrait,
     owner: UserId,
+    only: Option<&[WorkspaceId]>,
     before: Option<WorkspaceId>,
 ) -> Result<Vec<Workspace>, DbErr> {
     // Ids are UUIDv7, so their order as text is the order of creation.
+    let only = db::among("id", only);
     let text = format!(
         "SELECT {COLUMNS} FROM workspaces WHERE owner_id = $1 AND deleted_ms IS NULL AND desired <> 'deleted' \
-         AND id < $2 ORDER BY id DESC LIMIT $3"
+         AND id < $2 {only} ORDER BY id DESC LIMIT $3"
     );
     let values = [owner.to_string().into(), page::before(before).into(), page::FETCH.into()];
     db::fetch_all::<Row, _>(conn, &text, values).await?.into_iter().map(Workspace::try_from).collect()
