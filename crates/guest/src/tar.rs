@@ -119,6 +119,8 @@ pub struct Header {
     pub mtime: Option<i64>,
     pub kind: u8,
     pub target: Vec<u8>,
+    /// Major and minor number of a device.
+    pub device: Option<(u64, u64)>,
 }
 
 impl Header {
@@ -146,6 +148,7 @@ impl Header {
             mtime: number(&head[136..148]).and_then(|time| i64::try_from(time).ok()),
             kind: head[156],
             target: until_nul(&head[157..257]).to_vec(),
+            device: number(&head[329..337]).zip(number(&head[337..345])),
         })
     }
 }

@@ -2,10 +2,11 @@
 //! owner, mode, extended attributes and times.
 
 use rustix::fs::{
-    Gid, Mode, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags, copy_file_range, fchmod, fchown, fgetxattr,
-    flistxattr, fremovexattr, fsetxattr, ftruncate, futimens, seek,
+    FileType, Gid, Mode, SeekFrom, Stat, Timespec, Timestamps, Uid, XattrFlags, copy_file_range, fchmod, fchown,
+    fgetxattr, flistxattr, fremovexattr, fsetxattr, ftruncate, futimens, mknodat, seek,
 };
 use rustix::io::{Errno, pread, pwrite};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Read and written at once where the kernel does not copy by itself.
@@ -20,6 +21,17 @@ const NAMES_BYTES_USUAL: usize = 256;
 const BLOCK_BYTES: u64 = 512;
 /// What users may set, and access control lists. The rest is the kernel's, or needs more rights than we have.
 const ATTRIBUTES: [&[u8]; 2] = [b"user.", b"system.posix_acl_"];
+
+/// By what an upper layer of a nested container's overlay says that a file of a lower one is gone. It stands for no
+/// device, and making one needs no right (Linux 5.8; mknod(2) knows it by the number 0, 0).
+pub fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Makes one.
+pub fn make_whiteout(parent: impl AsFd, name: &OsStr, mode: Mode) -> Result<(), Errno> {
+    mknodat(parent, name, FileType::CharacterDevice, mode, 0)
+}
 
 /// Bytes on the disk, as far as they are content.
 pub fn used_bytes(stat: &Stat) -> u64 {

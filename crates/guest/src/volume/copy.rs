@@ -6,9 +6,9 @@
 //! is that tree. What vanishes during a pass is left out.
 //!
 //! Sockets and devices are left out always: the first mean nothing without their programs, the second are
-//! not ours to make.
+//! not ours to make. A whiteout of an overlay is no device.
 
-use super::content::{self, settle, times, used_bytes};
+use super::content::{self, is_whiteout, make_whiteout, settle, times, used_bytes};
 use super::tree::{Tree, is_vanished, named, names, split};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fstat, linkat, mkdirat, mkfifoat, openat,
@@ -188,6 +188,7 @@ impl Walk<'_> {
             (None, _) if self.is_linked(stat) => self.link(entry, stat).map(Some),
             (None, FileType::RegularFile) => self.file(entry),
             (None, FileType::Symlink | FileType::Fifo) => self.special(entry, stat, kind).map(Some),
+            (None, FileType::CharacterDevice) if is_whiteout(stat) => self.special(entry, stat, kind).map(Some),
             (None, _) => return self.to.remove(entry.path),
         };
         match copied {
@@ -272,12 +273,14 @@ impl Walk<'_> {
         if kind == FileType::Symlink {
             let target = readlinkat(entry.from, entry.name, Vec::new())?;
             self.make(entry, || symlinkat(&*target, entry.to, entry.name))?;
-        } else {
+        } else if kind == FileType::Fifo {
             self.make(entry, || mkfifoat(entry.to, entry.name, mode))?;
+        } else {
+            self.make(entry, || make_whiteout(entry.to, entry.name, mode))?;
         }
         let (owner, group) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
         chownat(entry.to, entry.name, Some(owner), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
-        if kind == FileType::Fifo {
+        if kind != FileType::Symlink {
             chmodat(entry.to, entry.name, mode, AtFlags::empty())?;
         }
         utimensat(entry.to, entry.name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?;

@@ -2,7 +2,7 @@ use super::copy::{Copy, Pass, Summary};
 use proptest::prelude::*;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, SeekFrom, Timespec, Timestamps, XattrFlags, getxattr, linkat, lsetxattr, mkfifoat,
-    seek, utimensat,
+    mknodat, seek, utimensat,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -136,6 +136,7 @@ fn everything_is_kept_but_sockets() {
     symlink("/etc", bench.from().join("dir-link")).unwrap();
     linkat(CWD, &file, CWD, bench.from().join("other-name"), AtFlags::empty()).unwrap();
     mkfifoat(CWD, bench.from().join("pipe"), Mode::RUSR).unwrap();
+    mknodat(CWD, bench.from().join("whiteout"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
     let long_ago = Timespec { tv_sec: 1_000_000_000, tv_nsec: 123 };
     let times = Timestamps { last_access: long_ago, last_modification: long_ago };
     for name in ["file", "link", "."] {
@@ -149,7 +150,7 @@ fn everything_is_kept_but_sockets() {
 
     let summary = bench.once();
     bench.assert_alike();
-    assert_eq!(summary, Summary { files: 6, bytes: "content".len() as u64 + "inside".len() as u64 });
+    assert_eq!(summary, Summary { files: 7, bytes: "content".len() as u64 + "inside".len() as u64 });
 
     let _socket = UnixListener::bind(bench.from().join("socket")).unwrap();
     bench.once();

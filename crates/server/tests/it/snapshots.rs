@@ -68,6 +68,8 @@ async fn a_snapshot_becomes_a_clone(backend: Backend) {
     on_stage(backend, &[], async |_, stage| {
         let first = stage.workspace().await;
         stage.run(first.id, "echo mine > ~/kept; mkdir ~/d; ln ~/kept ~/d/hard; truncate -s 1G ~/sparse").await;
+        // What an upper layer of a nested container's overlay says of a file that is gone there.
+        stage.run(first.id, "python3 -c 'import os, stat; os.mknod(\"w\", stat.S_IFCHR, 0)'").await;
         stage.run(first.id, "echo root | sudo tee /opt/root >/dev/null; touch ~/before").await;
         // It writes on while it is copied; each line is whole, and none is missing in the middle.
         stage.terminal(first.id, &["sh", "-c", "i=0; while true; do i=$((i+1)); echo $i >> ~/log; done"]).await;
@@ -89,9 +91,10 @@ async fn a_snapshot_becomes_a_clone(backend: Backend) {
         assert_eq!((first.snapshot, second.snapshot), (None, Some(snapshot.id)));
         let script = "cat ~/kept ~/d/hard /opt/root; ls ~/before; id -un; stat -c %h ~/kept; \
                       test $(du -k ~/sparse | cut -f1) -lt 1024 && stat -c %s ~/sparse; \
-                      awk '$1 != NR { bad = 1 } END { print bad + 0 }' ~/log";
+                      awk '$1 != NR { bad = 1 } END { print bad + 0 }' ~/log; \
+                      stat -c %F:%t:%T ~/w";
         let seen = stage.run(second.id, script).await;
-        let expected = "mine\nmine\nroot\n/home/user/before\nuser\n2\n1073741824\n0\n";
+        let expected = "mine\nmine\nroot\n/home/user/before\nuser\n2\n1073741824\n0\ncharacter special file:0:0\n";
         assert_eq!(seen.stdout, expected, "{seen:?}");
         assert_eq!(stage.client.snapshot(snapshot.id).await.unwrap().clones, 1);
         assert_eq!(stage.run(first.id, "cat ~/kept").await.stdout, "other\n");

@@ -1,6 +1,6 @@
 //! Makes what an archive's entries say in a tree that nothing leads out of.
 
-use super::super::content::{is_ours, set_extended};
+use super::super::content::{is_ours, make_whiteout, set_extended};
 use super::super::tree::{Tree, named, split};
 use super::MODE_BITS;
 use super::mounts::Mounts;
@@ -106,6 +106,14 @@ impl Maker {
         self.special(entry, |parent, name| {
             mkfifoat(parent, name, mode)?;
             // What the process's mask has taken away.
+            chmodat(parent, name, mode, AtFlags::empty())
+        })
+    }
+
+    pub fn whiteout(&mut self, entry: &Entry) -> Result<(), Refused> {
+        let mode = Mode::from_raw_mode(entry.mode & MODE_BITS);
+        self.special(entry, |parent, name| {
+            make_whiteout(parent, name, mode)?;
             chmodat(parent, name, mode, AtFlags::empty())
         })
     }

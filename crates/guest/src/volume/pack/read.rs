@@ -97,6 +97,8 @@ struct Said {
 struct Next {
     entry: Entry,
     kind: u8,
+    /// Should it be a device.
+    is_whiteout: bool,
     name: Vec<u8>,
     stored: u64,
     sparse: Option<u64>,
@@ -181,9 +183,9 @@ impl<R: Read> Reader<R> {
         maker: &mut Maker,
     ) -> Result<Option<Next>, Refused> {
         let mut left = told;
-        while let Some(Next { mut entry, kind, name, stored, sparse }) = next {
+        while let Some(Next { mut entry, kind, is_whiteout, name, stored, sparse }) = next {
             let Some(inside) = within(tree, &name) else {
-                next = Some(Next { entry, kind, name, stored, sparse });
+                next = Some(Next { entry, kind, is_whiteout, name, stored, sparse });
                 break;
             };
             let parts = check::parts(inside).map_err(|what| Refused::entry(&name, what))?;
@@ -219,6 +221,7 @@ impl<R: Read> Reader<R> {
                 }
                 b'5' => maker.directory(entry)?,
                 b'6' => maker.fifo(&entry)?,
+                b'3' if is_whiteout => maker.whiteout(&entry)?,
                 b'3' | b'4' => return Err(Refused::entry(&name, "is a device")),
                 _ => return Err(Refused::entry(&name, "is of an unknown kind")),
             }
@@ -329,7 +332,8 @@ impl Said {
         if head.kind != b'0' && stored > 0 {
             return Err(Refused::entry(&name, "has content and is no file"));
         }
-        Ok(Next { entry, kind: head.kind, name, stored, sparse: self.sparse })
+        let is_whiteout = head.kind == b'3' && head.device == Some((0, 0));
+        Ok(Next { entry, kind: head.kind, is_whiteout, name, stored, sparse: self.sparse })
     }
 }
 

@@ -3,7 +3,9 @@ use super::stream::{Packer, Unpacker};
 use super::{Refused, Told, pack, unpack};
 use crate::tar::{Head, padding, record};
 use proptest::prelude::*;
-use rustix::fs::{AtFlags, CWD, Mode, Timespec, Timestamps, XattrFlags, linkat, lsetxattr, mkfifoat, utimensat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, linkat, lsetxattr, mkfifoat, mknodat, utimensat,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -84,6 +86,7 @@ fn fill(bench: &Bench) {
     linkat(CWD, home.join("far"), CWD, home.join("far-too"), AtFlags::empty()).unwrap();
     fs::hard_link(long.join("n".repeat(200)), home.join("hard")).unwrap();
     mkfifoat(CWD, home.join("pipe"), Mode::from_raw_mode(0o620)).unwrap();
+    mknodat(CWD, home.join("whiteout"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
     fs::write(home.join("empty"), "").unwrap();
     let value = b"\0binary=\n".as_slice();
     for path in ["empty", ""] {
@@ -190,11 +193,25 @@ fn forge(root: (u64, u64), home: (u64, u64), entries: &[Forged]) -> Vec<u8> {
             target: &entry.target,
         };
         head.write(entry.records.clone(), &mut plain);
+        if entry.kind == b'3' {
+            let at = plain.len() - 512;
+            become_device(&mut plain[at..]);
+        }
         plain.extend_from_slice(&entry.content);
         plain.resize(plain.len() + padding(size), 0);
     }
     plain.resize(plain.len() + 1024, 0);
     packed(&plain)
+}
+
+/// Gives a header the number of `/dev/null`.
+fn become_device(head: &mut [u8]) {
+    let mut put = |at: usize, text: String| head[at..at + text.len()].copy_from_slice(text.as_bytes());
+    put(329, format!("{:07o}", 1));
+    put(337, format!("{:07o}", 3));
+    put(148, " ".repeat(8));
+    let sum: u32 = head.iter().map(|&byte| u32::from(byte)).sum();
+    head[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
 }
 
 #[test]

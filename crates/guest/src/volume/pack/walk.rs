@@ -1,5 +1,6 @@
 //! One way through a tree at rest, a directory before all that is in it, the same each time.
 
+use super::super::content::is_whiteout;
 use super::super::tree::{Tree, named, names};
 use super::mounts::{Mounted, Mounts};
 use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
@@ -46,7 +47,8 @@ pub fn walk(tree: &Tree, mounts: &Mounts, mut visit: impl FnMut(&Found<'_>) -> i
         let stat = statat(&*parent, name, AtFlags::SYMLINK_NOFOLLOW).map_err(|e| named(&path, e))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         let mounted = mounts.at(&path);
-        let is_kept = matches!(kind, FileType::Directory | FileType::RegularFile | FileType::Symlink | FileType::Fifo);
+        let is_kept = matches!(kind, FileType::Directory | FileType::RegularFile | FileType::Symlink | FileType::Fifo)
+            || is_whiteout(&stat);
         if !is_kept || (mounted.is_some() && kind != FileType::Directory) {
             continue;
         }

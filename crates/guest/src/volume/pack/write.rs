@@ -94,6 +94,7 @@ impl<W: Write> Writer<'_, W> {
                 let target = readlinkat(found.parent, found.name, Vec::new()).map_err(|e| named(found.path, e))?;
                 self.head(found, b'2', 0, target.as_bytes(), records)
             }
+            (FileType::CharacterDevice, None) => self.head(found, b'3', 0, b"", records),
             (_, None) => self.head(found, b'6', 0, b"", records),
         }
     }
