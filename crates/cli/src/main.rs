@@ -1,9 +1,20 @@
-//! The `rexec` command: one binary that serves, describes its API and tells its version.
+//! The `rexec` command: the server, and everything that the page can do, for people and scripts.
+//!
+//! Answers go to standard output, talk to standard error; `failure` has the exit codes.
 
+mod commands;
+mod connection;
+mod failure;
+mod logins;
 mod serve;
+mod show;
+mod tty;
 
-use clap::{Parser, Subcommand};
-use std::io::Write as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use commands::{account, attach, copy, exec, ports, snapshots, tokens, workspaces};
+use connection::Connection;
+use failure::{EXIT_OF_OURS, Failure, Result};
+use rexec_client::Lifecycle;
 use std::process::ExitCode;
 
 /// Long-lived buffers of many sizes fragment the system's allocator.
@@ -14,6 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "rexec", version, arg_required_else_help = true)]
 struct Arguments {
+    #[command(flatten)]
+    connection: Connection,
     #[command(subcommand)]
     command: Command,
 }
@@ -22,6 +35,48 @@ struct Arguments {
 enum Command {
     /// Run the server. It is configured by the environment, `.env` and rexec.toml.
     Serve,
+    /// Sign in to a server.
+    Login(account::LoginArguments),
+    /// Sign out, and revoke what the sign-in has made.
+    Logout,
+    /// Tell who is signed in, and where.
+    Whoami,
+    /// Make a workspace.
+    New(workspaces::NewArguments),
+    /// List your workspaces.
+    Ls(workspaces::ListArguments),
+    /// List what workspaces can be made from.
+    Templates,
+    /// Print where the page shows a workspace.
+    Open { workspace: String },
+    /// Hold a terminal of a workspace; Ctrl-] lets go.
+    Attach(attach::AttachArguments),
+    /// Run a command in a workspace.
+    Exec(exec::ExecArguments),
+    /// Copy files from and to a workspace (WORKSPACE:PATH).
+    Cp(copy::CopyArguments),
+    /// List the ports on which something listens, and open previews.
+    Ports(ports::PortsArguments),
+    /// Start workspaces.
+    Start(workspaces::Several),
+    /// Stop workspaces.
+    Stop(workspaces::Several),
+    /// Restart workspaces.
+    Restart(workspaces::Several),
+    /// Freeze workspaces; they wake when they are used.
+    Pause(workspaces::Several),
+    /// Wake workspaces.
+    Resume(workspaces::Several),
+    /// Delete workspaces; their homes are kept for a while.
+    Rm(workspaces::RemoveArguments),
+    /// Take, list, delete, export and import snapshots.
+    #[command(subcommand)]
+    Snapshot(snapshots::SnapshotCommand),
+    /// Make, list and revoke API tokens.
+    #[command(subcommand)]
+    Token(tokens::TokenCommand),
+    /// Print the completion script of a shell.
+    Completion { shell: clap_complete::Shell },
     /// Print the description of the API (OpenAPI 3.1) and exit.
     Openapi,
     /// Print the version and exit.
@@ -29,18 +84,65 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command {
-        Command::Serve => serve::run(),
-        Command::Openapi => print(rexec_server::http::openapi::document()),
-        Command::Version => print(concat!("rexec ", env!("CARGO_PKG_VERSION"), "\n")),
+    let Arguments { connection, command } = Arguments::parse();
+    let is_exec = matches!(command, Command::Exec(_) | Command::Attach(_));
+    let done = match command {
+        Command::Serve => return serve::run(),
+        Command::Openapi => show::print(rexec_server::http::openapi::document()).map(|()| ExitCode::SUCCESS),
+        Command::Version => show::print(concat!("rexec ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| ExitCode::SUCCESS),
+        Command::Completion { shell } => complete(shell).map(|()| ExitCode::SUCCESS),
+        command => speak(&connection, command),
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) if is_exec => {
+            failure.tell();
+            ExitCode::from(EXIT_OF_OURS)
+        }
+        Err(failure) => failure.tell(),
     }
 }
 
-/// Writes to standard output; a reader that went away is no fault of ours.
-fn print(text: &str) -> ExitCode {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
-        _ => ExitCode::SUCCESS,
+/// Runs what speaks to a server.
+fn speak(connection: &Connection, command: Command) -> Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(Failure::io("the runtime"))?;
+    let done = runtime.block_on(run(connection, command));
+    // A thread may still wait for input that nobody will type.
+    runtime.shutdown_background();
+    done
+}
+
+async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Login(arguments) => account::login(connection, arguments).await?,
+        Command::Logout => account::logout(connection).await?,
+        Command::Whoami => account::whoami(connection).await?,
+        Command::New(arguments) => workspaces::new(connection, arguments).await?,
+        Command::Ls(arguments) => workspaces::ls(connection, arguments).await?,
+        Command::Templates => workspaces::templates(connection).await?,
+        Command::Open { workspace } => workspaces::open(connection, &workspace).await?,
+        Command::Attach(arguments) => return attach::run(connection, arguments).await,
+        Command::Exec(arguments) => return exec::run(connection, arguments).await,
+        Command::Cp(arguments) => copy::run(connection, arguments).await?,
+        Command::Ports(arguments) => ports::run(connection, arguments).await?,
+        Command::Start(of) => workspaces::lifecycle(connection, of, Lifecycle::Start).await?,
+        Command::Stop(of) => workspaces::lifecycle(connection, of, Lifecycle::Stop).await?,
+        Command::Restart(of) => workspaces::lifecycle(connection, of, Lifecycle::Restart).await?,
+        Command::Pause(of) => workspaces::lifecycle(connection, of, Lifecycle::Pause).await?,
+        Command::Resume(of) => workspaces::lifecycle(connection, of, Lifecycle::Resume).await?,
+        Command::Rm(arguments) => workspaces::rm(connection, arguments).await?,
+        Command::Snapshot(command) => snapshots::run(connection, command).await?,
+        Command::Token(command) => tokens::run(connection, command).await?,
+        // Those that speak to no server have been seen to.
+        Command::Serve | Command::Openapi | Command::Version | Command::Completion { .. } => {}
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Into memory first: the generator panics where its reader is gone.
+fn complete(shell: clap_complete::Shell) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "rexec", &mut script);
+    show::print(&String::from_utf8_lossy(&script))
 }

@@ -1,7 +1,7 @@
 //! Files of a workspace: single ones, directories as archives, uploads in pieces, and watches.
 
-use crate::{Client, ClientError, Method, Result, accepted, json, percent};
-use bytes::{Bytes, BytesMut};
+use crate::{Client, Method, Result, STREAM_TIMEOUT, ServerEvents, accepted, json, percent};
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{IF_MATCH, IF_NONE_MATCH, RANGE};
 use reqwest::RequestBuilder;
@@ -10,13 +10,7 @@ use rexec_api::files::{ArchiveFormat, ExtractSummary, FileEvent, FileInfo, MakeD
 use rexec_api::ids::WorkspaceId;
 use rexec_api::raw_path;
 use std::ops::Range;
-use std::time::Duration;
 use uuid::Uuid;
-
-/// Longest time that a file, an archive or a watch may take: as long as it needs, within reason.
-pub(crate) const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
-/// Longest event of a watch.
-const EVENT_BYTES_MAX: usize = 256 * 1024;
 
 /// Where a piece of an upload lies.
 #[derive(Debug, Clone, Copy)]
@@ -177,10 +171,10 @@ impl Client {
         workspace: WorkspaceId,
         path: impl AsRef<[u8]>,
         recursive: bool,
-    ) -> Result<FileChanges> {
+    ) -> Result<ServerEvents<FileEvent>> {
         let recursive = [("recursive", if recursive { "true" } else { "false" })];
         let request = self.files_with(Method::GET, workspace, "/watch", path, &recursive).timeout(STREAM_TIMEOUT);
-        Ok(FileChanges { response: accepted(request.send().await?).await?, came: BytesMut::new() })
+        Ok(ServerEvents::of(accepted(request.send().await?).await?))
     }
 
     fn files(&self, method: Method, workspace: WorkspaceId, route: &str, path: impl AsRef<[u8]>) -> RequestBuilder {
@@ -206,34 +200,4 @@ impl Client {
         }
         self.request(method, &url)
     }
-}
-
-/// A watch. Dropping it ends it.
-pub struct FileChanges {
-    response: reqwest::Response,
-    came: BytesMut,
-}
-
-impl FileChanges {
-    /// The next event; `None` when the watch has ended.
-    pub async fn next(&mut self) -> Result<Option<FileEvent>> {
-        loop {
-            while let Some(end) = self.came.windows(2).position(|window| window == b"\n\n") {
-                let event = self.came.split_to(end + 2);
-                let data = event.as_ref().split(|&byte| byte == b'\n').find_map(|line| line.strip_prefix(b"data: "));
-                if let Some(data) = data {
-                    return serde_json::from_slice(data).map(Some).map_err(|_| strange());
-                }
-            }
-            match self.response.chunk().await? {
-                Some(bytes) if self.came.len() + bytes.len() <= EVENT_BYTES_MAX => self.came.extend_from_slice(&bytes),
-                Some(_) => return Err(strange()),
-                None => return Ok(None),
-            }
-        }
-    }
-}
-
-fn strange() -> ClientError {
-    ClientError::Strange(StatusCode::OK)
 }

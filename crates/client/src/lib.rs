@@ -4,9 +4,11 @@
 //! refuses. It keeps a base address and a token and nothing else.
 
 mod files;
+mod sse;
 mod terminal;
 
-pub use files::{FileChanges, Piece};
+pub use files::Piece;
+pub use sse::ServerEvents;
 pub use terminal::{AttachOptions, Attachment, Received};
 
 pub use http::Method;
@@ -16,16 +18,22 @@ pub use reqwest::{Body, Response};
 use rexec_api::Page;
 use rexec_api::accounts::{AuthStatus, LoginRequest, RegisterRequest, SignedIn, UserView};
 use rexec_api::error::{ErrorBody, ErrorCode, ErrorDetail};
-use rexec_api::exec::{ExecRequest, ExecResult};
-use rexec_api::ids::{SnapshotId, TerminalId, VolumeId, WorkspaceId};
+use rexec_api::exec::{ExecEvent, ExecRequest, ExecResult};
+use rexec_api::ids::{SnapshotId, TerminalId, TokenId, VolumeId, WorkspaceId};
+use rexec_api::ports::{OpenPort, OpenedPort, PortList, PortView, SetPort};
+use rexec_api::setups::SetupView;
 use rexec_api::snapshots::{NewSnapshot, SnapshotView};
+use rexec_api::templates::TemplateView;
 use rexec_api::terminals::{NewTerminal, TerminalView};
+use rexec_api::tokens::{CreatedToken, NewToken, TokenView};
 use rexec_api::volumes::{RestoreVolume, VolumeView};
 use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WorkspaceView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 
+/// Longest time that a file, an archive or a stream of events may take: as long as it needs, within reason.
+pub(crate) const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// Longer than the longest wait that a request can ask for.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(150);
 
@@ -209,7 +217,7 @@ impl Client {
 
     /// A snapshot as an archive, as it comes; `bytes_stream` and `chunk` of the answer give its bytes.
     pub async fn export_snapshot(&self, id: SnapshotId) -> Result<reqwest::Response> {
-        let request = self.request(Method::GET, &format!("/api/snapshots/{id}/export")).timeout(files::STREAM_TIMEOUT);
+        let request = self.request(Method::GET, &format!("/api/snapshots/{id}/export")).timeout(STREAM_TIMEOUT);
         accepted(request.send().await?).await
     }
 
@@ -217,7 +225,7 @@ impl Client {
     pub async fn import_snapshot(&self, name: Option<&str>, archive: impl Into<reqwest::Body>) -> Result<SnapshotView> {
         let query = name.map_or(String::new(), |name| format!("?name={}", percent(name)));
         let request = self.request(Method::POST, &format!("/api/snapshots/import{query}"));
-        json(request.timeout(files::STREAM_TIMEOUT).body(archive).send().await?).await
+        json(request.timeout(STREAM_TIMEOUT).body(archive).send().await?).await
     }
 
     pub async fn create_terminal(&self, workspace: WorkspaceId, new: &NewTerminal) -> Result<TerminalView> {
@@ -235,6 +243,57 @@ impl Client {
 
     pub async fn exec(&self, workspace: WorkspaceId, request: &ExecRequest) -> Result<ExecResult> {
         self.send(Method::POST, &format!("/api/workspaces/{workspace}/exec"), request).await
+    }
+
+    /// The same as it runs: output as it comes, then the exit.
+    pub async fn exec_events(&self, workspace: WorkspaceId, request: &ExecRequest) -> Result<ServerEvents<ExecEvent>> {
+        let asked = self.request(Method::POST, &format!("/api/workspaces/{workspace}/exec")).json(request);
+        let asked = asked.header(http::header::ACCEPT, "text/event-stream").timeout(STREAM_TIMEOUT);
+        Ok(ServerEvents::of(accepted(asked.send().await?).await?))
+    }
+
+    pub async fn templates(&self) -> Result<Page<TemplateView>> {
+        self.get("/api/templates").await
+    }
+
+    pub async fn setup(&self, workspace: WorkspaceId) -> Result<SetupView> {
+        self.get(&format!("/api/workspaces/{workspace}/setup")).await
+    }
+
+    pub async fn ports(&self, workspace: WorkspaceId) -> Result<PortList> {
+        self.get(&format!("/api/workspaces/{workspace}/ports")).await
+    }
+
+    pub async fn set_port(&self, workspace: WorkspaceId, port: u16, set: &SetPort) -> Result<PortView> {
+        self.send(Method::PUT, &format!("/api/workspaces/{workspace}/ports/{port}"), set).await
+    }
+
+    /// Where a browser opens the preview of a port.
+    pub async fn open_port(&self, workspace: WorkspaceId, port: u16, open: &OpenPort) -> Result<OpenedPort> {
+        self.send(Method::POST, &format!("/api/workspaces/{workspace}/ports/{port}/open"), open).await
+    }
+
+    pub async fn create_token(&self, new: &NewToken) -> Result<CreatedToken> {
+        self.send(Method::POST, "/api/tokens", new).await
+    }
+
+    pub async fn tokens(&self) -> Result<Page<TokenView>> {
+        self.get("/api/tokens").await
+    }
+
+    pub async fn revoke_token(&self, id: TokenId) -> Result<()> {
+        accepted(self.request(Method::DELETE, &format!("/api/tokens/{id}")).send().await?).await.map(drop)
+    }
+
+    /// Every page of a list, one after the other; `path` has no query.
+    pub async fn every<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>> {
+        let mut page: Page<T> = self.get(path).await?;
+        let mut items = std::mem::take(&mut page.items);
+        while let Some(cursor) = page.next {
+            page = self.get(&format!("{path}?cursor={}", percent(&cursor))).await?;
+            items.append(&mut page.items);
+        }
+        Ok(items)
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

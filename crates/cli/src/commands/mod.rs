@@ -1,0 +1,10 @@
+//! What the command line can do, one file per noun.
+
+pub mod account;
+pub mod attach;
+pub mod copy;
+pub mod exec;
+pub mod ports;
+pub mod snapshots;
+pub mod tokens;
+pub mod workspaces;

@@ -1,0 +1,82 @@
+//! `token ls|new|rm`.
+
+use crate::connection::Connection;
+use crate::failure::{Failure, Result};
+use crate::show::{self, Cell, Table, Tint, age};
+use rexec_api::ids::TokenId;
+use rexec_api::tokens::{NewToken, Scope};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum TokenCommand {
+    /// List your API tokens.
+    Ls,
+    /// Make one; it is printed once.
+    New {
+        /// Where it is to be used, for people.
+        name: String,
+        /// What it may do, such as `workspaces:read`; may be given several times.
+        #[arg(long = "scope", value_name = "SCOPE", default_value = "all", value_parser = scope)]
+        scopes: Vec<Scope>,
+        /// Days until it runs out; never when absent.
+        #[arg(long, value_name = "DAYS")]
+        days: Option<u32>,
+        /// The only workspaces that it reaches; may be given several times.
+        #[arg(long = "workspace", value_name = "WORKSPACE")]
+        workspaces: Vec<String>,
+    },
+    /// Revoke one.
+    Rm { id: TokenId },
+}
+
+fn scope(text: &str) -> std::result::Result<Scope, String> {
+    Scope::parse(text).ok_or_else(|| {
+        let all: Vec<_> = Scope::EVERY.iter().map(|scope| scope.as_str()).collect();
+        format!("there is no such scope; those there are: {}", all.join(", "))
+    })
+}
+
+pub async fn run(connection: &Connection, command: TokenCommand) -> Result<()> {
+    let client = connection.client()?;
+    match command {
+        TokenCommand::Ls => {
+            let tokens = client.tokens().await?.items;
+            if connection.json {
+                return show::json(&tokens);
+            }
+            let mut table = Table::new(&["ID", "NAME", "SCOPES", "BEGINS", "USED", "EXPIRES"]);
+            for token in tokens {
+                let scopes: Vec<_> = token.scopes.iter().map(|scope| scope.as_str()).collect();
+                let used = token.last_used_at.as_deref().map_or("never".into(), |time| format!("{} ago", age(time)));
+                let ends = match (token.expired, token.expires_at) {
+                    (true, _) => Cell::new("expired", Tint::Bad),
+                    (false, None) => "never".into(),
+                    (false, Some(time)) => time.into(),
+                };
+                let name = if token.current { format!("{} (this one)", token.name) } else { token.name };
+                table.row(vec![
+                    token.id.to_string().into(),
+                    name.into(),
+                    scopes.join(" ").into(),
+                    token.hint.into(),
+                    used.into(),
+                    ends,
+                ]);
+            }
+            table.print()
+        }
+        TokenCommand::New { name, scopes, days, workspaces } => {
+            let mut ids = Vec::new();
+            for word in &workspaces {
+                ids.push(crate::connection::workspace(&client, word).await?.id);
+            }
+            let workspaces = Some(ids).filter(|ids| !ids.is_empty());
+            let made = client.create_token(&NewToken { name, scopes, expires_in_days: days, workspaces }).await?;
+            if connection.json {
+                return show::json(&made);
+            }
+            eprintln!("Keep it now: it is not shown again.");
+            show::print(&format!("{}\n", made.token))
+        }
+        TokenCommand::Rm { id } => client.revoke_token(id).await.map_err(Failure::from),
+    }
+}

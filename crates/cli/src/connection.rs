@@ -1,0 +1,162 @@
+//! The server that a command speaks to, signed in, and the workspaces that its words mean.
+
+use crate::failure::{Failure, Result};
+use crate::logins::Logins;
+use rexec_api::workspaces::WorkspaceView;
+use rexec_client::{Client, ClientError};
+
+/// A server on this machine, as `make run` starts it.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// Options of every command that speaks to a server.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Connection {
+    /// The server; the one signed in to last when absent.
+    #[arg(long, global = true, env = "REXEC_URL", value_name = "ADDRESS")]
+    url: Option<String>,
+    /// An API token to use instead of a sign-in.
+    #[arg(long, global = true, env = "REXEC_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<String>,
+    /// Print JSON, for programs.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+impl Connection {
+    /// Where to sign in when nothing is known yet.
+    pub fn url_or_default(&self, named: Option<String>) -> Result<String> {
+        let url = named.or_else(|| self.url.clone());
+        Ok(match url {
+            Some(url) => address(&url)?,
+            None => Logins::load()?.current.unwrap_or_else(|| DEFAULT_URL.into()),
+        })
+    }
+
+    /// A client that is signed in, as far as is known here.
+    pub fn client(&self) -> Result<Client> {
+        let logins = Logins::load()?;
+        let url = match &self.url {
+            Some(url) => address(url)?,
+            None => match (&logins.current, &self.token) {
+                (Some(url), _) => url.clone(),
+                (None, Some(_)) => DEFAULT_URL.into(),
+                (None, None) => return Err(signed_out("You are not signed in.")),
+            },
+        };
+        let token = match &self.token {
+            Some(token) => checked(token)?,
+            None => match logins.servers.get(&url) {
+                Some(login) => login.token.clone(),
+                None => return Err(signed_out(&format!("You are not signed in to {url}."))),
+            },
+        };
+        Ok(Client::new(url)?.with_token(token))
+    }
+}
+
+fn signed_out(what: &str) -> Failure {
+    Failure::SignedOut(format!("{what} Sign in with `rexec login`, or set REXEC_TOKEN to an API token."))
+}
+
+/// A token as it was given: an API token's typing error is told without asking anybody.
+pub fn checked(token: &str) -> Result<String> {
+    let token = token.trim();
+    if token.is_empty() || token.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(Failure::Usage("The token is empty, or more than one word.".into()));
+    }
+    if token.starts_with(rexec_api::tokens::PREFIX) && !rexec_api::tokens::is_well_formed(token) {
+        return Err(Failure::Usage("The token has a typing error, or is not whole: its checksum does not fit.".into()));
+    }
+    Ok(token.to_owned())
+}
+
+/// An address as it is stored: with its scheme, without a path or a trailing slash.
+fn address(text: &str) -> Result<String> {
+    let whole = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
+    let parsed: http::Uri = whole.parse().map_err(|_| not_an_address(text))?;
+    let (Some(scheme), Some(authority)) = (parsed.scheme_str(), parsed.authority()) else {
+        return Err(not_an_address(text));
+    };
+    if !matches!(scheme, "http" | "https") || !matches!(parsed.path(), "" | "/") || parsed.query().is_some() {
+        return Err(not_an_address(text));
+    }
+    if authority.as_str().contains('@') {
+        return Err(Failure::Usage("Leave user and password out of the address.".into()));
+    }
+    Ok(format!("{scheme}://{authority}"))
+}
+
+fn not_an_address(text: &str) -> Failure {
+    Failure::Usage(format!("{text:?} is no server's address, such as https://rexec.example.org."))
+}
+
+/// All workspaces, the newest first as the server lists them.
+pub async fn workspaces(client: &Client) -> Result<Vec<WorkspaceView>> {
+    Ok(client.every("/api/workspaces").await?)
+}
+
+/// The workspace that a word means: its id, its name, or the beginning of either if that is one workspace's alone.
+pub async fn workspace(client: &Client, word: &str) -> Result<WorkspaceView> {
+    if let Ok(id) = word.parse() {
+        return client.workspace(id).await.map_err(|error| match error {
+            ClientError::Refused(refused) if refused.code.http_status() == 404 => unknown(word),
+            error => error.into(),
+        });
+    }
+    choose(workspaces(client).await?, word)
+}
+
+fn unknown(word: &str) -> Failure {
+    Failure::NotFound(format!("There is no workspace {word:?}. `rexec ls` lists those there are."))
+}
+
+fn choose(all: Vec<WorkspaceView>, word: &str) -> Result<WorkspaceView> {
+    let fits = |exact: bool| {
+        let fits = move |w: &&WorkspaceView| {
+            if exact { w.name == word } else { w.name.starts_with(word) || w.id.to_string().starts_with(word) }
+        };
+        all.iter().filter(fits).collect::<Vec<_>>()
+    };
+    let found = match fits(true) {
+        exact if exact.is_empty() && !word.is_empty() => fits(false),
+        exact => exact,
+    };
+    match found.as_slice() {
+        [] => Err(unknown(word)),
+        [one] => Ok((*one).clone()),
+        several => {
+            let names: Vec<_> = several.iter().map(|w| format!("  {}  {}", w.id, w.name)).collect();
+            Err(Failure::NotFound(format!("{word:?} means several; name one by its id:\n{}", names.join("\n"))))
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_kept_in_one_form() {
+        for (given, kept) in [
+            ("https://rexec.example.org/", "https://rexec.example.org"),
+            ("rexec.example.org", "https://rexec.example.org"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(address(given).unwrap(), kept);
+        }
+        for bad in ["", "ftp://a", "https://a/b", "https://u:p@a", "https://a?b", "https://"] {
+            assert!(matches!(address(bad), Err(Failure::Usage(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_token_is_told_at_once() {
+        let token = rexec_api::tokens::encode([7; 32]);
+        assert_eq!(checked(&format!(" {token}\n")).unwrap(), token);
+        assert_eq!(checked("eyJ.a.b").unwrap(), "eyJ.a.b");
+        for bad in ["", "a b", &token[..token.len() - 1]] {
+            assert!(matches!(checked(bad), Err(Failure::Usage(_))), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The command line as a person and a script use it, against a server and engine of its own.
+#![allow(clippy::unwrap_used)]
+
+use rexec_client::Client;
+use rexec_engine::{Engine as _, Labels, docker::DockerEngine};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const REXEC: &str = env!("CARGO_BIN_EXE_rexec");
+const EMAIL: &str = "ada@example.com";
+const PASSWORD: &str = "correct horse battery";
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A server, and a home of whoever calls it.
+struct Stage {
+    server: Child,
+    url: String,
+    dir: tempfile::TempDir,
+    /// On all that it makes at the engine.
+    label: String,
+}
+
+impl Stage {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let label = uuid::Uuid::new_v4().to_string();
+        let mut command = Command::new(REXEC);
+        command.arg("serve").current_dir(dir.path()).env("HOST", "127.0.0.1").env("PORT", "0");
+        command.env("REXEC_DATA_DIR", dir.path().join("data")).env_remove("DATABASE_URL").env("RUST_LOG", "error");
+        // Should this process be killed, `scripts/leftovers.sh` knows by the first what to take away.
+        command.env("REXEC_ENGINE_LABELS", format!("rexec.test=command,rexec.test.server={label}"));
+        let mut server = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().strip_prefix("Rexec is ready: ").expect("its address").to_owned();
+        let stage = Self { server, url, dir, label };
+        runtime().block_on(async {
+            let client = Client::new(&stage.url).unwrap();
+            let began = Instant::now();
+            while !client.request(http::Method::GET, "/ready").send().await.unwrap().status().is_success() {
+                assert!(began.elapsed() < PATIENCE, "its engine is not ready");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            client.register(EMAIL, PASSWORD).await.unwrap();
+        });
+        stage
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(REXEC);
+        command.args(words).current_dir(self.dir.path()).env("HOME", self.dir.path());
+        for name in ["XDG_CONFIG_HOME", "REXEC_URL", "REXEC_TOKEN", "NO_COLOR"] {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run_with(&self, words: &[&str], input: &[u8]) -> Output {
+        let mut command = self.command(words);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    #[track_caller]
+    fn ok(&self, words: &[&str]) -> String {
+        self.ok_with(words, b"")
+    }
+
+    #[track_caller]
+    fn ok_with(&self, words: &[&str], input: &[u8]) -> String {
+        let done = self.run_with(words, input);
+        assert!(done.status.success(), "{words:?}: {} {}", done.status, String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap()
+    }
+
+    /// What it says when it ends with the code.
+    #[track_caller]
+    fn fails(&self, words: &[&str], code: i32) -> String {
+        let done = self.run_with(words, b"");
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert_eq!(done.status.code(), Some(code), "{words:?}: {said}");
+        said
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+        let usual = || format!("unix://{}", rexec_server::hosts::usual_socket().display());
+        let address = std::env::var("DOCKER_HOST").unwrap_or_else(|_| usual());
+        let labels = Labels::from([("rexec.test.server".to_owned(), self.label.clone())]);
+        runtime().block_on(async {
+            let engine = DockerEngine::connect(&address).unwrap();
+            for container in engine.summaries(&labels).await.unwrap() {
+                engine.remove(&container.id).await.unwrap();
+            }
+            for volume in engine.volumes(&labels).await.unwrap() {
+                engine.remove_volume(&volume.name).await.unwrap();
+            }
+            for image in engine.images().await.unwrap() {
+                if image.labels.get("rexec.test.server") == Some(&self.label) {
+                    for reference in image.references {
+                        engine.remove_image(&reference).await.unwrap();
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A command in a terminal of its own, by script(1), and what it has drawn.
+struct InTerminal {
+    child: Child,
+    keys: ChildStdin,
+    drawn: Arc<Mutex<Vec<u8>>>,
+}
+
+impl InTerminal {
+    fn start(stage: &Stage, line: &str) -> Self {
+        let mut command = Command::new("script");
+        command.args(["--quiet", "--return", "--command", &format!("stty cols 91 rows 33; {REXEC} {line}"), "/dev/null"]);
+        command.current_dir(stage.dir.path()).env("HOME", stage.dir.path()).env("SHELL", "/bin/sh");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (keys, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let drawn = Arc::new(Mutex::new(Vec::new()));
+        let to = drawn.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                to.lock().unwrap().extend_from_slice(&buffer[..length]);
+            }
+        });
+        Self { child, keys, drawn }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.drawn.lock().unwrap()).into_owned()
+    }
+
+    #[track_caller]
+    fn until(&self, text: &str) {
+        let began = Instant::now();
+        while !self.text().contains(text) {
+            assert!(began.elapsed() < PATIENCE, "{text:?} was not drawn: {:?}", self.text());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn keys(&mut self, keys: &[u8]) {
+        self.keys.write_all(keys).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    fn exit_code(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn a_person_and_a_script_use_it() {
+    let stage = Stage::start();
+    signing_in(&stage);
+    let name = "box";
+    let id = stage.ok(&["new", name, "--env", "GREETING=hello"]);
+    let listed: Value = serde_json::from_str(&stage.ok(&["ls", "--json"])).unwrap();
+    assert_eq!((&listed[0]["name"], &listed[0]["status"]), (&name.into(), &"running".into()));
+    assert_eq!(stage.ok(&["ls", "--quiet"]), id);
+    let table = stage.ok(&["ls"]);
+    assert!(table.starts_with("NAME") && table.contains("running") && !table.contains('\x1b'), "{table}");
+    commands(&stage, name);
+    copies(&stage, name);
+    terminals(&stage, name);
+    lifecycle(&stage, name, id.trim());
+    tokens(&stage);
+    let said = stage.ok(&["logout"]);
+    assert!(said.contains(&stage.url), "{said}");
+    stage.fails(&["whoami"], 3);
+}
+
+fn signing_in(stage: &Stage) {
+    assert!(stage.fails(&["ls"], 3).contains("rexec login"));
+    assert!(stage.fails(&["--url", "http://127.0.0.1:1", "--token", "x", "ls"], 6).contains("cannot reach"));
+    let url = stage.url.as_str();
+    let wrong = stage.run_with(&["login", url, "--email", EMAIL, "--password-stdin"], b"wrong password here\n");
+    assert_eq!(wrong.status.code(), Some(3), "{wrong:?}");
+    assert!(!stage.path(".config/rexec/logins.json").exists());
+    let said = stage.ok_with(&["login", url, "--email", EMAIL, "--password-stdin"], format!("{PASSWORD}\n").as_bytes());
+    assert!(said.contains(EMAIL), "{said}");
+    let kept = stage.path(".config/rexec/logins.json");
+    assert_eq!(fs::metadata(&kept).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(!fs::read_to_string(&kept).unwrap().contains(PASSWORD));
+    assert!(stage.ok(&["whoami"]).starts_with(EMAIL));
+}
+
+fn commands(stage: &Stage, name: &str) {
+    let done = stage.run_with(&["exec", name, "--", "sh", "-c", "cat; echo $GREETING; echo oops >&2; exit 7"], b"in\0\xff\n");
+    assert_eq!((done.status.code(), done.stdout.as_slice()), (Some(7), &b"in\0\xff\nhello\n"[..]), "{done:?}");
+    assert_eq!(done.stderr, b"oops\n");
+    assert_eq!(stage.ok(&["exec", name, "-w", "/tmp", "-e", "A=b c", "--", "sh", "-c", "pwd; echo $A"]), "/tmp\nb c\n");
+    assert!(stage.fails(&["exec", name, "--", "no-such-program"], 127).contains("no-such-program"));
+    assert!(stage.fails(&["exec", "nowhere", "--", "true"], 255).contains("nowhere"));
+    let many = stage.ok(&["exec", name, "--", "seq", "200000"]);
+    assert_eq!((many.lines().count(), many.lines().last()), (200_000, Some("200000")));
+}
+
+fn copies(stage: &Stage, name: &str) {
+    let tree = stage.path("tree");
+    fs::create_dir_all(tree.join("deep/er")).unwrap();
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(tree.join("deep/er/bytes"), &content).unwrap();
+    fs::write(tree.join("run"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(tree.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("run", tree.join("link")).unwrap();
+    let to = |path: &str| format!("{name}:{path}");
+
+    assert!(stage.fails(&["cp", "tree", &to("")], 2).contains("--recursive"));
+    stage.ok(&["cp", "-r", "tree", &to("")]);
+    stage.ok(&["cp", "-r", &to("tree"), "back"]);
+    same(&tree, &stage.path("back"));
+    stage.ok(&["cp", "tree/deep/er/bytes", &to("one")]);
+    stage.ok(&["cp", &to("one"), "one"]);
+    assert_eq!(fs::read(stage.path("one")).unwrap(), content);
+    stage.ok_with(&["cp", "-", &to("/tmp/piped")], b"piped");
+    assert_eq!(stage.ok(&["cp", &to("/tmp/piped"), "-"]), "piped");
+
+    assert!(stage.fails(&["cp", "missing", &to("")], 1).contains("missing"));
+    assert!(stage.fails(&["cp", &to("missing"), "."], 4).contains("missing"));
+    assert!(stage.fails(&["cp", "a", "b"], 2).contains("WORKSPACE:PATH"));
+    // What cannot be written leaves nothing half made.
+    let said = stage.fails(&["cp", &to("one"), "no/such/folder"], 1);
+    assert!(said.contains("no/such/folder"), "{said}");
+}
+
+fn same(a: &Path, b: &Path) {
+    for name in ["deep/er/bytes", "run"] {
+        assert_eq!(fs::read(a.join(name)).unwrap(), fs::read(b.join(name)).unwrap(), "{name}");
+        let mode = |path: &Path| fs::metadata(path.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode(a), mode(b), "{name}");
+    }
+    assert_eq!(fs::read_link(b.join("link")).unwrap(), Path::new("run"));
+}
+
+fn terminals(stage: &Stage, name: &str) {
+    assert!(stage.fails(&["attach", name], 255).contains("terminal"));
+    let mut first = InTerminal::start(stage, &format!("attach {name}"));
+    first.until("$ ");
+    first.keys(b"stty size; MARK=kept; echo first$((40+2))\r");
+    first.until("first42");
+    assert!(first.text().contains("33 91"), "it has the size of ours: {:?}", first.text());
+    first.keys(b"\x1d");
+    first.until("it goes on");
+    assert_eq!(first.exit_code(), Some(0));
+
+    // The same shell, with what it has said and what it knows.
+    let mut second = InTerminal::start(stage, &format!("attach {name}"));
+    second.until("first42");
+    second.keys(b"echo again-$MARK; exit 5\r");
+    second.until("again-kept");
+    assert_eq!(second.exit_code(), Some(5));
+
+    let mut third = InTerminal::start(stage, &format!("exec --tty {name} -- sh -c 'read -r a; echo got $a; exit 3'"));
+    third.keys(b"word\r");
+    third.until("got word");
+    assert_eq!(third.exit_code(), Some(3));
+}
+
+fn lifecycle(stage: &Stage, name: &str, id: &str) {
+    assert_eq!(stage.ok(&["stop", name]), "box: stopped\n");
+    assert_eq!(stage.ok(&["exec", name, "--", "echo", "awake"]), "awake\n", "it is started for a command");
+    assert_eq!(stage.ok(&["pause", name]), "box: paused\n");
+    assert_eq!(stage.ok(&["resume", name]), "box: running\n");
+    let snapshot = stage.ok(&["snapshot", "new", name, "before"]);
+    assert!(stage.ok(&["snapshot", "ls"]).contains("before"));
+    stage.ok(&["snapshot", "export", snapshot.trim(), "archive.tar.zst"]);
+    assert!(fs::metadata(stage.path("archive.tar.zst")).unwrap().len() > 1000);
+    stage.fails(&["snapshot", "export", snapshot.trim(), "archive.tar.zst"], 1);
+    stage.ok(&["snapshot", "rm", snapshot.trim()]);
+    assert!(stage.ok(&["ports", name]).starts_with("PORT"));
+    assert!(stage.ok(&["open", &id[..13]]).contains(id), "the beginning of an id will do");
+    assert!(stage.fails(&["rm", "--purge", name], 2).contains("--yes"));
+    stage.ok(&["rm", "--purge", "--yes", name]);
+    stage.fails(&["stop", name], 4);
+    assert_eq!(stage.ok(&["ls", "--quiet"]), "");
+}
+
+fn tokens(stage: &Stage) {
+    let token = stage.ok(&["token", "new", "for a test", "--scope", "workspaces:read", "--days", "1"]);
+    let with = |words: &[&str]| stage.command(words).env("REXEC_URL", &stage.url).env("REXEC_TOKEN", token.trim()).output();
+    assert!(with(&["ls", "--json"]).unwrap().status.success());
+    assert_eq!(with(&["new"]).unwrap().status.code(), Some(5), "its scope is less");
+    let all: Value = serde_json::from_str(&stage.ok(&["token", "ls", "--json"])).unwrap();
+    let made = all.as_array().unwrap().iter().find(|one| one["name"] == "for a test").unwrap();
+    stage.ok(&["token", "rm", made["id"].as_str().unwrap()]);
+    assert_eq!(with(&["ls"]).unwrap().status.code(), Some(3), "it is revoked");
+    assert!(stage.fails(&["--token", "rexec_wrong", "ls"], 2).contains("checksum"));
+    assert!(stage.ok(&["completion", "bash"]).contains("snapshot"));
+}
