@@ -12,11 +12,18 @@ use tokio::net::TcpStream;
 
 const PORT: u16 = 8000;
 const WARM_UP: usize = 50;
-const REQUESTS: usize = 500;
-/// Interleaved rounds, so that what disturbs one side disturbs the other.
-const ROUNDS: usize = 3;
+/// Each asks by every way in turn, so that what disturbs one disturbs all.
+const TURNS: usize = 1500;
+/// Pairs of crowds, the two ways in turn.
+const CROWDS: usize = 5;
+const CROWD_REQUESTS: usize = 300;
 const VISITORS: usize = 8;
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any answer with its head.
+const ANSWER_BYTES_MAX: usize = 16 * 1024;
+const BODY: &[u8] = b"hello";
+/// What the server switches to when asked: it goes on answering heads, and what carries them is a kept stream.
+const KEPT: &str = "connection: upgrade\r\nupgrade: bench\r\n";
 /// As little of a web server as there can be, so that the way to it is what is measured.
 const SERVER: &str = r#"
 import asyncio
@@ -26,8 +33,11 @@ class Page(asyncio.Protocol):
     def data_received(self, data):
         self.got += data
         while b"\r\n\r\n" in self.got:
-            self.got = self.got.split(b"\r\n\r\n", 1)[1]
-            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
+            head, self.got = self.got.split(b"\r\n\r\n", 1)
+            if b"upgrade: bench" in head.lower():
+                self.transport.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: bench\r\n\r\n")
+            else:
+                self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello")
 async def main():
     server = await asyncio.get_running_loop().create_server(Page, "0.0.0.0", 8000)
     await server.serve_forever()
@@ -41,85 +51,143 @@ struct Way {
     head: String,
 }
 
-/// One kept-alive connection.
+/// One kept connection.
 struct Visitor {
     stream: TcpStream,
     request: Vec<u8>,
+    answer: Vec<u8>,
 }
 
 impl Visitor {
     async fn of(way: &Way) -> Result<Self> {
         let stream = TcpStream::connect(&way.address).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, request: format!("GET / HTTP/1.1\r\n{}\r\n", way.head).into_bytes() })
+        let request = format!("GET / HTTP/1.1\r\n{}\r\n", way.head).into_bytes();
+        Ok(Self { stream, request, answer: Vec::with_capacity(ANSWER_BYTES_MAX) })
+    }
+
+    /// The same, over a connection that is no longer HTTP: what is asked goes on a stream that stays, with the
+    /// same bytes, and the server has nothing to open or to parse.
+    async fn kept(way: &Way) -> Result<Self> {
+        let mut visitor = Self::of(way).await?;
+        let asked = format!("GET / HTTP/1.1\r\n{}{KEPT}\r\n", way.head);
+        visitor.stream.write_all(asked.as_bytes()).await?;
+        visitor.until("101", b"\r\n\r\n").await?;
+        Ok(visitor)
     }
 
     async fn ask(&mut self) -> Result<Duration> {
         let began = Instant::now();
         self.stream.write_all(&self.request).await?;
-        let mut answer = Vec::with_capacity(1024);
-        while !answer.ends_with(b"\r\n\r\nhello") {
-            if self.stream.read_buf(&mut answer).await? == 0 || answer.len() > 16 * 1024 {
-                bail!("not the page: {}", String::from_utf8_lossy(&answer));
-            }
-        }
+        self.until("200", BODY).await?;
         Ok(began.elapsed())
     }
+
+    /// Reads an answer of this status, which ends so.
+    async fn until(&mut self, status: &str, end: &[u8]) -> Result<()> {
+        let begin = format!("HTTP/1.1 {status} ");
+        self.answer.clear();
+        while !self.answer.ends_with(end) {
+            let count = self.stream.read_buf(&mut self.answer).await?;
+            let fits = self.answer.starts_with(&begin.as_bytes()[..begin.len().min(self.answer.len())]);
+            // A refusal ends otherwise, on a connection that stays.
+            if count == 0 || !fits || self.answer.len() > ANSWER_BYTES_MAX {
+                bail!("not the page: {}", String::from_utf8_lossy(&self.answer));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A connection for one request, from the first packet on.
+async fn ask_once(way: &Way) -> Result<Duration> {
+    let began = Instant::now();
+    Visitor::of(way).await?.ask().await?;
+    Ok(began.elapsed())
 }
 
 pub async fn run(stage: &mut Stage<'_>, report: &mut Report) -> Result<()> {
     let ours = ours(stage).await?;
     let (container, home, peer) = direct(stage).await?;
-    let outcome = compare([("the preview", &ours), ("the container's address", &peer)], report).await;
+    let outcome = async {
+        alone(&ours, &peer, report).await?;
+        crowds(&ours, &peer, report).await
+    }
+    .await;
     stage.peer.remove(&container, &home).await?;
     outcome
 }
 
-async fn compare(ways: [(&str, &Way); 2], report: &mut Report) -> Result<()> {
-    let mut times = [Vec::new(), Vec::new()];
-    let mut rates = [0.0, 0.0];
-    for _ in 0..ROUNDS {
-        for (side, (_, way)) in ways.iter().enumerate() {
-            let mut visitor = Visitor::of(way).await?;
-            for request in 0..WARM_UP + REQUESTS {
-                let took = visitor.ask().await?;
-                if request >= WARM_UP {
-                    times[side].push(took);
-                }
+/// What one request takes by each way. What a preview does for each, letting it in and opening a connection of
+/// its own, stands between its requests and its kept stream, which has both behind it.
+async fn alone(ours: &Way, peer: &Way, report: &mut Report) -> Result<()> {
+    let (mut preview, mut direct) = (Visitor::of(ours).await?, Visitor::of(peer).await?);
+    let mut tunnel = Visitor::kept(ours).await?;
+    let mut times: [Vec<Duration>; 4] = Default::default();
+    for turn in 0..WARM_UP + TURNS {
+        let took = [preview.ask().await?, direct.ask().await?, tunnel.ask().await?, ask_once(peer).await?];
+        if turn >= WARM_UP {
+            for (times, took) in times.iter_mut().zip(took) {
+                times.push(took);
             }
-            rates[side] += crowd(way).await? / ROUNDS as f64;
         }
     }
-    let mut p50 = [Duration::ZERO; 2];
-    for (side, (name, _)) in ways.iter().enumerate() {
+    let names = [
+        "preview, let in and connected per request",
+        "container's address, one connection",
+        "preview, one stream kept (as a WebSocket)",
+        "container's address, a connection per request",
+    ];
+    let mut p50 = [Duration::ZERO; 4];
+    for (side, name) in names.into_iter().enumerate() {
         p50[side] = median(&mut times[side]);
         let p99 = percentile(&mut times[side], 99.0);
-        report.note(format!(
-            "requests through {name}: p50 {} p99 {}, {:.0} a second by {VISITORS} visitors",
-            show(p50[side]),
-            show(p99),
-            rates[side]
-        ));
+        report.note(format!("{name:<46} p50 {:>8}  p99 {:>8}", show(p50[side]), show(p99)));
     }
-    report.note(format!(
-        "preview to bare address: p50 {:.2} x, requests a second {:.2} x",
-        p50[0].as_secs_f64() / p50[1].as_secs_f64(),
-        rates[0] / rates[1]
-    ));
+    let [preview, direct, tunnel, once] = p50.map(|time| time.as_secs_f64());
+    report.note(format!("preview / address, one connection              {:>6.2} x (p50)", preview / direct));
+    report.note(format!("preview / address, a connection per request    {:>6.2} x (p50)", preview / once));
+    report.note(format!("preview / preview's kept stream                {:>6.2} x (p50)", preview / tunnel));
+    report.note(format!("preview's kept stream / address, one connection{:>6.2} x (p50)", tunnel / direct));
     Ok(())
 }
 
-async fn crowd(way: &Way) -> Result<f64> {
+/// How many requests a second several visitors get, each on a connection that stays.
+async fn crowds(ours: &Way, peer: &Way, report: &mut Report) -> Result<()> {
+    let (mut preview, mut direct) = (Vec::new(), Vec::new());
+    for pair in 0..=CROWDS {
+        let took = [crowd(ours).await?, crowd(peer).await?];
+        // The first pair warms caches.
+        if pair > 0 {
+            preview.push(took[0]);
+            direct.push(took[1]);
+        }
+    }
+    let [preview, direct] = [median(&mut preview), median(&mut direct)].map(|time| time.as_secs_f64());
+    let requests = (VISITORS * CROWD_REQUESTS) as f64;
+    report.note(format!(
+        "{VISITORS} visitors: preview {:.0} requests a second, container's address {:.0}",
+        requests / preview,
+        requests / direct
+    ));
+    report.note(format!("requests a second, preview / address           {:>6.2} x (median)", direct / preview));
+    Ok(())
+}
+
+async fn crowd(way: &Way) -> Result<Duration> {
+    let mut visitors = Vec::new();
+    for _ in 0..VISITORS {
+        visitors.push(Visitor::of(way).await?);
+    }
     let began = Instant::now();
-    let visits = (0..VISITORS).map(|_| async {
-        let mut visitor = Visitor::of(way).await?;
-        for _ in 0..REQUESTS {
+    let visits = visitors.iter_mut().map(|visitor| async move {
+        for _ in 0..CROWD_REQUESTS {
             visitor.ask().await?;
         }
         anyhow::Ok(())
     });
     futures_util::future::try_join_all(visits).await?;
-    Ok((VISITORS * REQUESTS) as f64 / began.elapsed().as_secs_f64())
+    Ok(began.elapsed())
 }
 
 async fn ours(stage: &Stage<'_>) -> Result<Way> {
@@ -149,14 +217,20 @@ async fn direct(stage: &mut Stage<'_>) -> Result<(String, String, Way)> {
     let mut model = stage.model.clone();
     model["HostConfig"]["NetworkMode"] = json!("bridge");
     let container = stage.peer.container_running(&model, &name, &name, &["python3", "-c", SERVER]).await?;
-    let found = stage.peer.inspect(&container).await?;
-    let address = found["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().context("an address")?;
-    let way = Way { address: format!("{address}:{PORT}"), head: format!("host: {address}\r\n") };
-    if let Err(error) = ready(&way).await {
-        stage.peer.remove(&container, &name).await?;
-        return Err(error.context("the peer's server does not answer"));
+    let answering = async {
+        let found = stage.peer.inspect(&container).await?;
+        let address = found["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().context("an address")?;
+        let way = Way { address: format!("{address}:{PORT}"), head: format!("host: {address}\r\n") };
+        ready(&way).await?;
+        anyhow::Ok(way)
+    };
+    match answering.await {
+        Ok(way) => Ok((container, name, way)),
+        Err(error) => {
+            stage.peer.remove(&container, &name).await?;
+            Err(error.context("the peer's server does not answer"))
+        }
     }
-    Ok((container, name, way))
 }
 
 async fn ready(way: &Way) -> Result<()> {

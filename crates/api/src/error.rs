@@ -180,6 +180,8 @@ codes! {
     PortClosed = "port_closed", 502;
     /// What listens on that port did not answer as a web server does.
     PreviewFailed = "preview_failed", 502;
+    /// A gRPC call came by HTTP/1; it needs HTTP/2 all the way.
+    Http2Required = "http2_required", 505;
     /// This server has no address under which it could show a preview.
     PreviewUnavailable = "preview_unavailable", 422;
     /// The host does not allow containers inside of workspaces.

@@ -38,6 +38,9 @@ const NOT_A_WORKSPACES: [&str; 8] = [
     "x-sendfile",
     "x-sendfile2",
 ];
+/// What else is of no use, or of bad use, behind a body.
+const NEVER_TRAILERS: [&str; 6] =
+    ["authorization", "clear-site-data", "content-length", "cookie", "host", "set-cookie"];
 
 /// The visitor's side of a request.
 #[derive(Debug, Clone)]
@@ -117,6 +120,21 @@ pub fn toward_visitor(headers: &mut HeaderMap, host: &str, sharing: HostSharing)
     headers.remove(header::SET_COOKIE);
     for value in kept {
         headers.append(header::SET_COOKIE, value);
+    }
+}
+
+/// Takes out of trailers, whichever way they go, what is judged or ours to say as a header: whoever joins
+/// trailers to the headers would read it there (RFC 9110, section 6.5.1).
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    let judged = |name: &str| {
+        NEVER_TRAILERS.contains(&name)
+            || HOP_BY_HOP.contains(&name)
+            || NOT_A_WORKSPACES.contains(&name)
+            || says_who(name)
+    };
+    let named: Vec<HeaderName> = trailers.keys().filter(|name| judged(name.as_str())).cloned().collect();
+    for name in named {
+        trailers.remove(name);
     }
 }
 

@@ -125,6 +125,19 @@ fn a_workspace_sets_cookies_for_itself_alone() {
     assert!(!shared.contains_key("clear-site-data"));
 }
 
+#[test]
+fn trailers_say_nothing_that_headers_may_not() {
+    let mut trailers = HeaderMap::new();
+    let gone = ["set-cookie", "cookie", "authorization", "x_forwarded_for", "alt-svc", "connection", "content-length"];
+    for name in ["grpc-status", "grpc-message", "x-their-own"].iter().chain(&gone) {
+        trailers.append(*name, HeaderValue::from_static("x"));
+    }
+    strip_trailers(&mut trailers);
+    let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["grpc-message", "grpc-status", "x-their-own"]);
+}
+
 proptest! {
     #[test]
     fn no_cookie_of_ours_gets_through(

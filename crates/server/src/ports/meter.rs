@@ -16,6 +16,11 @@ impl Moved {
     pub fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }
+
+    /// Something passes.
+    pub fn mark(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 pub struct Metered {
@@ -28,7 +33,7 @@ impl AsyncRead for Metered {
         let before = buf.filled().len();
         let read = Pin::new(&mut self.tunnel).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.moved.0.store(true, Ordering::Relaxed);
+            self.moved.mark();
         }
         read
     }
@@ -38,7 +43,7 @@ impl AsyncWrite for Metered {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.tunnel).poll_write(cx, buf);
         if matches!(written, Poll::Ready(Ok(1..))) {
-            self.moved.0.store(true, Ordering::Relaxed);
+            self.moved.mark();
         }
         written
     }

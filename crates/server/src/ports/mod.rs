@@ -5,13 +5,15 @@
 //!
 //! A preview is an origin of its own (`address.rs`): `gate.rs` and `range.rs` are the ways to it, `visit.rs`
 //! lets a request in, by a pass (`pass.rs`) or because the preview is public, `headers.rs` says what may
-//! pass, `proxy.rs` carries it, and `notice.rs` says why not.
+//! pass, `proxy.rs` carries it, or `call.rs` if it is gRPC (`grpc.rs`), and `notice.rs` says why not.
 //!
 //! Invariant: every method for the API checks its actor first, through the workspace's owner; every
 //! visitor is let in by `Ports::admit` or not at all.
 
 mod address;
+mod call;
 pub mod gate;
+mod grpc;
 mod headers;
 pub mod http;
 mod meter;

@@ -1,8 +1,9 @@
 //! What a visitor is told when a preview cannot be shown: a small page for a person, JSON for a program,
-//! and for whoever may sign in the way to the application.
+//! a status of gRPC for a call, and for whoever may sign in the way to the application.
 //!
 //! The page loads nothing and runs nothing; what it says is ours and escaped all the same.
 
+use super::grpc;
 use super::visit::Visit;
 use crate::error::Error;
 use axum::body::Body;
@@ -43,7 +44,9 @@ pub fn answer(visit: &Visit, error: &Error) -> Response {
     if may_sign_in && visit.is_page {
         return see_other(&way_in(visit, ""));
     }
-    let mut response = if visit.wants_html {
+    let mut response = if visit.is_call {
+        grpc::refusal(error)
+    } else if visit.wants_html {
         page(&page_of(visit, error))
     } else {
         let body = ErrorBody { error: error.detail(&request_id) };
@@ -51,7 +54,9 @@ pub fn answer(visit: &Visit, error: &Error) -> Response {
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     };
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    if !visit.is_call {
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(&request_id) {

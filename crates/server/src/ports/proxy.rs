@@ -38,7 +38,7 @@ pub struct Watch {
 
 impl Watch {
     /// Tells that the workspace is used for as long as something passes. Never ends.
-    async fn tell(&self, moved: Moved) {
+    pub(super) async fn tell(&self, moved: Moved) {
         loop {
             tokio::time::sleep(TRAFFIC_PERIOD).await;
             if moved.take()
@@ -49,7 +49,8 @@ impl Watch {
         }
     }
 
-    async fn over(&self) {
+    /// Resolves once the connection is to end.
+    pub(super) async fn over(&self) {
         let stopping = async {
             self.ports.tasks.stopping().await;
             tokio::time::sleep(DRAIN_PATIENCE).await;
@@ -64,9 +65,8 @@ impl Watch {
 /// Sends a request to the spot and gives its answer as soon as that begins.
 pub async fn forward(guest: &GuestClient, mut request: Request, watch: Watch) -> Result<Response> {
     let port = watch.spot.port;
-    let (sender, receiver) = guest.dial(&DialSpec::Tcp { port }).await.map_err(|error| undialled(port, error))?;
     let moved = Moved::default();
-    let io = TokioIo::new(Metered { tunnel: Tunnel::new(sender, receiver), moved: moved.clone() });
+    let io = TokioIo::new(Metered { tunnel: dial(guest, port).await?, moved: moved.clone() });
     let (mut requests, connection) = http1::handshake::<_, Body>(io).await.map_err(|error| no_answer(port, error))?;
     let tasks = watch.ports.tasks.clone();
     let (alive, traffic) = (watch.clone(), moved.clone());
@@ -102,6 +102,13 @@ pub async fn forward(guest: &GuestClient, mut request: Request, watch: Watch) ->
     // What the workspace speaks ends here; with the visitor we speak for ourselves.
     *response.version_mut() = Version::HTTP_11;
     Ok(response.map(Body::new))
+}
+
+/// A connection to what listens on the port.
+pub(super) async fn dial(guest: &GuestClient, port: u16) -> Result<Tunnel> {
+    let dialled = guest.dial(&DialSpec::Tcp { port }).await;
+    let (sender, receiver) = dialled.map_err(|error| undialled(port, error))?;
+    Ok(Tunnel::new(sender, receiver))
 }
 
 /// Carries bytes both ways until both sides have ended.

@@ -7,7 +7,7 @@ use super::address::{Asked, Spot, split};
 use super::headers::{self, HostSharing, Visitor};
 use super::pass::{self, Holder};
 use super::store::{self, Setting};
-use super::{Ports, notice, proxy};
+use super::{Ports, call, grpc, notice, proxy};
 use crate::actor::Actor;
 use crate::auth;
 use crate::error::{Error, Result};
@@ -43,6 +43,8 @@ pub struct Visit {
     /// Whether a person waits for a page, who can be sent elsewhere.
     pub is_page: bool,
     pub wants_html: bool,
+    /// Whether a client of gRPC waits, which reads no pages and no JSON.
+    pub is_call: bool,
 }
 
 /// By what a request was let in.
@@ -102,6 +104,7 @@ impl Ports {
             target: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), |target| target.as_str().to_owned()),
             is_page: wants_html && navigates && matches!(parts.method, Method::GET | Method::HEAD),
             wants_html,
+            is_call: matches!(grpc::is_call(parts), Ok(true)),
         }
     }
 
@@ -109,6 +112,7 @@ impl Ports {
         if matches!(parts.method, Method::CONNECT | Method::TRACE) {
             return Err(crate::http::web::method_not_allowed());
         }
+        grpc::is_call(&parts)?;
         if let (Some(code), target) = code_of(&visit.target)
             && parts.method == Method::GET
         {
@@ -128,7 +132,12 @@ impl Ports {
         if asked && hyper::body::Body::size_hint(&body).exact() == Some(0) {
             parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        let mut response = proxy::forward(&guest, Request::from_parts(parts, body), watch).await?;
+        let mut response = if visit.is_call {
+            grpc::toward_program(&mut parts, &visit.visitor.host);
+            call::forward(&guest, Request::from_parts(parts, body), watch).await?
+        } else {
+            proxy::forward(&guest, Request::from_parts(parts, body), watch).await?
+        };
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let protocol = response.headers().get(header::UPGRADE).cloned().filter(|_| switched);
         headers::toward_visitor(response.headers_mut(), &visit.visitor.host, visit.sharing);

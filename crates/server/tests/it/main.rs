@@ -20,6 +20,7 @@ mod limits;
 mod nested;
 mod page;
 mod ports;
+mod preview_calls;
 mod preview_traffic;
 mod previews;
 mod raw_files;

@@ -1,5 +1,6 @@
 //! One server for one test, on either database, gone without a trace afterwards.
 
+pub mod calls;
 pub mod previews;
 pub mod registry;
 pub mod workspaces;
