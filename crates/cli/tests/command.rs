@@ -68,8 +68,7 @@ impl Stage {
 
     fn run_with(&self, words: &[&str], input: &[u8]) -> Output {
         let mut command = self.command(words);
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         child.stdin.take().unwrap().write_all(input).unwrap();
         child.wait_with_output().unwrap()
     }
@@ -136,7 +135,13 @@ struct InTerminal {
 impl InTerminal {
     fn start(stage: &Stage, line: &str) -> Self {
         let mut command = Command::new("script");
-        command.args(["--quiet", "--return", "--command", &format!("stty cols 91 rows 33; {REXEC} {line}"), "/dev/null"]);
+        command.args([
+            "--quiet",
+            "--return",
+            "--command",
+            &format!("stty cols 91 rows 33; {REXEC} {line}"),
+            "/dev/null",
+        ]);
         command.current_dir(stage.dir.path()).env("HOME", stage.dir.path()).env("SHELL", "/bin/sh");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (keys, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -211,7 +216,8 @@ fn signing_in(stage: &Stage) {
 }
 
 fn commands(stage: &Stage, name: &str) {
-    let done = stage.run_with(&["exec", name, "--", "sh", "-c", "cat; echo $GREETING; echo oops >&2; exit 7"], b"in\0\xff\n");
+    let done =
+        stage.run_with(&["exec", name, "--", "sh", "-c", "cat; echo $GREETING; echo oops >&2; exit 7"], b"in\0\xff\n");
     assert_eq!((done.status.code(), done.stdout.as_slice()), (Some(7), &b"in\0\xff\nhello\n"[..]), "{done:?}");
     assert_eq!(done.stderr, b"oops\n");
     assert_eq!(stage.ok(&["exec", name, "-w", "/tmp", "-e", "A=b c", "--", "sh", "-c", "pwd; echo $A"]), "/tmp\nb c\n");
@@ -303,7 +309,8 @@ fn lifecycle(stage: &Stage, name: &str, id: &str) {
 
 fn tokens(stage: &Stage) {
     let token = stage.ok(&["token", "new", "for a test", "--scope", "workspaces:read", "--days", "1"]);
-    let with = |words: &[&str]| stage.command(words).env("REXEC_URL", &stage.url).env("REXEC_TOKEN", token.trim()).output();
+    let with =
+        |words: &[&str]| stage.command(words).env("REXEC_URL", &stage.url).env("REXEC_TOKEN", token.trim()).output();
     assert!(with(&["ls", "--json"]).unwrap().status.success());
     assert_eq!(with(&["new"]).unwrap().status.code(), Some(5), "its scope is less");
     let all: Value = serde_json::from_str(&stage.ok(&["token", "ls", "--json"])).unwrap();

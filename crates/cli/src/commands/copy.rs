@@ -11,7 +11,7 @@ use rexec_api::files::{ArchiveFormat, FileKind};
 use rexec_api::ids::WorkspaceId;
 use rexec_client::{Body, Client, ClientError, Response};
 use std::ffi::OsStr;
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -137,17 +137,9 @@ impl Place {
     async fn fetch_folder(&self, to: &Path) -> Result<()> {
         let mut response = self.client.archive(self.id, &self.path, ArchiveFormat::Tar).await?;
         let (mut sender, receiver) = tokio::io::duplex(PIPE_BYTES);
-        let (shown, into) = (to.display().to_string(), to.to_owned());
+        let (shown, to, name) = (to.display().to_string(), to.to_owned(), self.name()?.to_owned());
         let reader = SyncIoBridge::new(receiver);
-        let unpacked = tokio::task::spawn_blocking(move || {
-            std::fs::create_dir_all(&into)?;
-            let mut archive = tar::Archive::new(reader);
-            archive.set_preserve_permissions(true);
-            // Nothing is written outside of `into`, whatever the workspace's archive says.
-            archive.unpack(&into)?;
-            // The end of the stream, or what sends it would be cut off.
-            std::io::copy(&mut archive.into_inner(), &mut std::io::sink())
-        });
+        let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &to, &name));
         let mut progress = Progress::new(&self.path, None);
         let sent = async {
             while let Some(piece) = response.chunk().await.map_err(ClientError::from)? {
@@ -217,6 +209,24 @@ impl Place {
     }
 }
 
+/// An archive of a folder begins with its name. A new folder has its own once it is whole; one that is there is
+/// added to.
+fn unpack(reader: impl Read, to: &Path, name: &str) -> io::Result<()> {
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut archive = tar::Archive::new(reader);
+    archive.set_preserve_permissions(true);
+    // Nothing is written outside of the folder, whatever the archive says.
+    if to.exists() {
+        archive.unpack(parent)?;
+    } else {
+        let beside = tempfile::Builder::new().prefix(".rexec-").tempdir_in(parent)?;
+        archive.unpack(&beside)?;
+        std::fs::rename(beside.path().join(name), to)?;
+    }
+    // To the end of the stream, or what sends it would be cut off.
+    io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
+}
+
 fn needs_recursive(path: &str) -> Failure {
     Failure::Usage(format!("{path} is a folder: copy it with --recursive."))
 }
@@ -230,7 +240,7 @@ fn permissions(path: &Path) -> std::fs::Permissions {
 fn told(
     reader: impl AsyncRead + Send + 'static,
     mut tell: impl FnMut(usize) + Send + 'static,
-) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> + Send {
+) -> impl futures_util::Stream<Item = io::Result<bytes::Bytes>> + Send {
     use futures_util::StreamExt as _;
     ReaderStream::with_capacity(reader, PIECE_BYTES).inspect(move |piece| {
         if let Ok(piece) = piece {
