@@ -20,6 +20,7 @@ setup: ## Install and start what this machine lacks: engine, workspace image
 
 build: web ## Build the server and the page into bin/rexec
 	@[[ -x bin/rexec ]] || echo "==> Building the server (a few minutes the first time)" >&2
+	@scripts/patched
 	@cargo build --release --locked --package rexec-cli
 	@mkdir -p bin
 	@# Renamed into place, so that a running server keeps the file that it was started from.

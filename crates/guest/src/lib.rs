@@ -23,6 +23,7 @@ mod rest;
 mod rights;
 mod routes;
 pub mod screen;
+pub mod sftp;
 pub mod sudo;
 mod tar;
 pub mod terminal;

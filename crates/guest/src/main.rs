@@ -1,7 +1,7 @@
-//! The one binary inside a workspace: PID 1, the server's way to it, and `sudo`; and in a helper container
+//! The one binary inside a workspace: PID 1, the server's way to it, SFTP and `sudo`; and in a helper container
 //! of the server's own: PID 1 there, the work on volumes, and the trial of nested containers.
 
-use rexec_guest::{connect, helper, init, nested, sudo, volume};
+use rexec_guest::{connect, helper, init, nested, sftp, sudo, volume};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Some("volume") => volume::run(arguments),
         Some("idmap") => nested::idmap(arguments),
         Some("nested") => nested::run(arguments),
+        Some("sftp") => sftp::run(),
         Some("sudo") => return sudo::run(arguments.collect()),
         Some("version") => {
             println!("{}", env!("CARGO_PKG_VERSION"));
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: guest init | connect | helper | volume ... | idmap ... | nested ... | sudo ... | version"
+                "usage: guest init | connect | helper | volume ... | idmap ... | nested ... | sftp | sudo ... | version"
             );
             return ExitCode::from(2);
         }
