@@ -105,6 +105,10 @@ codes! {
     /// Nothing there that you may see.
     NotFound = "not_found", 404;
     EmailTaken = "email_taken", 409;
+    /// The SSH key is here already, of yours or of another account.
+    SshKeyTaken = "ssh_key_taken", 409;
+    /// GitHub does not answer this server, or not as expected; paste the key instead.
+    GithubUnavailable = "github_unavailable", 502;
     /// The workspace is in a state in which this cannot be done; `details.status` says which.
     WorkspaceState = "workspace_state", 409;
     /// The snapshot was not finished because something else was asked of the workspace; take it again.

@@ -65,6 +65,10 @@ id!(
     TokenId
 );
 id!(
+    /// A public SSH key of a user.
+    SshKeyId
+);
+id!(
     /// A container engine that runs workspaces.
     HostId
 );

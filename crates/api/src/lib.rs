@@ -19,6 +19,7 @@ pub mod raw_path;
 pub mod registries;
 pub mod setups;
 pub mod snapshots;
+pub mod ssh;
 pub mod stats;
 pub mod templates;
 pub mod terminals;

@@ -26,6 +26,7 @@ pub mod sealed;
 pub mod secret;
 pub mod setups;
 pub mod snapshots;
+pub mod ssh_keys;
 pub mod stats;
 pub mod tasks;
 pub mod templates;
@@ -51,6 +52,7 @@ use crate::registries::Registries;
 use crate::sealed::Sealer;
 use crate::setups::Setups;
 use crate::snapshots::Snapshots;
+use crate::ssh_keys::SshKeys;
 use crate::stats::WorkspaceStats;
 use crate::tasks::Tasks;
 use crate::templates::Templates;
@@ -152,6 +154,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     });
     let volumes = Volumes::new(workspaces.clone(), config.storage.purge_every);
     let snapshots = Snapshots::new(workspaces.clone(), &config, tasks.clone());
+    let ssh_keys = SshKeys::new(db.clone(), workspaces.clone(), &config.github_url, config.public_url.clone());
     let stats = WorkspaceStats::new(workspaces.clone(), tasks.clone());
     let app = Arc::new(App {
         config,
@@ -169,6 +172,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         ports,
         volumes,
         snapshots,
+        ssh_keys,
         stats,
         workspaces,
         checks,

@@ -117,6 +117,12 @@ impl GuestClient {
         self.call(head, None, FILE_CALL_TIMEOUT).await
     }
 
+    /// The same, where what is made gets this mode; a guest of an older version makes it of the usual one.
+    pub async fn mkdir_as(&self, path: impl AsRef<[u8]>, mode: u32) -> Result<FileInfo> {
+        let head = post(format!("/files/mkdir?path={}&mode={mode}", encode(path)));
+        self.call(head, None, FILE_CALL_TIMEOUT).await
+    }
+
     /// Moves a file or directory; what is at `to` is replaced only with `overwrite`.
     pub async fn rename(&self, from: impl AsRef<[u8]>, to: impl AsRef<[u8]>, overwrite: bool) -> Result<FileInfo> {
         let (from, to) = (encode(from), encode(to));

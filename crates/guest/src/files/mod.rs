@@ -30,7 +30,7 @@ use rexec_api::error::ErrorCode;
 use rexec_api::files::{FileInfo, FileKind, PATH_BYTES_MAX};
 use rexec_api::guest::GuestError;
 use rexec_channel::Call;
-use rustix::fs::{AtFlags, RenameFlags, fstat, renameat, renameat_with, statat, unlinkat};
+use rustix::fs::{AtFlags, Mode, RenameFlags, fstat, renameat, renameat_with, statat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -58,9 +58,13 @@ fn mode_of(call: &Call) -> Result<Option<u32>, GuestError> {
     }
 }
 
-/// Makes a directory and its parents. One that is there is success.
-fn mkdir(path: &Path) -> Result<FileInfo, GuestError> {
-    let made = open::make_directory(path).map_err(|error| match error.code {
+/// Makes a directory and its parents, all of this mode. One that is there is success, and keeps its own.
+fn mkdir(path: &Path, mode: Option<u32>) -> Result<FileInfo, GuestError> {
+    let made = match mode {
+        Some(mode) => open::make_directory_as(path, Mode::from_raw_mode(mode)),
+        None => open::make_directory(path),
+    };
+    let made = made.map_err(|error| match error.code {
         // The last name is taken by something else.
         ErrorCode::NotADirectory if info::stat(path).is_ok() => refuse_kind(path, FileKind::Other),
         _ => error,

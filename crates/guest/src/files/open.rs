@@ -93,6 +93,11 @@ pub(super) fn parent_made(path: &Path) -> Result<(OwnedFd, OsString), GuestError
 
 /// Opens a directory and makes what is missing of it. Links are followed in the part that is there.
 pub(super) fn make_directory(path: &Path) -> Result<OwnedFd, GuestError> {
+    make_directory_as(path, DIRECTORY_MODE)
+}
+
+/// The same, where what is made gets this mode.
+pub(super) fn make_directory_as(path: &Path, mode: Mode) -> Result<OwnedFd, GuestError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let mut missing: Vec<&OsStr> = Vec::new();
     let mut there = path;
@@ -110,14 +115,18 @@ pub(super) fn make_directory(path: &Path) -> Result<OwnedFd, GuestError> {
     };
     not_proc(path, &here)?;
     for name in missing.into_iter().rev() {
-        here = make_within(&here, Path::new(name)).map_err(|e| of_io(path, &e.into()))?;
+        here = make_within_as(&here, Path::new(name), mode).map_err(|e| of_io(path, &e.into()))?;
     }
     Ok(here)
 }
 
 /// A directory of this one, made if need be. A link is not followed.
 pub(super) fn make_within(parent: impl AsFd, name: &Path) -> rustix::io::Result<OwnedFd> {
-    match mkdirat(&parent, name, DIRECTORY_MODE) {
+    make_within_as(parent, name, DIRECTORY_MODE)
+}
+
+fn make_within_as(parent: impl AsFd, name: &Path, mode: Mode) -> rustix::io::Result<OwnedFd> {
+    match mkdirat(&parent, name, mode) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(error),
     }

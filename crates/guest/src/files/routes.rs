@@ -1,6 +1,6 @@
 //! The routes of files: one arm each, no decisions.
 
-use super::{archive, content, extract, info, list, mkdir, path_of, remove, rename, upload, watch};
+use super::{archive, content, extract, info, list, mkdir, mode_of, path_of, remove, rename, upload, watch};
 use crate::guest::Guest;
 use crate::refusal::{invalid, refuse};
 use crate::rights::Rights;
@@ -48,8 +48,8 @@ pub async fn route(guest: &Guest, call: Call, parts: &[&str]) {
         }
         ("POST", ["mkdir"]) => {
             work(&rights, call, |call| {
-                let path = path_of(call, "path")?;
-                Ok(move || mkdir(&path))
+                let (path, mode) = (path_of(call, "path")?, mode_of(call)?);
+                Ok(move || mkdir(&path, mode))
             })
             .await;
         }

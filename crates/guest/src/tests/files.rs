@@ -50,6 +50,9 @@ fn directories_are_made_listed_in_order_and_removed() {
         let directory = bench.path("d");
         client.mkdir(&bench.path("d/e/f")).await.unwrap();
         client.mkdir(&directory).await.unwrap();
+        assert_eq!(client.mkdir_as(&bench.path("private"), 0o700).await.unwrap().mode, 0o700);
+        // One that is there keeps its own.
+        assert_eq!(client.mkdir_as(&bench.path("private"), 0o755).await.unwrap().mode, 0o700);
         put(&bench, &bench.path("d/b"), None, b"x").await;
         put(&bench, &bench.path("d/a"), None, b"y").await;
         let page = client.list(&directory, None, 100).await.unwrap();

@@ -7,6 +7,7 @@
 
 mod cleanup;
 mod disk;
+mod github;
 mod images;
 mod later;
 mod nested;
@@ -171,6 +172,8 @@ pub struct Config {
     pub metrics_workspaces: bool,
     pub cleanup: CleanupConfig,
     pub previews: PreviewConfig,
+    /// Where users' public keys are fetched from.
+    pub github_url: String,
     /// How often every container is compared with what was last reported of it. No variable sets it.
     pub sweep_every: Duration,
     /// Where the server dies, for tests of what it then finds; builds with debug assertions only.
@@ -208,6 +211,7 @@ impl Config {
             metrics_workspaces: flag(&mut reader, "REXEC_METRICS_WORKSPACES"),
             cleanup: cleanup::take(&mut reader, mode),
             previews: previews::take(&mut reader, public_url.as_ref()),
+            github_url: github::take(&mut reader),
             public_url,
             sweep_every: SWEEP_EVERY,
             crash_at: crash_at(&mut reader),

@@ -46,6 +46,7 @@ fn every_fault_is_told_at_once_and_no_value_with_it() {
         ("REXEC_IDLE_COUNTS", "input,thoughts"),
         ("REXEC_PREVIEW_DOMAIN", "10.0.0.1"),
         ("REXEC_PREVIEW_PORTS", "20099-20000"),
+        ("REXEC_GITHUB_URL", "ftp://github.com"),
     ]);
     let names = [
         "PORT",
@@ -65,6 +66,7 @@ fn every_fault_is_told_at_once_and_no_value_with_it() {
         "REXEC_IDLE_COUNTS",
         "REXEC_PREVIEW_DOMAIN",
         "REXEC_PREVIEW_PORTS",
+        "REXEC_GITHUB_URL",
     ];
     for name in names {
         assert!(found.iter().any(|f| f.starts_with(&format!("{name} "))), "{name}: {found:#?}");

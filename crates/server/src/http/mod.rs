@@ -18,8 +18,8 @@ pub mod web;
 use crate::app::AppState;
 use crate::error::Error;
 use crate::{
-    accounts, auth, events, exec, files, ports, registries, setups, snapshots, stats, templates, terminals, volumes,
-    workspaces,
+    accounts, auth, events, exec, files, ports, registries, setups, snapshots, ssh_keys, stats, templates, terminals,
+    volumes, workspaces,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -57,6 +57,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(workspaces::http::routes())
         .merge(templates::http::routes())
         .merge(setups::http::routes())
+        .merge(ssh_keys::http::routes())
         .merge(registries::http::routes())
         .merge(volumes::http::routes())
         .merge(snapshots::http::routes())

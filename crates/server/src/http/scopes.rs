@@ -26,7 +26,11 @@ fn needed(tag: &str, method: &HttpMethod, path: &str) -> Option<Scope> {
             Scope::WorkspacesRead
         }
         "workspaces" | "volumes" => Scope::WorkspacesWrite,
-        "auth" | "tokens" | "registries" => Scope::Account,
+        "ssh" if path.starts_with("/api/ssh/sync") => Scope::Files,
+        "ssh" if path.starts_with("/api/ssh/connect") => Scope::WorkspacesRead,
+        // A key opens everything.
+        "ssh" if *method == HttpMethod::Post => Scope::All,
+        "auth" | "tokens" | "registries" | "ssh" => Scope::Account,
         _ => Scope::All,
     })
 }

@@ -15,6 +15,7 @@ mod m0009_previews;
 mod m0010_announcements;
 mod m0011_git_credentials;
 mod m0012_api_tokens;
+mod m0013_ssh_keys;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -39,6 +40,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_announcements::Migration),
             Box::new(m0011_git_credentials::Migration),
             Box::new(m0012_api_tokens::Migration),
+            Box::new(m0013_ssh_keys::Migration),
         ]
     }
 }

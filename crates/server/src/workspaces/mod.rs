@@ -34,7 +34,7 @@ pub mod validate;
 mod view;
 mod waker;
 
-pub(crate) use container::name_of as container_name;
+pub(crate) use container::{HOME, name_of as container_name};
 pub use driver::Deps;
 pub use reach::{Met, Reach, Waking};
 pub use slot::Report;

@@ -7,7 +7,9 @@ use rexec_api::frames::{ServerControl, close};
 use rexec_api::guest::AttachMode;
 use rexec_api::ids::TerminalId;
 use rexec_api::terminals::NewTerminal;
-use rexec_client::{AttachOptions, Lifecycle, Received};
+use rexec_api::tokens::CreatedToken;
+use rexec_client::{AttachOptions, Client, Lifecycle, Method, Received};
+use serde_json::json;
 
 on_both!(typing_and_watching, a_server_restart_loses_nothing);
 
@@ -178,6 +180,17 @@ async fn news_of_the_workspace_and_the_session_reach_the_viewer() {
             }
         }
         stage.client.lifecycle(workspace, Lifecycle::Resume).await.unwrap();
+        // A program's viewer ends with its token.
+        let new = json!({ "name": "viewer", "scopes": ["terminals"], "workspaces": [workspace] });
+        let made = stage.client.request(Method::POST, "/api/tokens").json(&new).send().await.unwrap();
+        let made: CreatedToken = made.error_for_status().unwrap().json().await.unwrap();
+        let program = Client::new(&stage.server.base).unwrap().with_token(&made.token);
+        let attachment = program.attach(workspace, terminal, AttachOptions::default()).await.unwrap();
+        let mut programs = Follower::new(attachment, None);
+        programs.step().await;
+        let path = format!("/api/tokens/{}", made.view.id);
+        stage.client.request(Method::DELETE, &path).send().await.unwrap().error_for_status().unwrap();
+        assert_eq!(programs.until_closed().await, close::SIGN_IN);
         stage.client.log_out().await.unwrap();
         assert_eq!(viewer.until_closed().await, close::SIGN_IN);
         stage

@@ -308,6 +308,95 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/ssh/connect/{workspace}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How to connect to a workspace by SSH: ready commands, and the server's own keys. */
+        get: operations["ssh_connect"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/ssh/keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The account's SSH keys, newest first. */
+        get: operations["list_ssh_keys"];
+        put?: never;
+        /** Add a public SSH key. It opens what the account may do, so an API token needs the scope `all`. */
+        post: operations["add_ssh_key"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/ssh/keys/github": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Add the public SSH keys that a user has at GitHub. */
+        post: operations["import_ssh_keys"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/ssh/keys/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Delete an SSH key. */
+        delete: operations["delete_ssh_key"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/ssh/sync/{workspace}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Write the account's keys into the workspace's `~/.ssh/authorized_keys`, for an sshd of its own.
+         * @description They stand in a block between two marks; lines outside of it stay as they are.
+         */
+        post: operations["sync_ssh_keys"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/templates": {
         parameters: {
             query?: never;
@@ -1026,7 +1115,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "email_taken" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -1218,6 +1307,15 @@ export interface components {
             sentence: string;
             stops_at?: string | null;
         };
+        /** @description Whose keys at GitHub are wanted. */
+        ImportSshKeys: {
+            username: string;
+        };
+        /** @description What came of an import. */
+        ImportedSshKeys: {
+            added: components["schemas"]["SshKeyView"][];
+            skipped: components["schemas"]["SkippedSshKey"][];
+        };
         LayerView: {
             /**
              * Format: int64
@@ -1304,6 +1402,16 @@ export interface components {
              * @default null
              */
             wait_ms?: number | null;
+        };
+        /** @description A public key to add. */
+        NewSshKey: {
+            /** @description For people: whose or where it is; the key's comment when absent or empty. */
+            name?: string | null;
+            /**
+             * @description The one line of a file such as `~/.ssh/id_ed25519.pub`. Taken are Ed25519, ECDSA on the NIST curves P-256, P-384 and P-521,
+             *     RSA from 2048 bits on, and the security keys' `sk-ssh-ed25519` and `sk-ecdsa-sha2-nistp256`.
+             */
+            public_key: string;
         };
         NewTerminal: {
             /**
@@ -1535,6 +1643,24 @@ export interface components {
                 /** @description The workspace it was taken of, which may be gone. */
                 workspace_id: components["schemas"]["WorkspaceId"];
                 workspace_name: string;
+            }[];
+            next?: string | null;
+        };
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_SshKeyView: {
+            items: {
+                /** @description RFC 3339. */
+                created_at: string;
+                /** @description `SHA256:...`, as `ssh-keygen -l` tells it. */
+                fingerprint: string;
+                id: components["schemas"]["SshKeyId"];
+                /** @description Such as `ssh-ed25519`. */
+                kind: string;
+                /** @description `null`: not yet. */
+                last_used_at?: string | null;
+                name: string;
+                /** @description The line without its comment. */
+                public_key: string;
             }[];
             next?: string | null;
         };
@@ -1918,6 +2044,15 @@ export interface components {
             token: string;
             user: components["schemas"]["UserView"];
         };
+        /** @description A key that was not added. */
+        SkippedSshKey: {
+            /**
+             * Format: int32
+             * @description The line of the answer that it stands in, from 1 on.
+             */
+            line: number;
+            reason: string;
+        };
         /**
          * Format: uuid
          * @description A workspace's files as they were at one time.
@@ -1959,6 +2094,64 @@ export interface components {
             /** @description The workspace it was taken of, which may be gone. */
             workspace_id: components["schemas"]["WorkspaceId"];
             workspace_name: string;
+        };
+        /** @description How to connect to a workspace by SSH. */
+        SshConnect: {
+            /** @description Whether this server takes SSH connections now. */
+            enabled: boolean;
+            /**
+             * Format: int32
+             * @description Keys of the account; without one nobody gets in.
+             */
+            keys: number;
+            /** @description Why not. */
+            reason?: string | null;
+            target?: components["schemas"]["SshTarget"] | null;
+            workspace_id: components["schemas"]["WorkspaceId"];
+        };
+        /** @description A key by which the server proves itself. */
+        SshHostKey: {
+            fingerprint: string;
+            kind: string;
+            /** @description The line for `~/.ssh/known_hosts`. */
+            known_hosts: string;
+        };
+        /**
+         * Format: uuid
+         * @description A public SSH key of a user.
+         */
+        SshKeyId: string;
+        SshKeyView: {
+            /** @description RFC 3339. */
+            created_at: string;
+            /** @description `SHA256:...`, as `ssh-keygen -l` tells it. */
+            fingerprint: string;
+            id: components["schemas"]["SshKeyId"];
+            /** @description Such as `ssh-ed25519`. */
+            kind: string;
+            /** @description `null`: not yet. */
+            last_used_at?: string | null;
+            name: string;
+            /** @description The line without its comment. */
+            public_key: string;
+        };
+        /** @description Where to connect, and ready commands for it. */
+        SshTarget: {
+            alias: string;
+            /** @description A block for `~/.ssh/config`, after which `ssh <alias>` connects. */
+            config: string;
+            host: string;
+            host_keys: components["schemas"]["SshHostKey"][];
+            /** Format: int32 */
+            port: number;
+            rsync: string;
+            scp: string;
+            sftp: string;
+            ssh: string;
+            /** @description The workspace, as the user name says it. */
+            user: string;
+            /** @description A link that opens the workspace in VS Code with the Remote - SSH extension. */
+            vscode: string;
         };
         /**
          * @description The last 24 hours, oldest first: spans of 10 seconds (while somebody watched) of the last quarter of an hour, of
@@ -2059,6 +2252,15 @@ export interface components {
             pids: number;
             /** Format: int64 */
             pids_limit: number;
+        };
+        /** @description A file of a workspace that now lets the account's keys in. */
+        SyncedSshKeys: {
+            /**
+             * Format: int32
+             * @description Keys in our block of it.
+             */
+            keys: number;
+            path: string;
         };
         TemplateView: {
             /** @description Whether the host has the image; if not, it is fetched first. */
@@ -2853,6 +3055,201 @@ export interface operations {
             };
             /** @description The host could not read it. */
             "5XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    ssh_connect: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workspace: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Commands, or why there are none. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SshConnect"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_ssh_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SshKeyView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    add_ssh_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewSshKey"];
+            };
+        };
+        responses: {
+            /** @description Added. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SshKeyView"];
+                };
+            };
+            /** @description Refused; the message says what is wrong with the key. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    import_ssh_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportSshKeys"];
+            };
+        };
+        responses: {
+            /** @description What was added, and why the rest was not. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ImportedSshKeys"];
+                };
+            };
+            /** @description GitHub does not answer. */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_ssh_key: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["SshKeyId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Deleted; workspaces that it was written into have it until the next sync. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    sync_ssh_keys: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workspace: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Written. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SyncedSshKeys"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -51,6 +51,18 @@ pub async fn list(
     db::fetch_all::<Row, _>(conn, &text, values).await?.into_iter().map(Workspace::try_from).collect()
 }
 
+/// How many other workspaces of its owner have the same name.
+pub async fn namesakes(conn: &impl ConnectionTrait, row: &Workspace) -> Result<u64, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Count {
+        n: i64,
+    }
+    let text = "SELECT COUNT(*) AS n FROM workspaces WHERE owner_id = $1 AND name = $2 AND id <> $3 \
+                AND deleted_ms IS NULL AND desired <> 'deleted'";
+    let values = [row.owner.to_string().into(), row.name.clone().into(), row.id.to_string().into()];
+    Ok(db::fetch_one::<Count, _>(conn, text, values).await?.map_or(0, |row| row.n.unsigned_abs()))
+}
+
 /// The ids of all workspaces that need a driver.
 pub async fn living(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbErr> {
     #[derive(FromQueryResult)]
