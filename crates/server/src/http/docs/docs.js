@@ -59,6 +59,12 @@ function route(spec, path, method, operation) {
   heading.append(element("span", method, "method"), element("code", path));
   card.append(heading, element("p", operation.summary || ""));
   if (operation.description) card.append(element("p", operation.description, "dim"));
+  const scopes = (operation.security || []).flatMap((one) => one.bearer || []);
+  if (scopes.length > 0) {
+    const line = element("p", "An API token needs the scope ", "dim");
+    line.append(element("code", scopes.join(", ")));
+    card.append(line);
+  }
   for (const parameter of operation.parameters || []) {
     const line = element("p");
     const need = parameter.required ? "" : " (optional)";
