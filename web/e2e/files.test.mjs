@@ -160,6 +160,28 @@ describe('the files of a workspace', { timeout: 180_000 }, () => {
     assert.equal(await server.file(id, `${HOME}/dropped.txt`), 'from the desktop');
   });
 
+  it('extracts an archive that lies there, and one from the desk', async () => {
+    await run(`mkdir -p pack/deep && echo one > pack/one.txt && echo two > pack/deep/two.txt
+      python3 -c "import shutil; shutil.make_archive('first', 'zip', 'pack')" && tar -czf second.tgz -C pack . && rm -r pack && echo none > broken.zip`);
+    await row('first.zip').waitFor();
+    await menu('first.zip', 'extract');
+    await row('one.txt').waitFor();
+    await page.getByTestId('extracting').waitFor({ state: 'detached' });
+    assert.equal(await run('cat one.txt deep/two.txt && rm -r one.txt deep'), 'one\ntwo\n');
+    await menu('second.tgz', 'extract-folder');
+    await row('second').waitFor();
+    await page.getByTestId('extracting').waitFor({ state: 'detached' });
+    assert.equal(await run('cat second/one.txt second/deep/two.txt && rm -r second'), 'one\ntwo\n');
+    await menu('broken.zip', 'extract');
+    await page.getByTestId('toast-code').getByText('archive_invalid').waitFor();
+    const desk = join(folder, 'second.tar.gz');
+    await writeFile(desk, Buffer.from(await run('base64 second.tgz'), 'base64'));
+    await page.getByTestId('pick-extract').setInputFiles(desk);
+    await row('deep').waitFor();
+    await page.getByTestId('extracting').waitFor({ state: 'detached' });
+    assert.equal(await run('cat one.txt deep/two.txt && rm -r one.txt deep first.zip second.tgz broken.zip'), 'one\ntwo\n');
+  });
+
   it('renames, moves and deletes, and says why not', async () => {
     await row('dropped.txt').getByTestId('file-open').focus();
     await page.keyboard.press('F2');

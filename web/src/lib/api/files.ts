@@ -1,10 +1,11 @@
 // The calls that read and change the files of a workspace.
 
+import type { ExtractFormat } from '../files/archives';
 import { baseName } from '../files/paths';
 import { asField, fromBase64 } from '../files/raw';
 import { workspacePath } from './client';
 import { call, request } from './request';
-import type { FileInfo, UploadState } from './types';
+import type { ExtractSummary, FileInfo, UploadState } from './types';
 
 /** Entries of a folder that the page asks for, the most that the server tells at once. */
 export const ENTRIES_MAX = 10_000;
@@ -72,6 +73,16 @@ export const files = {
     await response.body?.cancel();
     return { etag, size, bytes: undefined };
   },
+
+  /** A file's content as it comes. */
+  async stream(workspace: string, path: string, signal: AbortSignal): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
+    const response = await request({ method: 'GET', path: address(workspace, '', { path }), accept: '*/*', signal });
+    return response.body ?? new Blob([]).stream();
+  },
+
+  /** Into a folder, which is made if need be; files of the same names are replaced. */
+  extract: (workspace: string, into: string, format: ExtractFormat, bytes: Blob, signal: AbortSignal) =>
+    json<ExtractSummary>(request({ method: 'POST', path: address(workspace, '/extract', { path: into, format }), bytes, signal })),
 
   /** The etag of a file as it is now. */
   async etag(workspace: string, path: string): Promise<string> {

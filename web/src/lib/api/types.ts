@@ -10,6 +10,7 @@ export type WorkspaceView = Schemas['WorkspaceView'];
 export type WorkspaceStatus = Schemas['WorkspaceStatus'];
 export type NewWorkspace = Schemas['NewWorkspace'];
 export type TerminalView = Schemas['TerminalView'];
+export type ExtractSummary = Schemas['ExtractSummary'];
 export type FileInfo = Schemas['FileInfo'];
 export type FileEvent = Schemas['FileEvent'];
 export type UploadState = Schemas['UploadState'];
