@@ -2,13 +2,17 @@
 //!
 //! Every name is opened relative to the open directory above it, one at a time, and no link is
 //! followed: neither one that an archive has made nor one that somebody puts in place of a
-//! directory at that moment. No name has a slash, `.` or `..` in it (`check::parts`).
+//! directory at that moment. No name has a slash, `.` or `..` in it (`check::parts`). A file gets its
+//! name when it is whole, and goes when it is given up; all of it, dropping included, is to run with
+//! the user's rights.
 
 use super::super::error::of_io;
 use super::super::open::{self, make_within};
 use super::refused;
 use rexec_api::guest::GuestError;
-use rustix::fs::{AtFlags, Mode, OFlags, StatVfs, fstatvfs, linkat, openat, symlinkat, unlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, StatVfs, fstatvfs, linkat, openat, renameat, statat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -51,22 +55,42 @@ impl Directory {
     }
 
     /// Makes the directories of these names, one in the other.
-    pub fn directory(&mut self, parts: &[&[u8]]) -> Result<BorrowedFd<'_>, GuestError> {
-        let common = self.way.iter().zip(parts).take_while(|((name, _), part)| name == *part).count();
+    pub fn directory(&mut self, parts: &[&[u8]]) -> Result<(), GuestError> {
+        self.reach(parts, parts).map(|_| ())
+    }
+
+    /// Opens the directories on the way to an entry, and makes those that are missing.
+    fn reach(&mut self, way: &[&[u8]], entry: &[&[u8]]) -> Result<BorrowedFd<'_>, GuestError> {
+        let common = self.way.iter().zip(way).take_while(|((name, _), part)| name == *part).count();
         self.way.truncate(common);
-        for part in &parts[common..] {
+        for (depth, part) in way.iter().enumerate().skip(common) {
             let above = self.way.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd());
-            let fd = make_within(above, name_of(part)).map_err(|e| fault(parts, e))?;
+            let fd = make_within(above, name_of(part)).map_err(|e| match e {
+                Errno::LOOP | Errno::NOTDIR if depth + 1 == entry.len() => {
+                    refused(&entry.join(&b'/'), "is a directory in the place of a link or a file")
+                }
+                e => fault(entry, e),
+            })?;
             self.way.push((part.to_vec(), fd));
         }
         Ok(self.way.last().map_or(self.root.as_fd(), |(_, fd)| fd.as_fd()))
     }
 
-    /// A new file in place of whatever but a directory has its name.
-    pub fn file(&mut self, parts: &[&[u8]]) -> Result<File, GuestError> {
+    /// A new file, which is to take the place of whatever but a directory has its name.
+    pub fn file(&mut self, parts: &[&[u8]]) -> Result<Unplaced, GuestError> {
+        let (name, way) = split(parts)?;
+        let parent = self.reach(way, parts)?;
+        let is_directory = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory);
+        if is_directory {
+            return Err(fault(parts, Errno::ISDIR));
+        }
+        let parent = parent.try_clone_to_owned().map_err(|e| of_io(name, &e))?;
+        let temporary = format!(".rexec-{}.tmp", uuid::Uuid::new_v4().simple());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = self.replace(parts, |parent, name| openat(parent, name, flags, Mode::RUSR | Mode::WUSR));
-        Ok(made?.into())
+        let file = openat(&parent, &temporary, flags, Mode::RUSR | Mode::WUSR).map_err(|e| fault(parts, e))?;
+        let name = parts.join(&b'/');
+        Ok(Unplaced { file: file.into(), parent, temporary, name, placed: false })
     }
 
     /// A symbolic link, its target kept as it is.
@@ -92,16 +116,55 @@ impl Directory {
         parts: &[&[u8]],
         make: impl Fn(BorrowedFd<'_>, &Path) -> rustix::io::Result<T>,
     ) -> Result<T, GuestError> {
-        let Some((name, way)) = parts.split_last() else {
-            return Err(refused(b".", "is the directory itself and no directory"));
-        };
-        let name = name_of(name);
-        let parent = self.directory(way)?;
+        let (name, way) = split(parts)?;
+        let parent = self.reach(way, parts)?;
         let made = match make(parent, name) {
             Err(Errno::EXIST) => unlinkat(parent, name, AtFlags::empty()).and_then(|()| make(parent, name)),
             made => made,
         };
         made.map_err(|e| fault(parts, e))
+    }
+}
+
+/// A file that has not its name yet. Unless it gets it, it goes when this is dropped.
+pub struct Unplaced {
+    pub file: File,
+    parent: OwnedFd,
+    temporary: String,
+    /// The entry's.
+    name: Vec<u8>,
+    placed: bool,
+}
+
+impl Unplaced {
+    /// Gives the file its name, and takes it from what had it.
+    pub fn place(mut self) -> Result<(), GuestError> {
+        let parts: Vec<&[u8]> = self.name.split(|&byte| byte == b'/').collect();
+        let (name, _) = split(&parts)?;
+        renameat(&self.parent, &self.temporary, &self.parent, name).map_err(|e| fault(&parts, e))?;
+        self.placed = true;
+        Ok(())
+    }
+
+    pub fn fault(&self, error: &std::io::Error) -> GuestError {
+        of_io(name_of(&self.name), error)
+    }
+}
+
+impl Drop for Unplaced {
+    fn drop(&mut self) {
+        if !self.placed {
+            // When this fails too, the user's directory keeps a hidden file: nothing else helps.
+            let _ = unlinkat(&self.parent, &self.temporary, AtFlags::empty());
+        }
+    }
+}
+
+/// An entry's own name, and those on the way to it.
+fn split<'a, 'b>(parts: &'b [&'a [u8]]) -> Result<(&'a Path, &'b [&'a [u8]]), GuestError> {
+    match parts.split_last() {
+        Some((name, way)) => Ok((name_of(name), way)),
+        None => Err(refused(b".", "is the directory itself and no directory")),
     }
 }
 

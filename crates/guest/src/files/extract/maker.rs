@@ -1,8 +1,7 @@
 //! Makes what an archive's entries say, within bounds, and counts it.
 
-use super::super::error::of_io;
 use super::check::{self, ENTRIES_MAX};
-use super::confine::Directory;
+use super::confine::{Directory, Unplaced};
 use super::refused;
 use crate::refusal::refuse;
 use crate::volume::content::set_extended;
@@ -30,8 +29,7 @@ pub struct Maker {
 
 /// The file that is being written.
 struct Open {
-    file: File,
-    name: Vec<u8>,
+    file: Unplaced,
     mode: u32,
     mtime: Option<i64>,
 }
@@ -69,7 +67,7 @@ impl Maker {
 
     pub fn directory(&mut self, name: &[u8]) -> Result<(), GuestError> {
         let parts = self.count(name)?;
-        self.directory.directory(&parts).map(|_| ())
+        self.directory.directory(&parts)
     }
 
     pub fn link(&mut self, name: &[u8], target: &[u8]) -> Result<(), GuestError> {
@@ -91,7 +89,7 @@ impl Maker {
         let parts = self.count(name)?;
         self.made.files += 1;
         let file = self.directory.file(&parts)?;
-        self.file = Some(Open { file, name: name.to_vec(), mode: mode & MODE_BITS, mtime });
+        self.file = Some(Open { file, mode: mode & MODE_BITS, mtime });
         Ok(())
     }
 
@@ -100,7 +98,7 @@ impl Maker {
         let Some(open) = &self.file else { return };
         for (name, value) in attributes {
             // What does not fit or is not allowed is not the content.
-            let _ = set_extended(&open.file, name, value);
+            let _ = set_extended(&open.file.file, name, value);
         }
     }
 
@@ -111,25 +109,25 @@ impl Maker {
             return Err(too_large("it grows beyond measure"));
         }
         match &mut self.file {
-            Some(open) => open.file.write_all(content).map_err(|e| of_io(path_of(&open.name), &e)),
+            Some(Open { file, .. }) => file.file.write_all(content).map_err(|e| file.fault(&e)),
             None => Ok(()),
         }
     }
 
     pub fn close(&mut self) -> Result<(), GuestError> {
-        let Some(Open { file, name, mode, mtime }) = self.file.take() else {
+        let Some(Open { file, mode, mtime }) = self.file.take() else {
             return Ok(());
         };
-        fchmod(&file, Mode::from_raw_mode(mode)).map_err(|e| of_io(path_of(&name), &e.into()))?;
+        fchmod(&file.file, Mode::from_raw_mode(mode)).map_err(|e| file.fault(&e.into()))?;
         if let Some(seconds) = mtime {
             let times = Timestamps {
                 last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
                 last_modification: Timespec { tv_sec: seconds, tv_nsec: 0 },
             };
             // A time that the file system cannot keep is no reason to lose the file.
-            let _ = futimens(&file, &times);
+            let _ = futimens(&file.file, &times);
         }
-        Ok(())
+        file.place()
     }
 
     /// Counts an entry and judges its name.
@@ -144,9 +142,4 @@ impl Maker {
 
 pub fn too_large(what: &str) -> GuestError {
     refuse(ErrorCode::ArchiveTooLarge, format!("The archive is not extracted any further: {what}."))
-}
-
-fn path_of(name: &[u8]) -> &Path {
-    use std::os::unix::ffi::OsStrExt;
-    Path::new(std::ffi::OsStr::from_bytes(name))
 }

@@ -3,7 +3,8 @@
 //! **Invariant.** Nothing is made outside of the directory, whatever the archive says and whoever
 //! changes the directory meanwhile (see `confine`); rights are the user's. An archive is hostile
 //! until shown otherwise: names, links, kinds and sizes are judged before anything is made, memory
-//! is bounded, and what grows beyond measure ends it. Entries before a refused one stay.
+//! is bounded, and what grows beyond measure ends it. Entries before a refused one stay; of that one nothing is
+//! left, and what had its name is as it was.
 
 pub mod check;
 mod confine;
@@ -57,7 +58,12 @@ async fn run(
     loop {
         let (piece, end) = pieces.next().await;
         if end == End::Cut {
-            return Ok(None);
+            // What is in hand is removed with the user's rights.
+            let give_up = move || {
+                drop(extractor);
+                Ok(None)
+            };
+            return rights.run(give_up).await;
         }
         extractor = rights
             .run(move || {

@@ -3,6 +3,7 @@
 use super::super::archive::whole;
 use super::Extractor;
 use proptest::prelude::*;
+use rexec_api::error::ErrorCode;
 use rexec_api::files::ArchiveFormat;
 use rexec_api::guest::GuestError;
 use std::fs;
@@ -47,6 +48,59 @@ fn confined(format: ArchiveFormat, archive: &[u8], piece: usize) -> Result<(), G
 fn the_valid_ones_are_valid() {
     for (format, archive) in FORMATS.into_iter().zip(VALID.iter()) {
         confined(format, archive, 7).unwrap();
+    }
+}
+
+/// What a directory holds, each with its content.
+fn listed(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+    let mut listed: Vec<_> = entries
+        .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap_or_default()))
+        .collect();
+    listed.sort();
+    listed
+}
+
+#[test]
+fn of_an_entry_that_is_refused_half_way_nothing_is_left() {
+    let from = tempfile::tempdir().unwrap();
+    fs::write(from.path().join("file"), [7; 3000]).unwrap();
+    for format in FORMATS {
+        let mut archive = whole(&from.path().join("file"), format).unwrap();
+        match format {
+            ArchiveFormat::Zip => {
+                let at = archive.windows(4).position(|four| four == b"PK\x01\x02").unwrap();
+                // The sum of the content.
+                archive[at + 16] ^= 1;
+            }
+            ArchiveFormat::Tar => archive.truncate(2000),
+            ArchiveFormat::TarZst => archive.truncate(archive.len() - 5),
+        }
+        for before in [None, Some(b"old".as_slice())] {
+            let into = tempfile::tempdir().unwrap();
+            if let Some(before) = before {
+                fs::write(into.path().join("file"), before).unwrap();
+            }
+            let refused = extract(into.path(), format, &archive, 100).unwrap_err();
+            assert_eq!(refused.code, ErrorCode::ArchiveInvalid, "{format:?}: {}", refused.message);
+            let left: Vec<_> = before.iter().map(|&before| ("file".to_owned(), before.to_vec())).collect();
+            assert_eq!(listed(into.path()), left, "{format:?}");
+        }
+    }
+}
+
+#[test]
+fn what_lies_below_a_link_is_refused_by_its_own_name() {
+    let from = tempfile::tempdir().unwrap();
+    fs::create_dir_all(from.path().join("s/deep")).unwrap();
+    fs::write(from.path().join("s/deep/evil2"), "").unwrap();
+    let archive = whole(&from.path().join("s"), ArchiveFormat::Tar).unwrap();
+    let into = tempfile::tempdir().unwrap();
+    symlink("/", into.path().join("s")).unwrap();
+    // Its first entry is the directory `s`; without it the file's own comes first.
+    for (begin, name) in [(0, "\"s\" is a directory"), (1024, "\"s/deep/evil2\" lies below")] {
+        let refused = extract(into.path(), ArchiveFormat::Tar, &archive[begin..], 512).unwrap_err();
+        assert!(refused.message.contains(name), "{}", refused.message);
     }
 }
 
