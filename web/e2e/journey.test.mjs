@@ -156,10 +156,10 @@ describe('the journey of a first user', { timeout: 180_000 }, () => {
     await enter(page, 'echo "still $((6 * 7))" > kept; sync');
     await page.getByTestId('action-stop').click();
     const confirm = page.getByTestId('confirm');
-    const asleep = page.locator('[data-testid=standing][data-status=stopped]');
-    await confirm.or(asleep).first().waitFor();
+    const stopped = page.locator('[data-testid=standing][data-status=stopped]');
+    await confirm.or(stopped).first().waitFor();
     if (await confirm.isVisible()) await confirm.click();
-    await asleep.waitFor();
+    await stopped.waitFor();
     await page.getByTestId('standing-action').click();
     await attached(page);
     await waitForText(page, '$');

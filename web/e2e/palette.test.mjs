@@ -67,7 +67,7 @@ describe('the palette and the feed', { timeout: 120_000 }, () => {
     await typed('echo "back $((6 * 7))"', 'back 42');
     await page.getByTestId('open-palette').click();
     await choose('all workspaces');
-    await page.locator(`[data-id="${sandbox.id}"]`).getByText('Sleeping').waitFor();
+    await page.locator(`[data-id="${sandbox.id}"]`).getByText('Stopped').waitFor();
   });
 
   it('shows what happens as it happens, without being asked', async () => {

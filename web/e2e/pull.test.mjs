@@ -42,7 +42,7 @@ describe('fetching an image', { timeout: 180_000 }, () => {
       const share = Number(await pull.getByRole('progressbar').getAttribute('aria-valuenow'));
       return share > 0 && share < 100;
     });
-    assert.match(await pull.innerText(), /of \d+(\.\d+)? MB/);
+    assert.match(await pull.innerText(), /of \d+(\.\d+)? MiB/);
   });
 
   it('shows limits that were asked for meanwhile, and what holds until they come', async () => {

@@ -132,7 +132,7 @@ async function round(options, made) {
   await attached(page);
   await shoot('16-setup-failed');
   await see('17-pulling', `/w/${made.pulling}`, 'pull');
-  await see('18-asleep', `/w/${made.stopped}`, 'standing-action');
+  await see('18-stopped', `/w/${made.stopped}`, 'standing-action');
   await see('19-paused', `/w/${made.paused}`, 'standing-action');
   await see('20-error', `/w/${made.broken}`, 'standing-action');
   await see('21-none', '/w/ws_00000000000000000000000000', 'no-workspace');

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { bytes, cores, duration, memory, memoryBytes, permissions, since, until } from './format';
+import { bytes, cores, duration, mebibytes, permissions, since, until } from './format';
 
 test('durations have two units at most and no empty one', () => {
   expect([0, 59.9, 60, 3599, 3600, 11_520, 86_400, 93_600, -5].map(duration)).toEqual([
@@ -15,14 +15,14 @@ test('what is to come is told by how long it takes', () => {
 });
 
 test('figures read well', () => {
-  expect([512, 1024, 1536, 32_768].map(memory)).toEqual(['512 MB', '1 GB', '1.5 GB', '32 GB']);
-  expect([2_936_012, 2 ** 31, 1.5 * 2 ** 30, 300 * 2 ** 20].map(memoryBytes)).toEqual(['2.8 MB', '2 GB', '1.5 GB', '300 MB']);
+  expect([512, 1024, 1536, 32_768].map(mebibytes)).toEqual(['512 MiB', '1 GiB', '1.5 GiB', '32 GiB']);
   expect([1, 0.5, 2].map(cores)).toEqual(['1 core', '0.5 cores', '2 cores']);
 });
 
-test('sizes keep to four characters and a unit', () => {
-  expect([0, 999, 1000, 1234, 99_949, 99_951, 999_499, 999_500, 1.5e9, 4e15].map(bytes)).toEqual([
-    '0 B', '999 B', '1 kB', '1.2 kB', '99.9 kB', '100 kB', '999 kB', '1 MB', '1.5 GB', '4000 TB',
+test('sizes keep to four digits and a unit', () => {
+  const KIB = 1024;
+  expect([0, 1023, 1024, 1234, 99.94 * KIB, 99.96 * KIB, 1023.4 * KIB, 1023.6 * KIB, 1.5 * KIB ** 3, 5 * KIB ** 3, 4000 * KIB ** 4].map(bytes)).toEqual([
+    '0 B', '1023 B', '1 KiB', '1.2 KiB', '99.9 KiB', '100 KiB', '1023 KiB', '1 MiB', '1.5 GiB', '5 GiB', '4000 TiB',
   ]);
 });
 

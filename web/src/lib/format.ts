@@ -29,14 +29,11 @@ export function until(time: string, nowMs: number): string {
   return seconds <= 0 ? 'now' : `in ${duration(seconds)}`;
 }
 
-export function memory(mb: number): string {
-  return mb >= 1024 ? `${Number((mb / 1024).toFixed(1))} GB` : `${mb} MB`;
-}
+const MIB = 1024 * 1024;
 
-/** Bytes of memory, as `memory` tells them: `2.8 MB`, `1.5 GB`. */
-export function memoryBytes(count: number): string {
-  const mb = count / (1024 * 1024);
-  return mb >= 1024 ? memory(mb) : `${Number(mb.toFixed(mb < 100 ? 1 : 0))} MB`;
+/** Mebibytes, as limits are counted: `512 MiB`, `1.5 GiB`. */
+export function mebibytes(count: number): string {
+  return bytes(count * MIB);
 }
 
 export function cores(cpu: number): string {
@@ -45,27 +42,28 @@ export function cores(cpu: number): string {
 
 export type Tone = 'good' | 'busy' | 'calm' | 'off' | 'bad';
 
-export const STATUS: Record<WorkspaceStatus, { label: string; tone: Tone }> = {
-  pending: { label: 'Queued', tone: 'busy' },
-  pulling: { label: 'Pulling image', tone: 'busy' },
-  creating: { label: 'Building', tone: 'busy' },
-  running: { label: 'Running', tone: 'good' },
-  paused: { label: 'Paused', tone: 'calm' },
-  stopping: { label: 'Stopping', tone: 'busy' },
-  stopped: { label: 'Sleeping', tone: 'off' },
-  unreachable: { label: 'Unreachable', tone: 'bad' },
-  error: { label: 'Error', tone: 'bad' },
-  deleted: { label: 'Deleted', tone: 'off' },
+/** A status on its own, and as the end of a sentence: "the workspace is …". */
+export const STATUS: Record<WorkspaceStatus, { label: string; told: string; tone: Tone }> = {
+  pending: { label: 'Queued', told: 'waiting for its place', tone: 'busy' },
+  pulling: { label: 'Pulling image', told: 'fetching its image', tone: 'busy' },
+  creating: { label: 'Building', told: 'being built', tone: 'busy' },
+  running: { label: 'Running', told: 'running', tone: 'good' },
+  paused: { label: 'Paused', told: 'paused', tone: 'calm' },
+  stopping: { label: 'Stopping', told: 'being stopped', tone: 'busy' },
+  stopped: { label: 'Stopped', told: 'stopped', tone: 'off' },
+  unreachable: { label: 'Unreachable', told: 'out of reach', tone: 'bad' },
+  error: { label: 'Error', told: 'not running', tone: 'bad' },
+  deleted: { label: 'Deleted', told: 'deleted', tone: 'off' },
 };
 
-const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const;
+const BYTE_UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const;
 
-/** In powers of 1000, as disks are sold: `0 B`, `12.4 kB`, `1.2 GB`. */
+/** In powers of 1024, the only ones that the page has, as limits are set in them: `0 B`, `12.4 KiB`, `1.2 GiB`. */
 export function bytes(count: number): string {
   let value = count;
   let unit = 0;
-  while (value >= 999.5 && unit < BYTE_UNITS.length - 1) {
-    value /= 1000;
+  while (value >= 1023.5 && unit < BYTE_UNITS.length - 1) {
+    value /= 1024;
     unit += 1;
   }
   const digits = unit === 0 || value >= 99.95 ? 0 : 1;

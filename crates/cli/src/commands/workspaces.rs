@@ -37,10 +37,10 @@ pub struct NewArguments {
     #[arg(long)]
     cpu: Option<f64>,
     /// MiB.
-    #[arg(long, value_name = "MB")]
+    #[arg(long, value_name = "MiB")]
     memory: Option<u32>,
     /// GiB.
-    #[arg(long, value_name = "GB")]
+    #[arg(long, value_name = "GiB")]
     disk: Option<u32>,
     /// An OCI runtime of the host, such as runsc.
     #[arg(long)]

@@ -216,7 +216,7 @@ impl Disks {
 
     fn stopped(&self, row: &Workspace) -> String {
         format!(
-            "Stopped because its disk of {} GB is full. Give it a larger one, or start it and remove files within {}.",
+            "Stopped because its disk of {} GiB is full. Give it a larger one, or start it and remove files within {}.",
             row.disk_mb >> 10,
             minutes(self.config.grace)
         )
@@ -230,10 +230,10 @@ fn remark(state: State, bytes: u64, limit: u64) -> Option<String> {
     match state {
         State::Fine => None,
         State::Warned => Some(format!(
-            "Its disk is nearly full: {used:.1} of {limit} GB are in use. Remove files, or give it a larger one."
+            "Its disk is nearly full: {used:.1} of {limit} GiB are in use. Remove files, or give it a larger one."
         )),
         State::Over { .. } => Some(format!(
-            "Its disk is full: {used:.1} of {limit} GB are in use. It will be stopped soon unless files are removed or it gets a larger one."
+            "Its disk is full: {used:.1} of {limit} GiB are in use. It will be stopped soon unless files are removed or it gets a larger one."
         )),
     }
 }

@@ -196,7 +196,7 @@ async fn too_much_on_a_disk_is_warned_of_and_then_stopped() {
         until_measured(&stage, id, told("nearly full")).await;
         stage.run(id, "rm ~/most && fallocate -l 1100M ~/more").await;
         let stopped = until_measured(&stage, id, |view| view.status == WorkspaceStatus::Stopped).await;
-        assert!(stopped.status_reason.unwrap().starts_with("Stopped because its disk of 1 GB is full."));
+        assert!(stopped.status_reason.unwrap().starts_with("Stopped because its disk of 1 GiB is full."));
 
         // It may be started again, and is left alone with a larger disk.
         let larger = PatchWorkspace { disk_gb: Some(3), ..Default::default() };

@@ -324,7 +324,7 @@ async fn holes_count_in_full(backend: Backend) {
         let new = NewSnapshot { wait_ms: wait_ms(), ..Default::default() };
         let error = refusal(stage.client.take_snapshot(id, &new).await);
         assert_eq!(error.code, ErrorCode::HostFull, "{error:?}");
-        assert!(error.message.contains("8.0 GB, holes in them counted in full"), "{error:?}");
+        assert!(error.message.contains("8.0 GiB, holes in them counted in full"), "{error:?}");
         let failed = stage.client.snapshots().await.unwrap().items.remove(0);
         assert_eq!((failed.state, failed.error_code), (SnapshotState::Failed, Some(ErrorCode::HostFull)));
         assert_eq!(stage.client.workspace(id).await.unwrap().status, WorkspaceStatus::Running);

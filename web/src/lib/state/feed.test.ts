@@ -14,7 +14,7 @@ test('a status is told only when nobody asked for it', () => {
   const status = (data: Record<string, unknown>): string | undefined => entryOf(event('workspace.status', data, null))?.text;
   expect(status({ status: 'running' })).toBeUndefined();
   expect(status({ status: 'stopped' })).toBeUndefined();
-  expect(status({ status: 'stopped', reason: 'Stopped after 30 minutes without input.' })).toBe('went to sleep');
+  expect(status({ status: 'stopped', reason: 'Stopped after 30 minutes without input.' })).toBe('was stopped');
   expect(status({ status: 'error', error: 'image_not_found' })).toBe('failed');
 });
 

@@ -62,7 +62,7 @@ export function unasked(event: EventView): FeedEntry | undefined {
   if (status === 'error') return { text: 'failed', tone: 'bad', icon: 'close', ...(detail ? { detail } : {}) };
   if (status === 'unreachable') return { text: 'is out of reach', tone: 'bad', icon: 'close', ...(detail ? { detail } : {}) };
   if ((status === 'stopped' || status === 'paused') && detail) {
-    return { text: status === 'stopped' ? 'went to sleep' : 'was paused', detail, tone: status === 'stopped' ? 'off' : 'calm', icon: status === 'stopped' ? 'stop' : 'pause' };
+    return { text: `was ${status}`, detail, tone: status === 'stopped' ? 'off' : 'calm', icon: status === 'stopped' ? 'stop' : 'pause' };
   }
   return undefined;
 }

@@ -5,7 +5,8 @@ test('an address leads to a workspace, its view and what is shown in it', () => 
   expect(parseRoute('/')).toEqual({ page: 'dashboard' });
   expect(parseRoute('/storage')).toEqual({ page: 'storage' });
   expect(parseRoute('/w/')).toEqual({ page: 'dashboard' });
-  expect(parseRoute('/unknown/path')).toEqual({ page: 'dashboard' });
+  expect(['/nope', '/unknown/path', '/storage/more', '/open-preview'].map((address) => parseRoute(address).page)).toEqual(Array(4).fill('not-found'));
+  expect(parseRoute('/storage/')).toEqual({ page: 'storage' });
   expect(parseRoute('/w/abc')).toEqual({ page: 'workspace', id: 'abc', view: 'terminals' });
   expect(parseRoute('/w/abc/def')).toEqual({ page: 'workspace', id: 'abc', view: 'terminals', terminal: 'def' });
   expect(parseRoute(viewAddress('abc', 'snapshots'))).toEqual({ page: 'workspace', id: 'abc', view: 'snapshots' });
@@ -16,7 +17,7 @@ test('the way into a preview keeps where it leads', () => {
   const route = { page: 'open-preview', id: 'abc', port: 8080, path: '/a?b=c&d=%2F', start: false };
   expect(parseRoute(`/open-preview?${query}`)).toEqual(route);
   expect(parseRoute('/open-preview?workspace=abc&port=80&path=https://evil&start')).toEqual({ ...route, port: 80, path: '/', start: true });
-  expect(parseRoute('/open-preview?port=80')).toEqual({ page: 'dashboard' });
+  expect(parseRoute('/open-preview?port=80')).toEqual({ page: 'not-found' });
 });
 
 test('any folder and file name survives the address', () => {

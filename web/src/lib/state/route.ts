@@ -28,15 +28,16 @@ export interface OpenPreviewRoute {
   start: boolean;
 }
 
-export type Route = { page: 'dashboard' } | { page: 'storage' } | { page: 'account' } | OpenPreviewRoute | WorkspaceRoute;
+export type Route = { page: 'dashboard' | 'storage' | 'account' | 'not-found' } | OpenPreviewRoute | WorkspaceRoute;
 
-/** Anything that is no workspace's address is the dashboard: an old bookmark still leads somewhere. */
+/** An address that the page does not have is told as such: another screen in its place would pass for what was asked for. */
 export function parseRoute(address: string): Route {
   const url = new URL(address, 'http://page.invalid');
   const [, first, id, rest] = url.pathname.split('/');
-  if (first === 'storage' || first === 'account') return { page: first };
+  if (!first || (first === 'w' && !id)) return { page: 'dashboard' };
+  if ((first === 'storage' || first === 'account') && !id) return { page: first };
   if (first === 'open-preview') return openPreview(url.searchParams);
-  if (first !== 'w' || !id) return { page: 'dashboard' };
+  if (first !== 'w' || !id) return { page: 'not-found' };
   const view = VIEWS.find((name) => name === rest);
   if (view === 'files') {
     const path = ofField(url.searchParams, 'path');
@@ -51,7 +52,7 @@ function openPreview(query: URLSearchParams): Route {
   const workspace = query.get('workspace');
   const port = Number(query.get('port'));
   const path = query.get('path');
-  if (!workspace || !Number.isInteger(port)) return { page: 'dashboard' };
+  if (!workspace || !Number.isInteger(port)) return { page: 'not-found' };
   return { page: 'open-preview', id: workspace, port, path: path?.startsWith('/') ? path : '/', start: query.has('start') };
 }
 

@@ -299,8 +299,8 @@ fn told(error: &StepError) -> Failure {
         StepError::RootTooLarge { bytes, spare } => {
             let gb = |bytes: u64| bytes as f64 / f64::from(1 << 30);
             let reason = format!(
-                "The files that it has changed outside of its home come to {:.1} GB, holes in them counted in full, and \
-                 the host has {:.1} GB left for a copy of them. Remove large files there, or keep them in its home.",
+                "The files that it has changed outside of its home come to {:.1} GiB, holes in them counted in full, and \
+                 the host has {:.1} GiB left for a copy of them. Remove large files there, or keep them in its home.",
                 gb(*bytes),
                 gb(*spare)
             );

@@ -16,6 +16,6 @@ test('limits that were asked for are shown, with what holds until they come', ()
   expect(awaited(held)).toBeUndefined();
   const asked = { ...held, limits_wanted: { cpu: 4, memory_mb: 8192, pids: 500 } } as WorkspaceView;
   expect(wishOf(asked)).toEqual({ cpu: 4, memory_mb: 8192, pids: 500 });
-  expect(awaited(asked)).toContain('2 cores, 2 GB and 4,096 processes');
+  expect(awaited(asked)).toContain('2 cores, 2 GiB and 4,096 processes');
   expect(awaited({ ...asked, status: 'pulling' })).toContain('next starts');
 });

@@ -1,7 +1,7 @@
 // The choices of the settings, and how they are told.
 
 import type { IdleSettings, LimitsView, WorkspaceView } from '../../api/types';
-import { cores, duration, memory } from '../../format';
+import { cores, duration, mebibytes } from '../../format';
 
 export type IdleField = 'pause_after_s' | 'stop_after_s' | 'lifetime_s' | 'delete_after_s';
 
@@ -48,7 +48,7 @@ export function wishOf({ limits_wanted, cpu, memory_mb, pids }: WorkspaceView): 
 /** What holds until limits that were asked for come, and when they do. */
 export function awaited(workspace: WorkspaceView): string | undefined {
   if (!workspace.limits_wanted) return undefined;
-  const held = `${cores(workspace.cpu)}, ${memory(workspace.memory_mb)} and ${(workspace.pids ?? 0).toLocaleString('en')} processes`;
+  const held = `${cores(workspace.cpu)}, ${mebibytes(workspace.memory_mb)} and ${(workspace.pids ?? 0).toLocaleString('en')} processes`;
   const up = workspace.status === 'running' || workspace.status === 'paused';
   return up ? `Asked for. Until its machine has it, ${held} hold.` : `Asked for. It comes when the machine next starts; until then it is ${held}.`;
 }
