@@ -83,6 +83,14 @@ describe('refusals', { timeout: 120_000 }, () => {
     await page.getByTestId('workspace-card').waitFor();
   });
 
+  it('says of an unknown address that there is no such page, and leads on', async () => {
+    await page.goto(`${server.url}/nope`);
+    await page.getByTestId('not-found').getByText('There is no such page').waitFor();
+    await page.getByTestId('not-found-home').click();
+    await page.getByTestId('workspace-card').waitFor();
+    assert.equal(new URL(page.url()).pathname, '/');
+  });
+
   it('quotes code, advice and request id of a refused name in a toast', async () => {
     await page.getByTestId('action-rename').click();
     await page.getByTestId('rename').fill('bell\u0007rung');

@@ -55,6 +55,21 @@ describe('the ports of a workspace', { timeout: 120_000 }, () => {
     await visitor.close();
   });
 
+  it('finds the sign-in at the other name of the same machine', async () => {
+    const visitor = await startBrowser();
+    try {
+      // The address that the server prints, where one signs in; the preview's name lies below the other.
+      await signIn(visitor.context, server.url);
+      const { items } = await server.api('GET', `/api/workspaces/${id}/ports`);
+      const tab = await visitor.context.newPage();
+      await tab.goto(new URL('/index.html', items[0].url).href.replace('127.0.0.1', 'localhost'));
+      await tab.getByRole('heading', { name: 'served from the workspace' }).waitFor();
+      assert.match(tab.url(), /\.localhost:\d+\/index\.html$/);
+    } finally {
+      await visitor.close();
+    }
+  });
+
   describe('for who comes by the address of a private preview', () => {
     const local = (address) => address.replace('127.0.0.1', 'localhost');
     /** Every address that a page went to, a fragment at most left out. */

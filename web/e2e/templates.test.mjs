@@ -53,6 +53,14 @@ describe('a workspace from a template', { timeout: 120_000 }, () => {
     await page.getByTestId('workspace-git').fill('');
   });
 
+  it('wants the name of an image where any image is chosen, and makes nothing without it', async () => {
+    await page.locator('[data-testid=template][data-id=image]').click();
+    await page.getByTestId('create-workspace').click();
+    await page.locator('[data-testid=workspace-image][aria-invalid=true]').waitFor();
+    await page.getByTestId('new-workspace-form').getByText('Name the image').waitFor();
+    assert.equal((await server.api('GET', '/api/workspaces')).items.length, 0);
+  });
+
   it('is chosen by its card, and its set-up is told', async () => {
     await page.locator('[data-testid=template][data-id=probe]').click();
     await page.getByTestId('workspace-name').fill('probe');

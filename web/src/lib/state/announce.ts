@@ -16,6 +16,6 @@ export function announce(): () => void {
     const inSight = route.page === 'workspace' && route.id === news.workspace_id;
     if (!entry || inSight || workspaces.busy[news.workspace_id]) return;
     const title = `${workspaces.nameOf(news.workspace_id) ?? 'A workspace'} ${entry.text}`;
-    toasts.show({ tone: entry.tone === 'bad' ? 'bad' : 'plain', title, message: entry.detail ?? '' });
+    toasts.show({ tone: entry.tone === 'bad' ? 'bad' : 'plain', title, message: entry.detail ?? '', about: news.workspace_id });
   });
 }

@@ -48,6 +48,7 @@ class Extractions {
       const body = await whole(await source(extraction), archive);
       extraction.step = 'extracting';
       const made = await files.extract(workspace, into, archive.format, body, extraction.stop.signal);
+      toasts.settle(faultTitle(name));
       toasts.good(`${name} is extracted`, `${made.files.toLocaleString()} ${made.files === 1 ? 'file' : 'files'}, ${bytes(made.bytes)}, in ${into}`);
     } catch (error) {
       if (!extraction.stop.signal.aborted && !signedOut(error)) tell(name, archive, error);
@@ -63,8 +64,10 @@ async function whole(source: Blob | ReadableStream<Uint8Array<ArrayBuffer>>, { g
   return held(gzip ? stream.pipeThrough(new DecompressionStream('gzip')) : stream, HELD_BYTES_MAX);
 }
 
+const faultTitle = (name: string): string => `${name} was not extracted`;
+
 function tell(name: string, archive: Archive, error: unknown): void {
-  const title = `${name} was not extracted`;
+  const title = faultTitle(name);
   if (error instanceof ApiError) toasts.failed(title, error);
   else if (error instanceof TooLarge) toasts.bad(title, `The page extracts up to ${bytes(HELD_BYTES_MAX)}. In a terminal, in its folder: ${commandFor(name, archive)}`);
   else if (archive.gzip && error instanceof TypeError) toasts.bad(title, 'It could not be read: it is cut off, or it is no gzip.');

@@ -2,6 +2,7 @@
 
 import type { EventView } from '../api/types';
 import type { IconName } from '../components/Icon.svelte';
+import { dayAndTime } from '../deletion';
 import type { Tone } from '../format';
 
 export interface FeedEntry {
@@ -26,6 +27,7 @@ const KINDS: Record<string, { text: string; tone: Tone; icon: IconName }> = {
   'workspace.idle_changed': { text: 'has other settings for when it is unused', tone: 'off', icon: 'sliders' },
   'workspace.setup_retried': { text: 'tries its set-up again', tone: 'busy', icon: 'restart' },
   'workspace.deletion_announced': { text: 'is going to be deleted', tone: 'busy', icon: 'trash' },
+  'workspace.deletion_withdrawn': { text: 'is not going to be deleted any more', tone: 'good', icon: 'check' },
   'workspace.disk_changed': { text: 'has another limit of its disk', tone: 'off', icon: 'disk' },
   'workspace.disk_nearly_full': { text: 'has a disk that is nearly full', tone: 'busy', icon: 'disk' },
   'workspace.disk_full': { text: 'has a full disk', tone: 'bad', icon: 'disk' },
@@ -71,6 +73,8 @@ export function unasked(event: EventView): FeedEntry | undefined {
 export function entryOf(event: EventView): FeedEntry | undefined {
   if (event.kind === 'workspace.status') return unasked(event);
   const known = KINDS[event.kind];
+  const { deletes_at: deletes } = event.data as { deletes_at?: unknown };
+  if (known && typeof deletes === 'string') return { ...known, detail: `${dayAndTime(deletes)}, unless it is started before.` };
   if (known) return known;
   // A kind that came with a newer server: its name says what happened.
   return event.id == null ? undefined : { text: event.kind.replace('workspace.', '').replaceAll(/[._]/g, ' '), tone: 'off', icon: 'other' };

@@ -71,6 +71,7 @@ export class WorkspacePorts {
     this.busy[port] = true;
     try {
       await work();
+      toasts.settle(title);
       await this.load();
     } catch (error) {
       if (!signedOut(error)) toasts.failed(title, error);

@@ -3,6 +3,7 @@
 
 import { api, ApiError, refresh } from '../api/client';
 import type { AuthStatus, UserView } from '../api/types';
+import { elsewhere } from './other-name';
 
 /** The token lasts 12 hours; renewing it well before keeps an open page signed in. */
 const REFRESH_MS = 60 * 60 * 1000;
@@ -26,6 +27,8 @@ class Session {
   async askForSignIn(): Promise<void> {
     try {
       this.status = await api.authStatus();
+      const other = elsewhere(location.href);
+      if (other) return location.replace(other);
       this.state = 'out';
     } catch {
       this.state = 'unreachable';

@@ -13,6 +13,8 @@ const BEGINS = new Set(['workspace.status', 'workspace.started', 'workspace.rest
 /** Between two looks at a set-up that goes on. */
 const LOOK_MS = 1_500;
 
+const NOT_RETRIED = 'The set-up was not tried again';
+
 export class WorkspaceSetup {
   now = $state.raw<SetupView>();
   retrying = $state(false);
@@ -54,8 +56,9 @@ export class WorkspaceSetup {
     this.retrying = true;
     try {
       await api.retrySetup(this.workspace);
+      toasts.settle(NOT_RETRIED);
     } catch (error) {
-      if (!signedOut(error)) toasts.failed('The set-up was not tried again', error);
+      if (!signedOut(error)) toasts.failed(NOT_RETRIED, error);
     } finally {
       this.retrying = false;
       void this.look();

@@ -54,11 +54,15 @@ function tabOf(view: TerminalView): Tab {
   };
 }
 
+const NOT_MADE = 'No new terminal';
+
 export class WorkspaceTerminals {
   tabs = $state<Tab[]>([]);
   active = $state<string>();
   creating = $state(false);
   loaded = $state(false);
+  /** The image has no shell: a terminal cannot be had of it. */
+  shellless = $state(false);
 
   constructor(private readonly workspace: string) {}
 
@@ -120,8 +124,12 @@ export class WorkspaceTerminals {
       const view = await api.createTerminal(this.workspace, cols, rows);
       if (!this.tab(view.id)) this.tabs.push(tabOf(view));
       this.show(view.id);
+      this.shellless = false;
+      toasts.settle(NOT_MADE);
     } catch (error) {
-      if (!signedOut(error)) toasts.failed('No new terminal', error);
+      if (signedOut(error)) return;
+      if (error instanceof ApiError && error.code === 'command_not_found') this.shellless = true;
+      else toasts.failed(NOT_MADE, error);
     } finally {
       this.creating = false;
     }

@@ -1,4 +1,4 @@
-// Messages that slide in and leave by themselves; failures stay until read. Quotes the server's
+// Messages that slide in and leave by themselves; failures stay longer, and go as soon as a later try does what failed. Quotes the server's
 // code, advice and request id, so that a user can act or ask.
 
 import { ApiError } from '../api/client';
@@ -10,6 +10,8 @@ export interface Toast {
   message: string;
   code?: string;
   requestId?: string;
+  /** The workspace that it tells of: who opens that sees it there. */
+  about?: string;
 }
 
 /** Toasts on the screen at most; the oldest makes room. */
@@ -43,6 +45,16 @@ class Toasts {
     if (!(error instanceof ApiError)) return this.bad(title, String(error));
     const { code, message, request_id: requestId } = error.detail;
     this.show({ tone: 'bad', title, message, code, ...(requestId ? { requestId } : {}) });
+  }
+
+  /** What failed under this title has been done since, or is told elsewhere. */
+  settle(title: string): void {
+    this.list = this.list.filter((toast) => toast.tone !== 'bad' || toast.title !== title);
+  }
+
+  /** The workspace is in sight. */
+  seen(workspace: string): void {
+    this.list = this.list.filter(({ about }) => about !== workspace);
   }
 
   dismiss(id: number): void {

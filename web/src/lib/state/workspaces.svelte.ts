@@ -123,6 +123,7 @@ class Workspaces {
   async change(id: string, change: Change, title: string): Promise<void> {
     try {
       await this.patch(id, change);
+      toasts.settle(title);
     } catch (error) {
       if (!signedOut(error)) toasts.failed(title, error);
     }
@@ -146,6 +147,7 @@ class Workspaces {
     this.busy[id] = what;
     try {
       await work();
+      toasts.settle(title);
       return true;
     } catch (error) {
       if (!signedOut(error)) toasts.failed(title, error);
