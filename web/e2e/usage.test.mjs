@@ -30,7 +30,7 @@ describe('usage and settings of a workspace', { timeout: 120_000 }, () => {
     await page.goto(`${server.url}/w/${id}/stats`);
     await page.locator('[data-testid=stats][data-live=true]').waitFor();
     const memory = page.locator('[data-testid=chart][data-figure=memory]').getByTestId('chart-now');
-    await eventually('a figure of memory', async () => /^[\d.]+ [kM]B$/.test(await memory.innerText()));
+    await eventually('a figure of memory', async () => /^[\d.]+ [KM]iB$/.test(await memory.innerText()));
     await server.api('POST', `/api/workspaces/${id}/exec`, { command: ['sh', '-c', 'sleep 600 & sleep 600 & sleep 600 & '] });
     const processes = page.locator('[data-testid=chart][data-figure=pids]').getByTestId('chart-now');
     await eventually('its processes', async () => Number(await processes.innerText()) >= 4);
