@@ -612,7 +612,9 @@ export interface paths {
         put?: never;
         /**
          * Extract an archive into a directory, which is made if need be. Entries that would lie outside
-         *     of it, devices, and archives that grow beyond measure are refused; set-user-id bits are dropped.
+         *     of it and devices are refused, and so is what the disk has no room for: what the archive says of its sizes is held
+         *     against the free space, of which a twentieth (1 GiB at most) stays, and no entry may hold more than it says. How
+         *     well it is compressed does not matter. Set-user-id bits are dropped.
          */
         post: operations["extract_files"];
         delete?: never;
@@ -3824,7 +3826,7 @@ export interface operations {
                 upload?: string;
                 /** @description Where the piece begins, in bytes. */
                 offset?: number;
-                /** @description Bytes of the whole file. */
+                /** @description Bytes of the whole file, the same with every piece. */
                 total?: number;
             };
             header?: never;
@@ -3911,7 +3913,7 @@ export interface operations {
                 };
                 content?: never;
             };
-            /** @description Refused. */
+            /** @description Refused; a directory that cannot itself be removed, such as the home or a mount, before anything in it is. */
             "4XX": {
                 headers: {
                     [name: string]: unknown;
@@ -4002,7 +4004,7 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorBody"];
                 };
             };
-            /** @description Refused; entries before the refused one may be there. */
+            /** @description Refused; entries before the refused one may be there, of that one nothing is. */
             "4XX": {
                 headers: {
                     [name: string]: unknown;

@@ -8,10 +8,6 @@ pub const ENTRIES_MAX: u64 = 1_000_000;
 pub const DEPTH_MAX: usize = 256;
 /// Longest single name, as file systems have it.
 const NAME_BYTES_MAX: usize = 255;
-/// How much an archive may grow, and from how many bytes on that is looked at: what compresses
-/// better than this is made to fill a disk.
-const RATIO_MAX: u64 = 200;
-const RATIO_FROM_BYTES: u64 = 64 * 1024 * 1024;
 /// The share of a file system that stays free, and the most that this comes to: a twentieth of a large disk is
 /// room for many archives.
 const FREE_PERCENT: u64 = 5;
@@ -52,11 +48,6 @@ pub fn bytes_max(total: u64, free: u64) -> u64 {
     free.saturating_sub((total / 100 * FREE_PERCENT).min(FREE_BYTES_MAX))
 }
 
-/// Whether `written` bytes are too many to have come out of `taken`.
-pub fn is_bomb(taken: u64, written: u64) -> bool {
-    written > RATIO_FROM_BYTES && written / RATIO_MAX > taken
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -81,9 +72,6 @@ mod tests {
         assert_eq!(bytes_max(1000, 500), 450);
         assert_eq!(bytes_max(1000, 10), 0);
         assert_eq!(bytes_max(1 << 40, 3 << 30), 2 << 30);
-        assert!(!is_bomb(1, RATIO_FROM_BYTES));
-        assert!(is_bomb(1000, RATIO_FROM_BYTES + RATIO_MAX));
-        assert!(!is_bomb(1 << 20, 200 << 20));
     }
 
     proptest! {

@@ -1,4 +1,9 @@
 //! Makes what an archive's entries say, within bounds, and counts it.
+//!
+//! **The measure** of what is too large is the disk's room, and not how well it was compressed: a log that repeats
+//! itself and a file of holes shrink as far as anything that is made to do harm. What an archive says of its sizes
+//! is held against the room before anything of it is made, and no entry may hold more than it said. Others write to
+//! the disk meanwhile, so the room is measured again and again.
 
 use super::check::{self, ENTRIES_MAX};
 use super::confine::{Directory, Unplaced};
@@ -16,12 +21,14 @@ use std::path::Path;
 /// What is kept of permissions: never to become somebody else.
 const MODE_BITS: u32 = 0o777;
 
+/// What is written, and made, until the room is measured again.
+const MEASURE_BYTES: u64 = 16 * 1024 * 1024;
+const MEASURE_ENTRIES: u64 = 1024;
+
 pub struct Maker {
     directory: Directory,
-    /// Bytes that the file system has room for.
-    bytes_max: u64,
-    /// Bytes of the archive so far.
-    taken: u64,
+    /// Bytes that may be written before the room is measured again.
+    room: u64,
     entries: u64,
     made: ExtractSummary,
     file: Option<Open>,
@@ -37,19 +44,11 @@ struct Open {
 impl Maker {
     pub fn begin(path: &Path) -> Result<Self, GuestError> {
         let directory = Directory::open(path)?;
-        let space = directory.space()?;
-        let unit = space.f_frsize;
-        let bytes_max = check::bytes_max(space.f_blocks.saturating_mul(unit), space.f_bavail.saturating_mul(unit));
-        Ok(Self { directory, bytes_max, taken: 0, entries: 0, made: ExtractSummary::default(), file: None })
+        Ok(Self { directory, room: 0, entries: 0, made: ExtractSummary::default(), file: None })
     }
 
     pub fn summary(&self) -> ExtractSummary {
         self.made
-    }
-
-    /// Counts bytes of the archive itself.
-    pub fn took(&mut self, bytes: usize) {
-        self.taken += bytes as u64;
     }
 
     /// A place to keep an archive in that cannot be read from its beginning.
@@ -57,12 +56,23 @@ impl Maker {
         self.directory.nameless()
     }
 
-    /// Whether so many bytes fit at all.
+    /// Whether so many bytes fit that are to be written next.
     pub fn fits(&self, bytes: u64) -> Result<(), GuestError> {
-        if bytes > self.bytes_max {
-            return Err(too_large("it has more bytes than the disk has room for"));
+        let room = self.measure()?;
+        if bytes <= room {
+            return Ok(());
         }
-        Ok(())
+        Err(too_large(&format!(
+            "the next {bytes} bytes of content do not fit on the disk, which has room for {room} (a twentieth of it, \
+             1 GiB at most, stays free); make room, or extract a smaller archive"
+        )))
+    }
+
+    /// Bytes that the file system has room for.
+    fn measure(&self) -> Result<u64, GuestError> {
+        let space = self.directory.space()?;
+        let unit = space.f_frsize;
+        Ok(check::bytes_max(space.f_blocks.saturating_mul(unit), space.f_bavail.saturating_mul(unit)))
     }
 
     pub fn directory(&mut self, name: &[u8]) -> Result<(), GuestError> {
@@ -104,10 +114,12 @@ impl Maker {
 
     pub fn write(&mut self, content: &[u8]) -> Result<(), GuestError> {
         self.made.bytes += content.len() as u64;
-        self.fits(self.made.bytes)?;
-        if check::is_bomb(self.taken, self.made.bytes) {
-            return Err(too_large("it grows beyond measure"));
+        let bytes = content.len() as u64;
+        if bytes > self.room {
+            self.fits(bytes)?;
+            self.room = self.measure()?.min(MEASURE_BYTES.max(bytes));
         }
+        self.room = self.room.saturating_sub(bytes);
         match &mut self.file {
             Some(Open { file, .. }) => file.file.write_all(content).map_err(|e| file.fault(&e)),
             None => Ok(()),
@@ -134,10 +146,18 @@ impl Maker {
     fn count<'a>(&mut self, name: &'a [u8]) -> Result<Vec<&'a [u8]>, GuestError> {
         self.entries += 1;
         if self.entries > ENTRIES_MAX {
-            return Err(too_large(&format!("it has more than {ENTRIES_MAX} entries")));
+            return Err(too_many());
+        }
+        if self.entries.is_multiple_of(MEASURE_ENTRIES) {
+            // Names take room too.
+            self.fits(1)?;
         }
         check::parts(name).map_err(|what| refused(name, what))
     }
+}
+
+pub fn too_many() -> GuestError {
+    too_large(&format!("it has more than {ENTRIES_MAX} entries"))
 }
 
 pub fn too_large(what: &str) -> GuestError {

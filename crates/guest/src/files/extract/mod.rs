@@ -3,7 +3,7 @@
 //! **Invariant.** Nothing is made outside of the directory, whatever the archive says and whoever
 //! changes the directory meanwhile (see `confine`); rights are the user's. An archive is hostile
 //! until shown otherwise: names, links, kinds and sizes are judged before anything is made, memory
-//! is bounded, and what grows beyond measure ends it. Entries before a refused one stay; of that one nothing is
+//! is bounded, and what the disk has no room for ends it. Entries before a refused one stay; of that one nothing is
 //! left, and what had its name is as it was.
 
 pub mod check;
@@ -114,7 +114,6 @@ impl Extractor {
     }
 
     fn feed(&mut self, piece: &[u8]) -> Result<(), GuestError> {
-        self.maker.took(piece.len());
         match &mut self.source {
             Source::Tar(tar) => tar.feed(piece, &mut self.maker),
             Source::TarZst(zstd, tar) => zstd.feed(piece, |plain| tar.feed(plain, &mut self.maker)),
@@ -132,7 +131,7 @@ impl Extractor {
                 tar.finish().map(|()| true)?
             }
             Source::Arriving(spool) => {
-                self.source = Source::Zip(Box::new(spool.read()?));
+                self.source = Source::Zip(Box::new(spool.read(&self.maker)?));
                 false
             }
             Source::Zip(zip) => !zip.step(&mut self.maker)?,

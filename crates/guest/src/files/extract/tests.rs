@@ -89,6 +89,51 @@ fn of_an_entry_that_is_refused_half_way_nothing_is_left() {
     }
 }
 
+/// A zip of which every entry is all of one large file, `entries` times.
+fn overlapping(entries: usize, says: u32) -> Vec<u8> {
+    let from = tempfile::tempdir().unwrap();
+    fs::write(from.path().join("file"), [0; 3000]).unwrap();
+    let zip = whole(&from.path().join("file"), ArchiveFormat::Zip).unwrap();
+    let place = |mark: &[u8]| zip.windows(4).position(|four| four == mark).unwrap();
+    let (begins, ends, last) = (place(b"PK\x01\x02"), place(b"PK\x06\x06"), place(b"PK\x05\x06"));
+    let mut entry = zip[begins..ends].to_vec();
+    entry[24..28].copy_from_slice(&says.to_le_bytes());
+    // The last record of 32 bits alone, which counts to 65,535.
+    let mut end = zip[last..].to_vec();
+    for at in [8, 10] {
+        end[at..at + 2].copy_from_slice(&u16::try_from(entries).unwrap().to_le_bytes());
+    }
+    [&zip[..begins], &entry.repeat(entries), &end].concat()
+}
+
+#[test]
+fn what_the_disk_has_no_room_for_stops_before_anything_is_made() {
+    let into = tempfile::tempdir().unwrap();
+    // 260 TB, said in 4 MB.
+    let refused = extract(into.path(), ArchiveFormat::Zip, &overlapping(65_000, 4_000_000_000), 1 << 20).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ArchiveTooLarge, "{}", refused.message);
+    assert!(refused.message.contains("260000000000000 bytes"), "{}", refused.message);
+    // 8 EB in a tar: the head's size by GNU's base 256.
+    let mut tar = VALID[0].clone();
+    let at = tar.chunks_exact(512).position(|block| &block[257..262] == b"ustar" && block[156] == b'0').unwrap() * 512;
+    tar[at + 124..at + 136].copy_from_slice(&[0x80, 0, 0, 0, 0x70, 0, 0, 0, 0, 0, 0, 0]);
+    mend_sums(&mut tar);
+    let refused = extract(into.path(), ArchiveFormat::Tar, &tar[at..], 1 << 20).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ArchiveTooLarge, "{}", refused.message);
+    assert_eq!(listed(into.path()), []);
+}
+
+#[test]
+fn an_entry_that_holds_more_than_it_says_is_refused() {
+    let into = tempfile::tempdir().unwrap();
+    extract(into.path(), ArchiveFormat::Zip, &overlapping(2, 3000), 1 << 20).unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let refused = extract(into.path(), ArchiveFormat::Zip, &overlapping(1, 2999), 1 << 20).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::ArchiveInvalid);
+    assert!(refused.message.contains("more than it says"), "{}", refused.message);
+    assert_eq!(listed(into.path()), []);
+}
+
 #[test]
 fn what_lies_below_a_link_is_refused_by_its_own_name() {
     let from = tempfile::tempdir().unwrap();

@@ -1,7 +1,8 @@
 //! Reading zip (PKWARE APPNOTE 6.3): kept until its end is there, then read by its directory.
 
 use super::super::PIECE_BYTES;
-use super::maker::Maker;
+use super::check::ENTRIES_MAX;
+use super::maker::{Maker, too_many};
 use super::{damaged, refused};
 use crate::refusal::internal;
 use flate2::{Crc, Decompress, FlushDecompress, Status};
@@ -39,17 +40,19 @@ impl Spool {
 
     pub fn write(&mut self, piece: &[u8], maker: &Maker) -> Result<(), GuestError> {
         self.bytes += piece.len() as u64;
-        maker.fits(self.bytes)?;
+        maker.fits(piece.len() as u64)?;
         match &mut self.file {
             Some(file) => file.write_all(piece).map_err(|e| super::super::error::of_io(".".as_ref(), &e)),
             None => Ok(()),
         }
     }
 
-    /// All of it has come.
-    pub fn read(&mut self) -> Result<ZipReader, GuestError> {
+    /// All of it has come. What it says of its sizes is judged here.
+    pub fn read(&mut self, maker: &Maker) -> Result<ZipReader, GuestError> {
         let file = self.file.take().ok_or_else(|| internal("a zip was read twice", "spool"))?;
-        ZipReader::begin(Bytes { file, size: self.bytes })
+        let zip = ZipReader::begin(Bytes { file, size: self.bytes })?;
+        maker.fits(zip.content_bytes()?)?;
+        Ok(zip)
     }
 }
 
@@ -86,6 +89,8 @@ struct Content {
     packed_left: u64,
     deflated: bool,
     crc: Crc,
+    /// Bytes of plain content so far.
+    made: u64,
     entry: Entry,
 }
 
@@ -107,6 +112,18 @@ impl ZipReader {
         Ok(Self { bytes, next, left, current: None, inflate: Decompress::new(false) })
     }
 
+    /// Bytes that the directory says its files have together, however often they share them.
+    fn content_bytes(&self) -> Result<u64, GuestError> {
+        if self.left > ENTRIES_MAX {
+            return Err(too_many());
+        }
+        let (mut next, mut bytes) = (self.next, 0u64);
+        for _ in 0..self.left {
+            bytes = bytes.saturating_add(self.entry(&mut next)?.size);
+        }
+        Ok(bytes)
+    }
+
     /// Makes some of what is left; `false` when that was all.
     pub fn step(&mut self, maker: &mut Maker) -> Result<bool, GuestError> {
         let until = maker.summary().bytes + TURN_BYTES;
@@ -119,21 +136,23 @@ impl ZipReader {
                 return Ok(false);
             }
             self.left -= 1;
-            let entry = self.entry()?;
+            let mut next = self.next;
+            let entry = self.entry(&mut next)?;
+            self.next = next;
             self.make(entry, maker)?;
         }
         Ok(true)
     }
 
-    /// The directory's next entry.
-    fn entry(&mut self) -> Result<Entry, GuestError> {
-        let head = self.bytes.at(self.next, 46)?;
+    /// The directory's entry at a place, which then is that of the one after it.
+    fn entry(&self, next: &mut u64) -> Result<Entry, GuestError> {
+        let head = self.bytes.at(*next, 46)?;
         if &head[..4] != b"PK\x01\x02" {
             return Err(damaged("its directory cannot be read"));
         }
         let (name, extra, comment) = (little(&head[28..30]), little(&head[30..32]), little(&head[32..34]));
-        let tail = self.bytes.at(self.next + 46, (name + extra) as usize)?;
-        self.next += 46 + name + extra + comment;
+        let tail = self.bytes.at(*next + 46, (name + extra) as usize)?;
+        *next += 46 + name + extra + comment;
         let (name, extra) = tail.split_at(name as usize);
         // The upper half of the attributes is the mode, where the archive was made on Unix.
         let mode = (little(&head[5..6]) == UNIX).then(|| little(&head[40..42]) as u32).filter(|&mode| mode != 0);
@@ -172,8 +191,8 @@ impl ZipReader {
             return Err(refused(&entry.name, "is not where the directory says"));
         }
         let place = entry.place + 30 + little(&head[26..28]) + little(&head[28..30]);
-        let content =
-            Content { place, packed_left: entry.packed, deflated: entry.method == DEFLATED, crc: Crc::new(), entry };
+        let (packed_left, deflated) = (entry.packed, entry.method == DEFLATED);
+        let content = Content { place, packed_left, deflated, crc: Crc::new(), made: 0, entry };
         self.inflate.reset(false);
         if kind == KIND_LINK {
             return self.link(content, maker);
@@ -203,13 +222,17 @@ impl ZipReader {
         let mut plain = Vec::with_capacity(PIECE_BYTES);
         let more = self.unpack(&mut content, &mut plain)?;
         content.crc.update(&plain);
+        content.made += plain.len() as u64;
+        if content.made > content.entry.size {
+            return Err(refused(&content.entry.name, "holds more than it says"));
+        }
         maker.write(&plain)?;
         if more {
             self.current = Some(content);
             return Ok(());
         }
-        let Content { crc, entry, .. } = content;
-        if u64::from(crc.sum()) != entry.crc || u64::from(crc.amount()) != entry.size & U32_MAX {
+        let Content { crc, made, entry, .. } = content;
+        if u64::from(crc.sum()) != entry.crc || made != entry.size {
             return Err(refused(&entry.name, "is damaged"));
         }
         maker.close()

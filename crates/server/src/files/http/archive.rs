@@ -69,14 +69,16 @@ pub(super) async fn archive(
 }
 
 /// Extract an archive into a directory, which is made if need be. Entries that would lie outside
-/// of it, devices, and archives that grow beyond measure are refused; set-user-id bits are dropped.
+/// of it and devices are refused, and so is what the disk has no room for: what the archive says of its sizes is held
+/// against the free space, of which a twentieth (1 GiB at most) stays, and no entry may hold more than it says. How
+/// well it is compressed does not matter. Set-user-id bits are dropped.
 #[utoipa::path(
     post, path = "/api/workspaces/{id}/files/extract", tag = "files", operation_id = "extract_files",
     params(("id" = WorkspaceId, Path), ArchiveQuery),
     request_body(content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "All of it is there.", body = ExtractSummary),
-        (status = "4XX", description = "Refused; entries before the refused one may be there.", body = ErrorBody),
+        (status = "4XX", description = "Refused; entries before the refused one may be there, of that one nothing is.", body = ErrorBody),
         (status = 507, description = "The workspace's disk is full.", body = ErrorBody),
     )
 )]

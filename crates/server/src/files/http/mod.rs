@@ -160,7 +160,11 @@ struct RemoveQuery {
     params(("id" = WorkspaceId, Path), RemoveQuery),
     responses(
         (status = 204, description = "It is gone."),
-        (status = "4XX", description = "Refused.", body = ErrorBody),
+        (
+            status = "4XX",
+            description = "Refused; a directory that cannot itself be removed, such as the home or a mount, before anything in it is.",
+            body = ErrorBody
+        ),
     )
 )]
 async fn remove(

@@ -36,7 +36,7 @@ pub(super) struct WriteQuery {
     upload: Option<Uuid>,
     /// Where the piece begins, in bytes.
     offset: Option<u64>,
-    /// Bytes of the whole file.
+    /// Bytes of the whole file, the same with every piece.
     total: Option<u64>,
 }
 
