@@ -20,7 +20,9 @@ pub(super) fn of_io(path: &Path, error: &io::Error) -> GuestError {
         Some(Errno::ROFS) => (FileDenied, "the file system is read-only"),
         Some(Errno::NOSPC | Errno::DQUOT) => (DiskFull, "no space is left; remove something and try again"),
         Some(Errno::NOTEMPTY) => (FileError, "the directory is not empty; ask for recursive"),
-        Some(Errno::LOOP) => (FileError, "too many symbolic links on the way"),
+        Some(Errno::LOOP) => {
+            (FileError, "there are too many symbolic links on the way, or one into a process of /proc")
+        }
         Some(Errno::NAMETOOLONG) => (FileError, "a name is too long"),
         Some(Errno::XDEV) => (FileError, "it lies on another volume; copy it there and remove it here"),
         Some(Errno::BUSY) => (FileError, "it is in use"),

@@ -101,12 +101,22 @@ fn rename(from: &Path, to: &Path, overwrite: bool) -> Result<FileInfo, GuestErro
     info::stat_within(&to_parent, to.parent().unwrap_or(Path::new("/")), Path::new(&to_name)).map_err(fault)
 }
 
-fn remove(path: &Path, recursive: bool) -> Result<(), GuestError> {
+fn remove(path: &Path, recursive: bool, home: &Path) -> Result<(), GuestError> {
     let fault = |error: Errno| of_io(path, &error.into());
+    if open::tidy(path) == Path::new("/") {
+        return Err(refuse(
+            ErrorCode::FileDenied,
+            "/: it is the root of the file system; remove what is in it instead",
+        ));
+    }
     let (parent, name) = open::parent(path)?;
     let stat = statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(fault)?;
     match (info::kind_of(&stat), recursive) {
-        (FileKind::Directory, true) => tree::remove(&parent, &name).map_err(|e| of_io(path, &e)),
+        (FileKind::Directory, true) => {
+            // A home that cannot be looked at is not what is removed.
+            let kept = rustix::fs::stat(home).ok().map(|home| (home.st_dev, home.st_ino));
+            tree::remove(path, &parent, &name, kept)
+        }
         (FileKind::Directory, false) => unlinkat(&parent, &name, AtFlags::REMOVEDIR).map_err(fault),
         _ => unlinkat(&parent, &name, AtFlags::empty()).map_err(fault),
     }

@@ -9,7 +9,9 @@ use super::error::of_io;
 use crate::refusal::refuse;
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::GuestError;
-use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstatfs, mkdirat, openat, openat2};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2,
+};
 use rustix::io::Errno;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,7 +26,7 @@ const SYSFS_MAGIC: u64 = 0x6265_6572;
 
 /// Opens without waiting (a FIFO would) and without becoming a terminal's owner.
 pub(super) fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, GuestError> {
-    let opened = raw_open(path, flags).map_err(|e| of_io(path, &e.into()))?;
+    let opened = raw_open(path, flags).map_err(|e| fault(path, e))?;
     not_proc(path, &opened)?;
     Ok(opened)
 }
@@ -48,16 +50,30 @@ fn has_openat2() -> bool {
 }
 
 fn not_proc(path: &Path, opened: impl AsFd) -> Result<(), GuestError> {
-    match fstatfs(opened) {
-        Ok(about) if about.f_type as u64 == PROC_SUPER_MAGIC as u64 => Err(refuse(
-            ErrorCode::FileDenied,
-            format!(
-                "{}: what the kernel tells of processes is not given as a file; read it with a command",
-                path.display()
-            ),
-        )),
-        _ => Ok(()),
+    if is_proc(opened) { Err(refuse_proc(path)) } else { Ok(()) }
+}
+
+fn is_proc(opened: impl AsFd) -> bool {
+    fstatfs(opened).is_ok_and(|about| about.f_type as u64 == PROC_SUPER_MAGIC as u64)
+}
+
+fn refuse_proc(path: &Path) -> GuestError {
+    let what = "what the kernel tells of processes is not given as a file; read it with a command";
+    refuse(ErrorCode::FileDenied, format!("{}: {what}", path.display()))
+}
+
+/// The kernel tells a link that we do not walk through from too many links no more than by where it lies.
+fn fault(path: &Path, error: Errno) -> GuestError {
+    let is_link_of_proc = |at: &Path| {
+        raw_open(at, OFlags::PATH | OFlags::NOFOLLOW).is_ok_and(|link| {
+            let is_link = fstat(&link).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
+            is_link && is_proc(&link)
+        })
+    };
+    if error == Errno::LOOP && path.ancestors().any(is_link_of_proc) {
+        return refuse_proc(path);
     }
+    of_io(path, &error.into())
 }
 
 /// Whether it lies on a file system that the kernel makes up: then sizes say little.
@@ -110,7 +126,7 @@ pub(super) fn make_directory_as(path: &Path, mode: Mode) -> Result<OwnedFd, Gues
                 missing.push(name);
                 there = there.parent().unwrap_or(Path::new("/"));
             }
-            Err(error) => return Err(of_io(there, &error.into())),
+            Err(error) => return Err(fault(there, error)),
         }
     };
     not_proc(path, &here)?;

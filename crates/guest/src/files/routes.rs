@@ -9,6 +9,7 @@ use rexec_api::files::LIST_ENTRIES_MAX;
 use rexec_api::guest::{GuestError, WriteCondition};
 use rexec_channel::Call;
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Answers a call whose path goes on with `parts` after `/files`.
 pub async fn route(guest: &Guest, call: Call, parts: &[&str]) {
@@ -25,9 +26,10 @@ pub async fn route(guest: &Guest, call: Call, parts: &[&str]) {
             Err(error) => call.answer::<()>(Err(error)).await,
         },
         ("DELETE", []) => {
+            let home = PathBuf::from(&workspace.user().home);
             work(&rights, call, |call| {
                 let (path, recursive) = (path_of(call, "path")?, flag(call, "recursive")?);
-                Ok(move || remove(&path, recursive).map(|()| json!({})))
+                Ok(move || remove(&path, recursive, &home).map(|()| json!({})))
             })
             .await;
         }

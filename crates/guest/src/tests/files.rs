@@ -1,6 +1,7 @@
 use super::*;
 use rexec_api::files::FileKind;
 use rexec_api::guest::ReadSpec;
+use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 pub(super) async fn put(bench: &Bench, path: &str, mode: Option<u32>, content: &[u8]) -> rexec_api::files::FileInfo {
@@ -237,6 +238,52 @@ fn a_move_replaces_only_when_asked_to() {
         assert_eq!(client.rename(&from, &to, true).await.unwrap().path, to);
         assert_eq!(get(&bench, &to).await, b"new");
         assert_eq!(code(client.rename(&from, &to, true).await), ErrorCode::FileNotFound);
+    });
+}
+
+#[test]
+fn a_directory_that_cannot_be_removed_is_not_emptied() {
+    with_configured(|bench| async move {
+        put(&bench, &bench.path("precious"), None, b"").await;
+        put(&bench, &bench.path("locked/theirs/precious"), None, b"").await;
+        std::fs::set_permissions(bench.real("locked"), Permissions::from_mode(0o555)).unwrap();
+        let home = bench.home.path().to_str().unwrap();
+        let refused = async |path: &str| match bench.client.remove_file(path, true).await {
+            Err(ChannelError::Guest(error)) => (error.code, error.message),
+            other => panic!("{path}: {other:?}"),
+        };
+        let cases = [
+            (home.to_owned(), "home"),
+            ("/".to_owned(), "root of the file system"),
+            (bench.path("locked/theirs"), "may not change the directory that it lies in"),
+            // What is in the way lies deeper.
+            (bench.path("locked"), "may not change the directory that it lies in"),
+        ];
+        for (path, why) in cases {
+            let (code, message) = refused(&path).await;
+            assert_eq!(code, ErrorCode::FileDenied, "{message}");
+            assert!(message.contains(why), "{message}");
+        }
+        assert!(bench.real("precious").exists() && bench.real("locked/theirs/precious").exists());
+        std::fs::set_permissions(bench.real("locked"), Permissions::from_mode(0o755)).unwrap();
+        bench.client.remove_file(&bench.path("locked"), true).await.unwrap();
+    });
+}
+
+#[test]
+fn a_link_into_a_process_is_called_so() {
+    with_configured(|bench| async move {
+        symlink("loop", bench.real("loop")).unwrap();
+        let refused = async |path: &str| match bench.client.read_file(path, &ReadSpec::default()).await {
+            Err(ChannelError::Guest(error)) => (error.code, error.message),
+            _ => panic!("{path} is read"),
+        };
+        let (code, message) = refused("/proc/self/root/etc/hostname").await;
+        assert_eq!(code, ErrorCode::FileDenied, "{message}");
+        assert!(message.contains("the kernel tells of processes"), "{message}");
+        let (code, message) = refused(&bench.path("loop")).await;
+        assert_eq!(code, ErrorCode::FileError, "{message}");
+        assert!(message.contains("too many symbolic links"), "{message}");
     });
 }
 
