@@ -3,7 +3,7 @@
 //! **State.** There is none but a file beside the target, `.rexec-<upload>.part`: its size is the
 //! offset to go on from. With the last piece it gets the target's name and, where the file system
 //! can, an attribute that names the upload, so that a last piece that is sent again is known to be
-//! done. One piece of an upload at a time is taken, under a lock that goes with its holder.
+//! done; until then an attribute keeps the total that it was begun with. One piece of an upload at a time is taken, under a lock that goes with its holder.
 
 use super::content::{End, Pieces};
 use super::error::of_io;
@@ -17,8 +17,8 @@ use rexec_api::files::{FileInfo, UploadState};
 use rexec_api::guest::{GuestError, UploadAnswer};
 use rexec_channel::Call;
 use rustix::fs::{
-    AtFlags, FlockOperation, Mode, OFlags, Stat, XattrFlags, fgetxattr, flock, fsetxattr, fstat, ftruncate, openat,
-    statat, unlinkat,
+    AtFlags, FlockOperation, Mode, OFlags, Stat, XattrFlags, fgetxattr, flock, fremovexattr, fsetxattr, fstat,
+    ftruncate, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -28,6 +28,8 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 const ATTRIBUTE: &str = "user.rexec.upload";
+/// The total that a part was begun with, in eight bytes, the lowest first.
+const ATTRIBUTE_TOTAL: &str = "user.rexec.total";
 
 /// What a call says of its piece.
 struct Spec {
@@ -152,6 +154,14 @@ impl Piece {
         if size != offset {
             return Err(conflict(&format!("The upload stands at {size} bytes; go on from there."), size));
         }
+        let begun = total_of(&file, total);
+        if begun != total {
+            let message = format!("This upload was begun with a total of {begun} bytes; keep to it, or begin another.");
+            return Err(invalid(message));
+        }
+        if offset > total {
+            return Err(invalid(format!("The upload stands at {offset} bytes, beyond `total`; begin another.")));
+        }
         file.seek(SeekFrom::Start(offset)).map_err(|e| of_io(&path, &e))?;
         Ok(Begun::Piece(Self { place, part, file, upload, began: offset, at: offset, total }))
     }
@@ -171,9 +181,23 @@ impl Piece {
         if self.at < self.total {
             return Ok(UploadAnswer { state: UploadState { offset: self.at, done: false }, file: None });
         }
+        // The file is whole, and keeps nothing that only a part needs; it has none where there are no attributes.
+        let _ = fremovexattr(&self.file, ATTRIBUTE_TOTAL);
         // A file system without attributes does without: then the size tells.
         let _ = fsetxattr(&self.file, ATTRIBUTE, self.upload.as_bytes(), XattrFlags::empty());
         Ok(done(self.place.fill(&self.part, &self.file)?))
+    }
+}
+
+/// The total that the part was begun with: this one, if nobody said so yet or the file system cannot keep it.
+fn total_of(part: &File, total: u64) -> u64 {
+    let mut begun = [0; 8];
+    match fgetxattr(part, ATTRIBUTE_TOTAL, begun.as_mut_slice()) {
+        Ok(8) => u64::from_le_bytes(begun),
+        _ => {
+            let _ = fsetxattr(part, ATTRIBUTE_TOTAL, &total.to_le_bytes(), XattrFlags::empty());
+            total
+        }
     }
 }
 

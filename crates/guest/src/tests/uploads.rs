@@ -99,6 +99,25 @@ fn a_piece_in_the_wrong_place_is_refused_and_told_the_right_one() {
 }
 
 #[test]
+fn an_upload_keeps_to_the_total_it_was_begun_with() {
+    with_configured(|bench| async move {
+        let (path, upload) = (bench.path("file"), Uuid::new_v4());
+        let with = async |offset, total, content: &'static [u8]| {
+            piece(&bench, &path, PieceSpec { upload, offset, total }, content).await
+        };
+        with(0, 10, b"01234").await.unwrap();
+        for total in [3, 5, 9, 11] {
+            assert_eq!(code(with(5, total, b"").await), ErrorCode::InvalidRequest, "{total}");
+        }
+        assert!(with(5, 10, b"56789").await.unwrap().state.done);
+        assert_eq!(std::fs::read(&path).unwrap(), b"0123456789");
+        let mut value = [0; 8];
+        let left = rustix::fs::getxattr(&path, "user.rexec.total", value.as_mut_slice());
+        assert!(left.is_err(), "{left:?}");
+    });
+}
+
+#[test]
 fn an_upload_is_dropped_and_an_empty_one_is_whole_at_once() {
     with_configured(|bench| async move {
         let (path, upload) = (bench.path("file"), Uuid::new_v4());
