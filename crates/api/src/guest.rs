@@ -210,7 +210,7 @@ pub mod exec_frame {
     pub const EXIT: u8 = 0x02;
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortInfo {
     pub port: u16,
     /// Whether it listens on loopback only.

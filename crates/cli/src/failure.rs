@@ -6,7 +6,7 @@
 //!   3  not signed in, or no more      6  the server cannot be reached
 //! ```
 //!
-//! `exec`, and `attach` to a command, end as the command did; 255 is then a failure of ours.
+//! `exec`, and `attach` to a command, end as the command did; 255 is then a failure of ours, 127 that there is no such command.
 
 use rexec_client::ClientError;
 use std::error::Error;

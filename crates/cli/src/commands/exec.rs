@@ -7,12 +7,16 @@ use crate::failure::{Failure, Result};
 use crate::tty;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rexec_api::error::ErrorCode;
 use rexec_api::exec::{ExecEvent, ExecRequest, STDIN_BYTES_MAX, TIMEOUT_MS_MAX};
 use rexec_api::terminals::NewTerminal;
 use rexec_client::ClientError;
 use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
 use std::process::ExitCode;
+
+/// As shells have it (POSIX, 2.8.2).
+const EXIT_NO_COMMAND: u8 = 127;
 
 #[derive(Debug, clap::Args)]
 pub struct ExecArguments {
@@ -60,7 +64,13 @@ pub async fn run(connection: &Connection, arguments: ExecArguments) -> Result<Ex
         timeout_ms: Some(arguments.timeout.map_or(TIMEOUT_MS_MAX, |seconds| seconds.saturating_mul(1000))),
         ..Default::default()
     };
-    let mut events = client.exec_events(id, &request).await?;
+    let mut events = match client.exec_events(id, &request).await {
+        Err(error) if error.code() == Some(ErrorCode::CommandNotFound) => {
+            Failure::from(error).tell();
+            return Ok(ExitCode::from(EXIT_NO_COMMAND));
+        }
+        begun => begun?,
+    };
     loop {
         match events.next().await? {
             Some(ExecEvent::Stdout { data }) => write(std::io::stdout().lock(), &data)?,

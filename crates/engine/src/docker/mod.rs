@@ -270,8 +270,8 @@ impl Engine for DockerEngine {
     }
 
     async fn import_image(&self, tag: &str, tar: Bytes) -> Result<()> {
-        let (name, tag) = split_tag(profile::reference(tag)?);
-        let options = CreateImageOptionsBuilder::default().from_src("-").repo(name).tag(tag).build();
+        // The tag within the name: Podman does not look at it elsewhere.
+        let options = CreateImageOptionsBuilder::default().from_src("-").repo(profile::reference(tag)?).build();
         let tar = if tar.is_empty() { Bytes::from_static(EMPTY_TAR) } else { tar };
         let mut news = watched(
             self.docker.create_image(Some(options), Some(bollard::body_full(tar)), None),

@@ -364,7 +364,18 @@ fn carrier(headers: &HeaderMap, scene: &Scene) -> Result<Option<Carrier>> {
     {
         return Ok(Some(Carrier::Explicit(token.to_owned())));
     }
-    Ok(cookie(headers, cookie_name(scene)).map(Carrier::Cookie))
+    let name = cookie_name(scene);
+    let mut found = cookies(headers, name);
+    let first = found.next();
+    // Without HTTPS a page on a neighbouring name or port can set one of this name: whose would be used is its choice.
+    if found.any(|other| Some(other) != first) {
+        let message = format!(
+            "Two sign-ins came with the request: another page has set one of this name. Remove the cookie \
+                               `{name}` of this site in your browser, and sign in again."
+        );
+        return Err(Error::new(ErrorCode::InvalidToken, message));
+    }
+    Ok(first.map(|token| Carrier::Cookie(token.to_owned())))
 }
 
 /// The WebSocket subprotocols that the client offers.
@@ -378,14 +389,19 @@ pub fn offered_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 }
 
 pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    cookies(headers, name).next().map(str::to_owned)
+}
+
+/// The values of every cookie of a name.
+fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(found, value)| *found == name && !value.is_empty())
-        .map(|(_, value)| value.to_owned())
+        .filter(move |(found, value)| *found == name && !value.is_empty())
+        .map(|(_, value)| value)
 }
 
 fn cookie_name(scene: &Scene) -> &'static str {

@@ -31,13 +31,16 @@ fn domain(reader: &mut Reader, public_url: Option<&PublicUrl>) -> Option<String>
     };
     let numeric = domain.rsplit('.').next().is_some_and(|last| last.bytes().all(|b| b.is_ascii_digit()));
     if !domain.split('.').all(label) || numeric || domain.len() + LABEL_BYTES > NAME_BYTES_MAX {
-        reader.fault(&name, "must be a name such as `preview.example.com`, all names below which lead to this server");
+        reader.fault(&name, "must be a name such as `previews.example.net`, all names below which lead to this server");
         return None;
     }
     match public_url {
         None => reader.fault(&name, "needs PUBLIC_URL, so that visitors can be sent to the page to sign in"),
         Some(url) if url.host() == domain => {
-            reader.fault(&name, "must not be the page's own name; use one beside it, such as `preview.example.com`");
+            reader.fault(
+                &name,
+                "must not be the page's own name; use one of a domain of its own, such as `previews.example.net`",
+            );
         }
         Some(_) => {}
     }

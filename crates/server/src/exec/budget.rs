@@ -48,7 +48,9 @@ impl Share {
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
         self.budget.with(|taken| {
             let of = taken.of.entry(self.user).or_default();
-            if *of + bytes > USER_BYTES_MAX || taken.all + bytes > ALL_BYTES_MAX {
+            let others = taken.all - *of;
+            // Half of what others leave at most: however many gather, there is room for one more's small answer.
+            if *of + bytes > USER_BYTES_MAX.min((ALL_BYTES_MAX - others) / 2) {
                 let message = "Too much output of commands waits to be read. Read it, ask with \
                     `Accept: text/event-stream`, or try again in a moment.";
                 return Err(Error::new(ErrorCode::RateLimited, message).retry_after(RETRY_AFTER));
@@ -114,8 +116,12 @@ mod tests {
         let mut first = budget.share(one);
         first.grow(USER_BYTES_MAX).unwrap();
         assert_eq!(budget.share(one).grow(1).unwrap_err().code, ErrorCode::RateLimited);
-        budget.share(other).grow(USER_BYTES_MAX).unwrap();
-        drop(first);
+        let mut second = budget.share(other);
+        second.grow(USER_BYTES_MAX).unwrap();
+        let mut greedy = budget.share(UserId::new());
+        while greedy.grow(1 << 20).is_ok() {}
+        budget.share(UserId::new()).grow(1 << 20).unwrap();
+        drop((first, second, greedy));
         let mut share = budget.share(one);
         share.grow(3).unwrap();
         let answer = share.with(vec![0; 3]);

@@ -22,6 +22,9 @@ use tower::ServiceExt as _;
 
 /// How long a client may take to send the head of a request, and to begin with its first.
 const HEAD_PATIENCE: Duration = Duration::from_secs(15);
+/// How long, in milliseconds, a client may take nothing of what was sent: each keeps up to a megabyte of a file or preview in
+/// memory. The kernel then ends the connection (TCP_USER_TIMEOUT, tcp(7)).
+const READER_PATIENCE_MS: u32 = 120_000;
 /// How long requests under way may take once the server stops.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(8);
 /// The pause after `accept` failed: without free descriptors it would fail in a busy loop.
@@ -86,6 +89,7 @@ async fn accept(
     let (stream, peer) = listener.accept().await?;
     // A keystroke's echo must not wait for more bytes to come.
     stream.set_nodelay(true)?;
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, READER_PATIENCE_MS)?;
     Ok((stream, peer, place))
 }
 

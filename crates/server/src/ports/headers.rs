@@ -28,10 +28,16 @@ const HOP_BY_HOP: [&str; 12] = [
 const CLIENT_ADDRESSES: [&str; 6] =
     ["cf-connecting-ip", "client-ip", "forwarded", "true-client-ip", "x-client-ip", "x-real-ip"];
 /// Orders to a proxy before us, promises for the whole host, and hints to go around us.
-const NOT_A_WORKSPACES: [&str; 8] = [
+const NOT_A_WORKSPACES: [&str; 13] = [
     "alt-svc",
+    // It reaches sites beside the preview's.
+    "clear-site-data",
     "public-key-pins",
     "strict-transport-security",
+    "x-accel-buffering",
+    "x-accel-charset",
+    "x-accel-expires",
+    "x-accel-limit-rate",
     "x-accel-redirect",
     "x-lighttpd-send-file",
     "x-reproxy-url",
@@ -102,17 +108,13 @@ pub fn toward_workspace(parts: &mut Parts, visitor: &Visitor, is_ours: impl Fn(&
 }
 
 /// Makes a workspace's answer one for the visitor.
-pub fn toward_visitor(headers: &mut HeaderMap, host: &str, sharing: HostSharing) {
+pub fn toward_visitor(headers: &mut HeaderMap, host: &str) {
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
     strip_hop_by_hop(headers);
     for name in NOT_A_WORKSPACES {
         headers.remove(name);
-    }
-    if sharing == HostSharing::Shared {
-        // It would sign its visitor out of the application.
-        headers.remove("clear-site-data");
     }
     let (name, _) = super::address::split(host);
     let kept: Vec<HeaderValue> =
@@ -168,8 +170,8 @@ fn says_who(name: &str) -> bool {
 }
 
 fn strip_credentials(headers: &mut HeaderMap, is_ours: impl Fn(&str) -> bool) {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
-    if bearer.is_some_and(&is_ours) {
+    let said = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| value.to_str().ok());
+    if said.filter_map(bearer).any(&is_ours) {
         headers.remove(header::AUTHORIZATION);
     }
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());

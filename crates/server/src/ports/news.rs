@@ -25,6 +25,11 @@ use tokio_util::task::AbortOnDropHandle;
 const WATCHED_MAX: u64 = 100;
 /// The pause before a watch that ended is begun anew.
 const PAUSE: Duration = Duration::from_secs(2);
+/// The pause between two lists of one workspace: a guest may tell as fast as it can, and each list waits in the memory of
+/// whoever is slow to follow.
+const PACE: Duration = Duration::from_millis(500);
+/// The most that a list takes as JSON. Of what is more there is no news, only the list when it is asked for.
+const NEWS_BYTES_MAX: usize = 32 * 1024;
 
 struct Watch {
     user: UserId,
@@ -95,8 +100,13 @@ impl Ports {
                 return;
             };
             if let Ok(mut told) = guest.watch_ports().await {
+                let mut last = None;
                 while let Ok(Some(found)) = told.next().await {
-                    self.announce(user, workspace, found).await;
+                    if last.as_ref() != Some(&found) {
+                        self.announce(user, workspace, found.clone()).await;
+                        last = Some(found);
+                        tokio::time::sleep(PACE).await;
+                    }
                 }
             } else {
                 guest.closed().await;
@@ -110,6 +120,9 @@ impl Ports {
         let settings: Result<_> = store::of_workspace(self.db.read(), workspace).await.map_err(Into::into);
         let items = view::ports(found, &settings.unwrap_or_default(), now);
         let data = json!({ "items": items });
+        if data.to_string().len() > NEWS_BYTES_MAX {
+            return;
+        }
         self.events.tell(News { id: None, at_ms: now, user, workspace, kind: "workspace.ports".into(), data });
     }
 }

@@ -140,7 +140,7 @@ impl Ports {
         };
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let protocol = response.headers().get(header::UPGRADE).cloned().filter(|_| switched);
-        headers::toward_visitor(response.headers_mut(), &visit.visitor.host, visit.sharing);
+        headers::toward_visitor(response.headers_mut(), &visit.visitor.host);
         if let Some(protocol) = protocol {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             response.headers_mut().insert(header::UPGRADE, protocol);

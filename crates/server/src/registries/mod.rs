@@ -1,8 +1,8 @@
-//! Credentials for private registries of images and for hosts of repositories: each user's own, and those that
-//! administrators store for everyone.
+//! Credentials for private registries of images, each user's own and those that administrators store for everyone,
+//! and for hosts of repositories, each user's own.
 //!
-//! Invariant: a password lies encrypted in the database, goes to the engine or to the clone of a workspace that is
-//! the user's, and never back to a client.
+//! Invariant: a password lies encrypted in the database and never goes back to a client. A registry's goes to the
+//! engine; a repository's to the clone in a workspace of the user's, where whoever has the workspace could read it.
 
 pub mod http;
 mod server_name;
@@ -72,6 +72,11 @@ impl Registries {
         actor.authorise(Scope::Account)?;
         if new.everyone && !actor.is_admin() {
             return Err(Error::new(ErrorCode::Forbidden, "Only administrators store credentials for everyone."));
+        }
+        if new.everyone && purpose == Purpose::Git {
+            let message = "Credentials for repositories are one user's: a clone hands them to a program in the workspace, \
+                           whose owner could read them there.";
+            return Err(Error::field("everyone", message));
         }
         let server = match purpose {
             Purpose::Images => {
@@ -147,7 +152,8 @@ impl Registries {
     /// What a user has for the host of a repository, if anything.
     pub async fn login(&self, user: UserId, host: &str) -> std::result::Result<Option<Login>, sea_orm::DbErr> {
         let Some(host) = server_name::address(host) else { return Ok(None) };
-        let Some(row) = store::of_server(self.db.read(), Purpose::Git, user, &host).await? else { return Ok(None) };
+        let row = store::of_server(self.db.read(), Purpose::Git, user, &host).await?;
+        let Some(row) = row.filter(|row| row.owner.is_some()) else { return Ok(None) };
         let Some(password) = self.sealer.open(&sealed_for(row.id), &row.password_sealed) else {
             tracing::warn!(registry.id = %row.id, "stored credentials do not open: the signing secret has changed");
             return Ok(None);

@@ -32,7 +32,6 @@ use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use store::{Failure, Snapshot};
-use tokio::sync::Semaphore;
 
 #[derive(Clone)]
 pub struct Snapshots {
@@ -42,7 +41,7 @@ pub struct Snapshots {
     quota: Quota,
     /// What stands for the base image of a snapshot that came from elsewhere.
     workspace_image: String,
-    transfers: Arc<Semaphore>,
+    transfers: archive::Turns,
 }
 
 impl Snapshots {
@@ -54,7 +53,7 @@ impl Snapshots {
             tasks,
             quota: Quota { count_max: storage.snapshots_max, bytes_max: storage.snapshot_bytes_max },
             workspace_image: config.engine.workspace_image.clone(),
-            transfers: Arc::new(Semaphore::new(archive::TRANSFERS_MAX)),
+            transfers: archive::Turns::default(),
         }
     }
 

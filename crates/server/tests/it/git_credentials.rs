@@ -107,7 +107,16 @@ async fn a_private_repository_is_cloned_with_what_is_stored(backend: Backend) {
             .await;
         assert_eq!(seen.stdout, format!("private\n0\nspied\n0\nremote.origin.url {URL}\n"), "{seen:?}");
 
-        // They are their owner's alone.
+        // They are their owner's alone: nobody's clone may be handed another's.
+        let shared = NewRegistry {
+            server: "git.example".into(),
+            username: "ada".into(),
+            password: SECRET.into(),
+            everyone: true,
+        };
+        let refused = stage.client.request(Method::POST, "/api/git/credentials").json(&shared).send().await.unwrap();
+        assert_eq!(refused.status(), 422);
+        assert!(refused.text().await.unwrap().contains("everyone"));
         let (ben, _) = Client::new(&stage.server.base).unwrap().register("ben@example.com", PASSWORD).await.unwrap();
         assert!(stored(&ben, "/api/git/credentials").await.is_empty());
         let mine = stored(&stage.client, "/api/git/credentials").await.remove(0).id;

@@ -114,6 +114,12 @@ async fn the_token_goes_in_header_subprotocol_or_cookie(backend: Backend) {
             let me = server.send(Method::GET, "/api/me", &[header], None).await;
             assert_eq!(me.status, StatusCode::OK, "{me:?}");
         }
+        // Whose of two would be used, another page could choose.
+        let two = format!("__Host-rexec=another; {cookie}");
+        let answer = server.send(Method::GET, "/api/me", &[("cookie", &two)], None).await;
+        assert_eq!((answer.status, answer.code()), (StatusCode::UNAUTHORIZED, "invalid_token".into()));
+        let same = format!("{cookie}; {cookie}");
+        assert_eq!(server.send(Method::GET, "/api/me", &[("cookie", &same)], None).await.status, StatusCode::OK);
         let host = server.base.clone();
         let cases: [(&[(&str, &str)], bool); 5] = [
             (&[], false),

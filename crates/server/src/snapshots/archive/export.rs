@@ -1,7 +1,7 @@
 //! A snapshot on its way out.
 
 use super::manifest::{About, Manifest};
-use super::{HOME, PIECE_BYTES, PIECES_MAX, ROOT, home_mount, of_engine, of_stream, stopping, too_many};
+use super::{HOME, PIECE_BYTES, PIECES_MAX, ROOT, home_mount, of_engine, of_stream, stopping};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::hosts::helper::{Helper, HelperSpec};
@@ -22,6 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long whoever reads it may pause.
 const READER_PATIENCE: Duration = Duration::from_secs(300);
+/// How long the helper may take to the next piece. It runs on the tenant's root file system, and may be the tenant's.
+const HELPER_PATIENCE: Duration = Duration::from_secs(120);
 
 /// An archive that flows.
 pub struct Export {
@@ -41,7 +43,7 @@ impl Snapshots {
     pub async fn export(&self, actor: &Actor, id: SnapshotId) -> Result<Export> {
         let row = self.owned(actor, id).await?;
         require_ready(&row)?;
-        let turn = self.transfers.clone().try_acquire_owned().map_err(|_| too_many())?;
+        let turn = self.transfers.take(actor.user)?;
         self.deps.host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
         let name = row.name.clone();
         let (begun, has_begun) = oneshot::channel();
@@ -51,6 +53,8 @@ impl Snapshots {
             let packing = Packing { deps, row, sender };
             tokio::select! {
                 () = packing.run(begun) => {}
+                // Whoever asked has gone.
+                () = packing.sender.closed() => {}
                 () = tasks.stopping() => {}
             }
             if let Err(error) = Helper::remove_of(&packing.deps.host, &packing.job()).await {
@@ -170,6 +174,9 @@ impl Packing {
 /// The next bytes; none at the end of a program that ended well.
 async fn piece(stream: &mut Box<dyn ByteStream>) -> io::Result<Bytes> {
     let mut bytes = BytesMut::with_capacity(PIECE_BYTES);
-    stream.read_buf(&mut bytes).await?;
+    match tokio::time::timeout(HELPER_PATIENCE, stream.read_buf(&mut bytes)).await {
+        Ok(read) => read?,
+        Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+    };
     Ok(bytes.freeze())
 }

@@ -11,9 +11,11 @@
 mod export;
 mod import;
 pub mod manifest;
+mod turns;
 
 pub use export::Export;
 pub use import::{Import, Piece};
+pub use turns::Turns;
 
 use crate::error::Error;
 use crate::hosts;
@@ -21,8 +23,6 @@ use rexec_api::error::ErrorCode;
 use rexec_engine::{EngineError, Labels, Mount};
 use std::time::Duration;
 
-/// Exports and imports at once; each keeps the engine's disk busy.
-pub const TRANSFERS_MAX: usize = 4;
 /// Pieces of an archive between a helper and a connection.
 const PIECES_MAX: usize = 8;
 const PIECE_BYTES: usize = 64 * 1024;
@@ -35,8 +35,12 @@ fn home_mount(volume: &str, read_only: bool) -> Mount {
     Mount { volume: volume.into(), path: HOME.into(), read_only, labels: Labels::new() }
 }
 
-fn too_many() -> Error {
-    let message = "Other snapshots are being exported and imported. Try again when they are done.";
+fn too_many(of_own: bool) -> Error {
+    let message = if of_own {
+        "You are exporting and importing others already. Try again when they are done."
+    } else {
+        "Other snapshots are being exported and imported. Try again when they are done."
+    };
     Error::new(ErrorCode::RateLimited, message).retry_after(RETRY_AFTER)
 }
 
