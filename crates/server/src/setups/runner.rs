@@ -378,6 +378,8 @@ const fn exit_code(seen: Seen) -> Option<i32> {
 /// Why a step has failed; `None` when it has not.
 fn reason(row: &Workspace, step: &Step, seen: Seen, output: &str) -> Option<String> {
     let clones = step.command == Command::Clone;
+    // Its name is printed above whatever it prints itself.
+    let told = if output.trim() == step.name.trim() { "It printed nothing." } else { "Its output says why." };
     Some(match seen {
         Seen::Exit(0) => return None,
         Seen::Exit(git::NO_GIT) if clones => {
@@ -388,9 +390,9 @@ fn reason(row: &Workspace, step: &Step, seen: Seen, output: &str) -> Option<Stri
         }
         Seen::Exit(_) if clones && git::wants_credentials(output) => wanted_credentials(row),
         Seen::Exit(code) if clones => {
-            format!("The repository could not be cloned: git ended with code {code}. Its output says why.")
+            format!("The repository could not be cloned: git ended with code {code}. {told}")
         }
-        Seen::Exit(code) => format!("The command ended with code {code}. Its output says why."),
+        Seen::Exit(code) => format!("The command ended with code {code}. {told}"),
         Seen::TimedOut => format!("It ran longer than {} s and was ended.", step.timeout_s),
         Seen::Closed | Seen::Lost => "Its terminal was closed before it had ended.".into(),
     })

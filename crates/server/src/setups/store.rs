@@ -205,7 +205,8 @@ pub async fn end(conn: &impl ConnectionTrait, step: &Step, end: &End, now_ms: i6
 
 /// What has failed waits for its turn again. `false`: nothing has.
 pub async fn retry(conn: &impl ConnectionTrait, workspace: WorkspaceId) -> Result<bool, DbErr> {
-    let text = "UPDATE setups SET state = 'pending', terminal_id = NULL WHERE workspace_id = $1 AND state = 'failed'";
+    let text = "UPDATE setups SET state = 'pending', terminal_id = NULL, ended_ms = NULL, exit_code = NULL, reason = NULL, \
+        output = '' WHERE workspace_id = $1 AND state = 'failed'";
     Ok(db::execute(conn, text, [workspace.to_string().into()]).await? > 0)
 }
 

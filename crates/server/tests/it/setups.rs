@@ -127,7 +127,10 @@ async fn a_setup_runs_once_and_what_failed_is_retried(backend: Backend) {
 
         // Now it hangs, and is ended.
         stage.run(id, "touch ~/go").await;
-        assert_eq!(retry(&stage, id).await.status, reqwest::StatusCode::ACCEPTED);
+        let retried = retry(&stage, id).await;
+        assert_eq!(retried.status, reqwest::StatusCode::ACCEPTED);
+        let again = &retried.json()["steps"][1];
+        assert!(again["reason"].is_null() && again["exit_code"].is_null() && again["output"] == "", "{again}");
         let hung = eventually("it to be ended", async || {
             let view = setup(&stage, id).await;
             view.steps[1].reason.as_ref().is_some_and(|reason| reason.contains("longer than 2 s")).then_some(view)
