@@ -41,6 +41,8 @@ const DATA_DIR_SYSTEM: &str = "/var/lib/rexec";
 /// How long a request's body may pause.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// Events tell of nearly everything; what they miss is found at this pace.
+/// How often workspaces are sampled that nobody watches.
+const STATS_EVERY: Duration = Duration::from_secs(60);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// The database's file in the data directory.
 const SQLITE_FILE: &str = "rexec.db";
@@ -168,6 +170,8 @@ pub struct Config {
     pub images: ImagesConfig,
     pub storage: StorageConfig,
     pub disk: DiskConfig,
+    /// How often each workspace that runs is sampled for its history. No variable sets it.
+    pub stats_every: Duration,
     /// Tell of each workspace on `/metrics`: too many labels for a large fleet.
     pub metrics_workspaces: bool,
     pub cleanup: CleanupConfig,
@@ -208,6 +212,7 @@ impl Config {
             images: images::take(&mut reader),
             storage: storage::take(&mut reader),
             disk: disk::take(&mut reader),
+            stats_every: STATS_EVERY,
             metrics_workspaces: flag(&mut reader, "REXEC_METRICS_WORKSPACES"),
             cleanup: cleanup::take(&mut reader, mode),
             previews: previews::take(&mut reader, public_url.as_ref()),

@@ -9,9 +9,6 @@ use rexec_api::ids::WorkspaceId;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
-const ROUND_EVERY: Duration = Duration::from_secs(60);
-/// One that was looked at so shortly before is being watched.
-const LOOKED_AT_MS: i64 = 30_000;
 /// Engines asked at once: one that answers slowly must not hold up the others.
 const ROUND_WIDTH: usize = 8;
 /// Rounds from one batch of stored spans to the next.
@@ -29,7 +26,7 @@ impl WorkspaceStats {
     }
 
     async fn record(&self) {
-        let mut period = tokio::time::interval(ROUND_EVERY);
+        let mut period = tokio::time::interval(self.round_every());
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for round in 1u32.. {
             period.tick().await;
@@ -40,6 +37,10 @@ impl WorkspaceStats {
                 self.save().await;
             }
         }
+    }
+
+    fn round_every(&self) -> Duration {
+        self.workspaces.config().stats_every
     }
 
     async fn round(&self) {
@@ -55,7 +56,9 @@ impl WorkspaceStats {
 
     async fn look(&self, subject: Subject) {
         let series = self.series(subject.id);
-        let is_watched = series.last_ms().await.is_some_and(|last| (0..LOOKED_AT_MS).contains(&(now_ms() - last)));
+        // One that was looked at much later than in the last round is being watched.
+        let fresh_ms = i64::try_from(self.round_every().as_millis() / 2).unwrap_or(i64::MAX);
+        let is_watched = series.last_ms().await.is_some_and(|last| (0..fresh_ms).contains(&(now_ms() - last)));
         if !is_watched {
             series.sample(&self.deps.db, &*self.deps.host.engine, &subject, self.deps.disk.of(subject.id)).await;
         }

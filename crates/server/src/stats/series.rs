@@ -119,9 +119,10 @@ impl Series {
         self.state.lock().await.history.unsaved_again(from_ms);
     }
 
-    /// Whether nobody would miss it.
+    /// Whether nobody would miss it: what was last read is the beginning of the next span.
     pub fn is_idle(&self, now_ms: i64) -> bool {
-        let over = || self.state.try_lock().is_ok_and(|state| state.history.is_over(now_ms));
+        let begun = |state: &State| state.last.as_ref().is_some_and(|reading| now_ms - reading.at_ms < CURRENT_MS);
+        let over = || self.state.try_lock().is_ok_and(|state| !begun(&state) && state.history.is_over(now_ms));
         !self.has_viewers() && !self.watched.load(Ordering::SeqCst) && over()
     }
 

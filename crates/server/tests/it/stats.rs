@@ -1,13 +1,14 @@
 //! What workspaces use, as their owners and Prometheus see it.
 
-use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
+use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage, on_stage_as};
 use crate::support::{Backend, PASSWORD, on_both};
 use http::Method;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::stats::{StatsHistory, StatsSample};
 use rexec_client::{Client, Lifecycle};
+use std::time::Duration;
 
-on_both!(samples_are_shared_and_kept, strangers_and_odd_requests);
+on_both!(samples_are_shared_and_kept, what_nobody_watches_is_recorded, strangers_and_odd_requests);
 
 /// A stream of samples, read one event at a time.
 struct Watch {
@@ -112,6 +113,19 @@ async fn samples_are_shared_and_kept(backend: Backend) {
         })
         .await;
         while last.next().await.is_some() {}
+        stage
+    })
+    .await;
+}
+
+async fn what_nobody_watches_is_recorded(backend: Backend) {
+    let soon = |config: &mut rexec_server::config::Config| config.stats_every = Duration::from_millis(300);
+    on_stage_as(backend, &[], soon, async |place, stage| {
+        let id = stage.workspace().await.id;
+        eventually("a history", async || (!history(&stage, id).await.points.is_empty()).then_some(())).await;
+        let stage = stage.restart_server(place, &[]).await;
+        let kept = history(&stage, id).await.points;
+        assert!(kept.iter().any(|point| point.memory_bytes > 0), "{kept:?}");
         stage
     })
     .await;
