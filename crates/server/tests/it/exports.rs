@@ -83,6 +83,7 @@ async fn a_snapshot_moves_to_another_server(backend: Backend) {
         on_stage(backend, &[], async |_, there| {
             let came = there.client.import_snapshot(None, archive.clone()).await.unwrap();
             assert_eq!((came.state, &came.name), (SnapshotState::Ready, &taken.name));
+            assert!(came.pause_ms.is_some() && came.pause_ms == taken.pause_ms, "{came:?}");
             assert_eq!((&came.workspace_name, came.home_bytes > 0), (&taken.workspace_name, true), "{came:?}");
             let first = clone(&there, &came).await;
             assert_eq!(first.memory_mb, 256, "it has what that had");

@@ -122,6 +122,7 @@ impl Packing {
             workspace_name: self.row.workspace_name.clone(),
             created_at: rfc3339(self.row.created_ms),
             image: self.row.base_image.clone(),
+            pause_ms: self.row.pause_ms.and_then(|ms| u32::try_from(ms).ok()),
             architecture: info.architecture,
             image_env: info.env,
         };

@@ -217,7 +217,7 @@ impl Unpacking {
             image_ref: Some(image.to_owned()),
             image_bytes: bytes(size),
             home_bytes: bytes(arrived.home.bytes),
-            pause_ms: None,
+            pause_ms: arrived.manifest.pause_ms.map(i64::from),
             reason: None,
         };
         let name = self.name.clone().unwrap_or_else(|| arrived.manifest.name.clone());

@@ -27,6 +27,9 @@ pub struct Manifest {
     pub created_at: String,
     /// What the root file system was made from once; only told.
     pub image: String,
+    /// For how long its workspace stood still; absent when that did not run, and in older archives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_ms: Option<u32>,
     /// Such as `amd64`.
     pub architecture: String,
     /// The image's own environment, `NAME=value`.
@@ -69,13 +72,14 @@ pub struct About {
     pub workspace_name: String,
     pub created_at: String,
     pub image: String,
+    pub pause_ms: Option<u32>,
     pub architecture: String,
     pub image_env: Vec<String>,
 }
 
 impl Manifest {
     pub fn new(about: About, plan: SnapshotPlan) -> Self {
-        let About { name, workspace_name, created_at, image, architecture, image_env } = about;
+        let About { name, workspace_name, created_at, image, pause_ms, architecture, image_env } = about;
         Self {
             format: FORMAT.into(),
             version: VERSION,
@@ -83,6 +87,7 @@ impl Manifest {
             workspace_name,
             created_at,
             image,
+            pause_ms,
             architecture,
             image_env: image_env.into_iter().filter(|pair| !is_key(pair)).collect(),
             plan: Plan {
@@ -214,6 +219,7 @@ mod tests {
             workspace_name: "box".into(),
             created_at: "2026-01-01T00:00:00Z".into(),
             image: "rexec/base".into(),
+            pause_ms: Some(329),
             architecture: "amd64".into(),
             image_env: vec!["PATH=/bin".into(), format!("{KEY_VARIABLE}=0")],
         };
@@ -228,7 +234,10 @@ mod tests {
     #[test]
     fn a_manifest_goes_out_and_in() {
         let arrived = Arrived::read(&manifest().to_string(), "amd64").unwrap();
-        assert_eq!(arrived.bytes(), 7);
+        assert_eq!((arrived.bytes(), arrived.manifest.pause_ms), (7, Some(329)));
+        let mut older = manifest();
+        older.as_object_mut().unwrap().remove("pause_ms");
+        assert_eq!(Arrived::read(&older.to_string(), "amd64").unwrap().manifest.pause_ms, None);
         assert_eq!(arrived.manifest.image_env(), ["PATH=/bin"]);
         let plan = arrived.manifest.plan();
         assert_eq!((plan.cpu_milli, plan.memory_mb, plan.env["A"].as_str()), (Some(1500), Some(256), "b"));
