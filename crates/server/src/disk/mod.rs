@@ -5,7 +5,7 @@
 //! what is to be done: tell, then stop.
 //!
 //! Invariant: this only measures, tells and wants; the workspace's driver stops it. What was measured is
-//! in memory: a server that has just started measures first.
+//! in memory: a server that has just started measures first. The sizes of homes are told with them (`volumes`).
 
 mod judge;
 mod pace;
@@ -25,7 +25,7 @@ use rexec_api::ids::WorkspaceId;
 use rexec_engine::{DiskLimits, DiskUsage, EngineError};
 use sea_orm::DbErr;
 use serde_json::json;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use store::Tenant;
@@ -88,13 +88,15 @@ pub struct Disks {
     workspaces: Workspaces,
     config: DiskConfig,
     last: Option<(Instant, Walk)>,
+    /// Of whom the last walk could have told.
+    walked: HashSet<WorkspaceId>,
     /// Of each that runs under a limit: for which boot, and how it stands.
     states: HashMap<WorkspaceId, (i64, State)>,
 }
 
 impl Disks {
     pub fn new(workspaces: Workspaces, config: DiskConfig) -> Self {
-        Self { deps: workspaces.deps(), workspaces, config, last: None, states: HashMap::new() }
+        Self { deps: workspaces.deps(), workspaces, config, last: None, walked: HashSet::new(), states: HashMap::new() }
     }
 
     /// Until dropped.
@@ -116,8 +118,11 @@ impl Disks {
         let free_bytes = engine.disk_space().await.ok().flatten().map(|space| space.free_bytes);
         // What the engine itself holds needs no judge: root and home may have that much each.
         let judges = !(held.volumes && held.root);
-        let need = if !judges || !store::any_limited(self.deps.db.read(), self.deps.host.id).await? {
-            Need::Statistics
+        let tenants = store::tenants(self.deps.db.read(), self.deps.host.id).await?;
+        let limited = |tenant: &Tenant| tenant.runs && tenant.limit_bytes > 0;
+        let need = if !judges || !tenants.iter().any(limited) {
+            let any_new = tenants.iter().any(|tenant| !self.walked.contains(&tenant.id));
+            if any_new { Need::First } else { Need::Statistics }
         } else if self.states.values().any(|(_, state)| *state != State::Fine) {
             Need::Pressing
         } else {
@@ -127,7 +132,6 @@ impl Disks {
         if !pace::is_due(self.last.map(|(_, walk)| walk), since, free_bytes, need, self.config.rest_times) {
             return Ok(());
         }
-        let tenants = store::tenants(self.deps.db.read(), self.deps.host.id).await?;
         if tenants.is_empty() {
             return Ok(());
         }
@@ -137,7 +141,9 @@ impl Disks {
                 let took = began.elapsed();
                 tracing::debug!(workspaces = tenants.len(), duration_ms = took.as_millis() as u64, "measured disks");
                 self.last = Some((Instant::now(), Walk { took, free_bytes }));
+                self.walked = tenants.iter().map(|tenant| tenant.id).collect();
                 let used = self.measured(&tenants, &usage);
+                self.record_homes(&tenants, &usage).await?;
                 if judges { self.judge_all(&tenants, &used).await } else { Ok(()) }
             }
             // Somebody else has it walk at this moment: the next look asks again.
@@ -159,6 +165,14 @@ impl Disks {
         let used: HashMap<_, _> = tenants.iter().filter_map(|tenant| Some((tenant.id, used(tenant)?))).collect();
         self.deps.disk.replace(used.clone());
         used
+    }
+
+    async fn record_homes(&self, tenants: &[Tenant], usage: &DiskUsage) -> std::result::Result<(), DbErr> {
+        let size = |tenant: &'_ Tenant| usage.volumes.get(&tenant.volume).copied();
+        let homes: Vec<_> = tenants.iter().filter_map(|t| Some((t.volume.as_str(), size(t)?))).collect();
+        let tx = self.deps.db.begin().await?;
+        store::record_homes(&tx, &homes, now_ms()).await?;
+        tx.commit().await
     }
 
     async fn judge_all(

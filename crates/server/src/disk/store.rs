@@ -47,14 +47,13 @@ pub async fn tenants(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<Te
     Ok(rows.into_iter().filter_map(tenant).collect())
 }
 
-/// Whether any that runs is held to a limit.
-pub async fn any_limited(conn: &impl ConnectionTrait, host: HostId) -> Result<bool, DbErr> {
-    #[derive(FromQueryResult)]
-    struct One {
-        #[allow(dead_code)]
-        id: String,
+/// Writes down what a walk has seen of the homes in use. Kept ones are measured when they are kept.
+pub async fn record_homes(conn: &impl ConnectionTrait, homes: &[(&str, u64)], now_ms: i64) -> Result<(), DbErr> {
+    let text = "UPDATE volumes SET size_bytes = $1, measured_ms = $2 WHERE name = $3 AND state = 'in_use' \
+         AND COALESCE(size_bytes, -1) <> $1";
+    for (name, bytes) in homes {
+        let bytes = i64::try_from(*bytes).unwrap_or(i64::MAX);
+        db::execute(conn, text, [bytes.into(), now_ms.into(), (*name).into()]).await?;
     }
-    let text = "SELECT id FROM workspaces WHERE deleted_ms IS NULL AND status = 'running' AND disk_mb > 0 \
-         AND host_id = $1 LIMIT 1";
-    Ok(db::fetch_one::<One, _>(conn, text, [host.to_string().into()]).await?.is_some())
+    Ok(())
 }

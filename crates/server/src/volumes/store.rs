@@ -98,7 +98,8 @@ pub async fn insert(conn: &impl ConnectionTrait, home: &NewHome<'_>) -> Result<(
     .map(|_| ())
 }
 
-/// A page of an owner's volumes, newest first; `only` those of these workspaces.
+/// A page of an owner's volumes, newest first; `only` those of these workspaces. The home of a workspace that never
+/// ran holds nothing yet.
 pub async fn list(
     conn: &impl ConnectionTrait,
     owner: UserId,
@@ -107,7 +108,9 @@ pub async fn list(
 ) -> Result<Vec<Volume>, DbErr> {
     let only = db::among("workspace_id", only);
     let text = format!(
-        "SELECT {COLUMNS} FROM volumes WHERE owner_id = $1 AND state IN ('in_use', 'kept') AND id < $2 {only} \
+        "SELECT {COLUMNS} FROM volumes WHERE owner_id = $1 AND (state = 'kept' OR state = 'in_use' AND \
+         (kept_ms IS NOT NULL OR workspace_id IN (SELECT w.id FROM workspaces w WHERE w.started_ms IS NOT NULL))) \
+         AND id < $2 {only} \
          ORDER BY id DESC LIMIT $3"
     );
     let values = [owner.to_string().into(), page::before(before).into(), page::FETCH.into()];
@@ -127,7 +130,7 @@ pub async fn was_kept(conn: &impl ConnectionTrait, name: &str) -> Result<bool, D
     Ok(db::fetch_one::<Row, _>(conn, &text, [name.into()]).await?.is_some())
 }
 
-/// Its workspace goes, it stays.
+/// Its workspace goes, it stays, with the size that it was last seen to have until it is measured once more.
 pub async fn keep(
     conn: &impl ConnectionTrait,
     name: &str,
@@ -137,7 +140,7 @@ pub async fn keep(
 ) -> Result<(), DbErr> {
     db::execute(
         conn,
-        "UPDATE volumes SET state = 'kept', workspace_name = $1, size_bytes = NULL, measured_ms = NULL, kept_ms = $2, \
+        "UPDATE volumes SET state = 'kept', workspace_name = $1, measured_ms = NULL, kept_ms = $2, \
          purge_after_ms = $3 WHERE name = $4 AND state = 'in_use'",
         [workspace_name.into(), now_ms.into(), purge_after_ms.into(), name.into()],
     )
@@ -192,12 +195,14 @@ pub async fn unmeasured(conn: &impl ConnectionTrait, host: HostId, limit: u64) -
     Ok(db::fetch_all::<Name, _>(conn, text, values).await?.into_iter().map(|row| row.name).collect())
 }
 
+/// What a home was seen to have; `None`: the engine does not tell, and what is known of it stands.
 pub async fn measured(
     conn: &impl ConnectionTrait,
     name: &str,
     size_bytes: Option<i64>,
     now_ms: i64,
 ) -> Result<(), DbErr> {
-    let text = "UPDATE volumes SET size_bytes = $1, measured_ms = $2 WHERE name = $3";
+    let text =
+        "UPDATE volumes SET size_bytes = COALESCE(CAST($1 AS BIGINT), size_bytes), measured_ms = $2 WHERE name = $3";
     db::execute(conn, text, [size_bytes.into(), now_ms.into(), name.into()]).await.map(|_| ())
 }
