@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EventView {
-    /// Absent for news that is not kept, such as `workspace.status`.
+    /// Absent for news that is not kept, such as `workspace.status`, or `workspace.unmade`: its making was refused after
+    /// all, and what told of it is out of the log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<EventId>,
     /// `noun.happened`, such as `workspace.created`. New ones come with new capabilities.

@@ -25,3 +25,24 @@ pub struct TemplateView {
     /// Why the host does not run containers inside, for a template that has them; absent: it does.
     pub nested_unavailable: Option<String>,
 }
+
+/// All templates, and what the host can give a workspace that is made from one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct TemplateList {
+    pub items: Vec<TemplateView>,
+    /// Always absent: the list is whole.
+    pub next: Option<String>,
+    /// Absent while no host is ready.
+    pub host: Option<HostCapacity>,
+}
+
+/// The most that one workspace may ask for on its host.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct HostCapacity {
+    /// Cores; absent where the engine does not tell.
+    pub cpu: Option<f64>,
+    /// MiB; absent where the engine does not tell.
+    pub memory_mb: Option<u32>,
+}

@@ -98,9 +98,10 @@ pub struct PatchWorkspace {
     /// Processes and threads at once; not below what it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
-    /// GiB; not below what it uses.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub disk_gb: Option<u32>,
+    /// GiB; not below what it uses. Null: without a limit.
+    #[serde(deserialize_with = "null_is_said", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<u32>))]
+    pub disk_gb: Option<Option<u32>>,
     /// What is named changes, what is absent stays; null: all as the server's settings say.
     #[serde(deserialize_with = "null_is_said", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<IdleSettings>))]

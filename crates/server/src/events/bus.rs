@@ -4,6 +4,7 @@
 //! learns that it was, and reads anew what it shows.
 
 use super::Logged;
+use crate::time::now_ms;
 use rexec_api::ids::{EventId, UserId, WorkspaceId};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,6 +25,14 @@ pub struct News {
     /// `noun.happened`.
     pub kind: Cow<'static, str>,
     pub data: serde_json::Value,
+}
+
+impl News {
+    /// A workspace whose making was told of has been refused after all and is taken back, its event with it.
+    pub fn unmade(user: UserId, workspace: WorkspaceId) -> Self {
+        let (kind, data) = ("workspace.unmade".into(), serde_json::json!({}));
+        Self { id: None, at_ms: now_ms(), user, workspace, kind, data }
+    }
 }
 
 /// A handle to the bus. Cheap to clone.

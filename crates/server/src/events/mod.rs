@@ -1,6 +1,6 @@
 //! Events: what happened, to whom, through whom; the audit log, and news for those who watch.
 //!
-//! The log is append-only. An event is written in the transaction of what it tells, so that neither
+//! The log is append-only, but for the making of what was refused and is taken back (`unmake`). An event is written in the transaction of what it tells, so that neither
 //! exists without the other, and told on the bus after the commit. Some news is only told and never
 //! logged: that a workspace's status has changed can be read from the workspace.
 
@@ -8,7 +8,7 @@ pub mod bus;
 pub mod http;
 mod store;
 
-pub use store::append;
+pub use store::{append, unmake};
 
 use crate::actor::Actor;
 use crate::db::Db;

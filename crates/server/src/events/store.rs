@@ -27,6 +27,11 @@ pub async fn append<C: ConnectionTrait>(conn: &C, event: &NewEvent) -> Result<Lo
     Ok(logged)
 }
 
+/// Takes out an event whose subject is unmade in the same transaction: nothing happened.
+pub async fn unmake(conn: &impl ConnectionTrait, id: EventId) -> Result<(), DbErr> {
+    db::execute(conn, "DELETE FROM events WHERE id = $1", [id.to_string().into()]).await.map(|_| ())
+}
+
 #[derive(FromQueryResult)]
 struct Row {
     id: String,

@@ -12,9 +12,9 @@ use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::hosts::Host;
 use crate::hosts::nesting::NoNesting;
-use rexec_api::Page;
+use crate::workspaces::Capacity;
 use rexec_api::error::ErrorCode;
-use rexec_api::templates::TemplateView;
+use rexec_api::templates::{TemplateList, TemplateView};
 use rexec_api::tokens::Scope;
 use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
@@ -76,7 +76,7 @@ impl Templates {
     }
 
     /// All of them, in the order of their ids. Every user may see them.
-    pub async fn list(&self, actor: &Actor) -> Result<Page<TemplateView>> {
+    pub async fn list(&self, actor: &Actor) -> Result<TemplateList> {
         actor.authorise_list(Scope::WorkspacesRead)?;
         let images = match self.host.ready() {
             Ok(_) => self.host.engine.images().await.unwrap_or_else(|error| {
@@ -92,7 +92,8 @@ impl Templates {
         };
         let why = no_nesting.as_ref().map(NoNesting::reason);
         let items = self.by_id.values().map(|template| view(template, &there, why)).collect();
-        Ok(Page { items, next: None })
+        let host = self.host.ready().ok().map(|facts| Capacity::of(&facts.engine).view());
+        Ok(TemplateList { items, next: None, host })
     }
 
     pub fn find(&self, id: &str) -> Result<&Template> {

@@ -3,6 +3,7 @@
 //! Limits have to be granted by the driver, which may refuse them. So what else a request names is written
 //! down with the wish and done in the transaction that grants it; without limits it is done at once.
 
+use super::capacity::Capacity;
 use super::disk::disk_mb;
 use super::limits::{Refusal, Wish};
 use super::store::{self, Wished, Workspace};
@@ -30,6 +31,9 @@ impl Workspaces {
     pub async fn change(&self, actor: &Actor, id: WorkspaceId, change: PatchWorkspace) -> Result<WorkspaceView> {
         let row = self.owned(actor, Scope::WorkspacesWrite, id).await?;
         validate::change(&change)?;
+        if let Ok(facts) = self.deps.host.ready() {
+            Capacity::of(&facts.engine).require(change.cpu, change.memory_mb)?;
+        }
         if let Some(gb) = change.disk_gb.filter(|gb| disk_mb(*gb) != row.disk_mb) {
             self.may_set_disk(&row, gb)?;
         }
@@ -101,7 +105,8 @@ pub(super) async fn apply(
         if !store::set_disk(tx, row.id, disk_mb(gb), now_ms()).await? {
             return Ok(None);
         }
-        let data = json!({ "from_gb": row.disk_mb >> 10, "to_gb": gb });
+        let before = Some(row.disk_mb >> 10).filter(|gb| *gb > 0);
+        let data = json!({ "from_gb": before, "to_gb": gb });
         happened.push(events::append(tx, &event("workspace.disk_changed").data(data)).await?);
     }
     if let Some(own) = rest.idle {
@@ -139,12 +144,12 @@ mod tests {
         let idle = |stop| IdleSettings { stop_after_s: Some(stop), ..Default::default() };
         let before = PatchWorkspace {
             name: Some("a".into()),
-            disk_gb: Some(3),
+            disk_gb: Some(Some(3)),
             idle: Some(Some(idle(5))),
             ..Default::default()
         };
         let kept = merged(&before, PatchWorkspace::default());
-        assert_eq!((kept.name.as_deref(), kept.disk_gb, kept.idle), (Some("a"), Some(3), Some(Some(idle(5)))));
+        assert_eq!((kept.name.as_deref(), kept.disk_gb, kept.idle), (Some("a"), Some(Some(3)), Some(Some(idle(5)))));
         let pause = IdleSettings { pause_after_s: Some(1), ..Default::default() };
         let now = PatchWorkspace { name: Some("b".into()), idle: Some(Some(pause)), ..Default::default() };
         let both = merged(&before, now);
@@ -153,7 +158,7 @@ mod tests {
         assert_eq!(none.idle, Some(None), "all as the server says");
         let json = serde_json::to_string(&Wished { limits: Wish { cpu_milli: 1, memory_mb: 2, pids: 3 }, rest: none });
         let read: Wished = serde_json::from_str(&json.unwrap()).unwrap();
-        assert_eq!((read.limits.pids, read.rest.idle, read.rest.disk_gb), (3, Some(None), Some(3)));
+        assert_eq!((read.limits.pids, read.rest.idle, read.rest.disk_gb), (3, Some(None), Some(Some(3))));
         // As an earlier version wrote it.
         let read: Wished = serde_json::from_str(r#"{"cpu_milli":1,"memory_mb":2,"pids":3}"#).unwrap();
         assert!(read.limits.cpu_milli == 1 && read.rest.name.is_none());

@@ -1,5 +1,6 @@
 //! How a workspace comes to be: its record, and what is taken back when that fails.
 
+use super::capacity::Capacity;
 use super::disk::disk_mb;
 use super::lifecycle::{Desired, Intent};
 use super::plan::Plan;
@@ -9,6 +10,7 @@ use super::{Outcome, Report, Workspaces, names, settled, validate};
 use crate::actor::Actor;
 use crate::config::CustomImages;
 use crate::error::{Error, Result};
+use crate::events::bus::News;
 use crate::events::{self, NewEvent};
 use crate::hosts::HostFacts;
 use crate::hosts::dial::GuestKey;
@@ -21,11 +23,12 @@ use crate::time::now_ms;
 use crate::volumes;
 use crate::volumes::store::NewHome;
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::{SnapshotId, WorkspaceId};
+use rexec_api::ids::{EventId, SnapshotId, WorkspaceId};
 use rexec_api::snapshots::SnapshotState;
 use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{NewWorkspace, PIDS_MAX, PatchWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
 use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What a workspace has when its request does not say.
@@ -38,12 +41,14 @@ impl Workspaces {
         validate::new_workspace(&new)?;
         self.require_image(actor, &new)?;
         let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;
-        self.require_runtime(new.runtime.as_deref()).await?;
+        let capacity = Capacity::of(&self.require_runtime(new.runtime.as_deref()).await?.engine);
+        capacity.require(new.cpu, new.memory_mb)?;
         self.require_space().await?;
         let row = match new.snapshot {
             Some(snapshot) => self.record_clone(actor, &new, snapshot).await?,
             None => self.record_new(actor, &new, template),
         };
+        let row = capacity.fit(row);
         self.require_nesting(&row).await?;
         let tx = self.deps.db.begin().await?;
         if let Some(snapshot) = new.snapshot
@@ -69,6 +74,7 @@ impl Workspaces {
         let created = NewEvent::of_user(actor.user, "workspace.created").workspace(row.id);
         let logged = events::append(&tx, &created.data(json!({ "name": row.name, "image": row.image }))).await?;
         tx.commit().await?;
+        let made = logged.id;
         self.deps.bus.publish_logged(actor.user, logged);
         self.deps.crash.point("create.recorded");
         if !steps.is_empty() {
@@ -76,7 +82,7 @@ impl Workspaces {
         }
 
         let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
-        self.bring_up(actor, &row, wait).await
+        self.bring_up(actor, &row, made, wait).await
     }
 
     pub(super) async fn require_room(&self, tx: &sea_orm::DatabaseTransaction) -> Result<()> {
@@ -89,25 +95,36 @@ impl Workspaces {
         }
     }
 
-    /// Waits for what was recorded to run; when that is refused, it is taken back.
-    pub(super) async fn bring_up(&self, actor: &Actor, row: &Workspace, wait: Duration) -> Result<Outcome> {
+    /// Waits for what was recorded to run; when that is refused, it is taken back, and so is the event `made`.
+    pub(super) async fn bring_up(
+        &self,
+        actor: &Actor,
+        row: &Workspace,
+        made: EventId,
+        wait: Duration,
+    ) -> Result<Outcome> {
         let slot = self.slot(row.id);
         let report = settled(&slot, slot.ask(), wait).await;
         if let Some(Report { error: Some(code), reason, status: WorkspaceStatus::Error, .. }) = report {
             // The one who asked is told; nothing half made stays behind.
-            self.discard(row).await?;
+            self.discard(row, made).await?;
             return Err(Error::new(code, reason.unwrap_or_else(|| "The workspace could not be made.".into())));
         }
         self.outcome(actor, row.id, report).await
     }
 
-    /// Takes back a creation that was refused.
-    async fn discard(&self, row: &Workspace) -> Result<()> {
+    /// Takes back a creation that was refused, and the event that told of it.
+    async fn discard(&self, row: &Workspace, made: EventId) -> Result<()> {
         let intent = Intent { desired: Desired::Deleted, boot_seq: 1, booted_seq: 0 };
         // A home that was restored has lain before it: that one is kept again.
         let was_kept = volumes::store::was_kept(self.deps.db.read(), &row.volume).await?;
         let by = if was_kept { WantBy::User } else { WantBy::Purge };
-        store::want(self.deps.db.write(), row.id, intent, &Want { by, reason: None }, now_ms()).await?;
+        let tx = self.deps.db.begin().await?;
+        store::want(&tx, row.id, intent, &Want { by, reason: None }, now_ms()).await?;
+        events::unmake(&tx, made).await?;
+        tx.commit().await?;
+        // Those who follow have heard of it already.
+        self.deps.bus.publish(News::unmade(row.owner, row.id));
         self.slot(row.id).ask();
         Ok(())
     }
@@ -127,7 +144,7 @@ impl Workspaces {
             runtime: new.runtime.clone().or_else(|| self.config.engine.runtime.clone()).unwrap_or_default(),
             cpu_milli: new.cpu.map_or(CPU_MILLI_DEFAULT, |cpu| (cpu * 1000.0).round() as i64),
             memory_mb: i64::from(new.memory_mb.unwrap_or(MEMORY_MB_DEFAULT)),
-            disk_mb: new.disk_gb.or(self.config.disk.gb_default).map_or(0, disk_mb),
+            disk_mb: disk_mb(new.disk_gb.or(self.config.disk.gb_default)),
             pids: i64::from(new.pids.unwrap_or(PIDS_MAX)),
             nested: None,
             env: new.env.clone(),
@@ -229,15 +246,15 @@ impl Workspaces {
         })
     }
 
-    /// Refuses a runtime that may not be asked for, or that the host does not have, before anything is made.
-    pub(super) async fn require_runtime(&self, runtime: Option<&str>) -> Result<()> {
+    /// The host; refuses a runtime that may not be asked for, or that it does not have, before anything is made.
+    pub(super) async fn require_runtime(&self, runtime: Option<&str>) -> Result<Arc<HostFacts>> {
         let facts =
             self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
-        let Some(name) = runtime else { return Ok(()) };
+        let Some(name) = runtime else { return Ok(facts) };
         let (policy, there) = (self.runtime_policy(&facts), &facts.engine.runtimes);
         let offered = policy.of_host(there);
         let (code, message) = match there.iter().any(|runtime| runtime == name) {
-            true if policy.allows(name) => return Ok(()),
+            true if policy.allows(name) => return Ok(facts),
             true => (ErrorCode::RuntimeNotAllowed, format!("This server does not run workspaces by `{name}`")),
             false => (ErrorCode::RuntimeUnavailable, format!("The host has no runtime `{name}`")),
         };

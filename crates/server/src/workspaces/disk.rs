@@ -7,8 +7,9 @@ use rexec_api::error::ErrorCode;
 use rexec_api::workspaces::DiskEnforced;
 use serde_json::json;
 
-pub(super) fn disk_mb(gb: u32) -> i64 {
-    i64::from(gb) << 10
+/// In MiB, as it is recorded; 0: no limit.
+pub(super) fn disk_mb(gb: Option<u32>) -> i64 {
+    gb.map_or(0, |gb| i64::from(gb) << 10)
 }
 
 impl Workspaces {
@@ -20,7 +21,7 @@ impl Workspaces {
         }
     }
 
-    pub(super) fn may_set_disk(&self, row: &Workspace, gb: u32) -> Result<()> {
+    pub(super) fn may_set_disk(&self, row: &Workspace, gb: Option<u32>) -> Result<()> {
         if self.disk_enforced() == DiskEnforced::Quota {
             return Err(Error::new(
                 ErrorCode::UnsupportedByHost,
@@ -28,8 +29,8 @@ impl Workspaces {
                  another `disk_gb`.",
             ));
         }
-        match self.deps.disk.of(row.id) {
-            Some(used) if used > u64::from(gb) << 30 => Err(Error::new(
+        match self.deps.disk.of(row.id).zip(gb) {
+            Some((used, gb)) if used > u64::from(gb) << 30 => Err(Error::new(
                 ErrorCode::LimitBelowUse,
                 "The workspace has more than that on its disk. Remove files first, or ask for more.",
             )

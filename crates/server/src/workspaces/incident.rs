@@ -9,13 +9,20 @@ const ENDS_WINDOW: Duration = Duration::from_secs(60);
 
 pub const VANISHED: &str = "Its container had vanished and was made again from the image: /home/user is intact, other files are as in the image.";
 
+const SNAPSHOT_GONE: &str = "The snapshot that it was made from is deleted: ";
+
 const RESTARTED: &str = "Restarted: ";
 
 const OUT_OF_MEMORY: &str = "Out of memory: ";
 
 /// Whether a reason tells of an incident, as against trouble that passes.
 pub fn is_one(reason: &str) -> bool {
-    reason == VANISHED || [RESTARTED, OUT_OF_MEMORY].iter().any(|what| reason.starts_with(what))
+    reason == VANISHED || [SNAPSHOT_GONE, RESTARTED, OUT_OF_MEMORY].iter().any(|what| reason.starts_with(what))
+}
+
+/// Its home was restored after the snapshot with its root file system was deleted.
+pub fn snapshot_gone(image: &str) -> String {
+    format!("{SNAPSHOT_GONE}/home/user is intact, other files are as in the image {image}.")
 }
 
 /// Why the container is not running, as a sentence.
@@ -57,7 +64,13 @@ mod tests {
 
     #[test]
     fn incidents_are_told_from_passing_trouble() {
-        assert!(is_one(VANISHED) && is_one(&ended(137, true)) && is_one(&ended(1, false)) && is_one(&out_of_memory(1)));
+        assert!(
+            is_one(&snapshot_gone("a"))
+                && is_one(VANISHED)
+                && is_one(&ended(137, true))
+                && is_one(&ended(1, false))
+                && is_one(&out_of_memory(1))
+        );
         assert!(!is_one("The container engine does not answer."));
     }
 

@@ -189,6 +189,12 @@ pub fn ask(intent: Intent, status: WorkspaceStatus, request: Request) -> Option<
     }
 }
 
+/// Whether there is anything to do for a request that makes `after` of `before`: what is so already, or on its
+/// way to be, is no news. What has failed is tried again.
+pub fn changes(before: Intent, after: Intent, status: WorkspaceStatus) -> bool {
+    before != after || status == WorkspaceStatus::Error
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -286,6 +292,15 @@ mod tests {
                 prop_assert_eq!(world.intent.desired, Desired::Deleted);
             }
         }
+    }
+
+    #[test]
+    fn what_is_so_already_is_no_news() {
+        let running = Intent { desired: Desired::Running, boot_seq: 1, booted_seq: 1 };
+        let asked = |status, request| changes(running, ask(running, status, request).unwrap(), status);
+        assert!(!asked(WorkspaceStatus::Running, Request::Start) && !asked(WorkspaceStatus::Running, Request::Resume));
+        assert!(asked(WorkspaceStatus::Running, Request::Restart) && asked(WorkspaceStatus::Running, Request::Stop));
+        assert!(asked(WorkspaceStatus::Error, Request::Start), "it is tried again");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Invariant: every public method checks its actor first. What an actor may not see is not there.
 
+mod capacity;
 mod change;
 pub(crate) mod container;
 mod creation;
@@ -34,6 +35,7 @@ pub mod validate;
 mod view;
 mod waker;
 
+pub(crate) use capacity::Capacity;
 pub(crate) use container::{HOME, name_of as container_name};
 pub use driver::Deps;
 pub use reach::{Met, Reach, Waking};
@@ -152,7 +154,8 @@ impl Workspaces {
         if intent.desired != Desired::Stopped {
             self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         }
-        self.want(actor, id, intent, request_event(request)).await?;
+        let event = lifecycle::changes(row.intent, intent, row.status).then(|| request_event(request));
+        self.want_as(actor, id, intent, &Want::user(), event).await?;
         let slot = self.slot(id);
         let report = settled(&slot, slot.ask(), wait).await;
         if let Some(Report { error: Some(code), reason, status: WorkspaceStatus::Error, .. }) = report {
@@ -169,7 +172,7 @@ impl Workspaces {
             Home::Purge => WantBy::Purge,
         };
         let intent = Intent { desired: Desired::Deleted, ..row.intent };
-        self.want_as(actor, id, intent, &Want { by, reason: None }, "workspace.deleted").await?;
+        self.want_as(actor, id, intent, &Want { by, reason: None }, Some("workspace.deleted")).await?;
         self.deps.crash.point("delete.recorded");
         let slot = self.slot(id);
         let report = settled(&slot, slot.ask(), wait).await;
@@ -190,26 +193,25 @@ impl Workspaces {
             .ok_or_else(no_such)
     }
 
-    async fn want(&self, actor: &Actor, id: WorkspaceId, intent: Intent, event: &'static str) -> Result<()> {
-        self.want_as(actor, id, intent, &Want::user(), event).await
-    }
-
     async fn want_as(
         &self,
         actor: &Actor,
         id: WorkspaceId,
         intent: Intent,
         want: &Want,
-        event: &'static str,
+        event: Option<&'static str>,
     ) -> Result<()> {
         let tx = self.deps.db.begin().await?;
         if !store::want(&tx, id, intent, want, now_ms()).await? {
             return Err(no_such());
         }
-        let logged = events::append(&tx, &NewEvent::of_user(actor.user, event).workspace(id)).await?;
+        let logged = match event {
+            Some(kind) => Some(events::append(&tx, &NewEvent::of_user(actor.user, kind).workspace(id)).await?),
+            None => None,
+        };
         tx.commit().await?;
         // Only its owner may ask for anything.
-        self.deps.bus.publish_logged(actor.user, logged);
+        logged.into_iter().for_each(|logged| self.deps.bus.publish_logged(actor.user, logged));
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! A workspace on the home of a deleted one: made as that was, with a key of its own.
 
+use super::capacity::Capacity;
 use super::plan::Plan;
 use super::store::{self, SourceState, Workspace};
-use super::{Outcome, Workspaces, validate};
+use super::{Outcome, Workspaces, incident, validate};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
@@ -22,10 +23,10 @@ impl Workspaces {
         // Checks as those of a creation that names as much.
         let asked = NewWorkspace { name: request.name, wait_ms: request.wait_ms, ..Default::default() };
         validate::new_workspace(&asked)?;
-        self.require_runtime(None).await?;
+        let capacity = Capacity::of(&self.require_runtime(None).await?.engine);
         self.require_volume(volume).await?;
         self.require_space().await?;
-        let row = self.record_restored(actor, volume, &asked).await?;
+        let row = capacity.fit(self.record_restored(actor, volume, &asked).await?);
         self.require_nesting(&row).await?;
         let tx = self.deps.db.begin().await?;
         self.require_room(&tx).await?;
@@ -38,13 +39,17 @@ impl Workspaces {
             setups::store::insert(&tx, &step).await?;
         }
         let restored = NewEvent::of_user(actor.user, "workspace.restored").workspace(row.id);
-        let data = json!({ "name": row.name, "volume": volume.id, "from": volume.workspace });
+        let data = json!({
+            "name": row.name, "volume": volume.id, "from": volume.workspace, "image": row.image,
+            "snapshot_gone": row.status_reason.is_some(),
+        });
         let logged = events::append(&tx, &restored.data(data)).await?;
         tx.commit().await?;
+        let made = logged.id;
         self.deps.bus.publish_logged(actor.user, logged);
         self.deps.setup_wanted.notify_one();
         let wait = Duration::from_millis(request.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
-        self.bring_up(actor, &row, wait).await
+        self.bring_up(actor, &row, made, wait).await
     }
 
     async fn record_restored(&self, actor: &Actor, volume: &Volume, asked: &NewWorkspace) -> Result<Workspace> {
@@ -56,7 +61,11 @@ impl Workspaces {
             return Ok(Workspace { name, volume, ..fresh });
         };
         let image = snapshots::store::living_image(self.deps.db.read(), &before.image).await?;
+        let is_gone = image != before.image;
         Ok(Workspace {
+            // Its driver tells this once it runs.
+            status_reason: is_gone.then(|| incident::snapshot_gone(&image)),
+            source_snapshot: before.source_snapshot.filter(|_| !is_gone),
             image,
             runtime: self.inherited_runtime(before.runtime),
             id: fresh.id,
@@ -69,7 +78,6 @@ impl Workspaces {
             intent: fresh.intent,
             want: fresh.want,
             status: fresh.status,
-            status_reason: None,
             error_code: None,
             generation: 0,
             home_state: fresh.home_state,

@@ -64,7 +64,7 @@ pub fn change(change: &PatchWorkspace) -> Result<()> {
     if let Some(Some(settings)) = &change.idle {
         idle(settings)?;
     }
-    if let Some(gb) = change.disk_gb {
+    if let Some(Some(gb)) = change.disk_gb {
         disk_gb(gb)?;
     }
     limits(change.cpu, change.memory_mb, change.pids)

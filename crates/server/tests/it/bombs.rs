@@ -199,14 +199,14 @@ async fn too_much_on_a_disk_is_warned_of_and_then_stopped() {
         assert!(stopped.status_reason.unwrap().starts_with("Stopped because its disk of 1 GiB is full."));
 
         // It may be started again, and is left alone with a larger disk.
-        let larger = PatchWorkspace { disk_gb: Some(3), ..Default::default() };
+        let larger = PatchWorkspace { disk_gb: Some(Some(3)), ..Default::default() };
         let path = format!("/api/workspaces/{id}");
         let view: WorkspaceView =
             stage.client.request(Method::PATCH, &path).json(&larger).send().await.unwrap().json().await.unwrap();
         assert_eq!((view.disk_gb, view.disk_enforced), (Some(3), Some(DiskEnforced::Measured)));
         stage.client.lifecycle(id, Lifecycle::Start).await.unwrap();
         assert_eq!(stage.run(id, "rm ~/more; echo well").await.stdout, "well\n");
-        let smaller = PatchWorkspace { disk_gb: Some(0), ..Default::default() };
+        let smaller = PatchWorkspace { disk_gb: Some(Some(0)), ..Default::default() };
         let refused = stage.client.request(Method::PATCH, &path).json(&smaller).send().await.unwrap();
         assert_eq!(refused.status(), 422);
         stage

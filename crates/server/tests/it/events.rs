@@ -4,10 +4,12 @@ use crate::support::workspaces::{PATIENCE, on_stage};
 use crate::support::{Backend, PASSWORD, on_both, with_server};
 use http::Method;
 use rexec_api::events::EventView;
+use rexec_api::ids::EventId;
+use rexec_api::workspaces::NewWorkspace;
 use rexec_client::{Client, Lifecycle};
 use serde_json::Value;
 
-on_both!(a_life_is_heard);
+on_both!(a_life_is_heard, what_came_to_nothing_is_no_news);
 
 /// A stream of events, read one at a time.
 pub struct Heard {
@@ -101,6 +103,40 @@ async fn a_life_is_heard(backend: Backend) {
         let (name, data) = others.next().await.unwrap();
         assert_eq!((name.as_str(), &data["error"]["code"]), ("error", &"session_revoked".into()), "{data}");
         assert!(others.next().await.is_none());
+        stage
+    })
+    .await;
+}
+
+async fn what_came_to_nothing_is_no_news(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let before = EventId::new().to_string();
+        let mut heard = Heard::open(&stage.client, None).await;
+        let image = Some("localhost:1/no/such-image:1".to_owned());
+        let refused = NewWorkspace { image, wait_ms: Some(PATIENCE.as_millis() as u64), ..Default::default() };
+        stage.client.create_workspace(&refused).await.unwrap_err();
+        let created = heard.until("workspace.created", |_| true).await;
+        heard.until("workspace.unmade", |event| event.workspace_id == created.workspace_id).await;
+
+        // What is so already is nobody's doing.
+        let id = stage.workspace().await.id;
+        for nothing in [Lifecycle::Start, Lifecycle::Resume] {
+            stage.client.lifecycle(id, nothing).await.unwrap();
+        }
+        for _ in 0..2 {
+            stage.client.lifecycle(id, Lifecycle::Pause).await.unwrap();
+        }
+        for _ in 0..2 {
+            stage.client.lifecycle(id, Lifecycle::Stop).await.unwrap();
+        }
+        let mut log = Heard::open(&stage.client, Some(&before)).await;
+        let mut names = Vec::new();
+        while names.last().is_none_or(|name| name != "resync") {
+            let (name, data) = log.next().await.unwrap();
+            assert!(name == "resync" || data["workspace_id"] == id.to_string(), "{name} {data}");
+            names.push(name);
+        }
+        assert_eq!(names, ["workspace.created", "workspace.paused", "workspace.stopped", "resync"]);
         stage
     })
     .await;

@@ -5,11 +5,17 @@ use crate::support::{Backend, on_both};
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::WorkspaceId;
-use rexec_api::workspaces::{LimitsView, PatchWorkspace, WorkspaceStatus, WorkspaceView};
+use rexec_api::workspaces::{LimitsView, NewWorkspace, PatchWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{ClientError, Lifecycle};
 use rexec_engine::Engine as _;
 
-on_both!(limits_change_where_it_stands, less_than_is_used_is_refused, a_change_is_one_step);
+on_both!(
+    limits_change_where_it_stands,
+    less_than_is_used_is_refused,
+    a_change_is_one_step,
+    more_than_the_host_has_is_refused,
+    a_disk_limit_comes_off
+);
 
 /// Memory, processes and CPU per 100 ms, as cgroup v2 or v1 has them.
 const LIMITS: &str = "cd /sys/fs/cgroup; if test -e memory.max; then cat memory.max pids.max; cut -d' ' -f1 cpu.max; \
@@ -126,13 +132,13 @@ async fn a_change_is_one_step(backend: Backend) {
         let idle = IdleSettings { stop_after_s: Some(5000), lifetime_s: Some(6000), ..Default::default() };
         let whole = PatchWorkspace {
             name: Some("new".into()),
-            disk_gb: Some(7),
+            disk_gb: Some(Some(7)),
             idle: Some(Some(idle)),
             ..change(1.0, 300, 200)
         };
         let too_long = IdleSettings { delete_after_s: Some(u64::MAX), ..idle };
         for bad in [
-            PatchWorkspace { disk_gb: Some(0), ..whole.clone() },
+            PatchWorkspace { disk_gb: Some(Some(0)), ..whole.clone() },
             PatchWorkspace { idle: Some(Some(too_long)), ..whole.clone() },
             PatchWorkspace { name: Some(" new".into()), ..whole.clone() },
             PatchWorkspace { pids: Some(1), ..whole.clone() },
@@ -154,6 +160,62 @@ async fn a_change_is_one_step(backend: Backend) {
         let now = stage.client.change_workspace(id, &whole).await.unwrap();
         assert_eq!((now.name.as_str(), now.disk_gb, now.idle.own), ("new", Some(7), idle));
         holds(&stage, id, &whole).await;
+        stage
+    })
+    .await;
+}
+
+async fn more_than_the_host_has_is_refused(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let host = stage.engine.info().await.unwrap();
+        let (cpus, there_mb) = (f64::from(host.cpus), u32::try_from(host.memory_bytes >> 20).unwrap());
+        let named = |outcome: Result<WorkspaceView, ClientError>, field: &str, there: &str| {
+            let Err(ClientError::Refused(error)) = outcome else { panic!("{outcome:?}") };
+            assert_eq!((error.code, &error.details["field"]), (ErrorCode::InvalidRequest, &field.into()), "{error:?}");
+            assert!(error.message.contains(there), "{error:?}");
+        };
+        let (too_many, too_much) = (Some(cpus + 1.0), Some(there_mb + 1));
+        let (cores, memory) = (format!("{cpus} core"), format!("{there_mb} MiB"));
+        named(
+            stage.client.create_workspace(&NewWorkspace { cpu: too_many, ..Default::default() }).await,
+            "cpu",
+            &cores,
+        );
+        let new = NewWorkspace { memory_mb: too_much, ..Default::default() };
+        named(stage.client.create_workspace(&new).await, "memory_mb", &memory);
+        assert!(stage.client.workspaces().await.unwrap().items.is_empty(), "nothing was made");
+
+        let told = stage.client.request(http::Method::GET, "/api/templates").send().await.unwrap();
+        let told: rexec_api::templates::TemplateList = told.json().await.unwrap();
+        let told = told.host.unwrap();
+        assert_eq!((told.cpu, told.memory_mb), (Some(cpus), Some(there_mb)));
+
+        let id = stage.workspace().await.id;
+        let wish = PatchWorkspace { cpu: too_many, ..Default::default() };
+        named(stage.client.change_workspace(id, &wish).await, "cpu", &cores);
+        let wish = PatchWorkspace { memory_mb: too_much, ..Default::default() };
+        named(stage.client.change_workspace(id, &wish).await, "memory_mb", &memory);
+        let view = stage.client.workspace(id).await.unwrap();
+        assert_eq!((view.memory_mb, view.limits_wanted), (256, None));
+        stage.client.change_workspace(id, &PatchWorkspace { cpu: Some(cpus), ..Default::default() }).await.unwrap();
+        stage
+    })
+    .await;
+}
+
+async fn a_disk_limit_comes_off(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let id = stage.workspace().await.id;
+        let five = PatchWorkspace { disk_gb: Some(Some(5)), ..Default::default() };
+        assert_eq!(stage.client.change_workspace(id, &five).await.unwrap().disk_gb, Some(5));
+        let other = PatchWorkspace { name: Some("still".into()), ..Default::default() };
+        assert_eq!(stage.client.change_workspace(id, &other).await.unwrap().disk_gb, Some(5), "what is absent stays");
+        let path = format!("/api/workspaces/{id}");
+        let null = serde_json::json!({ "disk_gb": null });
+        let freed = stage.client.request(http::Method::PATCH, &path).json(&null).send().await.unwrap();
+        assert_eq!(freed.status(), 200);
+        let view = stage.client.workspace(id).await.unwrap();
+        assert_eq!((view.disk_gb, view.disk_enforced), (None, None));
         stage
     })
     .await;

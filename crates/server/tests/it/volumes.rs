@@ -1,15 +1,25 @@
 //! Homes that outlive their workspaces: kept, restored, purged.
 
+use crate::events::Heard;
 use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage, on_stage_as};
 use crate::support::{Backend, PASSWORD, on_both};
 use rexec_api::error::ErrorCode;
+use rexec_api::ids::EventId;
+use rexec_api::snapshots::NewSnapshot;
 use rexec_api::volumes::{RestoreVolume, VolumeState, VolumeView};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
 use rexec_client::Client;
 use rexec_engine::{Engine as _, Labels};
 use std::time::Duration;
 
-on_both!(a_home_is_kept_and_restored, what_is_purged_is_gone, time_runs_out, others_have_no_say);
+on_both!(
+    a_home_is_kept_and_restored,
+    a_lost_root_is_told,
+    homes_have_sizes,
+    what_is_purged_is_gone,
+    time_runs_out,
+    others_have_no_say
+);
 
 fn patient() -> RestoreVolume {
     RestoreVolume { wait_ms: Some(PATIENCE.as_millis() as u64), ..Default::default() }
@@ -66,6 +76,68 @@ async fn a_home_is_kept_and_restored(backend: Backend) {
         stage.client.purge_workspace(again.id).await.unwrap();
         assert_eq!(homes(&stage).await, 0);
         assert!(stage.client.volumes().await.unwrap().items.is_empty());
+        stage
+    })
+    .await;
+}
+
+async fn a_lost_root_is_told(backend: Backend) {
+    on_stage(backend, &[], async |place, stage| {
+        let first = stage.workspace().await;
+        stage.run(first.id, "echo mine > ~/kept; sudo touch /opt/root").await;
+        let request = NewSnapshot { wait_ms: patient().wait_ms, ..Default::default() };
+        let snapshot = stage.client.take_snapshot(first.id, &request).await.unwrap();
+        stage.client.purge_workspace(first.id).await.unwrap();
+        let new = NewWorkspace { snapshot: Some(snapshot.id), wait_ms: patient().wait_ms, ..Default::default() };
+        let cloned = stage.client.create_workspace(&new).await.unwrap();
+        stage.client.delete_workspace(cloned.id).await.unwrap();
+
+        // With the snapshot there, all of it comes back, and there is nothing to tell.
+        let kept = only_volume(&stage).await.id;
+        let whole = stage.client.restore_volume(kept, &patient()).await.unwrap();
+        assert_eq!((&whole.status_reason, whole.snapshot), (&None, Some(snapshot.id)));
+        assert_eq!(stage.run(whole.id, "cat ~/kept; ls /opt/root").await.stdout, "mine\n/opt/root\n");
+        stage.client.delete_workspace(whole.id).await.unwrap();
+        stage.client.delete_snapshot(snapshot.id).await.unwrap();
+
+        let before = EventId::new().to_string();
+        let poorer = stage.client.restore_volume(kept, &patient()).await.unwrap();
+        let told = poorer.status_reason.unwrap();
+        assert!(told.contains("snapshot") && told.contains(&format!("image {}", first.image)), "{told}");
+        assert_eq!((&poorer.image, poorer.snapshot), (&first.image, None));
+        let mut log = Heard::open(&stage.client, Some(&before)).await;
+        let restored = log.until("workspace.restored", |event| event.workspace_id == poorer.id).await;
+        assert_eq!((&restored.data["snapshot_gone"], &restored.data["image"]), (&true.into(), &first.image.into()));
+        assert_eq!(stage.run(poorer.id, "cat ~/kept; ls /opt").await.stdout, "mine\n");
+        // A log that is followed would hold the server's end up.
+        drop(log);
+        let stage = stage.restart_server(place, &[]).await;
+        stage.until(poorer.id, "it to be told still", |view| view.status_reason.as_ref() == Some(&told)).await;
+        stage
+    })
+    .await;
+}
+
+async fn homes_have_sizes(backend: Backend) {
+    // Kept ones are not measured anew here: what is told of them was seen while they were in use.
+    let soon = |config: &mut rexec_server::config::Config| {
+        config.disk.look_every = Duration::from_millis(100);
+        config.storage.purge_every = Duration::from_secs(3600);
+    };
+    on_stage_as(backend, &[], soon, async |_, stage| {
+        let workspace = stage.workspace().await;
+        let sized = eventually("a home in use to be measured", async || only_volume(&stage).await.size_bytes).await;
+        assert!(sized > 0);
+        stage.client.delete_workspace(workspace.id).await.unwrap();
+        let kept = only_volume(&stage).await;
+        assert_eq!((kept.state, kept.size_bytes.is_some()), (VolumeState::Kept, true));
+
+        // One whose workspace never came to be is none.
+        let image = Some("localhost:1/no/such-image:1".to_owned());
+        let never = NewWorkspace { image, wait_ms: Some(0), ..Default::default() };
+        let never = stage.client.create_workspace(&never).await.unwrap();
+        stage.until(never.id, "it to fail", |view| view.status == WorkspaceStatus::Error).await;
+        assert_eq!(only_volume(&stage).await.id, kept.id);
         stage
     })
     .await;

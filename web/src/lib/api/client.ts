@@ -22,7 +22,7 @@ import type {
   SshKeyView,
   StatsHistory,
   SyncedSshKeys,
-  TemplateView,
+  TemplateList,
   TerminalView,
   TokenView,
   UserView,
@@ -72,7 +72,7 @@ export const api = {
   deleteWorkspace: (id: string) => call<void>('DELETE', workspacePath(id)),
   act: (id: string, action: WorkspaceAction) => call<WorkspaceView>('POST', `${workspacePath(id)}/${action}`),
 
-  templates: () => all<TemplateView>('/api/templates'),
+  templates: () => call<TemplateList>('GET', '/api/templates'),
   setup: (id: string) => call<SetupView>('GET', `${workspacePath(id)}/setup`),
   retrySetup: (id: string) => call<void>('POST', `${workspacePath(id)}/setup/retry`),
 

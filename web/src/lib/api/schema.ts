@@ -1262,6 +1262,19 @@ export interface components {
             status: string;
             version: string;
         };
+        /** @description The most that one workspace may ask for on its host. */
+        HostCapacity: {
+            /**
+             * Format: double
+             * @description Cores; absent where the engine does not tell.
+             */
+            cpu?: number | null;
+            /**
+             * Format: int32
+             * @description MiB; absent where the engine does not tell.
+             */
+            memory_mb?: number | null;
+        };
         /**
          * @description After how long what happens to a workspace, in seconds; 0 or null: never. What is absent is as
          *     the server's settings say.
@@ -1667,34 +1680,6 @@ export interface components {
             next?: string | null;
         };
         /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
-        Page_TemplateView: {
-            items: {
-                /** @description Whether the host has the image; if not, it is fetched first. */
-                available: boolean;
-                description: string;
-                /** @description Hosts that it needs to reach for its set-up and usual work. */
-                egress: string[];
-                /** @description A word that the page has a picture for, such as `debian`. */
-                icon: string;
-                /** @description What a request for a workspace names. */
-                id: string;
-                image: string;
-                name: string;
-                /** @description What runs containers inside of it, such as `podman`; absent: nothing. */
-                nested?: string | null;
-                /** @description Why the host does not run containers inside, for a template that has them; absent: it does. */
-                nested_unavailable?: string | null;
-                /** @description Names of the steps that run once after the first start. */
-                setup: string[];
-                /**
-                 * Format: int32
-                 * @description About what the image takes up on the host, in MiB.
-                 */
-                size_mb: number;
-            }[];
-            next?: string | null;
-        };
-        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
         Page_TerminalView: {
             items: {
                 /** Format: int32 */
@@ -1827,7 +1812,7 @@ export interface components {
             cpu?: number | null;
             /**
              * Format: int32
-             * @description GiB; not below what it uses.
+             * @description GiB; not below what it uses. Null: without a limit.
              * @default null
              */
             disk_gb?: number | null;
@@ -2263,6 +2248,13 @@ export interface components {
              */
             keys: number;
             path: string;
+        };
+        /** @description All templates, and what the host can give a workspace that is made from one. */
+        TemplateList: {
+            host?: components["schemas"]["HostCapacity"] | null;
+            items: components["schemas"]["TemplateView"][];
+            /** @description Always absent: the list is whole. */
+            next?: string | null;
         };
         TemplateView: {
             /** @description Whether the host has the image; if not, it is fetched first. */
@@ -3276,7 +3268,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_TemplateView"];
+                    "application/json": components["schemas"]["TemplateList"];
                 };
             };
             /** @description Refused. */

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { EventView } from '../api/types';
-import { entryOf, namesIn } from './feed';
+import { after, entryOf, namesIn } from './feed';
 
 const event = (kind: string, data: Record<string, unknown> = {}, id: string | null = 'id'): EventView =>
   ({ id, kind, data, at: '2026-01-01T00:00:00Z', workspace_id: 'w' }) as EventView;
@@ -22,4 +22,10 @@ test('a workspace that is gone is told of by its last name', () => {
   const feed = [event('workspace.deleted'), event('workspace.renamed', { from: 'one', to: 'two' }), event('workspace.created', { name: 'one' })];
   expect(namesIn(feed).get('w')).toBe('two');
   expect(namesIn(feed.slice(0, 1)).get('w')).toBeUndefined();
+});
+
+test('a workspace whose making was refused is not told of', () => {
+  const feed = after([event('workspace.deleted')], { ...event('workspace.created'), workspace_id: 'v' });
+  expect(feed.map(({ kind }) => kind)).toEqual(['workspace.created', 'workspace.deleted']);
+  expect(after(feed, { ...event('workspace.unmade', {}, null), workspace_id: 'v' })).toEqual([event('workspace.deleted')]);
 });

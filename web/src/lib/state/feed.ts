@@ -50,6 +50,12 @@ export function namesIn(feed: EventView[]): Map<string, string> {
   return names;
 }
 
+/** The feed with what has just come; of a workspace whose making was refused after all, nothing has happened. */
+export function after(feed: EventView[], news: EventView): EventView[] {
+  if (news.kind === 'workspace.unmade') return feed.filter(({ workspace_id }) => workspace_id !== news.workspace_id);
+  return [news, ...feed];
+}
+
 interface StatusData {
   status?: string;
   reason?: string | null;

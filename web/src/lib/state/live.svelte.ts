@@ -4,6 +4,7 @@
 import type { EventView } from '../api/types';
 import { listen, type Message } from '../api/sse';
 import { idOfTime } from './event-id';
+import { after } from './feed';
 import { session } from './session.svelte';
 
 /** Either news, or that some was lost: what is shown must be read again. */
@@ -58,7 +59,7 @@ class Live {
     if (event === 'resync') return this.#tell('resync');
     const news = JSON.parse(data) as EventView;
     const known = news.id != null && this.feed.some((entry) => entry.id === news.id);
-    if (!known) this.feed = [news, ...this.feed].slice(0, FEED_MAX);
+    if (!known) this.feed = after(this.feed, news).slice(0, FEED_MAX);
     // The past is for the feed: who shows the present reads it at `resync`.
     if (Date.parse(news.at) >= this.#since) this.#tell(news);
   }
