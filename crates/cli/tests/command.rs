@@ -179,6 +179,14 @@ impl InTerminal {
     }
 }
 
+impl Drop for InTerminal {
+    fn drop(&mut self) {
+        // It has its command end, too.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_person_and_a_script_use_it() {
     let stage = Stage::start();
@@ -267,7 +275,7 @@ fn same(a: &Path, b: &Path) {
 fn terminals(stage: &Stage, name: &str) {
     assert!(stage.fails(&["attach", name], 255).contains("terminal"));
     let mut first = InTerminal::start(stage, &format!("attach {name}"));
-    first.until("$ ");
+    first.until("box");
     first.keys(b"stty size; MARK=kept; echo first$((40+2))\r");
     first.until("first42");
     assert!(first.text().contains("33 91"), "it has the size of ours: {:?}", first.text());
