@@ -276,10 +276,11 @@ impl World {
                 }
             }
         }
+        // Time that has passed may hand control over, and with it another size.
+        self.core.verdict(self.now);
         if let Some(size) = self.core.take_effects().resize {
             self.reference.resize(size.cols, size.rows);
         }
-        self.core.verdict(self.now);
         let written = self.core.pending_input().len();
         self.core.input_written(written);
     }
@@ -353,6 +354,19 @@ proptest! {
         }
         world.settle();
     }
+}
+
+/// What time alone changes at the very end is seen by the reference, too: the property once missed it.
+#[test]
+fn control_that_passes_on_at_the_end_resizes_every_screen() {
+    let mut world = World::new(400);
+    let attach = || Step::Attach(AttachMode::Control);
+    let output = |text: &str| Step::Output(Written(text.as_bytes().to_vec()), 0);
+    let steps = [attach(), output("a"), attach(), attach(), Step::Leave(3, Departure::Cut), output(" ")];
+    for step in steps.into_iter().chain([Step::Resize(1, 1, 1), Step::Leave(2, Departure::Closed), Step::Wait(3000)]) {
+        world.apply(step);
+    }
+    world.settle();
 }
 
 /// A terminal with one attached, settled control client.
