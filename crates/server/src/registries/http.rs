@@ -71,7 +71,7 @@ async fn delete_registry(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// List the hosts of repositories for which there are credentials: yours, and those for everyone.
+/// List the hosts of repositories for which you have credentials.
 #[utoipa::path(
     get, path = "/api/git/credentials", tag = "registries",
     responses(

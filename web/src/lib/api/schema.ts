@@ -149,7 +149,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the hosts of repositories for which there are credentials: yours, and those for everyone. */
+        /** List the hosts of repositories for which you have credentials. */
         get: operations["list_git_credentials"];
         put?: never;
         /**

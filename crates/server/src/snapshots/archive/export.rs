@@ -53,8 +53,6 @@ impl Snapshots {
             let packing = Packing { deps, row, sender };
             tokio::select! {
                 () = packing.run(begun) => {}
-                // Whoever asked has gone.
-                () = packing.sender.closed() => {}
                 () = tasks.stopping() => {}
             }
             if let Err(error) = Helper::remove_of(&packing.deps.host, &packing.job()).await {
@@ -167,7 +165,11 @@ impl Packing {
             if is_end {
                 return Ok(());
             }
-            next = piece(stream).await?;
+            next = tokio::select! {
+                piece = piece(stream) => piece?,
+                // Whoever asked has gone; the helper is closed in good order.
+                () = self.sender.closed() => return Err(io::ErrorKind::BrokenPipe.into()),
+            };
         }
     }
 }
