@@ -249,7 +249,8 @@ fn told(
     })
 }
 
-async fn pass(mut from: Response, to: &mut (impl AsyncWrite + Unpin), what: &str) -> Result<()> {
+/// Writes all of a body, and shows a person how far it is.
+pub(super) async fn pass(mut from: Response, to: &mut (impl AsyncWrite + Unpin), what: &str) -> Result<()> {
     let mut progress = Progress::new(what, from.content_length());
     while let Some(piece) = from.chunk().await.map_err(ClientError::from)? {
         to.write_all(&piece).await.map_err(Failure::io(what))?;

@@ -1,5 +1,6 @@
 //! `snapshot ls|new|rm|export|import`.
 
+use super::copy::pass;
 use crate::connection::{Connection, workspace};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age, size};
@@ -9,7 +10,6 @@ use rexec_api::workspaces::WAIT_MS_MAX;
 use rexec_client::{Body, Client};
 use std::path::PathBuf;
 use std::time::Duration;
-use tokio::io::AsyncWriteExt as _;
 use tokio_util::io::ReaderStream;
 
 /// How often it is looked whether a snapshot that takes long is done.
@@ -112,20 +112,13 @@ fn list(connection: &Connection, all: Vec<SnapshotView>) -> Result<()> {
 
 /// A file that is not whole does not keep its name.
 async fn export(client: &Client, id: SnapshotId, file: PathBuf) -> Result<()> {
-    let mut response = client.export_snapshot(id).await?;
     if file.as_os_str() == "-" {
-        let mut out = tokio::io::stdout();
-        while let Some(piece) = response.chunk().await.map_err(rexec_client::ClientError::from)? {
-            out.write_all(&piece).await.map_err(Failure::io("standard output"))?;
-        }
-        return out.flush().await.map_err(Failure::io("standard output"));
+        return pass(client.export_snapshot(id).await?, &mut tokio::io::stdout(), "standard output").await;
     }
     let shown = file.display().to_string();
     let mut out = tokio::fs::File::create_new(&file).await.map_err(Failure::io(shown.as_str()))?;
     let written = async {
-        while let Some(piece) = response.chunk().await.map_err(rexec_client::ClientError::from)? {
-            out.write_all(&piece).await.map_err(Failure::io(shown.as_str()))?;
-        }
+        pass(client.export_snapshot(id).await?, &mut out, &shown).await?;
         out.sync_all().await.map_err(Failure::io(shown.as_str()))
     };
     if let Err(failure) = written.await {

@@ -51,14 +51,18 @@ impl Snapshots {
         let (deps, tasks) = (self.deps.clone(), self.tasks.clone());
         self.tasks.spawn("export", async move {
             let packing = Packing { deps, row, sender };
-            tokio::select! {
-                () = packing.run(begun) => {}
-                () = tasks.stopping() => {}
-            }
+            let is_whole = tokio::select! {
+                is_whole = packing.run(begun) => is_whole,
+                () = tasks.stopping() => false,
+            };
             if let Err(error) = Helper::remove_of(&packing.deps.host, &packing.job()).await {
                 tracing::warn!(%error, "a helper stays behind until the next start");
             }
             drop(turn);
+            // Last of all: who has read the end may begin the next one.
+            if is_whole {
+                packing.send(None).await.ok();
+            }
         });
         has_begun.await.map_err(|_| stopping())??;
         Ok(Export { name, pieces })
@@ -88,20 +92,25 @@ impl Packing {
         format!("export-{}", self.row.id.0.simple())
     }
 
-    async fn run(&self, begun: oneshot::Sender<Result<()>>) {
+    /// Whether all of it was sent; the end itself is not.
+    async fn run(&self, begun: oneshot::Sender<Result<()>>) -> bool {
         let (helper, mut stream, first) = match self.begin().await {
             Ok(flowing) => flowing,
-            Err(error) => return drop(begun.send(Err(error))),
+            Err(error) => {
+                begun.send(Err(error)).ok();
+                return false;
+            }
         };
-        if begun.send(Ok(())).is_ok()
-            && let Err(error) = self.flow(first, &mut stream).await
-        {
+        let mut is_whole = begun.send(Ok(())).is_ok();
+        if is_whole && let Err(error) = self.flow(first, &mut stream).await {
             tracing::info!(snapshot.id = %self.row.id, error = &error as &dyn std::error::Error, "an export broke off");
+            is_whole = false;
         }
         drop(stream);
         if let Err(error) = helper.close().await {
             tracing::warn!(%error, "a helper cannot be removed yet");
         }
+        is_whole
     }
 
     /// Up to the first bytes: whatever fails before them is told as an error.
@@ -156,20 +165,21 @@ impl Packing {
 
     async fn flow(&self, first: Bytes, stream: &mut Box<dyn ByteStream>) -> io::Result<()> {
         let mut next = first;
-        loop {
-            let (is_end, sent) = (next.is_empty(), Some(next).filter(|bytes| !bytes.is_empty()));
-            let sending = tokio::time::timeout(READER_PATIENCE, self.sender.send(sent)).await;
-            if !matches!(sending, Ok(Ok(()))) {
-                return Err(io::ErrorKind::BrokenPipe.into());
-            }
-            if is_end {
-                return Ok(());
-            }
+        while !next.is_empty() {
+            self.send(Some(next)).await?;
             next = tokio::select! {
                 piece = piece(stream) => piece?,
                 // Whoever asked has gone; the helper is closed in good order.
                 () = self.sender.closed() => return Err(io::ErrorKind::BrokenPipe.into()),
             };
+        }
+        Ok(())
+    }
+
+    async fn send(&self, piece: Option<Bytes>) -> io::Result<()> {
+        match tokio::time::timeout(READER_PATIENCE, self.sender.send(piece)).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(io::ErrorKind::BrokenPipe.into()),
         }
     }
 }
