@@ -58,6 +58,8 @@ pub const PROTOCOL: u32 = 1;
 pub const MOUNT: &str = "/.rexec";
 /// The guest's own path there: a symlink `current` names the version.
 pub const PROGRAM: &str = "/.rexec/current/guest";
+/// Where a workspace has its home volume.
+pub const HOME: &str = "/home/user";
 /// Where the server's dial directory is mounted when server and engine share a machine.
 pub const DIAL_MOUNT: &str = "/.rexec-dial";
 /// The listening socket's name in that directory.

@@ -29,10 +29,10 @@ const NONCE_FILE: &str = "nonce";
 /// The longest archive read back here; a path that holds more is not what was put there.
 const READ_BACK_BYTES_MAX: usize = 64 * 1024;
 
-/// This build's guest where the volume is mounted, whatever `current` names: another server may have
+/// This build's guest where the volume is mounted, below `place`, whatever `current` names: another server may have
 /// delivered another.
-pub fn program() -> String {
-    format!("{MOUNT}/v-{GUEST_HASH}/guest")
+pub fn program(place: &str) -> String {
+    format!("{place}{MOUNT}/v-{GUEST_HASH}/guest")
 }
 
 /// What delivering found out.

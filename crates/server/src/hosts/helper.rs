@@ -4,6 +4,10 @@
 //! workspace lacks. What is to be done in it are commands of the guest binary, one exec each; PID 1
 //! only waits. It belongs to one job, by whose name it is found again.
 //!
+//! **Trust.** A helper on a tenant's image runs none of it: our program is static, and it and every other mount lie
+//! below a directory of which nobody knew the name when the image was made. So no link in it leads a mount of
+//! the engine elsewhere, and nothing in it takes the program's place.
+//!
 //! Invariant: a job has one helper at most, and one whose job this server does not know is left
 //! over: it is removed when the host is prepared, or when its job begins again.
 
@@ -27,8 +31,9 @@ pub struct HelperSpec {
     pub runtime: Option<String>,
     /// The usual one but for trials of the other.
     pub profile: Profile,
-    /// Its root file system; `None` for an empty one.
+    /// Its root file system, which may be a tenant's; `None` for an empty one.
     pub image: Option<String>,
+    /// With an image, where they lie is told by [`Helper::at`].
     pub mounts: Vec<Mount>,
 }
 
@@ -64,6 +69,8 @@ impl Drop for LiveJob {
 pub struct Helper {
     engine: Arc<dyn Engine>,
     id: String,
+    /// Before the path of every mount.
+    place: String,
     _job: LiveJob,
 }
 
@@ -71,7 +78,8 @@ impl Helper {
     /// [`EngineError::Conflict`] when the job has one open.
     pub async fn open(host: &Host, spec: HelperSpec) -> Result<Self> {
         let job = host.helpers.begin(&spec.job).ok_or_else(|| EngineError::Conflict(format!("{} runs", spec.job)))?;
-        let container = container(host.labels_to_give(), spec);
+        let place = if spec.image.is_some() { unguessable() } else { String::new() };
+        let container = container(host.labels_to_give(), spec, &place);
         let engine = host.engine.clone();
         let made = match engine.create(&container).await {
             // A server that died at this job left its helper behind.
@@ -81,7 +89,7 @@ impl Helper {
             }
             made => made?,
         };
-        let helper = Self { engine, id: made, _job: job };
+        let helper = Self { engine, id: made, place, _job: job };
         match helper.engine.start(&helper.id).await {
             Ok(()) => Ok(helper),
             Err(error) => {
@@ -94,8 +102,13 @@ impl Helper {
     /// Runs a command of the guest binary, such as `["volume", "copy", "/from", "/to"]`. What it says and
     /// how it ends is told by the stream, as [`Engine::exec_stream`] describes.
     pub async fn run(&self, command: &[&str]) -> Result<Box<dyn ByteStream>> {
-        let command = [program()].into_iter().chain(command.iter().map(|&word| word.to_owned())).collect();
+        let command = [program(&self.place)].into_iter().chain(command.iter().map(|&word| word.to_owned())).collect();
         self.engine.exec_stream(&self.id, &ExecStart { command, user: "0:0".into(), env: Vec::new() }).await
+    }
+
+    /// Where in the helper a mount lies that was asked for at `path`.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.place)
     }
 
     /// The container, for what the engine does with one, such as a commit.
@@ -127,17 +140,23 @@ impl Helper {
     }
 }
 
-fn container(mut labels: Labels, spec: HelperSpec) -> ContainerSpec {
+/// 122 random bits.
+fn unguessable() -> String {
+    format!("/.rexec-{}", uuid::Uuid::new_v4().simple())
+}
+
+fn container(mut labels: Labels, spec: HelperSpec, place: &str) -> ContainerSpec {
     let mut mounts = spec.mounts;
     // An engine makes a volume that went a moment ago anew: with these it is found again.
     mounts.iter_mut().for_each(|mount| mount.labels.clone_from(&labels));
     labels.insert(LABEL_HELPER.into(), spec.job.clone());
     mounts.push(Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Labels::new() });
+    mounts.iter_mut().for_each(|mount| mount.path.insert_str(0, place));
     ContainerSpec {
         name: format!("{NAME}{}", spec.job),
         hostname: "helper".into(),
         image: spec.image.unwrap_or_else(|| EMPTY_IMAGE.into()),
-        command: vec![program(), "helper".into()],
+        command: vec![program(place), "helper".into()],
         env: Vec::new(),
         labels,
         network: "none".into(),
@@ -279,6 +298,52 @@ mod tests {
         helper.close().await.unwrap();
         owner.close().await.unwrap();
         assert_eq!(bench.containers().await, 0);
+        bench.clean().await;
+    }
+
+    /// An image that has links where helpers and workspaces mount, and a program of its own behind them.
+    fn trap() -> bytes::Bytes {
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut append = |path: &str, kind, target: Option<&str>, content: &[u8]| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(kind);
+            header.set_mode(0o755);
+            header.set_size(content.len() as u64);
+            match target {
+                Some(target) => tar.append_link(&mut header, path, target).unwrap(),
+                None => tar.append_data(&mut header, path, content).unwrap(),
+            }
+        };
+        append("trap/", tar::EntryType::Directory, None, b"");
+        append(&format!("trap/v-{}/guest", delivery::GUEST_HASH), tar::EntryType::Regular, None, b"not ours");
+        append(".rexec", tar::EntryType::Symlink, Some("/trap"), b"");
+        append("home/", tar::EntryType::Directory, None, b"");
+        // Mounted after the guest's volume, its path being longer: over it.
+        append("home/user", tar::EntryType::Symlink, Some("/.rexec"), b"");
+        tar.into_inner().unwrap().into()
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_image_leads_no_mount_of_a_helper_elsewhere() {
+        let bench = Bench::new().await;
+        let engine = bench.host.engine.clone();
+        let (image, home) = (format!("rexec-test-trap:{}", bench.host.instance), bench.volume("home").await);
+        engine.import_image(&image, trap()).await.unwrap();
+        let spec = HelperSpec {
+            job: format!("trap-{}", bench.host.instance),
+            image: Some(image.clone()),
+            mounts: vec![mount(&home, "/home/user", true)],
+            ..HelperSpec::default()
+        };
+        let helper = Helper::open(&bench.host, spec).await.unwrap();
+        let mut packing = helper.run(&["volume", "pack", "/", &helper.at("/home/user")]).await.unwrap();
+        packing.write_all(b"{}").await.unwrap();
+        packing.shutdown().await.unwrap();
+        let mut archive = Vec::new();
+        packing.read_to_end(&mut archive).await.unwrap();
+        assert!(archive.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]), "{archive:?}");
+        helper.close().await.unwrap();
+        engine.remove_image(&image).await.unwrap();
         bench.clean().await;
     }
 

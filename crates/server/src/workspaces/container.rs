@@ -9,7 +9,7 @@ use rexec_api::ids::WorkspaceId;
 use rexec_engine::{ContainerSpec, DiskLimits, Labels, Mount, Profile};
 use std::sync::Arc;
 
-pub const HOME: &str = "/home/user";
+pub use rexec_api::guest::HOME;
 
 /// The container of a workspace at its generation.
 pub fn spec(row: &Workspace, host: &Arc<Host>, disk: DiskLimits, dial_dir: Option<String>) -> ContainerSpec {

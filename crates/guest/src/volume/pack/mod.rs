@@ -10,7 +10,8 @@
 //! Owners, modes, times to the nanosecond, extended attributes (`SCHILY.xattr.*`), hard links and holes
 //! (GNU's sparse format 1.0) are in it, so that any tar reads it. Sockets and devices are left out, as a copy
 //! of a volume leaves them out (an overlay's whiteout is neither), and what the engine mounts into every container: the kernel's file systems
-//! and files such as `/etc/hosts`.
+//! and files such as `/etc/hosts`. Left out, too, is what an image has where a workspace mounts its guest and its home,
+//! and the directory in which the packing helper has both.
 //!
 //! **Trust.** What is packed is a tenant's, and at rest. What is unpacked is anybody's: read in this order and
 //! no other, counted against its own manifest before a byte is written, reached step by step without a link

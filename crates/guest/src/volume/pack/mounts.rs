@@ -1,6 +1,6 @@
 //! What is mounted below a tree: nothing of that is in the tree itself.
 
-use rexec_api::guest::MOUNT;
+use rexec_api::guest::{HOME, MOUNT};
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
@@ -16,6 +16,8 @@ pub enum Mounted {
     Apart,
     /// A volume that the image asked for, filled from it by the engine: part of the tree.
     Within,
+    /// What holds our own mounts while we pack: no part of the tree at all.
+    Absent,
 }
 
 /// By path from the tree's root.
@@ -27,6 +29,19 @@ impl Mounts {
     pub fn below(root: &Path, other: &Path) -> io::Result<Self> {
         let table = std::fs::read("/proc/self/mountinfo")?;
         Ok(Self(table.split(|&byte| byte == b'\n').filter_map(|line| parse(line, root, other)).collect()))
+    }
+
+    /// Of a root file system to be packed, with the home somewhere in it: the directory at its top that holds
+    /// that is ours. Where a workspace has mounts, the image shows nothing, whatever it has there.
+    pub fn of_packed(root: &Path, home: &Path) -> io::Result<Self> {
+        let mut mounts = Self::below(root, home)?;
+        for covered in [MOUNT, HOME] {
+            mounts.0.insert(covered.trim_start_matches('/').into(), Mounted::Apart);
+        }
+        if let Some(top) = home.strip_prefix(root).ok().and_then(|inside| inside.iter().next()) {
+            mounts.0.insert(top.into(), Mounted::Absent);
+        }
+        Ok(mounts)
     }
 
     pub fn at(&self, path: &Path) -> Option<Mounted> {

@@ -121,6 +121,27 @@ fn what_goes_out_comes_back() {
     assert_eq!(&value[..length], b"\0binary=\n");
 }
 
+/// The home lies in the root, under a name of our own; what the image has where workspaces mount is not seen in one.
+#[test]
+fn what_holds_the_mounts_and_what_they_cover_is_left_out() {
+    let bench = Bench::new();
+    let root = bench.path("root");
+    for directory in ["home/user", "home/other", ".rexec-0123/home/user"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    fs::write(root.join("home/user/covered"), "the image's").unwrap();
+    fs::write(root.join("home/other/kept"), "the image's").unwrap();
+    symlink("home/other", root.join(".rexec")).unwrap();
+    fs::write(root.join(".rexec-0123/home/user/mine"), "mine").unwrap();
+    let mut archive = Vec::new();
+    pack(&b"{}"[..], &root, &root.join(".rexec-0123/home/user"), &mut archive).unwrap();
+    let (manifest, _) = bench.unpack(&archive).unwrap();
+    assert_eq!(manifest["root"]["entries"], 5);
+    let [root, home] = bench.trees("to-").map(|tree| tree.into_keys().collect::<Vec<_>>());
+    assert_eq!(root, ["", "home", "home/other", "home/other/kept", "home/user"].map(PathBuf::from));
+    assert_eq!(home, ["", "mine"].map(PathBuf::from));
+}
+
 /// An archive is no format of ours alone.
 #[test]
 fn another_tar_reads_it() {

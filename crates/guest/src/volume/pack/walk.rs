@@ -49,7 +49,7 @@ pub fn walk(tree: &Tree, mounts: &Mounts, mut visit: impl FnMut(&Found<'_>) -> i
         let mounted = mounts.at(&path);
         let is_kept = matches!(kind, FileType::Directory | FileType::RegularFile | FileType::Symlink | FileType::Fifo)
             || is_whiteout(&stat);
-        if !is_kept || (mounted.is_some() && kind != FileType::Directory) {
+        if !is_kept || mounted == Some(Mounted::Absent) || (mounted.is_some() && kind != FileType::Directory) {
             continue;
         }
         let identity = (stat.st_dev as u64, stat.st_ino as u64);

@@ -21,7 +21,7 @@ const PIECE_BYTES: usize = 128 * 1024;
 /// Writes the archive of two trees; `about` is the server's part of the manifest, a JSON object.
 pub fn pack(about: impl Read, root: &Path, home: &Path, to: impl Write) -> io::Result<()> {
     let mut manifest: Map<String, Value> = serde_json::from_reader(about.take(MANIFEST_BYTES_MAX))?;
-    let trees = [(Tree::open(root)?, Mounts::below(root, home)?), (Tree::open(home)?, Mounts::below(home, root)?)];
+    let trees = [(Tree::open(root)?, Mounts::of_packed(root, home)?), (Tree::open(home)?, Mounts::below(home, root)?)];
     for (name, (tree, mounts)) in TREES.into_iter().zip(&trees) {
         manifest.insert(name.into(), serde_json::to_value(count(tree, mounts)?)?);
     }

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 
 /// How long whoever reads it may pause.
 const READER_PATIENCE: Duration = Duration::from_secs(300);
-/// How long the helper may take to the next piece. It runs on the tenant's root file system, and may be the tenant's.
+/// How long the helper may take to the next piece.
 const HELPER_PATIENCE: Duration = Duration::from_secs(120);
 
 /// An archive that flows.
@@ -148,7 +148,7 @@ impl Packing {
             error => of_engine(error),
         })?;
         let started = async {
-            let mut stream = helper.run(&["volume", "pack", ROOT, HOME]).await.map_err(of_engine)?;
+            let mut stream = helper.run(&["volume", "pack", ROOT, &helper.at(HOME)]).await.map_err(of_engine)?;
             stream.write_all(&manifest).await.map_err(of_stream)?;
             stream.shutdown().await.map_err(of_stream)?;
             let first = piece(&mut stream).await.map_err(of_stream)?;

@@ -20,17 +20,17 @@ pub use turns::Turns;
 use crate::error::Error;
 use crate::hosts;
 use rexec_api::error::ErrorCode;
+use rexec_api::guest::HOME;
 use rexec_engine::{EngineError, Labels, Mount};
 use std::time::Duration;
 
 /// Pieces of an archive between a helper and a connection.
 const PIECES_MAX: usize = 8;
 const PIECE_BYTES: usize = 64 * 1024;
-/// Where the helper finds the home: a clone has it there, so that an image made of the helper looks alike.
-const HOME: &str = "/home/user";
 const ROOT: &str = "/";
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// Where a clone has it, so that an image made of the helper looks alike.
 fn home_mount(volume: &str, read_only: bool) -> Mount {
     Mount { volume: volume.into(), path: HOME.into(), read_only, labels: Labels::new() }
 }
