@@ -58,6 +58,9 @@ pub const PROTOCOL: u32 = 1;
 pub const MOUNT: &str = "/.rexec";
 /// The guest's own path there: a symlink `current` names the version.
 pub const PROGRAM: &str = "/.rexec/current/guest";
+/// What a file or directory takes up at the least, wherever disks and snapshots are measured: one that is empty
+/// takes an inode, of which a disk has so many, and file systems commonly have one for every few KiB.
+pub const FILE_BYTES_MIN: u64 = 4096;
 /// Where a workspace has its home volume.
 pub const HOME: &str = "/home/user";
 /// Where the server's dial directory is mounted when server and engine share a machine.

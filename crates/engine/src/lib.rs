@@ -83,6 +83,9 @@ pub trait Engine: Send + Sync + 'static {
     /// What a container has written to its root file system, as a commit of it would: files by their length, holes
     /// and all. `None` where the engine does not tell; one that keeps its images in containerd tells what is on disk.
     async fn written_bytes(&self, id: &str) -> Result<Option<u64>>;
+    /// How many files and directories of its root file system a container has made, changed or removed. Walks them.
+    /// `None` where the engine does not tell.
+    async fn written_files(&self, id: &str) -> Result<Option<u64>>;
     /// Makes an image of a container's file system and gives its id.
     async fn commit(&self, id: &str, tag: &str, config: &CommitConfig) -> Result<String>;
 

@@ -227,6 +227,8 @@ pub struct DiskSpace {
     pub total_bytes: u64,
     /// For those who are not root.
     pub free_bytes: u64,
+    /// How many files more it can have; `None` where that has no bound of its own.
+    pub free_files: Option<u64>,
 }
 
 /// Bytes on the engine's disk, by name.

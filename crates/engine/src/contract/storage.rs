@@ -124,6 +124,10 @@ pub async fn commits_keep_the_file_system(world: &World) {
     world.sh(&id, "rm /hole").await;
     let written = world.engine.written_bytes(&id).await.expect("tells");
     assert!(written.is_some_and(|bytes| bytes < 1 << 30), "{written:?}");
+    let files = world.engine.written_files(&id).await.expect("tells");
+    world.sh(&id, "mkdir /many && cd /many && for n in $(seq 50); do : > \"$n\"; done").await;
+    let more = world.engine.written_files(&id).await.expect("tells");
+    assert_eq!(more.zip(files).map(|(more, files)| more - files), Some(51), "a directory and its empty files");
     let tag = format!("rexec-contract-{}:snapshot", world.id);
     world.owns_image(&tag);
     let labels = Labels::from([("kind", "snapshot"), ("owner", "")].map(|(key, value)| (key.into(), value.into())));

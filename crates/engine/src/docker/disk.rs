@@ -7,7 +7,7 @@
 use super::faults::engine_error;
 use super::transport::Body;
 use super::waiting::unavailable;
-use super::{BULK_TIMEOUT, DockerEngine, hijack};
+use super::{BULK_TIMEOUT, DockerEngine, hijack, profile};
 use crate::{ContainerSpec, DiskLimits, DiskSpace, DiskUsage, Engine, EngineError, Labels, Limits, Profile, Result};
 use http::Request;
 use http_body_util::{BodyExt, Empty, Limited};
@@ -67,7 +67,30 @@ impl DockerEngine {
         let dir = self.root_dir.get_or_try_init(|| async { Ok::<_, EngineError>(self.info().await?.root_dir) }).await?;
         let Ok(space) = rustix::fs::statvfs(dir.as_str()) else { return Ok(None) };
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
-        Ok(Some(DiskSpace { total_bytes: bytes(space.f_blocks), free_bytes: bytes(space.f_bavail) }))
+        let free_files = Some(space.f_favail).filter(|_| space.f_files > 0);
+        Ok(Some(DiskSpace { total_bytes: bytes(space.f_blocks), free_bytes: bytes(space.f_bavail), free_files }))
+    }
+
+    /// Counted as it comes: of a million files the list is a hundred megabytes.
+    pub(super) async fn count_changes(&self, id: &str) -> Result<Option<u64>> {
+        let path = format!("/containers/{}/changes", profile::name(id)?);
+        let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+        let request = Request::get(path).body(body).map_err(|e| EngineError::Protocol(e.to_string()))?;
+        let response = self.transport.send(request).await.map_err(engine_error)?;
+        if !response.status().is_success() {
+            return match hijack::refused(response).await {
+                // Podman's, of a runtime that keeps no layer.
+                EngineError::Refused(_) => Ok(None),
+                error => Err(error),
+            };
+        }
+        let mut body = response.into_body();
+        let mut counter = Counter::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| EngineError::Unavailable(error.into()))?;
+            frame.data_ref().map(|bytes| counter.take(bytes));
+        }
+        Ok(Some(counter.count))
     }
 
     async fn account(&self) -> Result<Account> {
@@ -91,6 +114,31 @@ impl DockerEngine {
         let root = held(self.create(&probe(name, image, labels)).await)?;
         self.remove(name).await?;
         Ok(DiskLimits { volumes, root })
+    }
+}
+
+/// Counts the entries of a list of changes. No path in it can hold the mark: a quote in JSON's text is escaped.
+#[derive(Default)]
+struct Counter {
+    count: u64,
+    /// How much of the mark has just been seen.
+    seen: usize,
+}
+
+impl Counter {
+    const MARK: &[u8] = b"\"Kind\":";
+
+    fn take(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.seen = match byte {
+                byte if byte == Self::MARK[self.seen] => self.seen + 1,
+                b'"' => 1,
+                _ => 0,
+            };
+            if self.seen == Self::MARK.len() {
+                (self.count, self.seen) = (self.count + 1, 0);
+            }
+        }
     }
 }
 
@@ -135,6 +183,16 @@ fn usage(account: Account) -> DiskUsage {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changes_are_counted_however_they_come() {
+        let list = br#"[{"Path":"/a","Kind":0},{"Path":"/\"Kind\":1","Kind":1},{"Path":"/\"\"Kind","Kind":2}]"#;
+        for piece in 1..list.len() {
+            let mut counter = Counter::default();
+            list.chunks(piece).for_each(|bytes| counter.take(bytes));
+            assert_eq!(counter.count, 3, "pieces of {piece}");
+        }
+    }
 
     #[test]
     fn what_is_not_told_is_not_known() {

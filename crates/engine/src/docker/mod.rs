@@ -454,6 +454,10 @@ impl Engine for DockerEngine {
         Ok(found.size_rw.and_then(|bytes| u64::try_from(bytes).ok()))
     }
 
+    async fn written_files(&self, id: &str) -> Result<Option<u64>> {
+        tokio::time::timeout(WORK_TIMEOUT, self.count_changes(id)).await.map_err(unavailable)?
+    }
+
     async fn commit(&self, id: &str, tag: &str, config: &CommitConfig) -> Result<String> {
         let (name, tag) = split_tag(profile::reference(tag)?);
         let id = profile::name(id)?;

@@ -22,6 +22,7 @@ mod upload;
 mod watch;
 
 pub use extract::check;
+pub(crate) use parts::is_part;
 pub use routes::route;
 
 use crate::refusal::{invalid, refuse};

@@ -49,7 +49,7 @@ fn read(list: &Path) -> Vec<PathBuf> {
 /// Removes a part that is old. One that is gone is not kept either, nor what is no part.
 fn is_kept(part: &Path) -> bool {
     let name = part.file_name().map(OsStr::as_bytes).unwrap_or_default();
-    if !name.starts_with(b".rexec-") || !name.ends_with(b".part") {
+    if !is_part(name) {
         return false;
     }
     let Ok(metadata) = std::fs::symlink_metadata(part) else {
@@ -62,6 +62,11 @@ fn is_kept(part: &Path) -> bool {
         return std::fs::remove_file(part).is_err();
     }
     true
+}
+
+/// Whether a file of this name is what has come of an upload that is not whole.
+pub fn is_part(name: &[u8]) -> bool {
+    name.starts_with(b".rexec-") && name.ends_with(b".part")
 }
 
 fn write(list: &Path, parts: &[PathBuf]) {

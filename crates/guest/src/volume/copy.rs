@@ -6,10 +6,13 @@
 //! is that tree. What vanishes during a pass is left out.
 //!
 //! Sockets and devices are left out always: the first mean nothing without their programs, the second are
-//! not ours to make. A whiteout of an overlay is no device.
+//! not ours to make. A whiteout of an overlay is no device. So is what has come of an upload that is not whole:
+//! nobody goes on with that in a copy.
 
 use super::content::{self, is_whiteout, make_whiteout, settle, times, used_bytes};
 use super::tree::{Tree, is_vanished, named, names, split};
+use crate::files::is_part;
+use rexec_api::guest::FILE_BYTES_MIN;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid, chmodat, chownat, fstat, linkat, mkdirat, mkfifoat, openat,
     readlinkat, statat, symlinkat, utimensat,
@@ -20,6 +23,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -34,7 +38,7 @@ const WRITTEN_BACK: Duration = Duration::from_secs(120);
 pub struct Summary {
     /// Everything but directories, each name counted.
     pub files: u64,
-    /// What their content takes up, each file counted once.
+    /// What they and the directories take up, each file counted once, and each as [`FILE_BYTES_MIN`] at the least.
     pub bytes: u64,
 }
 
@@ -182,6 +186,9 @@ impl Walk<'_> {
         if kind == FileType::Directory {
             return self.directory(entry);
         }
+        if kind == FileType::RegularFile && is_part(entry.name.as_bytes()) {
+            return self.to.remove(entry.path);
+        }
         let before = self.before.remove(entry.path).filter(|before| before.is_still(stat));
         let copied = match (before, kind) {
             (Some(stamp), _) => Ok(Some((*stat, stamp))),
@@ -215,6 +222,7 @@ impl Walk<'_> {
             }
             Err(error) => return Err(named(entry.path, error)),
         }
+        self.summary.bytes += FILE_BYTES_MIN;
         self.todo.push(Work::Enter(entry.path.to_owned()));
         Ok(())
     }
@@ -226,8 +234,9 @@ impl Walk<'_> {
             self.firsts.len() > known
         };
         self.summary.files += 1;
-        if is_first && FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
-            self.summary.bytes += used_bytes(stat);
+        if is_first {
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            self.summary.bytes += if is_file { used_bytes(stat).max(FILE_BYTES_MIN) } else { FILE_BYTES_MIN };
         }
         if let Some(after) = &mut self.after {
             after.insert(entry.path.to_owned(), stamp);

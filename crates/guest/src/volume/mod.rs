@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! guest volume copy [--twice] FROM TO     says {"files":..,"bytes":..} when done
+//! guest volume count DIR...               says how many files each has, as [..,..]
 //! guest volume pack ROOT HOME             reads a manifest, writes the archive of both (see `pack`)
 //! guest volume unpack ROOT HOME           reads an archive, says its manifest, then [{..},{..}] of both or why not
 //! ```
@@ -14,6 +15,7 @@
 
 pub(crate) mod content;
 mod copy;
+mod count;
 mod pack;
 mod tree;
 
@@ -27,7 +29,7 @@ use std::ffi::OsString;
 use std::io::{self, BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-const USAGE: &str = "usage: guest volume copy [--twice] FROM TO | pack ROOT HOME | unpack ROOT HOME";
+const USAGE: &str = "usage: guest volume copy [--twice] FROM TO | count DIR... | pack ROOT HOME | unpack ROOT HOME";
 /// What the first of two passes ends with.
 const READY: &str = "ready";
 
@@ -35,6 +37,9 @@ const READY: &str = "ready";
 pub fn run(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     let mut arguments: Vec<OsString> = arguments.collect();
     let usage = || io::Error::new(io::ErrorKind::InvalidInput, USAGE);
+    if arguments.first().is_some_and(|verb| verb == "count") {
+        return count(arguments.into_iter().skip(1).map(PathBuf::from));
+    }
     let is_twice = arguments.get(1).is_some_and(|flag| flag == "--twice");
     if is_twice {
         arguments.remove(1);
@@ -63,6 +68,12 @@ fn copy(from: &Path, to: &Path, is_twice: bool) -> io::Result<()> {
     let summary: Summary = copy.pass(Pass::Last)?;
     writeln!(output, "{}", serde_json::to_string(&summary)?)?;
     output.flush()
+}
+
+/// One that cannot be counted is told as `null`.
+fn count(trees: impl Iterator<Item = PathBuf>) -> io::Result<()> {
+    let counts: Vec<Option<u64>> = trees.map(|tree| count::files(&tree).ok()).collect();
+    writeln!(io::stdout(), "{}", serde_json::to_string(&counts)?)
 }
 
 /// A refusal is a result, too: `{"invalid": why}` or `{"too_large": why}`.

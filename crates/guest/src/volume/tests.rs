@@ -1,5 +1,6 @@
 use super::copy::{Copy, Pass, Summary};
 use proptest::prelude::*;
+use rexec_api::guest::FILE_BYTES_MIN;
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, SeekFrom, Timespec, Timestamps, XattrFlags, getxattr, linkat, lsetxattr, mkfifoat,
     mknodat, seek, utimensat,
@@ -150,11 +151,26 @@ fn everything_is_kept_but_sockets() {
 
     let summary = bench.once();
     bench.assert_alike();
-    assert_eq!(summary, Summary { files: 7, bytes: "content".len() as u64 + "inside".len() as u64 });
+    assert_eq!(summary, Summary { files: 7, bytes: 7 * FILE_BYTES_MIN }, "six inodes and a directory");
 
     let _socket = UnixListener::bind(bench.from().join("socket")).unwrap();
     bench.once();
     assert!(!bench.to().join("socket").exists() && bench.to().join("file").exists());
+}
+
+/// In a copy nobody goes on with it.
+#[test]
+fn uploads_that_are_not_whole_are_left_out() {
+    let bench = Bench::new();
+    fs::create_dir(bench.from().join("sub")).unwrap();
+    for name in [".rexec-0123.part", "sub/.rexec-4567.part", "sub/mine.part", ".rexec-notes"] {
+        bench.write(name, "half");
+    }
+    fs::create_dir(bench.from().join(".rexec-dir.part")).unwrap();
+    assert_eq!(bench.once().files, 2);
+    let mut copied: Vec<_> = describe(&bench.to()).into_keys().collect();
+    copied.retain(|path| path.as_os_str() != "");
+    assert_eq!(copied, [".rexec-dir.part", ".rexec-notes", "sub", "sub/mine.part"].map(PathBuf::from));
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //!
 //! Where the engine can hold a size, it does (`quota`). Elsewhere what each has is measured by the engine's
 //! own walk of its disk, at a pace that follows how fast the disk fills (`pace.rs`), and `judge.rs` says
-//! what is to be done: tell, then stop.
+//! what is to be done: tell, then stop. Files are counted besides (`files.rs`), where there is a quota as well, which
+//! bounds none: each takes up [`FILE_BYTES_MIN`] at the least, so that a limit of bytes is one of files, too.
 //!
 //! Invariant: this only measures, tells and wants; the workspace's driver stops it. What was measured is
 //! in memory: a server that has just started measures first. The sizes of homes are told with them (`volumes`).
 
+mod files;
 mod judge;
 mod pace;
 mod store;
@@ -19,8 +21,9 @@ use crate::workspaces::lifecycle::Desired;
 use crate::workspaces::store::{Want, WantBy, Workspace};
 use crate::workspaces::{self, Deps, Workspaces, container_name};
 use judge::{State, Verdict};
-use pace::{Need, Walk};
+use pace::{Free, Need, Walk};
 use rexec_api::error::ErrorCode;
+use rexec_api::guest::FILE_BYTES_MIN;
 use rexec_api::ids::WorkspaceId;
 use rexec_engine::{DiskLimits, DiskUsage, EngineError};
 use sea_orm::DbErr;
@@ -88,6 +91,9 @@ pub struct Disks {
     workspaces: Workspaces,
     config: DiskConfig,
     last: Option<(Instant, Walk)>,
+    last_count: Option<(Instant, Walk)>,
+    /// Files of those who run under a limit.
+    counts: HashMap<WorkspaceId, u64>,
     /// Of whom the last walk could have told.
     walked: HashSet<WorkspaceId>,
     /// Of each that runs under a limit: for which boot, and how it stands.
@@ -96,7 +102,16 @@ pub struct Disks {
 
 impl Disks {
     pub fn new(workspaces: Workspaces, config: DiskConfig) -> Self {
-        Self { deps: workspaces.deps(), workspaces, config, last: None, walked: HashSet::new(), states: HashMap::new() }
+        Self {
+            deps: workspaces.deps(),
+            workspaces,
+            config,
+            last: None,
+            last_count: None,
+            counts: HashMap::new(),
+            walked: HashSet::new(),
+            states: HashMap::new(),
+        }
     }
 
     /// Until dropped.
@@ -115,12 +130,16 @@ impl Disks {
 
     async fn look(&mut self, held: DiskLimits) -> std::result::Result<(), DbErr> {
         let engine = self.deps.host.engine.clone();
-        let free_bytes = engine.disk_space().await.ok().flatten().map(|space| space.free_bytes);
-        // What the engine itself holds needs no judge: root and home may have that much each.
-        let judges = !(held.volumes && held.root);
+        // Of what the engine itself holds only the files need a judge: root and home may have that much each.
+        let held = held.volumes && held.root;
+        let space = engine.disk_space().await.ok().flatten();
+        let free = Free {
+            bytes: space.map(|space| if held { 0 } else { space.free_bytes }),
+            files: space.and_then(|space| space.free_files),
+        };
         let tenants = store::tenants(self.deps.db.read(), self.deps.host.id).await?;
         let limited = |tenant: &Tenant| tenant.runs && tenant.limit_bytes > 0;
-        let need = if !judges || !tenants.iter().any(limited) {
+        let need = if !tenants.iter().any(limited) {
             let any_new = tenants.iter().any(|tenant| !self.walked.contains(&tenant.id));
             if any_new { Need::First } else { Need::Statistics }
         } else if self.states.values().any(|(_, state)| *state != State::Fine) {
@@ -129,38 +148,66 @@ impl Disks {
             Need::Limits
         };
         let since = self.last.map_or(Duration::ZERO, |(at, _)| at.elapsed());
-        if !pace::is_due(self.last.map(|(_, walk)| walk), since, free_bytes, need, self.config.rest_times) {
+        if !pace::is_due(self.last.map(|(_, walk)| walk), since, free, need, self.config.rest_times) {
             return Ok(());
         }
         if tenants.is_empty() {
             return Ok(());
         }
+        self.count_files(&tenants, free).await;
         let began = Instant::now();
         match engine.disk_usage().await {
             Ok(usage) => {
                 let took = began.elapsed();
                 tracing::debug!(workspaces = tenants.len(), duration_ms = took.as_millis() as u64, "measured disks");
-                self.last = Some((Instant::now(), Walk { took, free_bytes }));
+                self.last = Some((Instant::now(), Walk { took, free }));
                 self.walked = tenants.iter().map(|tenant| tenant.id).collect();
                 let used = self.measured(&tenants, &usage);
                 self.record_homes(&tenants, &usage).await?;
-                if judges { self.judge_all(&tenants, &used).await } else { Ok(()) }
+                if held {
+                    let files = |id: &WorkspaceId| Some((*id, self.files_bytes(*id)?));
+                    let used = used.keys().filter_map(files).collect();
+                    return self.judge_all(&tenants, &used).await;
+                }
+                self.judge_all(&tenants, &used).await
             }
             // Somebody else has it walk at this moment: the next look asks again.
             Err(EngineError::Conflict(_)) => Ok(()),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot measure disks");
-                self.last = Some((Instant::now(), Walk { took: began.elapsed(), free_bytes }));
+                self.last = Some((Instant::now(), Walk { took: began.elapsed(), free }));
                 Ok(())
             }
         }
+    }
+
+    /// Of those who run under a limit.
+    async fn count_files(&mut self, tenants: &[Tenant], free: Free) {
+        let limited: Vec<&Tenant> = tenants.iter().filter(|tenant| tenant.runs && tenant.limit_bytes > 0).collect();
+        if limited.is_empty() {
+            return;
+        }
+        let is_pressing = self.states.values().any(|(_, state)| *state != State::Fine);
+        let since = self.last_count.map_or(Duration::ZERO, |(at, _)| at.elapsed());
+        let last = self.last_count.map(|(_, walk)| walk);
+        if pace::is_count_due(last, since, free, is_pressing, self.config.rest_times) {
+            let began = Instant::now();
+            files::count(&self.deps.host, &limited, &mut self.counts).await;
+            self.last_count = Some((Instant::now(), Walk { took: began.elapsed(), free }));
+        }
+    }
+
+    /// What it has at the least, for all of its files. `None`: not counted.
+    fn files_bytes(&self, id: WorkspaceId) -> Option<u64> {
+        self.counts.get(&id).map(|files| files.saturating_mul(FILE_BYTES_MIN))
     }
 
     fn measured(&self, tenants: &[Tenant], usage: &DiskUsage) -> HashMap<WorkspaceId, u64> {
         let used = |tenant: &Tenant| {
             let root = usage.containers.get(&container_name(tenant.id, tenant.generation));
             let home = usage.volumes.get(&tenant.volume);
-            (root.is_some() || home.is_some()).then(|| root.unwrap_or(&0) + home.unwrap_or(&0))
+            let bytes = (root.is_some() || home.is_some()).then(|| root.unwrap_or(&0) + home.unwrap_or(&0));
+            bytes.map(|bytes| bytes.max(self.files_bytes(tenant.id).unwrap_or(0)))
         };
         let used: HashMap<_, _> = tenants.iter().filter_map(|tenant| Some((tenant.id, used(tenant)?))).collect();
         self.deps.disk.replace(used.clone());

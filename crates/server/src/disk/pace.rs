@@ -1,5 +1,6 @@
-//! When to walk the engine's disk next: pure. A walk reads the record of every file there is.
+//! When to walk the engine's disk next, and when to count files: pure. Either reads the record of every file there is.
 
+use rexec_api::guest::FILE_BYTES_MIN;
 use std::time::Duration;
 
 /// Where nobody is held to a limit, it is for their statistics only.
@@ -11,6 +12,7 @@ const LIMITED_EVERY: Duration = Duration::from_secs(300);
 const PRESSING_EVERY: Duration = Duration::from_secs(60);
 /// When so much more or less of the disk is free, somebody has grown or tidied up.
 const CHANGED_BYTES: u64 = 64 << 20;
+const CHANGED_FILES: u64 = CHANGED_BYTES / FILE_BYTES_MIN;
 
 /// What the walk is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,26 +26,52 @@ pub enum Need {
     Pressing,
 }
 
-/// The last walk.
+/// What is free on the disk, each where it can be seen.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Free {
+    pub bytes: Option<u64>,
+    pub files: Option<u64>,
+}
+
+/// The last walk, or the last count of files.
 #[derive(Debug, Clone, Copy)]
 pub struct Walk {
     pub took: Duration,
-    /// What was free on the disk, where that can be seen.
-    pub free_bytes: Option<u64>,
+    pub free: Free,
 }
 
-/// Whether it is time, so long after the last walk.
-/// After a walk it rests `rest_times` as long as that took.
-pub fn is_due(last: Option<Walk>, since: Duration, free_bytes: Option<u64>, need: Need, rest_times: u32) -> bool {
+/// Whether it is time to count files, so long after the last count.
+pub fn is_count_due(last: Option<Walk>, since: Duration, free: Free, is_pressing: bool, rest_times: u32) -> bool {
     let Some(last) = last else { return true };
     if since < last.took * rest_times {
         return false;
     }
-    let changed = last.free_bytes.zip(free_bytes).map(|(before, now)| before.abs_diff(now));
+    match change(last.free.files, free.files) {
+        Some(files) if files >= CHANGED_FILES => true,
+        Some(_) if is_pressing => since >= PRESSING_EVERY,
+        Some(_) => false,
+        None => since >= LIMITED_EVERY,
+    }
+}
+
+fn change(before: Option<u64>, now: Option<u64>) -> Option<u64> {
+    before.zip(now).map(|(before, now)| before.abs_diff(now))
+}
+
+/// Whether it is time, so long after the last walk.
+/// After a walk it rests `rest_times` as long as that took.
+pub fn is_due(last: Option<Walk>, since: Duration, free: Free, need: Need, rest_times: u32) -> bool {
+    let Some(last) = last else { return true };
+    if since < last.took * rest_times {
+        return false;
+    }
+    let changed = change(last.free.bytes, free.bytes);
+    let files = change(last.free.files, free.files);
     match (need, changed) {
         (Need::Statistics, _) => since >= UNLIMITED_EVERY,
         (Need::First, _) => since >= FIRST_EVERY,
         (_, Some(bytes)) if bytes >= CHANGED_BYTES => true,
+        _ if files >= Some(CHANGED_FILES) => true,
         (Need::Limits, Some(_)) => since >= LIMITED_EVERY,
         (Need::Limits, None) | (Need::Pressing, _) => since >= PRESSING_EVERY,
     }
@@ -53,13 +81,30 @@ pub fn is_due(last: Option<Walk>, since: Duration, free_bytes: Option<u64>, need
 mod tests {
     use super::*;
 
-    fn is_due(last: Option<Walk>, since: Duration, free_bytes: Option<u64>, need: Need) -> bool {
-        super::is_due(last, since, free_bytes, need, 20)
+    fn is_due(last: Option<Walk>, since: Duration, bytes: Option<u64>, need: Need) -> bool {
+        super::is_due(last, since, Free { bytes, files: None }, need, 20)
+    }
+
+    #[test]
+    fn files_are_counted_when_there_are_many_more_or_fewer() {
+        let free = |files| Free { bytes: None, files };
+        let full = Some(1 << 20);
+        let last = |files| Some(Walk { took: Duration::from_secs(1), free: free(files) });
+        let (soon, later) = (Duration::from_secs(21), Duration::from_secs(301));
+        let due = |last, since, files, pressing| is_count_due(last, since, free(files), pressing, 20);
+        assert!(due(None, Duration::ZERO, full, false), "nothing is known yet");
+        assert!(!due(last(full), later, full, false), "nobody has made any");
+        assert!(due(last(full), soon, Some((1 << 20) - CHANGED_FILES), false));
+        assert!(!due(last(full), Duration::from_secs(19), Some(0), true), "the last was long");
+        assert!(!due(last(full), soon, full, true) && due(last(full), later, full, true), "somebody may tidy up");
+        assert!(!due(last(None), soon, None, false) && due(last(None), later, None, false));
+        let limits = |files| super::is_due(last(full), soon, free(files), Need::Limits, 20);
+        assert!(!limits(full) && limits(Some((1 << 20) + CHANGED_FILES)), "a walk follows them, too");
     }
 
     #[test]
     fn growth_hastens_and_long_walks_delay() {
-        let last = |free| Some(Walk { took: Duration::from_secs(1), free_bytes: free });
+        let last = |bytes| Some(Walk { took: Duration::from_secs(1), free: Free { bytes, files: None } });
         let (soon, later) = (Duration::from_secs(21), Duration::from_secs(301));
         let minute = Duration::from_secs(60);
         let full = Some(1 << 30);

@@ -175,6 +175,7 @@ mod tests {
     use super::super::{delivery, usual_socket};
     use super::*;
     use crate::config::{Config, Sources};
+    use rexec_api::guest::FILE_BYTES_MIN;
     use rexec_api::ids::HostId;
     use rexec_engine::ExecFailure;
     use rexec_engine::docker::DockerEngine;
@@ -284,7 +285,7 @@ mod tests {
         copying.shutdown().await.unwrap();
         said.clear();
         copying.read_to_string(&mut said).await.unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), json!({"files": 3, "bytes": 10}));
+        assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), json!({"files": 3, "bytes": 3 * FILE_BYTES_MIN}));
         let copied = files(&*engine, helper.container(), "/to").await;
         let expected = [("gone", "old"), ("kept", "new"), ("more", "more")];
         assert_eq!(copied, expected.map(|(name, content)| (name.to_owned(), content.as_bytes().to_vec(), 1000)));

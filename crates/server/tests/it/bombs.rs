@@ -4,6 +4,7 @@ use crate::support::Backend;
 use crate::support::workspaces::{Follower, PATIENCE, Stage, eventually, on_stage, on_stage_as};
 use rexec_api::exec::ExecRequest;
 use rexec_api::ids::WorkspaceId;
+use rexec_api::snapshots::NewSnapshot;
 use rexec_api::terminals::NewTerminal;
 use rexec_api::workspaces::{DiskEnforced, NewWorkspace, PatchWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{AttachOptions, Lifecycle, Method};
@@ -209,6 +210,31 @@ async fn too_much_on_a_disk_is_warned_of_and_then_stopped() {
         let smaller = PatchWorkspace { disk_gb: Some(Some(0)), ..Default::default() };
         let refused = stage.client.request(Method::PATCH, &path).json(&smaller).send().await.unwrap();
         assert_eq!(refused.status(), 422);
+        stage
+    })
+    .await;
+}
+
+/// Empty files take no bytes that an engine tells of, and a disk has so many of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn empty_files_fill_a_disk_too_and_a_snapshot() {
+    let quick = |config: &mut rexec_server::config::Config| {
+        config.disk.grace = Duration::ZERO;
+        config.disk.look_every = Duration::from_millis(200);
+        config.disk.rest_times = 1;
+    };
+    on_stage_as(Backend::Sqlite, &[("REXEC_DISK_GB", "1")], quick, async |_, stage| {
+        let id = stage.workspace().await.id;
+        // More than half of a GiB each, by themselves: in the home, and outside of it.
+        let many = |at: &str| format!("sudo mkdir -p {at}/many && cd {at}/many && seq 140000 | sudo xargs touch");
+        assert_eq!(stage.run(id, &many("/home/user")).await.exit_code, 0);
+        let wait_ms = Some(PATIENCE.as_millis() as u64);
+        let taken = stage.client.take_snapshot(id, &NewSnapshot { wait_ms, ..Default::default() }).await.unwrap();
+        assert!(taken.home_bytes > 140_000 << 12, "{taken:?}");
+        stage.client.delete_snapshot(taken.id).await.unwrap();
+        assert_eq!(stage.run(id, &many("/opt")).await.exit_code, 0);
+        let stopped = until_measured(&stage, id, |view| view.status == WorkspaceStatus::Stopped).await;
+        assert!(stopped.status_reason.unwrap().starts_with("Stopped because its disk of 1 GiB is full."));
         stage
     })
     .await;

@@ -212,11 +212,12 @@ impl Unpacking {
 
     async fn finish(&self, image: &str, arrived: &Arrived) -> Result<()> {
         let size = self.deps.host.engine.image(image).await.map_err(of_engine)?.map_or(0, |image| image.size_bytes);
+        let (size, home) = (arrived.root.at_least(size), arrived.home.at_least(arrived.home.bytes));
         let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let taken = Taken {
             image_ref: Some(image.to_owned()),
             image_bytes: bytes(size),
-            home_bytes: bytes(arrived.home.bytes),
+            home_bytes: bytes(home),
             pause_ms: arrived.manifest.pause_ms.map(i64::from),
             reason: None,
         };
@@ -229,7 +230,7 @@ impl Unpacking {
         let owner = self.snapshot.owner;
         let tx = self.deps.db.begin().await?;
         let (_, used) = store::usage(&tx, owner).await?;
-        let (used, wanted) = (u64::try_from(used).unwrap_or(0), size.saturating_add(arrived.home.bytes));
+        let (used, wanted) = (u64::try_from(used).unwrap_or(0), size.saturating_add(home));
         if used.saturating_add(wanted) > self.deps.snapshot_bytes_max {
             return Err(over_quota(used, wanted, self.deps.snapshot_bytes_max));
         }

@@ -4,7 +4,7 @@ use super::super::plan::SnapshotPlan;
 use crate::error::{Error, Result};
 use crate::workspaces::validate;
 use rexec_api::error::ErrorCode;
-use rexec_api::guest::KEY_VARIABLE;
+use rexec_api::guest::{FILE_BYTES_MIN, KEY_VARIABLE};
 use rexec_api::workspaces::{ENV_BYTES_MAX, ENV_VARIABLES_MAX, NAME_CHARS_MAX, NewWorkspace};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -52,9 +52,18 @@ pub struct Plan {
 /// What a tree of the archive comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Told {
+    /// Names, that of the tree itself among them.
+    pub entries: u64,
     pub bytes: u64,
     /// With the holes of its files, which an image does not keep.
     pub size: u64,
+}
+
+impl Told {
+    /// What counts of a tree that was measured at `bytes`: files and directories take up something, however empty.
+    pub fn at_least(&self, bytes: u64) -> u64 {
+        bytes.max(self.entries.saturating_sub(1).saturating_mul(FILE_BYTES_MIN))
+    }
 }
 
 /// A manifest as it comes back.
@@ -128,7 +137,7 @@ impl Arrived {
 
     /// What it takes up.
     pub fn bytes(&self) -> u64 {
-        self.root.size.saturating_add(self.home.bytes)
+        self.root.at_least(self.root.size).saturating_add(self.home.at_least(self.home.bytes))
     }
 }
 
@@ -234,7 +243,7 @@ mod tests {
     #[test]
     fn a_manifest_goes_out_and_in() {
         let arrived = Arrived::read(&manifest().to_string(), "amd64").unwrap();
-        assert_eq!((arrived.bytes(), arrived.manifest.pause_ms), (7, Some(329)));
+        assert_eq!((arrived.bytes(), arrived.manifest.pause_ms), (2 * FILE_BYTES_MIN + 2, Some(329)));
         let mut older = manifest();
         older.as_object_mut().unwrap().remove("pause_ms");
         assert_eq!(Arrived::read(&older.to_string(), "amd64").unwrap().manifest.pause_ms, None);

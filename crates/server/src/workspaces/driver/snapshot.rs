@@ -21,6 +21,7 @@ use crate::workspaces::container::container_name;
 use crate::workspaces::slot::{Report, Slot};
 use crate::workspaces::store::Workspace;
 use rexec_api::error::ErrorCode;
+use rexec_api::guest::FILE_BYTES_MIN;
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_channel::GuestClient;
 use rexec_engine::{CommitConfig, EngineError};
@@ -121,10 +122,11 @@ impl Taking {
 
     async fn run(&self) -> Result<(), StepError> {
         let host = &self.deps.host;
-        // Before anything is frozen or copied; what grows until then is seen again.
+        // Before anything is frozen or copied; what grows until then is seen again, but not the number of files.
         let root_bytes = self.require_room_for_root().await?;
+        let root_least = self.root_least().await?;
         // Nothing is written in it: it ends here.
-        drop(self.require_quota(root_bytes).await?);
+        drop(self.require_quota(root_bytes.max(root_least)).await?);
         let volume = store::volume_name(self.snapshot.id);
         let mut labels = host.labels_to_give();
         labels.insert(hosts::LABEL_SNAPSHOT.into(), self.snapshot.id.to_string());
@@ -133,7 +135,10 @@ impl Taking {
         self.laps.end("volume");
         let helper = open_copier(&self.deps, self.job(), &self.row.volume, &volume).await?;
         self.laps.end("helper");
-        let taken = self.copy(helper).await?;
+        let mut taken = self.copy(helper).await?;
+        if taken.image_ref.is_some() {
+            taken.image_bytes = taken.image_bytes.max(i64::try_from(root_least).unwrap_or(i64::MAX));
+        }
         let bytes = taken.home_bytes.saturating_add(taken.image_bytes);
         let tx = self.require_quota(u64::try_from(bytes).unwrap_or(0)).await?;
         store::ready(&tx, self.snapshot.id, &taken, now_ms()).await?;
@@ -224,6 +229,15 @@ impl Taking {
         match disk::spare_bytes(&self.deps).await {
             Some(spare) if bytes > spare => Err(StepError::RootTooLarge { bytes, spare }),
             _ => Ok(bytes),
+        }
+    }
+
+    /// What the files that it has changed in its root come to at the least, however empty they are.
+    async fn root_least(&self) -> Result<u64, StepError> {
+        match self.deps.host.engine.written_files(&container_name(&self.row)).await {
+            Ok(files) => Ok(files.unwrap_or(0).saturating_mul(FILE_BYTES_MIN)),
+            Err(EngineError::NotFound(_)) => Ok(0),
+            Err(error) => Err(error.into()),
         }
     }
 

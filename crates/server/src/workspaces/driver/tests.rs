@@ -104,6 +104,9 @@ impl Engine for FakeEngine {
     async fn written_bytes(&self, _: &str) -> Result<Option<u64>> {
         unreachable!()
     }
+    async fn written_files(&self, _: &str) -> Result<Option<u64>> {
+        unreachable!()
+    }
     async fn info(&self) -> Result<EngineInfo> {
         unreachable!()
     }
