@@ -3,11 +3,10 @@
 //! `$XDG_CONFIG_HOME/rexec/logins.json`, else `~/.config/rexec/logins.json`; written beside and renamed, mode 0600.
 
 use crate::failure::{Failure, Result};
+use crate::private_file;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::PathBuf;
 
 #[derive(Default, Serialize, Deserialize)]
@@ -38,27 +37,16 @@ impl Logins {
     }
 
     pub fn store(&self) -> Result<()> {
-        let path = path()?;
-        let beside = path.with_extension(format!("{}.partial", std::process::id()));
-        let written = || {
-            if let Some(directory) = path.parent() {
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-            }
-            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
-            file.sync_all()?;
-            fs::rename(&beside, &path)
-        };
-        written().map_err(|error| {
-            let _ = fs::remove_file(&beside);
-            Failure::io(path.display().to_string())(error)
-        })
+        let text = serde_json::to_vec_pretty(self).map_err(|error| Failure::Other(error.to_string()))?;
+        private_file::write(&path()?, &text)
     }
 }
 
 fn path() -> Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CONFIG_HOME").or_else(|| set("HOME").map(|home| home.join(".config")));
-    let base = base.ok_or_else(|| Failure::Other("HOME is not set: there is no place for sign-ins.".into()))?;
+    let set = std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty());
+    let base = match set {
+        Some(set) => PathBuf::from(set),
+        None => private_file::home()?.join(".config"),
+    };
     Ok(base.join("rexec/logins.json"))
 }

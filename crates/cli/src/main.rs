@@ -6,12 +6,13 @@ mod commands;
 mod connection;
 mod failure;
 mod logins;
+mod private_file;
 mod serve;
 mod show;
 mod tty;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use commands::{account, attach, copy, exec, ports, snapshots, tokens, workspaces};
+use commands::{account, attach, copy, exec, keys, ports, snapshots, ssh, tokens, workspaces};
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
 use rexec_client::Lifecycle;
@@ -53,6 +54,8 @@ enum Command {
     Attach(attach::AttachArguments),
     /// Run a command in a workspace.
     Exec(exec::ExecArguments),
+    /// Connect to a workspace by the ssh of this machine.
+    Ssh(ssh::SshArguments),
     /// Copy files from and to a workspace (WORKSPACE:PATH).
     Cp(copy::CopyArguments),
     /// List the ports on which something listens, and open previews.
@@ -72,6 +75,11 @@ enum Command {
     /// Take, list, delete, export and import snapshots.
     #[command(subcommand)]
     Snapshot(snapshots::SnapshotCommand),
+    /// Add, list and delete your SSH keys.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Write your workspaces into the configuration of ssh.
+    ConfigSsh(ssh::ConfigArguments),
     /// Make, list and revoke API tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
@@ -85,7 +93,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let Arguments { connection, command } = Arguments::parse();
-    let is_exec = matches!(command, Command::Exec(_) | Command::Attach(_));
+    let is_exec = matches!(command, Command::Exec(_) | Command::Attach(_) | Command::Ssh(_));
     let done = match command {
         Command::Serve => return serve::run(),
         Command::Openapi => show::print(rexec_server::http::openapi::document()).map(|()| ExitCode::SUCCESS),
@@ -124,6 +132,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Open { workspace } => workspaces::open(connection, &workspace).await?,
         Command::Attach(arguments) => return attach::run(connection, arguments).await,
         Command::Exec(arguments) => return exec::run(connection, arguments).await,
+        Command::Ssh(arguments) => return ssh::ssh(connection, arguments).await,
         Command::Cp(arguments) => copy::run(connection, arguments).await?,
         Command::Ports(arguments) => ports::run(connection, arguments).await?,
         Command::Start(of) => workspaces::lifecycle(connection, of, Lifecycle::Start).await?,
@@ -133,6 +142,8 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Resume(of) => workspaces::lifecycle(connection, of, Lifecycle::Resume).await?,
         Command::Rm(arguments) => workspaces::rm(connection, arguments).await?,
         Command::Snapshot(command) => snapshots::run(connection, command).await?,
+        Command::Keys(command) => keys::run(connection, command).await?,
+        Command::ConfigSsh(arguments) => ssh::config(connection, arguments).await?,
         Command::Token(command) => tokens::run(connection, command).await?,
         // Those that speak to no server have been seen to.
         Command::Serve | Command::Openapi | Command::Version | Command::Completion { .. } => {}

@@ -203,6 +203,7 @@ fn a_person_and_a_script_use_it() {
     terminals(&stage, name);
     lifecycle(&stage, name, id.trim());
     tokens(&stage);
+    keys(&stage);
     let said = stage.ok(&["logout"]);
     assert!(said.contains(&stage.url), "{said}");
     stage.fails(&["whoami"], 3);
@@ -313,6 +314,25 @@ fn lifecycle(stage: &Stage, name: &str, id: &str) {
     stage.ok(&["rm", "--purge", "--yes", name]);
     stage.fails(&["stop", name], 4);
     assert_eq!(stage.ok(&["ls", "--quiet"]), "");
+}
+
+fn keys(stage: &Stage) {
+    fs::create_dir_all(stage.path(".ssh")).unwrap();
+    assert!(stage.fails(&["keys", "add"], 4).contains("ssh-keygen"));
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "of a test", "-f"])
+        .arg(stage.path(".ssh/id_ed25519"))
+        .status();
+    assert!(made.unwrap().success());
+    let added = stage.ok(&["keys", "add"]);
+    assert!(added.contains("SHA256:") && added.contains("of a test"), "{added}");
+    assert!(stage.fails(&["keys", "add", ".ssh/id_ed25519"], 2).contains("private key"));
+    stage.fails(&["keys", "add"], 5);
+    let listed: Value = serde_json::from_str(&stage.ok(&["keys", "ls", "--json"])).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert!(stage.ok(&["keys", "ls"]).contains("never"));
+    stage.ok(&["keys", "rm", listed[0]["id"].as_str().unwrap()]);
+    assert_eq!(stage.ok(&["keys", "ls", "--json"]).trim(), "[]");
 }
 
 fn tokens(stage: &Stage) {

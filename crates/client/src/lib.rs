@@ -5,6 +5,7 @@
 
 mod files;
 mod sse;
+mod ssh;
 mod terminal;
 
 pub use files::Piece;

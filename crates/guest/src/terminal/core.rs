@@ -24,7 +24,7 @@
 use super::budget::Share;
 use super::clients::InputAccounts;
 use super::emulation::Emulation;
-use super::flow::{Flow, Verdict};
+use super::flow::{Flow, Pace, Verdict};
 use super::ring::Ring;
 use super::sizes::{Size, SizeLog};
 use super::viewer::{Intake, Sight, Stage, Start, Viewer};
@@ -207,24 +207,24 @@ impl Core {
     }
 
     /// Whether the program may write on. Ends the wait for a cut controller when its time is over.
-    pub fn verdict(&mut self, now: Duration) -> Verdict {
+    pub fn verdict(&mut self, now: Duration, pace: Pace) -> Verdict {
         let end = self.ring.end();
         let free = Verdict::Run { room: u64::MAX };
         match &mut self.seat {
             Seat::Empty => free,
             Seat::Taken(id) => match self.viewers.get_mut(id) {
                 Some(viewer) if viewer.sight == Sight::Visible && viewer.intake == Intake::Open => {
-                    viewer.flow.judge(end, now)
+                    viewer.flow.judge(end, now, pace)
                 }
                 _ => free,
             },
             Seat::Kept(kept) if now >= kept.until => {
                 self.vacate();
-                self.verdict(now)
+                self.verdict(now, pace)
             }
             Seat::Kept(kept) => match &mut kept.flow {
                 None => free,
-                Some(flow) => match flow.room(end, now) {
+                Some(flow) => match flow.room(end, now, pace) {
                     Some(room) => Verdict::Run { room },
                     None => Verdict::HoldUntil(kept.until),
                 },

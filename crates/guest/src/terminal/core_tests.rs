@@ -2,7 +2,7 @@
 //! an uninterrupted emulator would show.
 
 use super::core::{AttachmentId, Core, Departure};
-use super::flow::{Verdict, WINDOW_BYTES_MIN};
+use super::flow::{Pace, Verdict, WINDOW_BYTES_MIN};
 use super::frames::{CATCH_UP_BYTES, Pull};
 use super::sizes::Size;
 use super::viewer::Intake;
@@ -277,7 +277,7 @@ impl World {
             }
         }
         // Time that has passed may hand control over, and with it another size.
-        self.core.verdict(self.now);
+        self.core.verdict(self.now, Pace::Alone);
         if let Some(size) = self.core.take_effects().resize {
             self.reference.resize(size.cols, size.rows);
         }
@@ -379,7 +379,7 @@ fn with_controller() -> (Core, Client) {
 }
 
 fn is_held(core: &mut Core, at: u64) -> bool {
-    matches!(core.verdict(ms(at)), Verdict::HoldUntil(_))
+    matches!(core.verdict(ms(at), Pace::Alone), Verdict::HoldUntil(_))
 }
 
 static FLOOD: [u8; WINDOW_BYTES_MIN as usize + 1] = [b'x'; WINDOW_BYTES_MIN as usize + 1];
@@ -412,7 +412,7 @@ fn hiding_closing_silence_and_a_cut_end_the_hold() {
     let (mut core, client) = with_controller();
     core.output(&FLOOD);
     core.detach(client.id, Departure::Cut, ms(1000));
-    assert_eq!(core.verdict(ms(1000)), Verdict::HoldUntil(ms(4000)));
+    assert_eq!(core.verdict(ms(1000), Pace::Alone), Verdict::HoldUntil(ms(4000)));
     assert_eq!(core.deadline(), Some(ms(4000)));
     assert!(is_held(&mut core, 3999) && !is_held(&mut core, 4000));
     assert_eq!(core.deadline(), None);

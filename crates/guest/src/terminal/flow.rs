@@ -9,13 +9,19 @@
 //!
 //! Pure: time is passed in. The window is what was acknowledged in the last 100 ms, within bounds,
 //! so that on a slow link little is under way and Ctrl-C shows at once, and a fast link is not
-//! slowed. Whether this attachment may hold at all (it is the controller, it is in sight) is decided
+//! slowed; beside a typist a fast stream gets [`BESIDE_TYPIST_BYTES`]. Whether this attachment may hold at all (it is the controller, it is in sight) is decided
 //! by the core.
 
 use std::time::Duration;
 
 pub(super) const WINDOW_BYTES_MIN: u64 = 16 * 1024;
 pub(super) const WINDOW_BYTES_MAX: u64 = 256 * 1024;
+/// The window of a stream that is fast beside somebody who types: enough for pieces to follow each
+/// other, too little to keep two processors busy all the time.
+const BESIDE_TYPIST_BYTES: u64 = 32 * 1024;
+/// More than this in 100 ms (10 MiB/s) is bounded by processors and not by a line, on which a small window
+/// would cost speed and bring the typist nothing.
+const FAST_BYTES: u64 = 1024 * 1024;
 /// An attachment that acknowledges at all is never sent more than this beyond it: a browser queues
 /// what it cannot draw, without a bound of its own.
 const UNACKNOWLEDGED_BYTES_MAX: u64 = 512 * 1024;
@@ -33,6 +39,14 @@ pub enum Verdict {
     Run { room: u64 },
     /// Wait for an acknowledgement, at the latest until this time.
     HoldUntil(Duration),
+}
+
+/// Who else has need of the processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    Alone,
+    /// Another terminal is being typed on.
+    BesideTypist,
 }
 
 #[derive(Debug)]
@@ -109,10 +123,13 @@ impl Flow {
         }
     }
 
-    pub fn window(&mut self, now: Duration) -> u64 {
+    pub fn window(&mut self, now: Duration, pace: Pace) -> u64 {
         self.turn_to(now);
         let recent: u64 = self.slots.iter().sum();
-        recent.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX)
+        match pace {
+            Pace::BesideTypist if recent > FAST_BYTES => BESIDE_TYPIST_BYTES,
+            _ => recent.clamp(WINDOW_BYTES_MIN, WINDOW_BYTES_MAX),
+        }
     }
 
     /// Back in sight: the patience starts anew.
@@ -123,9 +140,9 @@ impl Flow {
     }
 
     /// What is left in the window, or nothing when `end` lies beyond it.
-    pub fn room(&mut self, end: u64, now: Duration) -> Option<u64> {
+    pub fn room(&mut self, end: u64, now: Duration, pace: Pace) -> Option<u64> {
         let behind = end.saturating_sub(self.acknowledged);
-        self.window(now).checked_sub(behind)
+        self.window(now, pace).checked_sub(behind)
     }
 
     pub fn is_released(&self) -> bool {
@@ -133,8 +150,8 @@ impl Flow {
     }
 
     /// Judges the output's `end` at the time `now`.
-    pub fn judge(&mut self, end: u64, now: Duration) -> Verdict {
-        if let Some(room) = self.room(end, now) {
+    pub fn judge(&mut self, end: u64, now: Duration, pace: Pace) -> Verdict {
+        if let Some(room) = self.room(end, now, pace) {
             self.behind_since = None;
             return Verdict::Run { room };
         }
@@ -184,45 +201,45 @@ mod tests {
     #[test]
     fn the_window_is_what_was_acknowledged_lately() {
         let mut flow = Flow::new(0, at(0));
-        assert_eq!(flow.window(at(0)), WINDOW_BYTES_MIN);
+        assert_eq!(flow.window(at(0), Pace::Alone), WINDOW_BYTES_MIN);
         flow.acknowledge(40 * KIB, 1024 * KIB, at(5));
         flow.acknowledge(60 * KIB, 1024 * KIB, at(50));
-        assert_eq!(flow.window(at(95)), 60 * KIB);
-        assert_eq!(flow.window(at(105)), 20 * KIB);
-        assert_eq!(flow.window(at(160)), WINDOW_BYTES_MIN);
+        assert_eq!(flow.window(at(95), Pace::Alone), 60 * KIB);
+        assert_eq!(flow.window(at(105), Pace::Alone), 20 * KIB);
+        assert_eq!(flow.window(at(160), Pace::Alone), WINDOW_BYTES_MIN);
         flow.acknowledge(1000 * KIB, 1024 * KIB, at(5000));
-        assert_eq!(flow.window(at(5000)), WINDOW_BYTES_MAX);
-        assert_eq!(flow.window(at(60_000)), WINDOW_BYTES_MIN);
+        assert_eq!(flow.window(at(5000), Pace::Alone), WINDOW_BYTES_MAX);
+        assert_eq!(flow.window(at(60_000), Pace::Alone), WINDOW_BYTES_MIN);
     }
 
     #[test]
     fn holds_when_behind_and_runs_when_acknowledged() {
         let mut flow = Flow::new(100, at(0));
-        assert_eq!(flow.judge(100 + 10, at(1)), Verdict::Run { room: WINDOW_BYTES_MIN - 10 });
+        assert_eq!(flow.judge(100 + 10, at(1), Pace::Alone), Verdict::Run { room: WINDOW_BYTES_MIN - 10 });
         let end = 100 + WINDOW_BYTES_MIN;
-        assert_eq!(flow.judge(end, at(1)), Verdict::Run { room: 0 });
-        assert_eq!(flow.judge(end + 1, at(10)), Verdict::HoldUntil(at(2010)));
-        assert_eq!(flow.judge(end + 1, at(500)), Verdict::HoldUntil(at(2010)));
+        assert_eq!(flow.judge(end, at(1), Pace::Alone), Verdict::Run { room: 0 });
+        assert_eq!(flow.judge(end + 1, at(10), Pace::Alone), Verdict::HoldUntil(at(2010)));
+        assert_eq!(flow.judge(end + 1, at(500), Pace::Alone), Verdict::HoldUntil(at(2010)));
         flow.acknowledge(101, end + 1, at(1000));
-        assert!(matches!(flow.judge(end + 1, at(1000)), Verdict::Run { .. }));
+        assert!(matches!(flow.judge(end + 1, at(1000), Pace::Alone), Verdict::Run { .. }));
     }
 
     #[test]
     fn patience_ends_two_seconds_after_the_last_sign() {
         let mut flow = Flow::new(0, at(0));
         let end = 200 * KIB;
-        assert_eq!(flow.judge(end, at(0)), Verdict::HoldUntil(at(2000)));
+        assert_eq!(flow.judge(end, at(0), Pace::Alone), Verdict::HoldUntil(at(2000)));
         flow.acknowledge(KIB, end, at(1500));
-        assert_eq!(flow.judge(end, at(1600)), Verdict::HoldUntil(at(3600)));
-        assert!(matches!(flow.judge(end, at(3599)), Verdict::HoldUntil(_)));
-        assert_eq!(flow.judge(end, at(3600)), Verdict::Run { room: u64::MAX });
-        assert_eq!(flow.judge(end * 2, at(9000)), Verdict::Run { room: u64::MAX });
+        assert_eq!(flow.judge(end, at(1600), Pace::Alone), Verdict::HoldUntil(at(3600)));
+        assert!(matches!(flow.judge(end, at(3599), Pace::Alone), Verdict::HoldUntil(_)));
+        assert_eq!(flow.judge(end, at(3600), Pace::Alone), Verdict::Run { room: u64::MAX });
+        assert_eq!(flow.judge(end * 2, at(9000), Pace::Alone), Verdict::Run { room: u64::MAX });
         // It draws again: the program waits for it again.
         flow.acknowledge(2 * KIB, end, at(10_000));
-        assert!(matches!(flow.judge(end * 2, at(10_000)), Verdict::HoldUntil(_)));
+        assert!(matches!(flow.judge(end * 2, at(10_000), Pace::Alone), Verdict::HoldUntil(_)));
         // A snapshot brings it up to date without drawing the rest.
         flow.skip_to(end * 2);
-        assert_eq!(flow.judge(end * 2, at(10_001)), Verdict::Run { room: WINDOW_BYTES_MIN });
+        assert_eq!(flow.judge(end * 2, at(10_001), Pace::Alone), Verdict::Run { room: WINDOW_BYTES_MIN });
     }
 
     #[test]
@@ -238,5 +255,16 @@ mod tests {
         // An acknowledgement ahead of what was sent counts as all of it.
         flow.acknowledge(u64::MAX, sent + UNACKNOWLEDGED_BYTES_MAX, at(2));
         assert_eq!(flow.may_send(), UNACKNOWLEDGED_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_fast_stream_makes_room_for_a_typist() {
+        let mut flow = Flow::new(0, at(0));
+        flow.acknowledge(FAST_BYTES, u64::MAX, at(5));
+        assert_eq!(flow.window(at(5), Pace::BesideTypist), WINDOW_BYTES_MAX, "slow enough");
+        flow.acknowledge(FAST_BYTES + 1, u64::MAX, at(6));
+        assert_eq!(flow.window(at(6), Pace::BesideTypist), BESIDE_TYPIST_BYTES);
+        assert_eq!(flow.window(at(6), Pace::Alone), WINDOW_BYTES_MAX);
+        assert_eq!(flow.window(at(500), Pace::BesideTypist), WINDOW_BYTES_MIN, "nothing comes any more");
     }
 }

@@ -175,7 +175,7 @@ impl Live {
 
     pub fn note_input(&self) {
         self.last_input_ms.set(unix_ms());
-        self.turns.touch(self.number, self.turns.now());
+        self.turns.typed(self.number, self.turns.now());
     }
 
     fn pty(&self) -> Option<Rc<AsyncFd<OwnedFd>>> {
@@ -219,8 +219,9 @@ impl Live {
 
     /// Waits for something to do. Returns `Readable` only when the program may write on.
     async fn wait(&self, pty: &AsyncFd<OwnedFd>, process: &mut Process, is_catching_up: bool) -> Event {
+        let pace = self.turns.pace(self.number, self.turns.now());
         let (verdict, deadline, lag, is_in_update) =
-            self.with_core(|core, now| (core.verdict(now), core.deadline(), core.lag(), core.is_in_update()));
+            self.with_core(|core, now| (core.verdict(now, pace), core.deadline(), core.lag(), core.is_in_update()));
         let (may_read, mut timer) = match verdict {
             Verdict::HoldUntil(until) if !self.is_closing.get() => (false, Some(until)),
             _ => (true, deadline),
@@ -249,7 +250,7 @@ impl Live {
     /// Takes one turn's worth of output to the core.
     fn gather(&self, pty: &AsyncFd<OwnedFd>) -> Transfer {
         let now = self.turns.now();
-        let room = match self.core.borrow_mut().verdict(now) {
+        let room = match self.core.borrow_mut().verdict(now, self.turns.pace(self.number, now)) {
             Verdict::Run { room } => usize::try_from(room).unwrap_or(usize::MAX),
             Verdict::HoldUntil(_) => 0,
         };
@@ -293,7 +294,7 @@ impl Live {
     async fn drain(&self, pty: &AsyncFd<OwnedFd>) {
         let mut drained = 0;
         while drained < DRAIN_BYTES_MAX {
-            let verdict = self.with_core(|core, now| core.verdict(now));
+            let verdict = self.with_core(|core, now| core.verdict(now, self.turns.pace(self.number, now)));
             if let (Verdict::HoldUntil(until), false) = (verdict, self.is_closing.get()) {
                 tokio::select! {
                     () = self.reader.notified() => {}

@@ -36,6 +36,8 @@ use tokio_util::task::AbortOnDropHandle;
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long a viewer that does not read may hold up our farewell.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// A longer frame is part of a stream, after which others get their turn.
+const BULK_BYTES: usize = 4096;
 /// First byte of what is typed.
 const KIND_INPUT: u8 = 0x00;
 /// First byte of an exit frame, after which nothing follows.
@@ -170,8 +172,14 @@ async fn downward(
             }
             _ = ping.tick() => Message::Ping(Bytes::new()),
         };
+        let is_bulk = matches!(&message, Message::Binary(frame) if frame.len() > BULK_BYTES);
         if to_viewer.send(message).await.is_err() {
             return End::ViewerGone;
+        }
+        if is_bulk {
+            // A stream that both sides keep ready would run on for its whole budget, and with it this thread,
+            // which may be the one that looks for news of all the others.
+            tokio::task::yield_now().await;
         }
     }
 }
