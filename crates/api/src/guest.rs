@@ -35,6 +35,8 @@
 //! GET    /ports                         -> [PortInfo]
 //! GET    /ports/watch                   stream of frames from the guest, each a [PortInfo]: now, then at each change
 //! POST   /dial                          byte stream both ways; header x-rexec-dial: DialSpec
+//! POST   /listen                        frames from the guest, each a ListenNews; header x-rexec-listen: ListenSpec
+//! POST   /accepted                      byte stream both ways, of one that came; header x-rexec-accepted: AcceptSpec
 //! GET    /usage                         -> Usage
 //! ```
 //!
@@ -245,6 +247,38 @@ pub enum DialSpec {
     Unix {
         path: String,
     },
+}
+
+/// Where to listen, as long as the stream lasts that asks for it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ListenSpec {
+    /// On the workspace's loopback; port 0: any that is free.
+    Tcp { port: u16 },
+    /// A socket of the user's alone, where nothing is yet.
+    Unix { path: String },
+    /// A socket of the user's alone, in a directory that is made for it.
+    Private,
+}
+
+/// What a listener tells: first where it listens, then who comes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ListenNews {
+    /// The port is 0 for a socket, whose path it then has.
+    Listening {
+        port: u16,
+        #[serde(default)]
+        path: Option<String>,
+    },
+    /// To be taken by `/accepted` within seconds. From where, as far as it is known.
+    Came { id: uuid::Uuid, address: String, port: u16 },
+}
+
+/// Which of those who came is taken.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct AcceptSpec {
+    pub id: uuid::Uuid,
 }
 
 /// What the workspace uses, and the signals from which idleness is judged.

@@ -42,7 +42,7 @@ pub use client::{FileSender, GuestClient, Sending};
 pub use error::{ChannelError, Result};
 pub use frames::{FrameReceiver, FrameSender};
 pub use lane::Lanes;
-pub use routes::{Changes, PieceSpec, PortNews};
+pub use routes::{Arrivals, Changes, PieceSpec, PortNews};
 pub use serve::{Call, serve};
 pub use tunnel::Tunnel;
 pub use vigil::keep_vigil;
@@ -83,6 +83,8 @@ pub const EXEC_FRAME_BYTES_MAX: usize = 256 * 1024;
 pub const WATCH_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Longest list of ports: 512 of them, each with a name of the kernel's 15 bytes, escaped.
 pub const PORTS_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// The longest news of a listener: a path and some.
+pub const LISTEN_FRAME_BYTES_MAX: usize = 16 * 1024;
 /// Both ends have said hello in HTTP/2, or the byte stream is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A call is answered within this, or fails.

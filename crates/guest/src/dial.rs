@@ -78,7 +78,7 @@ fn refused(what: &str, error: &io::Error) -> GuestError {
     }
 }
 
-async fn carry<S: AsyncRead + AsyncWrite>(call: Call, stream: S) {
+pub(crate) async fn carry<S: AsyncRead + AsyncWrite>(call: Call, stream: S) {
     let Ok((tx, rx)) = call.bytes() else {
         return;
     };

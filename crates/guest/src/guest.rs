@@ -4,6 +4,7 @@
 //! the first [`Guest::configure`], and an entrypoint is started at most once per boot.
 
 use crate::home;
+use crate::listen::Arrivals;
 use crate::ports::Seen;
 use crate::process::{Identity, Launch, Launcher, Reaper, Stdio, login_shell};
 use crate::refusal::{internal, invalid, not_configured, refuse};
@@ -33,6 +34,7 @@ pub struct Guest {
     execs: Cell<u32>,
     last_exec_ms: Cell<i64>,
     pub ports_seen: Seen,
+    pub arrivals: Arrivals,
 }
 
 /// What the server has said about the workspace.
@@ -70,6 +72,7 @@ impl Guest {
             execs: Cell::new(0),
             last_exec_ms: Cell::new(0),
             ports_seen: Seen::default(),
+            arrivals: Arrivals::default(),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod helper;
 mod home;
 pub mod init;
 mod link;
+mod listen;
 pub mod nested;
 mod ports;
 pub mod process;

@@ -3,7 +3,7 @@
 use crate::guest::Guest;
 use crate::link::Dialler;
 use crate::refusal::refuse;
-use crate::{attach, dial, exec, files, ports};
+use crate::{attach, dial, exec, files, listen, ports};
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::{AttachSpec, Configure, GuestError, TerminalSpec};
 use rexec_api::ids::TerminalId;
@@ -42,6 +42,8 @@ async fn route(guest: Rc<Guest>, dialler: Option<Rc<Dialler>>, mut call: Call) {
             Ok(workspace) => dial::dial(&workspace.rights, call).await,
             Err(error) => call.answer::<()>(Err(error)).await,
         },
+        ("POST", ["listen"]) => listen::listen(&guest, call).await,
+        ("POST", ["accepted"]) => listen::accepted(&guest, call).await,
         ("GET", ["usage"]) => call.answer(guest.usage()).await,
         _ => no_such_route(call).await,
     }

@@ -10,7 +10,7 @@ use crate::client::{GuestClient, Head};
 use crate::error::{ChannelError, Result};
 use crate::frames::{FrameReceiver, FrameSender};
 use crate::json;
-use crate::{EXEC_FRAME_BYTES_MAX, PORTS_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
+use crate::{EXEC_FRAME_BYTES_MAX, LISTEN_FRAME_BYTES_MAX, PORTS_FRAME_BYTES_MAX, SERVER_FRAME_BYTES_MAX};
 use http::Method;
 use rexec_api::guest::*;
 use rexec_api::ids::TerminalId;
@@ -23,6 +23,8 @@ pub(crate) const EXEC_HEADER: &str = "x-rexec-exec";
 pub(crate) const FILE_HEADER: &str = "x-rexec-file";
 pub(crate) const READ_HEADER: &str = "x-rexec-read";
 pub(crate) const DIAL_HEADER: &str = "x-rexec-dial";
+const LISTEN_HEADER: &str = "x-rexec-listen";
+const ACCEPTED_HEADER: &str = "x-rexec-accepted";
 
 impl GuestClient {
     pub async fn hello(&self) -> Result<Hello> {
@@ -80,6 +82,22 @@ impl GuestClient {
         Ok((BodySender::new(outlet), BodyReceiver::new(inlet)))
     }
 
+    /// Listens inside the workspace, for as long as what is returned is kept.
+    pub async fn listen_at(&self, spec: &ListenSpec) -> Result<Arrivals> {
+        let mut head = post("/listen");
+        head.headers.push((LISTEN_HEADER, json::header(spec)?));
+        let (sender, receiver) = self.frames(head, LISTEN_FRAME_BYTES_MAX).await?;
+        Ok(Arrivals { _sender: sender, receiver })
+    }
+
+    /// A connection that came to a listener.
+    pub async fn accepted(&self, spec: &AcceptSpec) -> Result<(BodySender, BodyReceiver)> {
+        let mut head = post("/accepted");
+        head.headers.push((ACCEPTED_HEADER, json::header(spec)?));
+        let (outlet, inlet) = self.stream(head).await?;
+        Ok((BodySender::new(outlet), BodyReceiver::new(inlet)))
+    }
+
     pub async fn usage(&self) -> Result<Usage> {
         self.call(get("/usage"), None, CALL_TIMEOUT).await
     }
@@ -97,6 +115,23 @@ impl PortNews {
     /// All that listens now; `None` when the guest tells no more.
     pub async fn next(&mut self) -> Result<Option<Vec<PortInfo>>> {
         match self.0.recv().await? {
+            Some(frame) => Ok(Some(json::parse(&frame)?)),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What a listener tells. Dropping it ends the listening.
+pub struct Arrivals {
+    /// Without it the guest would listen no more.
+    _sender: FrameSender,
+    receiver: FrameReceiver,
+}
+
+impl Arrivals {
+    /// Where it listens, then each that comes; `None` when it listens no more. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<Option<ListenNews>> {
+        match self.receiver.recv().await? {
             Some(frame) => Ok(Some(json::parse(&frame)?)),
             None => Ok(None),
         }

@@ -1,10 +1,10 @@
 use super::*;
 use rexec_api::frames::{ClientFrame, ServerFrame};
-use rexec_api::guest::{AttachMode, AttachSpec, DialSpec, TerminalSpec};
+use rexec_api::guest::{AcceptSpec, AttachMode, AttachSpec, DialSpec, ListenNews, ListenSpec, TerminalSpec};
 use rexec_api::ids::TerminalId;
 use rexec_channel::{PortNews, Tunnel};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 
 fn terminal(words: Option<&[&str]>) -> TerminalSpec {
     TerminalSpec {
@@ -83,6 +83,57 @@ fn a_terminal_is_typed_into_and_tells_its_exit() {
         client.remove_terminal(info.id).await.unwrap();
         assert_eq!(code(client.remove_terminal(info.id).await), ErrorCode::TerminalGone);
         assert_eq!(code(client.attach(info.id, &attach).await), ErrorCode::TerminalGone);
+    });
+}
+
+async fn came(arrivals: &mut rexec_channel::Arrivals) -> AcceptSpec {
+    match arrivals.next().await.unwrap().unwrap() {
+        ListenNews::Came { id, .. } => AcceptSpec { id },
+        news => panic!("{news:?}"),
+    }
+}
+
+#[test]
+fn the_server_listens_in_the_workspace() {
+    with_configured(|bench| async move {
+        let client = &bench.client;
+        let mut arrivals = client.listen_at(&ListenSpec::Tcp { port: 0 }).await.unwrap();
+        let Some(ListenNews::Listening { port, path: None }) = arrivals.next().await.unwrap() else { panic!() };
+        assert_eq!(code(client.listen_at(&ListenSpec::Tcp { port }).await.map(|_| ())), ErrorCode::FileExists);
+        let mut inside = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let spec = came(&mut arrivals).await;
+        let (mut tx, mut rx) = client.accepted(&spec).await.unwrap();
+        inside.write_all(b"out").await.unwrap();
+        assert_eq!(rx.recv().await.unwrap().unwrap(), "out");
+        tx.send(Bytes::from_static(b"in")).await.unwrap();
+        tx.finish().unwrap();
+        let mut heard = String::new();
+        inside.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "in");
+        assert_eq!(code(client.accepted(&spec).await.map(|_| ())), ErrorCode::NotFound, "taken once");
+        drop(arrivals);
+        while TcpStream::connect(("127.0.0.1", port)).await.is_ok() {}
+
+        // Sockets are the user's alone, and go with their listener.
+        let path = bench.path("listened");
+        for spec in [ListenSpec::Unix { path: path.clone() }, ListenSpec::Private] {
+            let mut arrivals = client.listen_at(&spec).await.unwrap();
+            let Some(ListenNews::Listening { port: 0, path: Some(at) }) = arrivals.next().await.unwrap() else {
+                panic!()
+            };
+            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&at).unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o600);
+            let taken = client.listen_at(&ListenSpec::Unix { path: at.clone() }).await;
+            assert_eq!(code(taken.map(|_| ())), ErrorCode::FileExists);
+            let mut inside = UnixStream::connect(&at).await.unwrap();
+            let (_tx, mut rx) = client.accepted(&came(&mut arrivals).await).await.unwrap();
+            inside.write_all(b"out").await.unwrap();
+            assert_eq!(rx.recv().await.unwrap().unwrap(), "out");
+            drop(arrivals);
+            while std::path::Path::new(&at).exists() {
+                client.usage().await.unwrap();
+            }
+        }
     });
 }
 
