@@ -115,6 +115,7 @@ async fn serve(binary: &Path, socket: &Path, data: &Path) -> Result<(Child, Stri
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOST", "127.0.0.1")
         .env("PORT", "0")
+        .env("REXEC_SSH_PORT", "0")
         .env("REXEC_DATA_DIR", data)
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .env("REXEC_REQUESTS_PER_SECOND", "0")

@@ -78,6 +78,7 @@ export class Server {
         ...inherited,
         HOST: '127.0.0.1',
         PORT: String(this.port),
+        REXEC_SSH_PORT: '0',
         REXEC_DATA_DIR: join(this.#directory, 'data'),
         // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
         REXEC_ENGINE_LABELS: `rexec.test=e2e,${this.#label}`,

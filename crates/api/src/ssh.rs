@@ -116,3 +116,16 @@ pub struct SshHostKey {
     /// The line for `~/.ssh/known_hosts`.
     pub known_hosts: String,
 }
+
+/// A key by which the SSH gateway proves itself, as an installation keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SshHostKeyView {
+    pub kind: String,
+    /// `SHA256:...`, as clients show it when they first connect.
+    pub fingerprint: String,
+    /// The line of a file that ends in `.pub`.
+    pub public_key: String,
+    /// RFC 3339.
+    pub created_at: String,
+}

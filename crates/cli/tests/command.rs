@@ -32,7 +32,12 @@ impl Stage {
         let dir = tempfile::tempdir().unwrap();
         let label = uuid::Uuid::new_v4().to_string();
         let mut command = Command::new(REXEC);
-        command.arg("serve").current_dir(dir.path()).env("HOST", "127.0.0.1").env("PORT", "0");
+        command
+            .arg("serve")
+            .current_dir(dir.path())
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .env("REXEC_SSH_PORT", "0");
         command.env("REXEC_DATA_DIR", dir.path().join("data")).env_remove("DATABASE_URL").env("RUST_LOG", "error");
         // Should this process be killed, `scripts/leftovers.sh` knows by the first what to take away.
         command.env("REXEC_ENGINE_LABELS", format!("rexec.test=command,rexec.test.server={label}"));

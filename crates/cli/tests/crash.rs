@@ -95,7 +95,13 @@ impl Served {
     async fn start(place: &Place, crash_at: Option<&str>) -> Self {
         let dir = place.dir.path();
         let mut command = Command::new(env!("CARGO_BIN_EXE_rexec"));
-        command.arg("serve").current_dir(dir).env("HOST", "127.0.0.1").env("PORT", "0").env("REXEC_DATA_DIR", dir);
+        command
+            .arg("serve")
+            .current_dir(dir)
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .env("REXEC_SSH_PORT", "0")
+            .env("REXEC_DATA_DIR", dir);
         // Should this process be killed, `scripts/leftovers.sh` knows by the label what to take away.
         command.env("REXEC_ENGINE_LABELS", "rexec.test=crash");
         match &place.database {

@@ -52,7 +52,13 @@ impl Account {
 impl Served {
     async fn start(dir: &std::path::Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rexec"));
-        command.arg("serve").current_dir(dir).env("HOST", "127.0.0.1").env("PORT", "0").env("REXEC_DATA_DIR", dir);
+        command
+            .arg("serve")
+            .current_dir(dir)
+            .env("HOST", "127.0.0.1")
+            .env("PORT", "0")
+            .env("REXEC_SSH_PORT", "0")
+            .env("REXEC_DATA_DIR", dir);
         // Should this process be killed, `scripts/leftovers.sh` knows by the label what to take away.
         command.env("REXEC_ENGINE_LABELS", "rexec.test=leaks").env("REXEC_HOME_KEPT_SECONDS", "0");
         command.env_remove("DATABASE_URL").env("RUST_LOG", "error").stdout(Stdio::piped()).kill_on_drop(true);

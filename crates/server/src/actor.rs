@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use rexec_api::accounts::Role;
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::{SessionId, TokenId, UserId, WorkspaceId};
+use rexec_api::ids::{SessionId, SshKeyId, TokenId, UserId, WorkspaceId};
 use rexec_api::tokens::Scope;
 use serde_json::json;
 use std::sync::Arc;
@@ -28,8 +28,10 @@ pub struct Actor {
 pub enum Via {
     /// A login session, by cookie, bearer header or subprotocol.
     Session(SessionId),
-    /// An API token, by bearer header or subprotocol.
+    /// An API token, by bearer header or subprotocol, or as a password of SSH.
     Token(TokenId),
+    /// A key of the account's, at the SSH gateway.
+    SshKey(SshKeyId),
 }
 
 /// How much of what the account may do.
@@ -63,6 +65,11 @@ impl Actor {
     pub fn of_token(user: UserId, role: Role, token: TokenId, grant: Arc<Grant>) -> Self {
         let role = if grant.covers(Scope::Admin) && grant.workspaces.is_none() { role } else { Role::User };
         Self { user, role, via: Via::Token(token), reach: Reach::Part(grant) }
+    }
+
+    /// A person at the SSH gateway, who may do all that the account may but what only administrators do.
+    pub fn of_ssh_key(user: UserId, key: SshKeyId) -> Self {
+        Self { user, role: Role::User, via: Via::SshKey(key), reach: Reach::Everything }
     }
 
     pub fn is_admin(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::setups::Setups;
 use crate::snapshots::Snapshots;
+use crate::ssh::Ssh;
 use crate::ssh_keys::SshKeys;
 use crate::stats::WorkspaceStats;
 use crate::tasks::Tasks;
@@ -39,6 +40,7 @@ pub struct App {
     pub volumes: Volumes,
     pub snapshots: Snapshots,
     pub ssh_keys: SshKeys,
+    pub ssh: Ssh,
     pub stats: WorkspaceStats,
     pub terminals: Terminals,
     pub execs: Execs,

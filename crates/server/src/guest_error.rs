@@ -68,6 +68,7 @@ fn details(code: ErrorCode, number: Option<u64>) -> serde_json::Value {
     }
 }
 
-fn tame(message: &str) -> String {
+/// A guest's sentence, shortened and kept to one line.
+pub(crate) fn tame(message: &str) -> String {
     message.chars().take(MESSAGE_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

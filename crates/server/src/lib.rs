@@ -26,6 +26,7 @@ pub mod sealed;
 pub mod secret;
 pub mod setups;
 pub mod snapshots;
+pub mod ssh;
 pub mod ssh_keys;
 pub mod stats;
 pub mod tasks;
@@ -38,7 +39,7 @@ pub mod workspaces;
 use crate::accounts::Accounts;
 use crate::app::{App, AppState};
 use crate::auth::Auth;
-use crate::config::Config;
+use crate::config::{Config, SshListen};
 use crate::crash::Crash;
 use crate::db::Db;
 use crate::events::Events;
@@ -52,6 +53,7 @@ use crate::registries::Registries;
 use crate::sealed::Sealer;
 use crate::setups::Setups;
 use crate::snapshots::Snapshots;
+use crate::ssh::Ssh;
 use crate::ssh_keys::SshKeys;
 use crate::stats::WorkspaceStats;
 use crate::tasks::Tasks;
@@ -62,6 +64,7 @@ use crate::workspaces::Workspaces;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// How long everything may take to end in good order.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
@@ -108,8 +111,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let listener = http::listener::bind(SocketAddr::new(config.host, config.port)).await?;
     let addr = listener.local_addr().map_err(|source| {
         let address = SocketAddr::new(config.host, config.port);
-        http::listener::ListenError { address, source }
+        http::listener::ListenError { address, port_variable: "PORT", source }
     })?;
+    let ssh_listener = ssh_listener(&config).await?;
     let claim = claim_data_dir(&config)?;
     let tasks = Tasks::new();
     let checks = Checks::default();
@@ -118,7 +122,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         .map_err(|source| StartError::Secret { place: config.data_dir.display().to_string(), source })?;
     let auth = Auth::new(db.clone(), Arc::clone(&config), &secret);
     let sealer = Sealer::new(&secret).map_err(|e| StartError::Installation(error::Error::internal(e)))?;
-    let registries = Registries::new(db.clone(), sealer);
+    let registries = Registries::new(db.clone(), sealer.clone());
     let accounts = Accounts::new(db.clone(), auth.clone());
     let host = local_host(&db, &config).await?;
     let templates = Templates::load(host.clone(), config.images.templates_dir.as_deref())?;
@@ -155,6 +159,16 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let volumes = Volumes::new(workspaces.clone(), config.storage.purge_every);
     let snapshots = Snapshots::new(workspaces.clone(), &config, tasks.clone());
     let ssh_keys = SshKeys::new(db.clone(), workspaces.clone(), &config.github_url, config.public_url.clone());
+    let ssh = Ssh::new(ssh::Deps {
+        db: db.clone(),
+        auth: auth.clone(),
+        accounts: accounts.clone(),
+        events: events.clone(),
+        workspaces: workspaces.clone(),
+        ssh_keys: ssh_keys.clone(),
+        sealer,
+        tasks: tasks.clone(),
+    });
     let stats = WorkspaceStats::new(workspaces.clone(), tasks.clone());
     let app = Arc::new(App {
         config,
@@ -173,6 +187,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         volumes,
         snapshots,
         ssh_keys,
+        ssh,
         stats,
         workspaces,
         checks,
@@ -183,6 +198,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     start_background(&app);
     app.ports.reopen().await.map_err(StartError::Installation)?;
     app.workspaces.adopt().await.map_err(StartError::Installation)?;
+    if let Some(listener) = ssh_listener {
+        app.ssh.serve(listener).await.map_err(StartError::Installation)?;
+    }
     let router = http::router(Arc::clone(&app));
     let serving = http::listener::serve(listener, router, app.tasks.clone());
     app.tasks.spawn("listener", serving);
@@ -197,6 +215,16 @@ fn claim_data_dir(config: &Config) -> Result<std::fs::File, StartError> {
     let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).map_err(|_| in_use())?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| in_use())?;
     Ok(file)
+}
+
+/// Where SSH connections are taken. A port that nobody named is not worth a server that does not start.
+async fn ssh_listener(config: &Config) -> Result<Option<TcpListener>, http::listener::ListenError> {
+    let bind = |port| http::listener::bind_as(SocketAddr::new(config.host, port), "REXEC_SSH_PORT");
+    match config.ssh {
+        SshListen::Off => Ok(None),
+        SshListen::At(port) => bind(port).await.map(Some),
+        SshListen::IfFree(port) => Ok(bind(port).await.map_err(|error| tracing::warn!("no SSH gateway: {error}")).ok()),
+    }
 }
 
 /// The host whose engine `DOCKER_HOST` or a usual socket names.

@@ -122,7 +122,7 @@ pub struct Size {
     pub rows: u16,
 }
 
-/// Something that runs. Dropping all three parts ends it, or detaches from it if it outlives its viewers.
+/// Something that runs. One task uses all three parts, so they may share what wants one waker. Dropping all three parts ends it, or detaches from it if it outlives its viewers.
 pub struct Running {
     pub input: Box<dyn Input>,
     pub control: Box<dyn Control>,
@@ -195,7 +195,7 @@ pub trait Listener: Send {
     fn port(&self) -> u16;
     /// The path of a Unix socket.
     fn path(&self) -> Option<&str>;
-    /// The next that connects; nothing when it listens no more. Cancelling it loses nothing.
+    /// The next that connects; nothing when it listens no more. Cancelled only when nobody listens any longer.
     async fn accept(&mut self) -> Option<Incoming>;
 }
 

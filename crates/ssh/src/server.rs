@@ -4,12 +4,12 @@ use crate::backend::{Backend, Peer};
 use crate::door::{Door, Failure, Visit};
 use crate::flow::{Ended, Flow};
 use crate::handler::Connection;
-use crate::keys::PublicKey;
-use crate::settings::Settings;
+use crate::keys::{HostKey, PublicKey};
+use crate::settings::{self, Bounds, Settings};
 use russh::Disconnect;
 use russh::server::run_stream;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -28,9 +28,10 @@ const FAREWELL_TIME: Duration = Duration::from_secs(3);
 pub(crate) struct Shared {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) authorities: Vec<PublicKey>,
-    pub(crate) config: Arc<russh::server::Config>,
+    /// For the next connection.
+    config: RwLock<Arc<russh::server::Config>>,
+    bounds: Bounds,
     door: Arc<Door>,
-    authentication_time: Duration,
     pub(crate) tasks: TaskTracker,
 }
 
@@ -44,13 +45,23 @@ impl Server {
     pub fn new(backend: Arc<dyn Backend>, settings: Settings) -> Self {
         let shared = Shared {
             backend,
-            config: Arc::new(settings.config()),
-            authentication_time: settings.bounds.authentication_time,
-            door: Arc::new(Door::new(settings.bounds)),
+            config: RwLock::new(Arc::new(settings::config(&settings.host_keys, &settings.bounds))),
+            door: Arc::new(Door::new(settings.bounds.clone())),
+            bounds: settings.bounds,
             authorities: settings.authorities,
             tasks: TaskTracker::new(),
         };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Proves itself with these to whoever connects from now on. Connections that there are go on as they began.
+    pub fn replace_host_keys(&self, host_keys: &[HostKey]) {
+        let config = Arc::new(settings::config(host_keys, &self.shared.bounds));
+        *self.shared.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn config(&self) -> Arc<russh::server::Config> {
+        self.shared.config.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Accepts connections until `stop`, then ends those there are, and returns when they are gone.
@@ -108,12 +119,12 @@ impl Server {
         let entered = CancellationToken::new();
         let io = Ended::by(gone.clone(), io);
         let connection = Connection::new(self.shared.clone(), peer, visit.clone(), entered.clone(), flow);
-        let deadline = sleep(self.shared.authentication_time);
+        let deadline = sleep(self.shared.bounds.authentication_time);
         tokio::pin!(deadline);
         let begun = tokio::select! {
             () = stop.cancelled() => return,
             () = &mut deadline => return visit.failed(Failure::Slow),
-            begun = run_stream(self.shared.config.clone(), io, connection) => begun,
+            begun = run_stream(self.config(), io, connection) => begun,
         };
         let mut session = match begun {
             Ok(session) => session,

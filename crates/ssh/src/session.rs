@@ -154,7 +154,7 @@ async fn converse(target: Arc<dyn Target>, mut start: Start, reception: Receptio
 }
 
 async fn say(outbound: &Outbound, line: &str, line_end: &str) -> Result<(), Gone> {
-    outbound.error(Bytes::from(format!("{line}{line_end}"))).await
+    outbound.error(Bytes::from(format!("{}{line_end}", line.replace('\n', line_end)))).await
 }
 
 /// Has the target begin, and passes on what it says meanwhile.

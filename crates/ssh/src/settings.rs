@@ -91,37 +91,36 @@ fn key_algorithms() -> Vec<Algorithm> {
     ]
 }
 
-impl Settings {
-    pub(crate) fn config(&self) -> russh::server::Config {
-        let rekey_bytes = self.bounds.rekey_bytes.min(REKEY_BYTES);
-        russh::server::Config {
-            server_id: SshId::Standard(Cow::Borrowed(IDENTIFICATION)),
-            methods: methods(),
-            auth_rejection_time: REFUSAL_TIME,
-            // Nearly every client first asks which methods there are, and waits for it. Only a login that is
-            // itself a token could be found by it.
-            auth_rejection_time_initial: Some(Duration::ZERO),
-            keys: self.host_keys.iter().map(|key| key.private().clone()).collect(),
-            limits: russh::Limits::new(rekey_bytes, rekey_bytes, REKEY_TIME),
-            window_size: crate::flow::WINDOW_BYTES,
-            maximum_packet_size: PACKET_BYTES_MAX,
-            channel_buffer_size: QUEUED_MESSAGES_MAX,
-            event_buffer_size: OUTGOING_MESSAGES_MAX,
-            preferred: Preferred {
-                kex: Cow::Borrowed(KEX),
-                key: Cow::Owned(key_algorithms()),
-                host_key_certificates: Cow::Borrowed(&[]),
-                cipher: Cow::Borrowed(CIPHERS),
-                mac: Cow::Borrowed(MACS),
-                compression: Cow::Borrowed(&[compression::NONE]),
-            },
-            max_auth_attempts: REFUSALS_MAX,
-            // Whoever types nothing for a day is still there; whoever does not answer is not.
-            inactivity_timeout: None,
-            keepalive_interval: Some(KEEPALIVE_INTERVAL),
-            keepalive_max: KEEPALIVES_MAX,
-            nodelay: true,
-            ..Default::default()
-        }
+/// How connections are spoken that begin with these keys.
+pub(crate) fn config(host_keys: &[HostKey], bounds: &Bounds) -> russh::server::Config {
+    let rekey_bytes = bounds.rekey_bytes.min(REKEY_BYTES);
+    russh::server::Config {
+        server_id: SshId::Standard(Cow::Borrowed(IDENTIFICATION)),
+        methods: methods(),
+        auth_rejection_time: REFUSAL_TIME,
+        // Nearly every client first asks which methods there are, and waits for it. Only a login that is
+        // itself a token could be found by it.
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: host_keys.iter().map(|key| key.private().clone()).collect(),
+        limits: russh::Limits::new(rekey_bytes, rekey_bytes, REKEY_TIME),
+        window_size: crate::flow::WINDOW_BYTES,
+        maximum_packet_size: PACKET_BYTES_MAX,
+        channel_buffer_size: QUEUED_MESSAGES_MAX,
+        event_buffer_size: OUTGOING_MESSAGES_MAX,
+        preferred: Preferred {
+            kex: Cow::Borrowed(KEX),
+            key: Cow::Owned(key_algorithms()),
+            host_key_certificates: Cow::Borrowed(&[]),
+            cipher: Cow::Borrowed(CIPHERS),
+            mac: Cow::Borrowed(MACS),
+            compression: Cow::Borrowed(&[compression::NONE]),
+        },
+        max_auth_attempts: REFUSALS_MAX,
+        // Whoever types nothing for a day is still there; whoever does not answer is not.
+        inactivity_timeout: None,
+        keepalive_interval: Some(KEEPALIVE_INTERVAL),
+        keepalive_max: KEEPALIVES_MAX,
+        nodelay: true,
+        ..Default::default()
     }
 }

@@ -94,6 +94,14 @@ impl Accounts {
         view(row.ok_or_else(|| Error::not_found("account"))?)
     }
 
+    /// Whether the actor's account is called so: its id, its e-mail, or what stands before the `@`. It needs no scope either.
+    pub async fn goes_by(&self, actor: &Actor, called: &str) -> Result<bool> {
+        let me = self.me(actor).await?;
+        let called = email::normalise(called);
+        let name = me.email.split_once('@').map(|(name, _)| name);
+        Ok(me.id.to_string() == called || me.email == called || name == Some(&called))
+    }
+
     /// What a page needs to know before anyone has signed in.
     pub async fn status(&self) -> Result<AuthStatus> {
         Ok(AuthStatus {

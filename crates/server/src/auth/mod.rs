@@ -8,6 +8,7 @@
 pub mod api_token;
 pub mod http;
 pub mod limits;
+mod ssh_key;
 mod store;
 pub mod token;
 
@@ -72,6 +73,7 @@ struct Inner {
     secret: Secret,
     sessions: Mutex<HashMap<SessionId, Known>>,
     tokens: api_token::Tokens,
+    ssh_keys: ssh_key::Known,
 }
 
 #[derive(Clone)]
@@ -99,6 +101,7 @@ impl Auth {
                 secret: secret.clone(),
                 sessions: Mutex::default(),
                 tokens: api_token::Tokens::default(),
+                ssh_keys: ssh_key::Known::default(),
             }),
         }
     }
@@ -184,6 +187,7 @@ impl Auth {
         match actor.via {
             Via::Session(session) => self.standing(session).await.map(|_| ()),
             Via::Token(token) => self.check_token(token).await,
+            Via::SshKey(key) => self.check_ssh_key(key).await,
         }
     }
 
@@ -325,6 +329,7 @@ impl Auth {
         match actor.via {
             Via::Session(session) => self.revoke(actor, session).await,
             Via::Token(token) => self.end_token(actor, token).await,
+            Via::SshKey(_) => Err(Error::new(ErrorCode::Forbidden, "A key is no sign-in. Delete it instead.")),
         }
     }
 }

@@ -13,8 +13,7 @@ const REFUSED: [(&[&str], &str); 1] = [(
 )];
 
 /// Accepted, and without effect for now.
-const NOT_YET: [(&[&str], &str); 15] = [
-    (&["REXEC_SSH_PORT"], "the SSH gateway is not part of this version"),
+const NOT_YET: [(&[&str], &str); 14] = [
     (&["REXEC_ADVERTISE_URL"], "this version runs one server"),
     (
         &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],

@@ -13,6 +13,7 @@ mod later;
 mod nested;
 mod previews;
 mod sources;
+mod ssh;
 mod storage;
 
 pub use cleanup::{CleanupConfig, SECONDS_MAX, Thresholds, Use, Uses};
@@ -21,6 +22,7 @@ pub use images::{CustomImages, ImagesConfig};
 pub use nested::NestedPolicy;
 pub use previews::PreviewConfig;
 pub use sources::Sources;
+pub use ssh::SshListen;
 pub use storage::StorageConfig;
 
 use crate::secret::Secret;
@@ -176,6 +178,7 @@ pub struct Config {
     pub metrics_workspaces: bool,
     pub cleanup: CleanupConfig,
     pub previews: PreviewConfig,
+    pub ssh: SshListen,
     /// Where users' public keys are fetched from.
     pub github_url: String,
     /// How often every container is compared with what was last reported of it. No variable sets it.
@@ -216,6 +219,7 @@ impl Config {
             metrics_workspaces: flag(&mut reader, "REXEC_METRICS_WORKSPACES"),
             cleanup: cleanup::take(&mut reader, mode),
             previews: previews::take(&mut reader, public_url.as_ref()),
+            ssh: ssh::take(&mut reader),
             github_url: github::take(&mut reader),
             public_url,
             sweep_every: SWEEP_EVERY,

@@ -34,24 +34,33 @@ const CONNECTIONS_MAX: usize = 20_000;
 
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", explain(source))]
+#[error("cannot listen on {address}: {}", explain(source, port_variable))]
 pub struct ListenError {
     pub address: SocketAddr,
+    /// What sets the port.
+    pub port_variable: &'static str,
     #[source]
     pub source: std::io::Error,
 }
 
-fn explain(error: &std::io::Error) -> String {
+fn explain(error: &std::io::Error, port_variable: &str) -> String {
     match error.kind() {
-        std::io::ErrorKind::AddrInUse => "another program listens there; stop it, or choose another PORT".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "this user may not; choose a PORT above 1023".to_owned(),
+        std::io::ErrorKind::AddrInUse => {
+            format!("another program listens there; stop it, or choose another {port_variable}")
+        }
+        std::io::ErrorKind::PermissionDenied => format!("this user may not; choose a {port_variable} above 1023"),
         std::io::ErrorKind::AddrNotAvailable => "this machine does not have that address; check HOST".to_owned(),
         _ => error.to_string(),
     }
 }
 
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    TcpListener::bind(address).await.map_err(|source| ListenError { address, source })
+    bind_as(address, "PORT").await
+}
+
+/// The same for a port that another variable sets.
+pub async fn bind_as(address: SocketAddr, port_variable: &'static str) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).await.map_err(|source| ListenError { address, port_variable, source })
 }
 
 /// Serves until the server stops.

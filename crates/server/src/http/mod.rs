@@ -18,8 +18,8 @@ pub mod web;
 use crate::app::AppState;
 use crate::error::Error;
 use crate::{
-    accounts, auth, events, exec, files, ports, registries, setups, snapshots, ssh_keys, stats, templates, terminals,
-    volumes, workspaces,
+    accounts, auth, events, exec, files, ports, registries, setups, snapshots, ssh, ssh_keys, stats, templates,
+    terminals, volumes, workspaces,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -58,6 +58,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(templates::http::routes())
         .merge(setups::http::routes())
         .merge(ssh_keys::http::routes())
+        .merge(ssh::http::routes())
         .merge(registries::http::routes())
         .merge(volumes::http::routes())
         .merge(snapshots::http::routes())

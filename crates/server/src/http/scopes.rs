@@ -31,6 +31,7 @@ fn needed(tag: &str, method: &HttpMethod, path: &str) -> Option<Scope> {
         // A key opens everything.
         "ssh" if *method == HttpMethod::Post => Scope::All,
         "auth" | "tokens" | "registries" | "ssh" => Scope::Account,
+        "admin" => Scope::Admin,
         _ => Scope::All,
     })
 }

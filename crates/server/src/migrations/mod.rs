@@ -16,6 +16,7 @@ mod m0010_announcements;
 mod m0011_git_credentials;
 mod m0012_api_tokens;
 mod m0013_ssh_keys;
+mod m0014_ssh_host_keys;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -41,6 +42,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0011_git_credentials::Migration),
             Box::new(m0012_api_tokens::Migration),
             Box::new(m0013_ssh_keys::Migration),
+            Box::new(m0014_ssh_host_keys::Migration),
         ]
     }
 }

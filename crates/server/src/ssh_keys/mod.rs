@@ -192,7 +192,7 @@ impl SshKeys {
         let target = gateway
             .zip(host)
             .map(|(gateway, host)| connect::target(&gateway, host, &connect::user_of(workspace, &row.name, namesakes)));
-        let reason = "This server takes no SSH connections: no gateway runs. The terminals of the page, exec and files go on without it.";
+        let reason = "This server takes no SSH connections: REXEC_SSH_PORT switches that off, or the port was taken when it started. The terminals of the page, exec and files go on without it.";
         Ok(SshConnect {
             workspace_id: workspace,
             enabled: target.is_some(),

@@ -1,7 +1,7 @@
 //! The SQL of SSH keys.
 
 use super::public_key;
-use crate::db::{execute, fetch_all, fetch_one};
+use crate::db::{execute, fetch_all, fetch_one, sql};
 use rexec_api::ids::{SshKeyId, UserId};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
 
@@ -108,4 +108,10 @@ pub async fn remove(conn: &impl ConnectionTrait, user: UserId, id: SshKeyId) -> 
     let text = format!("DELETE FROM ssh_keys WHERE id = $1 AND user_id = $2 RETURNING {COLUMNS}");
     let values = [id.to_string().into(), user.to_string().into()];
     fetch_one::<Row, _>(conn, &text, values).await?.map(SshKey::try_from).transpose()
+}
+
+/// Whether a key has not been deleted.
+pub async fn is_there(conn: &impl ConnectionTrait, id: SshKeyId) -> Result<bool, DbErr> {
+    let statement = sql(conn, "SELECT id FROM ssh_keys WHERE id = $1", [id.to_string().into()]);
+    Ok(conn.query_one_raw(statement).await?.is_some())
 }

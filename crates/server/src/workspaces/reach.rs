@@ -3,7 +3,7 @@
 use super::lifecycle::Desired;
 use super::slot::Report;
 use super::slot::Slot;
-use super::store::{self, Want, WantBy, Workspace};
+use super::store::{self, Want, Workspace};
 use super::waker::Waker;
 use super::{Workspaces, no_such, settled, state_error};
 use crate::actor::Actor;
@@ -109,7 +109,7 @@ impl Workspaces {
                 // It fell asleep between the look at its row and the note.
                 row = self.standing(row.id).await?;
             }
-            if sleeps(&row) || wakes(&row) {
+            if row.sleeps() || wakes(&row) {
                 row = self.wake(by, row).await?;
             }
         }
@@ -146,7 +146,7 @@ impl Workspaces {
     /// Wants one awake that sleeps; by nobody: because it was used while it fell asleep, or a
     /// stranger looks at what it shows.
     pub(super) async fn want_awake(&self, by: Option<&Actor>, row: &Workspace) -> Result<()> {
-        if !sleeps(row) {
+        if !row.sleeps() {
             return Ok(());
         }
         let tx = self.deps.db.begin().await?;
@@ -181,11 +181,6 @@ impl Workspaces {
     }
 }
 
-/// Paused because nobody used it, as against by a person, whose pause stays until they resume it.
-fn sleeps(row: &Workspace) -> bool {
-    row.intent.desired == Desired::Paused && row.want.by == WantBy::Idle
-}
-
 /// Wanted awake, by whoever was first, and not yet seen to be.
 fn wakes(row: &Workspace) -> bool {
     row.status == WorkspaceStatus::Paused && row.intent.desired == Desired::Running
@@ -198,7 +193,7 @@ fn still_waking() -> Error {
 
 fn not_running(row: &Workspace) -> Error {
     let advice = match row.status {
-        _ if sleeps(row) => "It wakes as soon as it is used.",
+        _ if row.sleeps() => "It wakes as soon as it is used.",
         WorkspaceStatus::Paused => "Resume it first.",
         WorkspaceStatus::Stopped | WorkspaceStatus::Error => "Start it first.",
         _ => "Try again in a moment.",

@@ -5,6 +5,7 @@ use super::Workspaces;
 use super::slot::{Report, Slot};
 use crate::actor::Actor;
 use crate::config::Use;
+use crate::error::Error;
 use crate::time::now_ms;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::tokens::Scope;
@@ -28,6 +29,7 @@ impl Drop for InUse {
     }
 }
 
+#[derive(Clone)]
 pub struct Waker {
     workspaces: Workspaces,
     actor: Actor,
@@ -57,11 +59,31 @@ impl Waker {
         if std::mem::take(&mut self.is_paused)
             && let Err(error) = self.workspaces.rouse(&self.actor, self.scope, self.id).await
         {
-            tracing::warn!(
-                workspace.id = %self.id, error = &error as &dyn std::error::Error, causes = error.causes(),
-                "cannot wake a workspace that is used"
-            );
+            warn(self.id, &error);
             self.is_paused = true;
         }
     }
+
+    /// The same where nobody can wait for it.
+    pub fn used_soon(&mut self, using: Use) {
+        self.slot.presence.note(using, now_ms());
+        if self.reports.has_changed().unwrap_or(false) {
+            self.is_paused = self.reports.borrow_and_update().status == WorkspaceStatus::Paused;
+        }
+        if std::mem::take(&mut self.is_paused) {
+            let (workspaces, actor, scope, id) = (self.workspaces.clone(), self.actor.clone(), self.scope, self.id);
+            self.workspaces.tasks.spawn_abortable("wake", async move {
+                if let Err(error) = workspaces.rouse(&actor, scope, id).await {
+                    warn(id, &error);
+                }
+            });
+        }
+    }
+}
+
+fn warn(id: WorkspaceId, error: &Error) {
+    tracing::warn!(
+        workspace.id = %id, error = error as &dyn std::error::Error, causes = error.causes(),
+        "cannot wake a workspace that is used"
+    );
 }

@@ -27,6 +27,7 @@ mod raw_files;
 mod setups;
 mod sign_in;
 mod snapshots;
+mod ssh;
 mod ssh_keys;
 mod stats;
 mod support;

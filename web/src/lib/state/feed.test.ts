@@ -10,6 +10,12 @@ test('what happened is told, also by a newer server', () => {
   expect(entryOf(event('workspace.limits_changed'))?.text).toBe('limits changed');
 });
 
+test('what was done by SSH is told with what let them in', () => {
+  const data = { key: 'laptop', address: '192.0.2.1' };
+  expect(entryOf(event('ssh.shell', data))?.detail).toBe('with the key “laptop”, from 192.0.2.1');
+  expect(entryOf(event('ssh.forward', { token: 'ci', to: 'port 80' }))?.detail).toBe('port 80, with the token “ci”');
+});
+
 test('a status is told only when nobody asked for it', () => {
   const status = (data: Record<string, unknown>): string | undefined => entryOf(event('workspace.status', data, null))?.text;
   expect(status({ status: 'running' })).toBeUndefined();

@@ -36,6 +36,10 @@ const KINDS: Record<string, { text: string; tone: Tone; icon: IconName }> = {
   'snapshot.deleted': { text: 'snapshot deleted', tone: 'off', icon: 'trash' },
   'port.set': { text: 'preview changed', tone: 'busy', icon: 'globe' },
   'port.reset': { text: 'preview is private again', tone: 'off', icon: 'globe' },
+  'ssh.shell': { text: 'terminal opened by SSH', tone: 'off', icon: 'terminal' },
+  'ssh.exec': { text: 'command run by SSH', tone: 'off', icon: 'terminal' },
+  'ssh.sftp': { text: 'files reached by SFTP', tone: 'off', icon: 'terminal' },
+  'ssh.forward': { text: 'port forwarded by SSH', tone: 'off', icon: 'globe' },
   'volume.purged': { text: 'home removed for good', tone: 'off', icon: 'trash' },
 };
 
@@ -75,11 +79,25 @@ export function unasked(event: EventView): FeedEntry | undefined {
   return undefined;
 }
 
+interface SshData {
+  key?: string;
+  token?: string;
+  address?: string;
+  to?: string;
+}
+
+/** What let somebody in, from where, and what they were led to. */
+function byWhat({ key, token, address, to }: SshData): string {
+  const by = key ? `with the key “${key}”` : token ? `with the token “${token}”` : 'with a sign-in';
+  return `${to ? `${to}, ` : ''}${by}${address ? `, from ${address}` : ''}`;
+}
+
 /** Nothing for news that only moves what is shown anyway. */
 export function entryOf(event: EventView): FeedEntry | undefined {
   if (event.kind === 'workspace.status') return unasked(event);
   const known = KINDS[event.kind];
   const { deletes_at: deletes } = event.data as { deletes_at?: unknown };
+  if (known && event.kind.startsWith('ssh.')) return { ...known, detail: byWhat(event.data as SshData) };
   if (known && typeof deletes === 'string') return { ...known, detail: `${dayAndTime(deletes)}, unless it is started before.` };
   if (known) return known;
   // A kind that came with a newer server: its name says what happened.

@@ -104,6 +104,11 @@ impl Auth {
         require_unexpired(&self.known_token(id).await?.token)
     }
 
+    /// What its owner calls a token.
+    pub(crate) async fn name_of_token(&self, id: TokenId) -> Result<String> {
+        Ok(self.known_token(id).await?.token.name)
+    }
+
     async fn known_token(&self, id: TokenId) -> Result<Known> {
         if let Some(known) = self.inner.tokens.lock().fresh(id) {
             return Ok(known);
@@ -223,7 +228,7 @@ fn hash(token: &str) -> String {
 fn by_token(actor: &Actor) -> Option<TokenId> {
     match actor.via {
         Via::Token(id) => Some(id),
-        Via::Session(_) => None,
+        Via::Session(_) | Via::SshKey(_) => None,
     }
 }
 

@@ -63,6 +63,26 @@ pub async fn namesakes(conn: &impl ConnectionTrait, row: &Workspace) -> Result<u
     Ok(db::fetch_one::<Count, _>(conn, text, values).await?.map_or(0, |row| row.n.unsigned_abs()))
 }
 
+/// An owner's workspaces of this name, of `only` these; two are enough to know that it says too little.
+pub async fn named(
+    conn: &impl ConnectionTrait,
+    owner: UserId,
+    only: Option<&[WorkspaceId]>,
+    name: &str,
+) -> Result<Vec<WorkspaceId>, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Id {
+        id: String,
+    }
+    let only = db::among("id", only);
+    let text = format!(
+        "SELECT id FROM workspaces WHERE owner_id = $1 AND name = $2 AND deleted_ms IS NULL \
+         AND desired <> 'deleted' {only} ORDER BY id LIMIT 2"
+    );
+    let rows = db::fetch_all::<Id, _>(conn, &text, [owner.to_string().into(), name.into()]).await?;
+    Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
+}
+
 /// The ids of all workspaces that need a driver.
 pub async fn living(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbErr> {
     #[derive(FromQueryResult)]

@@ -146,6 +146,18 @@ pub struct Workspace {
     pub delete_told_ms: Option<i64>,
 }
 
+impl Workspace {
+    /// Paused because nobody used it, as against by a person, whose pause stays until they resume it.
+    pub fn sleeps(&self) -> bool {
+        self.intent.desired == Desired::Paused && self.want.by == WantBy::Idle
+    }
+
+    /// On its way out.
+    pub fn is_leaving(&self) -> bool {
+        self.intent.desired == Desired::Deleted
+    }
+}
+
 /// Limits that are wished for, with all that is to change together with them; JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Wished {

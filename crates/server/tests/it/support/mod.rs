@@ -3,6 +3,7 @@
 pub mod calls;
 pub mod previews;
 pub mod registry;
+pub mod ssh;
 pub mod workspaces;
 
 use futures_util::FutureExt as _;
@@ -79,6 +80,8 @@ impl Place {
             ("REXEC_DATA_DIR".to_owned(), dir.to_string()),
             ("JWT_SECRET".to_owned(), SECRET.to_owned()),
             ("REXEC_REQUESTS_PER_SECOND".to_owned(), "0".to_owned()),
+            // One that needs a gateway takes any free port, which no variable gives.
+            ("REXEC_SSH_PORT".to_owned(), "0".to_owned()),
             ("REXEC_SIGN_INS_PER_MINUTE".to_owned(), "0".to_owned()),
             // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
             ("REXEC_ENGINE_LABELS".to_owned(), "rexec.test=server".to_owned()),
