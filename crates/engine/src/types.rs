@@ -100,6 +100,10 @@ pub struct Limits {
     pub pids: u32,
 }
 
+/// What the names of images begin with that [`crate::Engine::without_volumes`] makes. One that no container is of can be
+/// removed.
+pub const PLAIN_IMAGES: &str = "rexec/plain:";
+
 /// Which of the engine's two security profiles a container has. Both drop the same capabilities, forbid new
 /// privileges and cover the same paths of `/proc` and `/sys`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -170,6 +174,8 @@ pub struct ContainerInfo {
     pub started_at: String,
     /// PID 1 on the engine's machine, 0 when not running.
     pub pid: u32,
+    /// Where volumes lie that nobody has named: its image asked for them. They go with the container.
+    pub unnamed_volumes: Vec<String>,
 }
 
 /// A container's state as a listing tells it: how it ended takes a look at the container.
@@ -234,7 +240,8 @@ pub struct DiskSpace {
 /// Bytes on the engine's disk, by name.
 #[derive(Debug, Clone, Default)]
 pub struct DiskUsage {
-    /// What each container has written to its root file system; volumes are not in it.
+    /// What each container has written to its root file system, and to volumes that nobody has named. Those with a
+    /// name are not in it.
     pub containers: BTreeMap<String, u64>,
     pub volumes: BTreeMap<String, u64>,
 }

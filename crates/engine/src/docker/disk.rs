@@ -6,12 +6,14 @@
 
 use super::faults::engine_error;
 use super::transport::Body;
+use super::views::is_unnamed;
 use super::waiting::unavailable;
 use super::{BULK_TIMEOUT, DockerEngine, hijack, profile};
 use crate::{ContainerSpec, DiskLimits, DiskSpace, DiskUsage, Engine, EngineError, Labels, Limits, Profile, Result};
 use http::Request;
 use http_body_util::{BodyExt, Empty, Limited};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 /// A size that every file system with quotas takes.
 const PROBE_BYTES: u64 = 64 * 1024 * 1024;
@@ -37,6 +39,14 @@ struct Container {
     /// Absent when it has written nothing.
     #[serde(default)]
     size_rw: i64,
+    mounts: Option<Vec<Mounted>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Mounted {
+    /// Absent for what is no volume.
+    name: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +98,9 @@ impl DockerEngine {
         let mut counter = Counter::default();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| EngineError::Unavailable(error.into()))?;
-            frame.data_ref().map(|bytes| counter.take(bytes));
+            if let Some(bytes) = frame.data_ref() {
+                counter.take(bytes);
+            }
         }
         Ok(Some(counter.count))
     }
@@ -171,13 +183,16 @@ fn probe(name: &str, image: &str, labels: &Labels) -> ContainerSpec {
 
 fn usage(account: Account) -> DiskUsage {
     let bytes = |size: i64| u64::try_from(size).ok();
+    let volumes = account.volumes.unwrap_or_default().into_iter();
+    let volumes: BTreeMap<_, _> =
+        volumes.filter_map(|volume| Some((volume.name, bytes(volume.usage_data?.size)?))).collect();
     let containers = account.containers.unwrap_or_default().into_iter().filter_map(|container| {
         let name = container.names.first()?.trim_start_matches('/').to_owned();
-        Some((name, bytes(container.size_rw)?))
+        let mounted = container.mounts.iter().flatten().filter_map(|mounted| mounted.name.as_ref());
+        let unnamed: u64 = mounted.filter(|name| is_unnamed(name)).filter_map(|name| volumes.get(name)).sum();
+        Some((name, bytes(container.size_rw)?.saturating_add(unnamed)))
     });
-    let volumes = account.volumes.unwrap_or_default().into_iter();
-    let volumes = volumes.filter_map(|volume| Some((volume.name, bytes(volume.usage_data?.size)?)));
-    DiskUsage { containers: containers.collect(), volumes: volumes.collect() }
+    DiskUsage { containers: containers.collect(), volumes }
 }
 
 #[cfg(test)]
@@ -202,6 +217,12 @@ mod tests {
         let usage = usage(serde_json::from_str(told).expect("parses"));
         assert_eq!(usage.containers, [("a".to_owned(), 7), ("b".to_owned(), 0)].into());
         assert_eq!(usage.volumes, [("v".to_owned(), 9)].into());
+        let unnamed = "0123456789abcdef".repeat(4);
+        let told = format!(
+            r#"{{"Containers": [{{"Names": ["/a"], "SizeRw": 7, "Mounts": [{{"Name": "{unnamed}"}}, {{"Name": "v"}}, {{}}]}}],
+            "Volumes": [{{"Name": "{unnamed}", "UsageData": {{"Size": 30}}}}, {{"Name": "v", "UsageData": {{"Size": 9}}}}]}}"#
+        );
+        assert_eq!(super::usage(serde_json::from_str(&told).expect("parses")).containers["a"], 37);
         let empty = serde_json::from_str(r#"{"Containers": null, "Volumes": null}"#).expect("parses");
         assert!(super::usage(empty).volumes.is_empty());
     }

@@ -10,6 +10,7 @@ mod faults;
 mod hijack;
 mod local;
 mod networks;
+mod plain;
 mod profile;
 mod seccomp;
 mod stdcopy;
@@ -294,6 +295,10 @@ impl Engine for DockerEngine {
         let reference = profile::reference(reference)?;
         let removed = within(WORK_TIMEOUT, self.docker.remove_image(reference, None::<RemoveImageOptions>, None)).await;
         gone_is_done(removed.map(|_| ()))
+    }
+
+    async fn without_volumes(&self, reference: &str) -> Result<Option<String>> {
+        self.make_plain(reference).await
     }
 
     async fn volume_create(&self, name: &str, labels: &Labels, size_bytes: Option<u64>) -> Result<()> {

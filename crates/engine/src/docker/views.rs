@@ -65,7 +65,15 @@ pub(super) fn image(image: ImageInspect) -> Result<ImageInfo> {
     })
 }
 
+/// Docker gives a volume that nobody has named 64 random hexadecimal digits.
+pub(super) fn is_unnamed(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 pub(super) fn container(container: ContainerInspectResponse) -> Result<ContainerInfo> {
+    let mounts = container.mounts.unwrap_or_default().into_iter();
+    let unnamed = mounts.filter(|mount| mount.name.as_deref().is_some_and(is_unnamed));
+    let unnamed_volumes = unnamed.filter_map(|mount| mount.destination).collect();
     let config = container.config.unwrap_or_default();
     let state = container.state.ok_or_else(|| missing("a container's state"))?;
     let running = matches!(state.status, Some(Status::RUNNING | Status::PAUSED));
@@ -75,6 +83,7 @@ pub(super) fn container(container: ContainerInspectResponse) -> Result<Container
         image: config.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         started_at: state.started_at.clone().filter(|t| t != ZERO_TIME).unwrap_or_default(),
+        unnamed_volumes,
         pid: if running { unsigned(state.pid) as u32 } else { 0 },
         state: container_state(state)?,
     })

@@ -3,7 +3,7 @@
 
 use super::store;
 use crate::workspaces::Deps;
-use rexec_engine::EngineError;
+use rexec_engine::{EngineError, PLAIN_IMAGES};
 use sea_orm::DbErr;
 
 /// Snapshots of one round; more wait for the next.
@@ -30,11 +30,17 @@ pub async fn round(deps: &Deps) -> Result<(), DbErr> {
 }
 
 /// Removes what came about after its removal: the engine ends a commit that was begun even when nobody waits for it
-/// any more, and makes the volumes of a container that it is still making.
+/// any more, and makes the volumes of a container that it is still making. With them go images that were made without
+/// the volumes of others, once no container is of them.
 pub async fn sweep(deps: &Deps) -> Result<(), DbErr> {
     let (engine, host) = (&deps.host.engine, &deps.host);
     let Ok(images) = engine.images().await else { return Ok(()) };
     for image in images.iter().flat_map(|image| &image.references) {
+        // Refused while a container is of it; made once more when the next one is to be.
+        if image.starts_with(PLAIN_IMAGES) {
+            let _ = engine.remove_image(image).await;
+            continue;
+        }
         if store::is_remaining_image(deps.db.read(), host.id, image).await?
             && let Err(error) = engine.remove_image(image).await
         {

@@ -152,7 +152,7 @@ fn is_ours(text: &str) -> bool {
     let path = hub.iter().find_map(|hub| text.strip_prefix(hub)).unwrap_or(text);
     let name = path.split([':', '@']).next().unwrap_or(path);
     let name = name.strip_prefix("library/").unwrap_or(name);
-    matches!(name, "rexec/snapshot" | "rexec/empty" | "sha256" | "sha384" | "sha512")
+    matches!(name, "rexec/snapshot" | "rexec/empty" | "rexec/plain" | "sha256" | "sha384" | "sha512")
 }
 
 fn runtime(text: &str) -> Result<()> {
@@ -205,6 +205,7 @@ mod tests {
             "docker.io/rexec/snapshot:01",
             "rexec/snapshot@sha256:01",
             "rexec/empty:1",
+            "rexec/plain:01",
             "sha256:9",
         ] {
             assert_eq!(field_at_fault(NewWorkspace { image: Some(ours.into()), ..new() }), "image", "{ours:?}");

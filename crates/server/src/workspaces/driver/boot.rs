@@ -10,7 +10,7 @@ use crate::workspaces::lifecycle::Seen;
 use crate::workspaces::link::{DialDesk, Link, LinkError};
 use crate::workspaces::store::Workspace;
 use rexec_api::workspaces::WorkspaceStatus;
-use rexec_engine::EngineError;
+use rexec_engine::{ContainerSpec, EngineError};
 use std::time::Duration;
 
 /// How long a guest may take to dial in before we reach for it through the engine.
@@ -39,8 +39,8 @@ impl Driver {
             let labels = container::home_labels(row, &self.deps.host);
             self.deps.host.engine.volume_create(&row.volume, &labels, Some(bytes)).await?;
         }
-        let spec = container::spec(&made, &self.deps.host, disk, dial_dir);
-        match self.deps.host.engine.create(&spec).await {
+        let mut spec = container::spec(&made, &self.deps.host, disk, dial_dir);
+        match self.make(&mut spec).await {
             Ok(_) => {
                 self.deps.crash.point("create.made");
                 Ok(Progress::Again(Some(Seen::Created)))
@@ -50,6 +50,24 @@ impl Driver {
                 Ok(Progress::Again(Some(Seen::Missing)))
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a container of an image that asks for no volumes, so that all it writes is in its root or its home, where
+    /// the engine can make one.
+    async fn make(&self, spec: &mut ContainerSpec) -> Result<String, EngineError> {
+        let (engine, image) = (&self.deps.host.engine, spec.image.clone());
+        spec.image = engine.without_volumes(&image).await?.unwrap_or_else(|| image.clone());
+        match engine.create(spec).await {
+            // Nobody was using the one that was made for this, so a round of tidying up took it away.
+            Err(EngineError::ImageNotFound(_)) if spec.image != image => {
+                spec.image = engine.without_volumes(&image).await?.unwrap_or_else(|| image.clone());
+                engine.create(spec).await.map_err(|error| match error {
+                    EngineError::ImageNotFound(_) => EngineError::ImageNotFound(image),
+                    error => error,
+                })
+            }
+            made => made,
         }
     }
 

@@ -260,11 +260,23 @@ impl Taking {
         match self.deps.host.engine.commit(&container_name(&self.row), &image, &config).await {
             Ok(_) => {
                 self.laps.end("commit");
-                Ok((Some(image), None))
+                Ok((Some(image), self.left_out().await?))
             }
             Err(EngineError::NotFound(_)) => Ok((None, Some(NO_ROOT.into()))),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// What its image keeps in volumes of its own, where the engine cannot do without them.
+    async fn left_out(&self) -> Result<Option<String>, StepError> {
+        let container = self.deps.host.engine.inspect(&container_name(&self.row)).await?;
+        let paths = container.map(|container| container.unnamed_volumes).unwrap_or_default();
+        Ok((!paths.is_empty()).then(|| {
+            format!(
+                "What lies in {} is not in it: its image keeps that in volumes apart. Copy it to the home first.",
+                paths.join(", ")
+            )
+        }))
     }
 
     async fn taken(

@@ -88,6 +88,7 @@ impl Engine for FakeEngine {
             state,
             started_at: String::new(),
             pid: 1,
+            unnamed_volumes: Vec::new(),
         }))
     }
 
@@ -100,6 +101,9 @@ impl Engine for FakeEngine {
 
     async fn ping(&self) -> Result<()> {
         unreachable!()
+    }
+    async fn without_volumes(&self, reference: &str) -> Result<Option<String>> {
+        Ok(Some(reference.to_owned()))
     }
     async fn written_bytes(&self, _: &str) -> Result<Option<u64>> {
         unreachable!()

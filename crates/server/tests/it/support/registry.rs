@@ -3,6 +3,7 @@
 
 use super::workspaces::engine_address;
 use rexec_engine::{Engine as _, docker::DockerEngine};
+use serde_json::{Value, json};
 use sha2::Digest as _;
 use std::process::Stdio;
 use std::time::Duration;
@@ -76,7 +77,7 @@ impl Registry {
     /// The same, made for another processor.
     pub async fn offer_for(&self, engine: &DockerEngine, name: &str, architecture: &str) -> String {
         let repository = format!("{}/{name}", self.host);
-        post("/images/load", "e30=", &archive(&format!("{repository}:1"), architecture)).await;
+        post("/images/load", "e30=", &archive(&format!("{repository}:1"), architecture, json!({}))).await;
         post(&format!("/images/{repository}/push?tag=1"), CREDENTIALS, &[]).await;
         let reference = format!("{repository}:1");
         engine.remove_image(&reference).await.unwrap();
@@ -84,15 +85,20 @@ impl Registry {
     }
 }
 
+/// Gives the engine a small image with a shell that is configured like this.
+pub async fn load(reference: &str, config: Value) {
+    post("/images/load", "e30=", &archive(reference, "amd64", config)).await;
+}
+
 /// A small image as an engine loads it: a layer, a configuration, and a manifest that names both.
-fn archive(reference: &str, architecture: &str) -> Vec<u8> {
+fn archive(reference: &str, architecture: &str, config: Value) -> Vec<u8> {
     let layer = layer();
     let digest = hex::encode(sha2::Sha256::digest(&layer));
-    let config = serde_json::json!({
-        "architecture": architecture, "os": "linux", "config": {},
+    let config = json!({
+        "architecture": architecture, "os": "linux", "config": config,
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
     });
-    let manifest = serde_json::json!([{ "Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"] }]);
+    let manifest = json!([{ "Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"] }]);
     let mut tar = tar::Builder::new(Vec::new());
     add(&mut tar, "layer.tar", &layer, 0o644);
     add(&mut tar, "config.json", config.to_string().as_bytes(), 0o644);
