@@ -81,7 +81,7 @@ pub struct SshConnect {
     pub enabled: bool,
     /// Why not.
     pub reason: Option<String>,
-    /// Keys of the account; without one nobody gets in.
+    /// Keys of the account; without one, an API token is the password.
     pub keys: u32,
     /// Absent while SSH is not to be had.
     pub target: Option<SshTarget>,

@@ -89,6 +89,7 @@ impl Ssh {
         let settings = Settings { host_keys: vec![key.clone()], authorities: Vec::new(), bounds: Bounds::default() };
         let server = Server::new(Arc::new(Entrance::new(self.deps.clone())), settings);
         self.tell(port, &key)?;
+        tracing::info!(port, host_key = key.public().fingerprint(), "SSH connections are taken");
         let _ = self.listening.set(Listening { server: server.clone(), port });
         let tasks = self.deps.tasks.clone();
         self.deps.tasks.spawn("ssh", async move {

@@ -1,6 +1,6 @@
 //! The SSH gateway, by OpenSSH's own programs, against real workspaces.
 
-use crate::support::ssh::{finish, post, with_gateway};
+use crate::support::ssh::{finish, post, with_gateway, with_gateway_as};
 use crate::support::workspaces::{Stage, eventually};
 use crate::support::{Backend, in_place, on_both};
 use reqwest::{Method, StatusCode};
@@ -348,6 +348,46 @@ async fn a_workspace_is_started_for_whoever_connects(backend: Backend) {
         assert_eq!(done.code, Some(254));
         assert!(done.err.contains("workspaces:write"), "{done:?}");
         assert_eq!(stage.client.workspace(view.id).await.unwrap().status, WorkspaceStatus::Stopped);
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn use_by_ssh_keeps_awake_and_wakes() {
+    let soon = [("REXEC_IDLE_PAUSE_SECONDS", "2"), ("REXEC_IDLE_COUNTS", "ssh")];
+    with_gateway_as(Backend::Sqlite, &soon, async |_, stage, desk| {
+        let (used, quiet) = (stage.workspace().await, stage.workspace().await);
+        let connect = async |id: WorkspaceId| {
+            let login = id.to_string();
+            let mut live = Live::start(desk.ssh().args(["-l", &login, "127.0.0.1", "echo ready; cat"]));
+            live.until("ready").await;
+            live
+        };
+        let (mut talking, mut silent) = (connect(used.id).await, connect(quiet.id).await);
+        let talk = async {
+            loop {
+                talking.say("on\n").await;
+                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            }
+        };
+        // Twice over, the one through which nothing passes falls asleep, and the other does not.
+        let watch = async {
+            for word in ["first", "second"] {
+                stage.until(quiet.id, "it to fall asleep", |view| view.status == WorkspaceStatus::Paused).await;
+                assert_eq!(stage.client.workspace(used.id).await.unwrap().status, WorkspaceStatus::Running);
+                silent.say(&format!("{word}\n")).await;
+                silent.until(word).await;
+            }
+        };
+        tokio::select! {
+            () = talk => {}
+            () = watch => {}
+        }
+        stage.until(used.id, "it to fall asleep", |view| view.status == WorkspaceStatus::Paused).await;
+        let done = desk.run(&used.name, "echo awake").await.ok();
+        assert_eq!(done.text(), "awake\n");
+        assert!(done.err.contains("waking"), "{done:?}");
         stage
     })
     .await;

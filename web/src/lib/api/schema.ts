@@ -2139,7 +2139,7 @@ export interface components {
             enabled: boolean;
             /**
              * Format: int32
-             * @description Keys of the account; without one nobody gets in.
+             * @description Keys of the account; without one, an API token is the password.
              */
             keys: number;
             /** @description Why not. */

@@ -39,8 +39,17 @@ impl Done {
 
 /// Runs a test on a stage with a gateway, and a desk whose key `id` is the user's.
 pub async fn with_gateway(backend: Backend, test: impl AsyncFnOnce(&Place, Stage, &Desk) -> Stage) {
+    with_gateway_as(backend, &[], test).await;
+}
+
+/// The same with these variables besides.
+pub async fn with_gateway_as(
+    backend: Backend,
+    extra: &[(&str, &str)],
+    test: impl AsyncFnOnce(&Place, Stage, &Desk) -> Stage,
+) {
     let change = |config: &mut rexec_server::config::Config| config.ssh = SshListen::At(0);
-    on_stage_as(backend, &[], change, async |place, stage| {
+    on_stage_as(backend, extra, change, async |place, stage| {
         let desk = Desk::new(&stage).await;
         let key = desk.key("id").await;
         let added = post(&stage, stage.client.token().unwrap(), "/api/ssh/keys", json!({ "public_key": key })).await;
