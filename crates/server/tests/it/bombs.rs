@@ -225,14 +225,21 @@ async fn empty_files_fill_a_disk_too_and_a_snapshot() {
     };
     on_stage_as(Backend::Sqlite, &[("REXEC_DISK_GB", "1")], quick, async |_, stage| {
         let id = stage.workspace().await.id;
-        // More than half of a GiB each, by themselves: in the home, and outside of it.
-        let many = |at: &str| format!("sudo mkdir -p {at}/many && cd {at}/many && seq 140000 | sudo xargs touch");
-        assert_eq!(stage.run(id, &many("/home/user")).await.exit_code, 0);
+        let make = async |count: u32, at: &str| {
+            let script = format!("sudo mkdir -p {at} && cd {at} && seq {count} | sudo xargs touch");
+            let command = ["/bin/sh", "-c", &script].map(str::to_owned).to_vec();
+            let timeout_ms = Some(5 * PATIENCE.as_millis() as u64);
+            let request = ExecRequest { command, timeout_ms, ..Default::default() };
+            assert_eq!(stage.client.exec(id, &request).await.unwrap().exit_code, 0, "{at}");
+        };
+        make(5000, "/home/user/some").await;
         let wait_ms = Some(PATIENCE.as_millis() as u64);
         let taken = stage.client.take_snapshot(id, &NewSnapshot { wait_ms, ..Default::default() }).await.unwrap();
-        assert!(taken.home_bytes > 140_000 << 12, "{taken:?}");
+        assert!(taken.home_bytes > 5000 << 12, "{taken:?}");
         stage.client.delete_snapshot(taken.id).await.unwrap();
-        assert_eq!(stage.run(id, &many("/opt")).await.exit_code, 0);
+        // More than half of a GiB each, by themselves: in the home, and outside of it.
+        make(140_000, "/home/user/many").await;
+        make(140_000, "/opt/many").await;
         let stopped = until_measured(&stage, id, |view| view.status == WorkspaceStatus::Stopped).await;
         assert!(stopped.status_reason.unwrap().starts_with("Stopped because its disk of 1 GiB is full."));
         stage
