@@ -104,6 +104,8 @@ codes! {
     ForeignOrigin = "foreign_origin", 403;
     /// Nothing there that you may see.
     NotFound = "not_found", 404;
+    /// The host is below the previews' name and is no preview's.
+    NoSuchPreview = "no_such_preview", 404;
     EmailTaken = "email_taken", 409;
     /// The SSH key is here already, of yours or of another account.
     SshKeyTaken = "ssh_key_taken", 409;
@@ -191,6 +193,8 @@ codes! {
     /// The host does not allow containers inside of workspaces.
     NestedUnavailable = "nested_unavailable", 422;
     RateLimited = "rate_limited", 429;
+    /// As many downloads and streams of events are open for you as there may be; `details.max` says how many.
+    TooManyStreams = "too_many_streams", 429;
     /// The server is stopping; try again shortly.
     ShuttingDown = "shutting_down", 503;
     /// A fault of ours; the log has the particulars under the request id.

@@ -60,6 +60,8 @@ pub struct SetupView {
 pub struct SetupStepView {
     pub kind: SetupKind,
     pub name: String,
+    /// What it runs, as a shell reads it; absent for a clone.
+    pub command: Option<String>,
     pub state: SetupState,
     /// Absent when it has not ended, or was ended.
     pub exit_code: Option<i32>,

@@ -51,7 +51,7 @@ pub struct SnapshotView {
     /// The stable code of that failure.
     #[serde(default)]
     pub error_code: Option<ErrorCode>,
-    /// Home and root file system together.
+    /// Home and root file system together. Files and directories count as 4 KiB each at the least.
     pub size_bytes: u64,
     pub home_bytes: u64,
     /// What the root file system has besides its base image.

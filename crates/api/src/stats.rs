@@ -16,7 +16,8 @@ pub struct StatsSample {
     pub memory_bytes: u64,
     /// 0 where the host enforces none.
     pub memory_limit_bytes: u64,
-    /// Root file system and home, as last measured; absent until they were.
+    /// Root file system and home, as last measured; absent until they were. Of a workspace with a limit, files and
+    /// directories count as 4 KiB each at the least.
     pub disk_bytes: Option<u64>,
     /// Absent when there is no limit.
     pub disk_limit_bytes: Option<u64>,

@@ -49,7 +49,8 @@ pub struct NewWorkspace {
     /// The branch or tag of it; the repository's own default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// A container image reference; the server's default when absent.
+    /// A container image reference; the server's default when absent. What it declares as volumes is part of the root
+    /// file system: kept, measured and taken in snapshots like the rest of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// One of your snapshots that it begins as, with what that workspace had unless this says otherwise.
@@ -65,7 +66,7 @@ pub struct NewWorkspace {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<u32>,
     /// GiB that its root file system and home may grow to together; without a limit when absent. Where the host
-    /// holds the size by a quota, each of the two may.
+    /// holds the size by a quota, each of the two may. Files and directories count as 4 KiB each at the least.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_gb: Option<u32>,
     /// An OCI runtime by name, such as `runc` or `runsc`.

@@ -9,6 +9,7 @@ use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Host;
 use crate::http::health::Checks;
+use crate::http::streams::Streams;
 use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::setups::Setups;
@@ -49,4 +50,6 @@ pub struct App {
     /// What `/ready` asks; services add theirs while the server is built.
     pub checks: Checks,
     pub tasks: Tasks,
+    /// Open for each user.
+    pub streams: Streams,
 }

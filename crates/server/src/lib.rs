@@ -33,6 +33,7 @@ pub mod tasks;
 pub mod templates;
 pub mod terminals;
 pub mod time;
+pub mod turns;
 pub mod volumes;
 pub mod workspaces;
 
@@ -48,6 +49,7 @@ use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Host;
 use crate::http::health::Checks;
+use crate::http::streams::Streams;
 use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::sealed::Sealer;
@@ -192,6 +194,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         workspaces,
         checks,
         tasks,
+        streams: Streams::default(),
     });
     add_checks(&app);
     app.snapshots.repair().await.map_err(StartError::Installation)?;

@@ -45,12 +45,13 @@ async fn follow(
     headers: HeaderMap,
 ) -> Result<Response> {
     let after = last_event_id(&headers)?;
+    let turn = app.streams.open(&actor)?;
     let heard = app.events.follow(&actor, after).await?;
     let events = heard.map(|heard| match heard {
         Heard::News(news) => event(&news),
         Heard::Resync => sse::Event::new("resync", &serde_json::json!({})),
     });
-    Ok(sse::answer(&app, actor, request_id.0, events))
+    Ok(sse::answer(&app, actor, request_id.0, turn, events))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Result<Option<EventId>> {

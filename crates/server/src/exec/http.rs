@@ -53,9 +53,10 @@ async fn exec(
     if !sse::wanted(&headers) {
         return whole(app.execs.run(&actor, id, request).await?).await;
     }
+    let turn = app.streams.open(&actor)?;
     let running = app.execs.start(&actor, id, request).await?;
     let events = events(running, request_id.0.clone());
-    Ok(sse::answer(&app, actor, request_id.0, events))
+    Ok(sse::answer(&app, actor, request_id.0, turn, events))
 }
 
 /// The whole answer. A long one is written as JSON where nobody else waits.

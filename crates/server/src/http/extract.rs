@@ -6,10 +6,10 @@
 use crate::actor::Actor;
 use crate::app::AppState;
 use crate::error::{Error, Result};
-use crate::http::origin;
+use crate::http::{origin, words};
 use crate::page;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -131,24 +131,19 @@ fn json_error(path: &str, error: &serde_json::Error) -> Error {
     }
     let text = error.to_string();
     let text = text.split(" at line ").next().unwrap_or_default();
-    Error::field(&field_of(path, text), format!("The body does not fit: {text}."))
+    let parent = if path == "." { "" } else { path };
+    Error::field(&field_of(path, text), words::of(parent, text))
 }
 
 /// The field that a serde message is about: the path where it failed, and for a field that is
 /// missing or unknown, which serde blames on its parent, that field's name.
 fn field_of(path: &str, message: &str) -> String {
-    let named = ["missing field `", "unknown field `"]
+    let named = ["missing field `", "unknown field `", "duplicate field `"]
         .iter()
         .find_map(|start| message.strip_prefix(start))
         .and_then(|rest| rest.split('`').next());
     let parent = if path == "." { "" } else { path };
-    match named {
-        // The path of an unknown field already ends with it.
-        Some(name) if parent == name || parent.ends_with(&format!(".{name}")) => parent.to_owned(),
-        Some(name) if parent.is_empty() => name.to_owned(),
-        Some(name) => format!("{parent}.{name}"),
-        None => parent.to_owned(),
-    }
+    named.map_or_else(|| parent.to_owned(), |name| words::within_parent(parent, name))
 }
 
 /// Parameters of the path; ids that are none are refused as `invalid_id`.
@@ -158,16 +153,25 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
-        axum::extract::Path::<T>::from_request_parts(parts, state)
-            .await
-            .map(|axum::extract::Path(value)| Self(value))
-            .map_err(|_| {
-                Error::new(
-                    ErrorCode::InvalidId,
-                    "An id in the path is not an id; they look like 0197f0c2-6b1e-7c3a-8f00-1234567890ab.",
-                )
-            })
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(value)) => Ok(Self(value)),
+            Err(_) => Err(path_error(parts, state).await),
+        }
     }
+}
+
+/// About the first parameter that is not what its name says.
+async fn path_error<S: Send + Sync>(parts: &mut Parts, state: &S) -> Error {
+    let route = parts.extensions.get::<MatchedPath>().map(|route| route.as_str().to_owned()).unwrap_or_default();
+    let given = RawPathParams::from_request_parts(parts, state).await.ok();
+    let is_wrong = |name: &str, value: &str| match name {
+        "port" => value.parse::<u16>().is_err(),
+        _ => uuid::Uuid::try_parse(value).is_err(),
+    };
+    let wrong = given.as_ref().and_then(|given| given.iter().find(|(name, value)| is_wrong(name, value)));
+    let name = wrong.map_or("id", |(name, _)| name);
+    let details = serde_json::json!({ "field": name });
+    Error::new(ErrorCode::InvalidId, words::of_path(&route, name)).details(details)
 }
 
 /// Parameters after the `?`.
@@ -180,18 +184,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
         axum::extract::Query::<T>::from_request_parts(parts, state)
             .await
             .map(|axum::extract::Query(value)| Self(value))
-            .map_err(|rejection| {
-                let text = rejection.body_text();
-                let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(&text);
-                // A failed value is told as `name: what is wrong`.
-                let (path, what) = match text.split_once(": ") {
-                    Some((path, what)) if !path.contains(' ') => (path, what),
-                    _ => (".", text),
-                };
-                match field_of(path, what).as_str() {
-                    "cursor" => page::bad_cursor(),
-                    field => Error::field(field, format!("The query does not fit: {what}.")),
-                }
-            })
+            .map_err(|rejection| query_error(&rejection.body_text()))
+    }
+}
+
+pub(super) fn query_error(text: &str) -> Error {
+    let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
+    // A failed value is told as `name: what is wrong`.
+    let (path, what) = match text.split_once(": ") {
+        Some((path, what)) if !path.contains(' ') => (path, what),
+        _ => (".", text),
+    };
+    match field_of(path, what).as_str() {
+        "cursor" => page::bad_cursor(),
+        field => Error::field(field, words::of(field, what)),
     }
 }

@@ -13,7 +13,9 @@ pub mod openapi;
 pub mod origin;
 pub mod scopes;
 pub mod sse;
+pub mod streams;
 pub mod web;
+mod words;
 
 use crate::app::AppState;
 use crate::error::Error;

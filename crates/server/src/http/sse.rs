@@ -10,6 +10,7 @@
 use crate::actor::Actor;
 use crate::app::AppState;
 use crate::error::Error;
+use crate::turns::Turn;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -66,6 +67,7 @@ pub fn answer(
     app: &AppState,
     actor: Actor,
     request_id: String,
+    turn: Turn,
     events: impl Stream<Item = Event> + Send + 'static,
 ) -> Response {
     let (auth, tasks) = (app.auth.clone(), app.tasks.clone());
@@ -82,20 +84,23 @@ pub fn answer(
         // What nginx reads: news must not wait in its buffer.
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
-    (headers, Body::from_stream(body(events.boxed(), Box::pin(over), COMMENT_EVERY))).into_response()
+    (headers, Body::from_stream(body(events.boxed(), Box::pin(over), COMMENT_EVERY, turn))).into_response()
 }
 
-struct Open {
+struct Open<H> {
     events: BoxStream<'static, Event>,
     over: BoxFuture<'static, Event>,
+    /// What is to be had until its end.
+    _held: H,
 }
 
-fn body(
+fn body<H>(
     events: BoxStream<'static, Event>,
     over: BoxFuture<'static, Event>,
     comment_every: Duration,
+    held: H,
 ) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    stream::unfold(Some(Open { events, over }), move |open| async move {
+    stream::unfold(Some(Open { events, over, _held: held }), move |open| async move {
         let mut open = open?;
         let piece = tokio::select! {
             biased;
@@ -120,7 +125,7 @@ mod tests {
     #[tokio::test]
     async fn events_end_with_their_stream() {
         let events = stream::iter([Event::new("a", &1), Event::new("b", &"x\ny").id(7)]).boxed();
-        let text = text(body(events, Box::pin(std::future::pending()), COMMENT_EVERY)).await;
+        let text = text(body(events, Box::pin(std::future::pending()), COMMENT_EVERY, ())).await;
         assert_eq!(text, "event: a\ndata: 1\n\nid: 7\nevent: b\ndata: \"x\\ny\"\n\n");
     }
 
@@ -131,7 +136,7 @@ mod tests {
             let _ = ended.await;
             Event::new("error", &serde_json::json!({}))
         };
-        let mut body = Box::pin(body(stream::pending().boxed(), Box::pin(over), Duration::from_millis(1)));
+        let mut body = Box::pin(body(stream::pending().boxed(), Box::pin(over), Duration::from_millis(1), ()));
         for _ in 0..3 {
             assert_eq!(body.next().await.unwrap().unwrap(), COMMENT);
         }

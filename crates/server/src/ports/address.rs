@@ -46,7 +46,7 @@ impl Spot {
 pub enum Asked {
     App,
     Preview(Spot),
-    /// A name of the previews' that is none of theirs.
+    /// A name below that of the previews which is none of theirs.
     Nothing,
 }
 
@@ -88,8 +88,10 @@ impl Names {
                 _ => Asked::App,
             };
         }
-        let label = name.strip_suffix(LOCALHOST).and_then(|rest| rest.strip_suffix('.'));
-        label.and_then(Spot::parse).map_or(Asked::App, Asked::Preview)
+        match name.strip_suffix(LOCALHOST).map(|rest| rest.strip_suffix('.')) {
+            Some(Some(label)) => Spot::parse(label).map_or(Asked::Nothing, Asked::Preview),
+            _ => Asked::App,
+        }
     }
 
     /// Where previews are for whoever asks the application by this host.
@@ -192,9 +194,14 @@ mod tests {
         let spot = Spot::parse(&format!("80-{ID}")).unwrap();
         let local = names(None, None, false);
         assert_eq!(local.asked(&format!("80-{ID}.localhost:8080")), Asked::Preview(spot));
-        for app in ["localhost:8080", "127.0.0.1", "[::1]:80", "other.localhost", &format!("80-{ID}.example.com"), ""] {
+        for app in ["localhost:8080", "127.0.0.1", "[::1]:80", "otherlocalhost", &format!("80-{ID}.example.com"), ""] {
             assert_eq!(local.asked(app), Asked::App, "{app}");
         }
+        for nothing in ["zzz.localhost:8080", &format!("99999-{ID}.localhost"), &format!("a.80-{ID}.localhost")] {
+            assert_eq!(local.asked(nothing), Asked::Nothing, "{nothing}");
+        }
+        let own = names(None, Some("http://rexec.localhost"), false);
+        assert_eq!(own.asked("rexec.localhost"), Asked::App);
         let named = names(Some("preview.example.com"), Some("https://app.preview.example.com"), false);
         assert_eq!(named.asked(&format!("80-{ID}.preview.example.com")), Asked::Preview(spot));
         assert_eq!(named.asked("app.preview.example.com:443"), Asked::App);

@@ -3,7 +3,7 @@
 //! on a preview's.
 
 use super::address::Asked;
-use super::notice;
+use super::{notice, visit};
 use crate::app::AppState;
 use crate::http::origin::Scene;
 use axum::extract::{Request, State};
@@ -17,6 +17,9 @@ pub async fn gate(State(app): State<AppState>, request: Request, next: Next) -> 
     match app.ports.names.asked(&host) {
         Asked::App => next.run(request).await,
         Asked::Preview(spot) => app.ports.visit(request, spot, None).await,
-        Asked::Nothing => notice::no_such_name(&app.ports.names.app_origin(&host, app.ports.app_port)),
+        Asked::Nothing => {
+            let app_origin = app.ports.names.app_origin(&host, app.ports.app_port);
+            notice::no_such_name(&app_origin, visit::wants_html(request.headers()))
+        }
     }
 }

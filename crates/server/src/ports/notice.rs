@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 const LOOK_AGAIN_SECONDS: u32 = 2;
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+const NO_SUCH_PREVIEW: &str = "There is no such preview";
 const PAGE: &str = include_str!("notice.html");
 
 /// What stands on the page.
@@ -49,19 +50,13 @@ pub fn answer(visit: &Visit, error: &Error) -> Response {
     } else if visit.wants_html {
         page(&page_of(visit, error))
     } else {
-        let body = ErrorBody { error: error.detail(&request_id) };
-        let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap_or_default()));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        json(error, &request_id)
     };
     if !visit.is_call {
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     }
+    describe(&mut response, &request_id);
     let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Ok(id) = HeaderValue::from_str(&request_id) {
-        headers.insert("x-request-id", id);
-    }
     if let Some(wait) = error.retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
     }
@@ -72,11 +67,34 @@ pub fn answer(visit: &Visit, error: &Error) -> Response {
 }
 
 /// The answer at a name that is no preview's.
-pub fn no_such_name(app_origin: &str) -> Response {
-    let link = Some(("Go to Rexec", app_origin.to_owned()));
-    let text = "The address of a preview is a port, a hyphen and the id of a workspace.";
-    let mut response = page(&Page { title: "There is no such preview", text, looks_again: false, link });
+pub fn no_such_name(app_origin: &str, wants_html: bool) -> Response {
+    let (link, request_id) = (Some(("Go to Rexec", app_origin.to_owned())), uuid::Uuid::now_v7().to_string());
+    let text = "The address of a preview begins with a port, a hyphen and the id of a workspace, written without hyphens. \
+        Copy it from the workspace's ports.";
+    let mut response = if wants_html {
+        page(&Page { title: NO_SUCH_PREVIEW, text, looks_again: false, link })
+    } else {
+        let error = Error::new(ErrorCode::NoSuchPreview, format!("{NO_SUCH_PREVIEW}. {text}"));
+        json(&error, &request_id)
+    };
     *response.status_mut() = StatusCode::NOT_FOUND;
+    describe(&mut response, &request_id);
+    response
+}
+
+/// What goes with every answer of ours.
+fn describe(response: &mut Response, request_id: &str) {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(request_id) {
+        headers.insert("x-request-id", id);
+    }
+}
+
+fn json(error: &Error, request_id: &str) -> Response {
+    let body = ErrorBody { error: error.detail(request_id) };
+    let mut response = Response::new(Body::from(serde_json::to_vec(&body).unwrap_or_default()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
@@ -91,7 +109,7 @@ fn page_of<'a>(visit: &Visit, error: &'a Error) -> Page<'a> {
         }
         ErrorCode::WorkspaceState => ("This workspace is not running yet", true, "Open the workspace"),
         ErrorCode::WorkspaceUnreachable => ("This workspace does not answer at the moment", true, "Open the workspace"),
-        ErrorCode::NotFound => ("There is no such preview", false, "Go to Rexec"),
+        ErrorCode::NotFound => (NO_SUCH_PREVIEW, false, "Go to Rexec"),
         ErrorCode::InvalidToken => ("This link is used up", false, "Open the preview again"),
         ErrorCode::Forbidden | ErrorCode::ForeignOrigin => ("This is not allowed", false, "Go to Rexec"),
         _ => ("This preview cannot be shown at the moment", false, "Go to Rexec"),

@@ -17,7 +17,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use rexec_api::error::ErrorCode;
 use rexec_api::ports::Visibility;
 use rexec_api::tokens::Scope;
@@ -72,6 +72,14 @@ impl Visit {
     }
 }
 
+/// Whether whoever asks would rather have a page than JSON.
+pub fn wants_html(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"))
+}
+
 impl Ports {
     /// Answers a request for a preview.
     pub async fn visit(&self, request: Request, spot: Spot, listen_port: Option<u16>) -> Response {
@@ -88,7 +96,7 @@ impl Ports {
         let sharing = if listen_port.is_some() { HostSharing::Shared } else { HostSharing::Own };
         let host = scene.host.clone().unwrap_or_default();
         let said = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
-        let wants_html = said("accept").is_some_and(|accept| accept.contains("text/html"));
+        let wants_html = wants_html(&parts.headers);
         let navigates = said("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
         Visit {
             spot,

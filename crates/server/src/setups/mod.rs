@@ -125,6 +125,7 @@ fn view(steps: &[Step], notes: Vec<String>) -> SetupView {
     let step = |step: &Step| SetupStepView {
         kind: step.kind,
         name: step.name.clone(),
+        command: step.command.text(),
         state: step.state,
         exit_code: step.exit_code,
         reason: step.reason.clone(),

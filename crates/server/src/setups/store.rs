@@ -46,6 +46,22 @@ pub enum Command {
     Clone,
 }
 
+impl Command {
+    /// As a shell reads it; `None` for a clone, which no one has written.
+    pub fn text(&self) -> Option<String> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+        let word = |word: &String| {
+            let is_plain = !word.is_empty() && word.chars().all(plain);
+            if is_plain { word.clone() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+        };
+        match self {
+            Self::Shell(text) => Some(text.clone()),
+            Self::Program(words) => Some(words.iter().map(word).collect::<Vec<_>>().join(" ")),
+            Self::Clone => None,
+        }
+    }
+}
+
 impl Step {
     /// One that has not begun.
     pub fn new(workspace: WorkspaceId, position: i64, name: &str, command: Command, timeout_s: u32) -> Self {
@@ -213,4 +229,18 @@ pub async fn retry(conn: &impl ConnectionTrait, workspace: WorkspaceId) -> Resul
 pub async fn remove(conn: &impl ConnectionTrait, workspace: WorkspaceId) -> Result<(), DbErr> {
     let text = "DELETE FROM setups WHERE workspace_id = $1";
     db::execute(conn, text, [workspace.to_string().into()]).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Command;
+
+    #[test]
+    fn a_command_reads_as_a_shell_reads_it() {
+        let program = |words: &[&str]| Command::Program(words.iter().map(|&word| word.to_owned()).collect()).text();
+        assert_eq!(program(&["npm", "ci", "--quiet"]).as_deref(), Some("npm ci --quiet"));
+        assert_eq!(program(&["echo", "it's", "", "$HOME"]).as_deref(), Some(r"echo 'it'\''s' '' '$HOME'"));
+        assert_eq!(Command::Shell("a && b".into()).text().as_deref(), Some("a && b"));
+        assert_eq!(Command::Clone.text(), None);
+    }
 }

@@ -132,15 +132,16 @@ async fn export_snapshot(
     Authenticated(actor): Authenticated,
     Path(id): Path<SnapshotId>,
 ) -> Result<Response> {
+    let turn = app.streams.open(&actor)?;
     let export = app.snapshots.export(&actor, id).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/zstd".to_owned()),
         (header::CONTENT_DISPOSITION, disposition(export.name.as_bytes(), ArchiveFormat::TarZst)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
-    let pieces = stream::try_unfold(export, async |mut export| {
+    let pieces = stream::try_unfold((export, turn), async |(mut export, turn)| {
         let piece = export.next().await?;
-        Ok::<_, std::io::Error>(piece.map(|piece| (piece, export)))
+        Ok::<_, std::io::Error>(piece.map(|piece| (piece, (export, turn))))
     });
     Ok((headers, Body::from_stream(pieces)).into_response())
 }

@@ -19,6 +19,7 @@ use crate::events::{self, NewEvent};
 use crate::page;
 use crate::tasks::Tasks;
 use crate::time::{now_ms, rfc3339};
+use crate::turns::Turns;
 use crate::workspaces::store::{HomeState, Workspace};
 use crate::workspaces::{Deps, Workspaces, validate};
 use plan::{Quota, SnapshotPlan};
@@ -41,7 +42,7 @@ pub struct Snapshots {
     quota: Quota,
     /// What stands for the base image of a snapshot that came from elsewhere.
     workspace_image: String,
-    transfers: archive::Turns,
+    transfers: Turns,
 }
 
 impl Snapshots {
@@ -53,7 +54,7 @@ impl Snapshots {
             tasks,
             quota: Quota { count_max: storage.snapshots_max, bytes_max: storage.snapshot_bytes_max },
             workspace_image: config.engine.workspace_image.clone(),
-            transfers: archive::Turns::default(),
+            transfers: Turns::new(archive::TRANSFERS_MAX, archive::USER_TRANSFERS_MAX),
         }
     }
 

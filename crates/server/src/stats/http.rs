@@ -46,6 +46,7 @@ async fn watch_stats(
     Path(id): Path<WorkspaceId>,
     Query(query): Query<WatchQuery>,
 ) -> Result<Response> {
+    let turn = app.streams.open(&actor)?;
     // Watched first: what comes while the history is read comes after it.
     let samples = app.stats.watch(&actor, id).await?;
     let history = match query.history {
@@ -53,7 +54,7 @@ async fn watch_stats(
         _ => Some(sse::Event::new("history", &app.stats.history(&actor, id, None).await?)),
     };
     let samples = samples.map(|sampled| sse::Event::new("sample", &sampled.view));
-    Ok(sse::answer(&app, actor, request_id.0, stream::iter(history).chain(samples)))
+    Ok(sse::answer(&app, actor, request_id.0, turn, stream::iter(history).chain(samples)))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -113,9 +113,10 @@ async fn progress(
     request_id: RequestId,
     Path(id): Path<WorkspaceId>,
 ) -> Result<Response> {
+    let turn = app.streams.open(&actor)?;
     let views = app.workspaces.progress(&actor, id).await?;
     let events = views.map(|view| sse::Event::new("progress", &view));
-    Ok(sse::answer(&app, actor, request_id.0, events))
+    Ok(sse::answer(&app, actor, request_id.0, turn, events))
 }
 
 /// Change a workspace.

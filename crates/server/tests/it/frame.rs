@@ -4,6 +4,7 @@ use crate::support::{Backend, PASSWORD, PATIENCE, in_place, with_server};
 use axum::routing::get;
 use reqwest::{Method, StatusCode};
 use rexec_server::config::Config;
+use rexec_server::http::streams::USER_STREAMS_MAX;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -168,4 +169,58 @@ fn the_committed_description_is_fresh() {
         committed == rexec_server::http::openapi::document(),
         "docs/openapi.json is stale: run `cargo run -p rexec-cli -- openapi > docs/openapi.json`"
     );
+}
+
+#[tokio::test]
+async fn a_user_has_so_many_streams() {
+    with_server(Backend::Sqlite, &[], async |server| {
+        let (ada, eve) =
+            (server.register("ada@example.com").await.token(), server.register("eve@example.com").await.token());
+        let http = reqwest::Client::new();
+        let open = async |token: &str| {
+            let request = http.get(format!("{}/api/events", server.base)).bearer_auth(token);
+            request.header("accept", "text/event-stream").send().await.unwrap()
+        };
+        let mut streams = Vec::new();
+        for _ in 0..USER_STREAMS_MAX {
+            let stream = open(&ada).await;
+            assert_eq!(stream.status(), 200);
+            streams.push(stream);
+        }
+        let refused = open(&ada).await;
+        assert_eq!(refused.status(), 429);
+        assert!(refused.headers().contains_key("retry-after"), "{:?}", refused.headers());
+        let told: Value = refused.json().await.unwrap();
+        assert_eq!(told["error"]["code"], "too_many_streams");
+        assert_eq!(told["error"]["details"]["max"], USER_STREAMS_MAX);
+        assert_eq!(server.by(&ada, Method::GET, "/api/me").await.status, 200, "what is answered at once goes on");
+        assert_eq!(open(&eve).await.status(), 200, "another is not held up");
+        // One that is closed leaves its place.
+        drop(streams.pop());
+        let again = async {
+            while open(&ada).await.status() != 200 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, again).await.expect("its place stays taken");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_no_previews_is_told_so() {
+    with_server(Backend::Sqlite, &[], async |server| {
+        let id = "0197f0c26b1e7c3a8f001234567890ab";
+        let dashed = "0197f0c2-6b1e-7c3a-8f00-1234567890ab";
+        for host in ["zzz.localhost", &format!("99999-{id}.localhost:80"), &format!("80-{dashed}.localhost")] {
+            let page = server.send(Method::GET, "/", &[("host", host), ("accept", "text/html")], None).await;
+            assert_eq!(page.status, 404, "{host}");
+            assert!(page.text.contains("There is no such preview") && page.text.contains("Go to Rexec"), "{page:?}");
+            let told = server.send(Method::GET, "/api/me", &[("host", host)], None).await;
+            assert_eq!((told.status, told.code()), (StatusCode::NOT_FOUND, "no_such_preview".into()), "{host}");
+        }
+        let app = server.send(Method::GET, "/health", &[("host", "localhost")], None).await;
+        assert_eq!(app.status, 200);
+    })
+    .await;
 }

@@ -113,6 +113,8 @@ async fn a_setup_runs_once_and_what_failed_is_retried(backend: Backend) {
         let [first, second, third] = &failed.steps[..] else { panic!("{failed:?}") };
         assert_eq!((first.state, first.exit_code), (SetupState::Done, Some(0)));
         assert_eq!((second.state, second.exit_code), (SetupState::Failed, Some(1)));
+        assert_eq!(first.command.as_deref(), Some("echo once >> ~/first"));
+        assert!(second.command.as_ref().is_some_and(|command| command.starts_with("echo not")), "{second:?}");
         assert!(second.output.contains("Second") && second.output.contains("not user yet"), "{second:?}");
         assert_eq!((third.state, third.terminal_id), (SetupState::Pending, None));
         // What it printed can be watched, long after.

@@ -1155,7 +1155,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -1516,7 +1516,7 @@ export interface components {
             /**
              * Format: int32
              * @description GiB that its root file system and home may grow to together; without a limit when absent. Where the host
-             *     holds the size by a quota, each of the two may.
+             *     holds the size by a quota, each of the two may. Files and directories count as 4 KiB each at the least.
              * @default null
              */
             disk_gb?: number | null;
@@ -1536,7 +1536,8 @@ export interface components {
             /** @default null */
             idle?: components["schemas"]["IdleSettings"] | null;
             /**
-             * @description A container image reference; the server's default when absent.
+             * @description A container image reference; the server's default when absent. What it declares as volumes is part of the root
+             *     file system: kept, measured and taken in snapshots like the rest of it.
              * @default null
              */
             image?: string | null;
@@ -1689,7 +1690,7 @@ export interface components {
                 reason?: string | null;
                 /**
                  * Format: int64
-                 * @description Home and root file system together.
+                 * @description Home and root file system together. Files and directories count as 4 KiB each at the least.
                  */
                 size_bytes: number;
                 state: components["schemas"]["SnapshotState"];
@@ -2047,6 +2048,8 @@ export interface components {
         /** @enum {string} */
         SetupState: "none" | "pending" | "running" | "failed" | "done";
         SetupStepView: {
+            /** @description What it runs, as a shell reads it; absent for a clone. */
+            command?: string | null;
             /** @description RFC 3339. */
             ended_at?: string | null;
             /**
@@ -2125,7 +2128,7 @@ export interface components {
             reason?: string | null;
             /**
              * Format: int64
-             * @description Home and root file system together.
+             * @description Home and root file system together. Files and directories count as 4 KiB each at the least.
              */
             size_bytes: number;
             state: components["schemas"]["SnapshotState"];
@@ -2261,7 +2264,8 @@ export interface components {
             cpu_percent: number;
             /**
              * Format: int64
-             * @description Root file system and home, as last measured; absent until they were.
+             * @description Root file system and home, as last measured; absent until they were. Of a workspace with a limit, files and
+             *     directories count as 4 KiB each at the least.
              */
             disk_bytes?: number | null;
             /**

@@ -54,6 +54,7 @@ pub(super) async fn archive(
 ) -> Result<Response> {
     let format = query.format()?;
     let path = query_path(&query.path, query.path_b64.as_deref())?;
+    let turn = app.streams.open(&actor)?;
     let body = app.files.archive(&actor, id, &path, format).await?;
     let kind = match format {
         ArchiveFormat::TarZst => "application/zstd",
@@ -65,7 +66,7 @@ pub(super) async fn archive(
         (header::CONTENT_DISPOSITION, disposition(path.name(), format)),
         (header::CACHE_CONTROL, "no-store".to_owned()),
     ];
-    Ok((headers, outgoing(body, None, app.workspaces.in_use(id))).into_response())
+    Ok((headers, outgoing(body, None, (app.workspaces.in_use(id), turn))).into_response())
 }
 
 /// Extract an archive into a directory, which is made if need be. Entries that would lie outside

@@ -41,6 +41,7 @@ pub(super) async fn read(
 ) -> Result<Response> {
     let spec = spec_of(&method, &headers);
     let path = query_path(&query.path, query.path_b64.as_deref())?;
+    let turn = app.streams.open(&actor)?;
     let (content, body) = match app.files.read(&actor, id, &path, &spec).await {
         Err(error) if error.code == ErrorCode::RangeNotSatisfiable => {
             let all = error.details["size"].as_u64().map(|size| format!("bytes */{size}"));
@@ -54,8 +55,8 @@ pub(super) async fn read(
     let mut response = if etag.as_ref().is_some_and(|_| spec.unless_etag.contains(&content.info.etag)) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
-        let mut response =
-            outgoing(body, content.part.map(|part| part.bytes), app.workspaces.in_use(id)).into_response();
+        let held = (app.workspaces.in_use(id), turn);
+        let mut response = outgoing(body, content.part.map(|part| part.bytes), held).into_response();
         describe(&mut response, &content);
         response
     };

@@ -10,6 +10,7 @@ use crate::app::AppState;
 use crate::error::Result;
 use crate::files::RawPath;
 use crate::http::extract::{Authenticated, Json, Path, Query};
+use crate::turns::Turn;
 use crate::workspaces::InUse;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
@@ -184,9 +185,10 @@ fn query_path(path: &str, base64: Option<&str>) -> Result<RawPath> {
 }
 
 /// A guest's body as one of ours: at most `bytes` of it if that many were promised, and cut, not
-/// ended, where it broke off, which is all that can be said after the head. The workspace is in use until then.
-fn outgoing(body: BodyReceiver, bytes: Option<u64>, using: InUse) -> Body {
-    Body::from_stream(stream::try_unfold((body, bytes, using), |(mut body, left, using)| async move {
+/// ended, where it broke off, which is all that can be said after the head. The workspace is in use until then,
+/// and a turn of its reader is taken.
+fn outgoing(body: BodyReceiver, bytes: Option<u64>, held: (InUse, Turn)) -> Body {
+    Body::from_stream(stream::try_unfold((body, bytes, held), |(mut body, left, held)| async move {
         if left == Some(0) {
             return Ok(None);
         }
@@ -198,6 +200,6 @@ fn outgoing(body: BodyReceiver, bytes: Option<u64>, using: InUse) -> Body {
             chunk.truncate(usize::try_from(left).unwrap_or(usize::MAX));
             left - chunk.len() as u64
         });
-        Ok(Some((chunk, (body, left, using))))
+        Ok(Some((chunk, (body, left, held))))
     }))
 }

@@ -43,6 +43,7 @@ pub(super) async fn watch(
     Query(query): Query<WatchQuery>,
 ) -> Result<Response> {
     let path = query_path(&query.path, query.path_b64.as_deref())?;
+    let turn = app.streams.open(&actor)?;
     let changes = app.files.watch(&actor, id, &path, query.recursive).await?;
     let events = stream::unfold(changes, |mut changes| async move {
         match changes.next().await {
@@ -51,5 +52,5 @@ pub(super) async fn watch(
             Ok(None) | Err(_) => None,
         }
     });
-    Ok(sse::answer(&app, actor, request_id.0, events))
+    Ok(sse::answer(&app, actor, request_id.0, turn, events))
 }

@@ -1,7 +1,7 @@
 //! A snapshot on its way out.
 
 use super::manifest::{About, Manifest};
-use super::{HOME, PIECE_BYTES, PIECES_MAX, ROOT, home_mount, of_engine, of_stream, stopping};
+use super::{HOME, PIECE_BYTES, PIECES_MAX, ROOT, home_mount, of_engine, of_stream, stopping, too_many};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::hosts::helper::{Helper, HelperSpec};
@@ -43,7 +43,7 @@ impl Snapshots {
     pub async fn export(&self, actor: &Actor, id: SnapshotId) -> Result<Export> {
         let row = self.owned(actor, id).await?;
         require_ready(&row)?;
-        let turn = self.transfers.take(actor.user)?;
+        let turn = self.transfers.take(actor.user).map_err(too_many)?;
         self.deps.host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
         let name = row.name.clone();
         let (begun, has_begun) = oneshot::channel();

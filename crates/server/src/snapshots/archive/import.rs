@@ -5,7 +5,7 @@
 //! ```
 
 use super::manifest::{Arrived, over_quota, refused, too_large};
-use super::{HOME, PIECES_MAX, ROOT, home_mount, of_engine, of_stream, stopping};
+use super::{HOME, PIECES_MAX, ROOT, home_mount, of_engine, of_stream, stopping, too_many};
 use crate::actor::Actor;
 use crate::disk;
 use crate::error::{Error, Result};
@@ -64,7 +64,7 @@ impl Snapshots {
         if let Some(name) = &name {
             validate::name(name)?;
         }
-        let turn = self.transfers.take(actor.user)?;
+        let turn = self.transfers.take(actor.user).map_err(too_many)?;
         self.deps.host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
         disk::require_space(&self.deps).await?;
         let snapshot = self.record_import(actor, name.clone()).await?;

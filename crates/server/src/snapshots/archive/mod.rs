@@ -11,14 +11,13 @@
 mod export;
 mod import;
 pub mod manifest;
-mod turns;
 
 pub use export::Export;
 pub use import::{Import, Piece};
-pub use turns::Turns;
 
 use crate::error::Error;
 use crate::hosts;
+use crate::turns::Full;
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::HOME;
 use rexec_engine::{EngineError, Labels, Mount};
@@ -28,6 +27,10 @@ use std::time::Duration;
 const PIECES_MAX: usize = 8;
 const PIECE_BYTES: usize = 64 * 1024;
 const ROOT: &str = "/";
+/// Exports and imports at once; each keeps the engine's disk busy.
+pub const TRANSFERS_MAX: usize = 8;
+/// Those of one user.
+pub const USER_TRANSFERS_MAX: usize = 2;
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Where a clone has it, so that an image made of the helper looks alike.
@@ -35,11 +38,10 @@ fn home_mount(volume: &str, read_only: bool) -> Mount {
     Mount { volume: volume.into(), path: HOME.into(), read_only, labels: Labels::new() }
 }
 
-fn too_many(of_own: bool) -> Error {
-    let message = if of_own {
-        "You are exporting and importing others already. Try again when they are done."
-    } else {
-        "Other snapshots are being exported and imported. Try again when they are done."
+fn too_many(full: Full) -> Error {
+    let message = match full {
+        Full::User => "You are exporting and importing others already. Try again when they are done.",
+        Full::All => "Other snapshots are being exported and imported. Try again when they are done.",
     };
     Error::new(ErrorCode::RateLimited, message).retry_after(RETRY_AFTER)
 }
