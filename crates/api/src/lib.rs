@@ -24,6 +24,7 @@ pub mod stats;
 pub mod templates;
 pub mod terminals;
 pub mod tokens;
+pub mod tunnel;
 pub mod volumes;
 pub mod workspaces;
 

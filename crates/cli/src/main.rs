@@ -12,7 +12,7 @@ mod show;
 mod tty;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use commands::{account, attach, copy, exec, keys, ports, snapshots, ssh, tokens, workspaces};
+use commands::{account, attach, copy, exec, forward, keys, ports, snapshots, ssh, tokens, workspaces};
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
 use rexec_client::Lifecycle;
@@ -60,6 +60,8 @@ enum Command {
     Cp(copy::CopyArguments),
     /// List the ports on which something listens, and open previews.
     Ports(ports::PortsArguments),
+    /// Have ports of this machine lead into a workspace, until Ctrl-C.
+    Forward(forward::ForwardArguments),
     /// Start workspaces.
     Start(workspaces::Several),
     /// Stop workspaces.
@@ -78,6 +80,11 @@ enum Command {
     /// Add, list and delete your SSH keys.
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Carry SSH over HTTP: a ProxyCommand for ssh, where the server's SSH port is out of reach.
+    Proxy {
+        /// Ignored: what ssh calls the host.
+        host: Option<String>,
+    },
     /// Write your workspaces into the configuration of ssh.
     ConfigSsh(ssh::ConfigArguments),
     /// Make, list and revoke API tokens.
@@ -135,6 +142,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Ssh(arguments) => return ssh::ssh(connection, arguments).await,
         Command::Cp(arguments) => copy::run(connection, arguments).await?,
         Command::Ports(arguments) => ports::run(connection, arguments).await?,
+        Command::Forward(arguments) => forward::run(connection, arguments).await?,
         Command::Start(of) => workspaces::lifecycle(connection, of, Lifecycle::Start).await?,
         Command::Stop(of) => workspaces::lifecycle(connection, of, Lifecycle::Stop).await?,
         Command::Restart(of) => workspaces::lifecycle(connection, of, Lifecycle::Restart).await?,
@@ -143,6 +151,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Rm(arguments) => workspaces::rm(connection, arguments).await?,
         Command::Snapshot(command) => snapshots::run(connection, command).await?,
         Command::Keys(command) => keys::run(connection, command).await?,
+        Command::Proxy { .. } => ssh::proxy(connection).await?,
         Command::ConfigSsh(arguments) => ssh::config(connection, arguments).await?,
         Command::Token(command) => tokens::run(connection, command).await?,
         // Those that speak to no server have been seen to.

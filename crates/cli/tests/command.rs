@@ -6,6 +6,7 @@ use rexec_engine::{Engine as _, Labels, docker::DockerEngine};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -37,7 +38,7 @@ impl Stage {
             .current_dir(dir.path())
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
-            .env("REXEC_SSH_PORT", "0");
+            .env("REXEC_SSH_PORT", free_port().to_string());
         command.env("REXEC_DATA_DIR", dir.path().join("data")).env_remove("DATABASE_URL").env("RUST_LOG", "error");
         // Should this process be killed, `scripts/leftovers.sh` knows by the first what to take away.
         command.env("REXEC_ENGINE_LABELS", format!("rexec.test=command,rexec.test.server={label}"));
@@ -126,6 +127,11 @@ impl Drop for Stage {
     }
 }
 
+/// One that nobody has now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
@@ -206,9 +212,10 @@ fn a_person_and_a_script_use_it() {
     commands(&stage, name);
     copies(&stage, name);
     terminals(&stage, name);
+    keys(&stage, name);
+    forwards(&stage, name);
     lifecycle(&stage, name, id.trim());
     tokens(&stage);
-    keys(&stage);
     let said = stage.ok(&["logout"]);
     assert!(said.contains(&stage.url), "{said}");
     stage.fails(&["whoami"], 3);
@@ -321,7 +328,7 @@ fn lifecycle(stage: &Stage, name: &str, id: &str) {
     assert_eq!(stage.ok(&["ls", "--quiet"]), "");
 }
 
-fn keys(stage: &Stage) {
+fn keys(stage: &Stage, name: &str) {
     fs::create_dir_all(stage.path(".ssh")).unwrap();
     assert!(stage.fails(&["keys", "add"], 4).contains("ssh-keygen"));
     let made = Command::new("ssh-keygen")
@@ -336,8 +343,60 @@ fn keys(stage: &Stage) {
     let listed: Value = serde_json::from_str(&stage.ok(&["keys", "ls", "--json"])).unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 1);
     assert!(stage.ok(&["keys", "ls"]).contains("never"));
+    by_ssh(stage, name);
     stage.ok(&["keys", "rm", listed[0]["id"].as_str().unwrap()]);
     assert_eq!(stage.ok(&["keys", "ls", "--json"]).trim(), "[]");
+}
+
+/// By the port, over the WebSocket, and by what stands in the configuration.
+fn by_ssh(stage: &Stage, name: &str) {
+    let key = stage.path(".ssh/id_ed25519");
+    let key = key.to_str().unwrap();
+    let alone = ["-F", "none", "-i", key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"];
+    for way in [["ssh", name].as_slice(), &["ssh", "--proxy", name]] {
+        let words: Vec<&str> = way.iter().chain(&alone).copied().chain(["cat; exit 4"]).collect();
+        let done = stage.run_with(&words, b"typed");
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!((done.status.code(), done.stdout.as_slice()), (Some(4), b"typed".as_slice()), "{way:?}: {said}");
+    }
+    let file = stage.path(".ssh/config");
+    fs::write(&file, "Host other\n    User me\n").unwrap();
+    for options in [["config-ssh"].as_slice(), &["config-ssh", "--proxy"]] {
+        assert_eq!(stage.ok(options), format!("ssh rexec-{name}\n"));
+        let mut command = Command::new("ssh");
+        command.args(["-i", key, "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-F"]).arg(&file);
+        let done = command.args([&format!("rexec-{name}"), "echo by its alias"]).output().unwrap();
+        assert_eq!(done.stdout, b"by its alias\n", "{}", String::from_utf8_lossy(&done.stderr));
+    }
+    stage.ok(&["config-ssh", "--remove"]);
+    assert_eq!(fs::read_to_string(&file).unwrap().trim_end(), "Host other\n    User me");
+}
+
+fn forwards(stage: &Stage, name: &str) {
+    assert!(stage.fails(&["forward", name, "80:0"], 2).contains("port 0"));
+    let serve = "echo forwarded > /tmp/page; cd /tmp; setsid python3 -m http.server 8123 > /dev/null 2>&1 &";
+    stage.ok(&["exec", name, "--", "sh", "-c", serve]);
+    let mut forward =
+        stage.command(&["forward", name, "0:8123"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(forward.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (at, to) = line.trim().split_once(" -> ").unwrap();
+    assert_eq!(to, format!("{name}:8123"));
+    let began = Instant::now();
+    let answer = loop {
+        let mut stream = TcpStream::connect(at).unwrap();
+        let mut answer = String::new();
+        // Closed without a word as long as nothing listens inside.
+        let asked = stream.write_all(b"GET /page HTTP/1.0\r\n\r\n");
+        if asked.and_then(|()| stream.read_to_string(&mut answer)).is_ok() && !answer.is_empty() {
+            break answer;
+        }
+        assert!(began.elapsed() < PATIENCE, "nothing is forwarded");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(answer.contains("200 OK") && answer.ends_with("forwarded\n"), "{answer}");
+    forward.kill().unwrap();
+    forward.wait().unwrap();
 }
 
 fn tokens(stage: &Stage) {

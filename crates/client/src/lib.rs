@@ -4,13 +4,16 @@
 //! refuses. It keeps a base address and a token and nothing else.
 
 mod files;
+mod socket;
 mod sse;
 mod ssh;
 mod terminal;
+mod tunnel;
 
 pub use files::Piece;
 pub use sse::ServerEvents;
 pub use terminal::{AttachOptions, Attachment, Received};
+pub use tunnel::Tunnel;
 
 pub use http::Method;
 use http::StatusCode;

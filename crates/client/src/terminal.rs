@@ -1,19 +1,13 @@
 //! One attachment to a terminal: `rexec.terminal.v1` over a WebSocket.
 
+use crate::socket::Socket;
 use crate::{Client, ClientError, Result};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http::HeaderValue;
-use http::header::SEC_WEBSOCKET_PROTOCOL;
-use rexec_api::frames::{
-    ClientControl, ClientFrame, FRAME_BYTES_MAX, SUBPROTOCOL, ServerControl, ServerFrame, TOKEN_SUBPROTOCOL_PREFIX,
-};
+use rexec_api::frames::{ClientControl, ClientFrame, FRAME_BYTES_MAX, SUBPROTOCOL, ServerControl, ServerFrame};
 use rexec_api::guest::AttachMode;
 use rexec_api::ids::{TerminalId, WorkspaceId};
-use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 /// How to attach.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +44,7 @@ pub enum Received {
 }
 
 pub struct Attachment {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: Socket,
 }
 
 impl Client {
@@ -61,30 +55,18 @@ impl Client {
         options: AttachOptions,
     ) -> Result<Attachment> {
         let mode = if options.mode == AttachMode::View { "view" } else { "control" };
-        let mut url = format!("{}/api/workspaces/{workspace}/terminals/{terminal}/ws?mode={mode}", self.base());
+        let mut url = format!("/api/workspaces/{workspace}/terminals/{terminal}/ws?mode={mode}");
         if let Some(offset) = options.offset {
             url.push_str(&format!("&offset={offset}"));
         }
         if let Some(client) = options.client {
             url.push_str(&format!("&client={client}"));
         }
-        // http -> ws, https -> wss.
-        let url = url.replacen("http", "ws", 1);
-        let mut request = url.into_client_request().map_err(Box::new)?;
-        let mut protocols = SUBPROTOCOL.to_owned();
-        if let Some(token) = self.token() {
-            protocols.push_str(&format!(", {TOKEN_SUBPROTOCOL_PREFIX}{token}"));
-        }
-        let protocols = HeaderValue::from_str(&protocols)
-            .map_err(|e| Box::new(tokio_tungstenite::tungstenite::Error::HttpFormat(e.into())))?;
-        request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocols);
         let config = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
             .max_message_size(Some(FRAME_BYTES_MAX))
             .max_frame_size(Some(FRAME_BYTES_MAX));
-        let (socket, _) =
-            tokio_tungstenite::connect_async_with_config(request, Some(config), true).await.map_err(Box::new)?;
-        Ok(Attachment { socket })
+        Ok(Attachment { socket: crate::socket::open(self, &url, SUBPROTOCOL, config).await? })
     }
 }
 

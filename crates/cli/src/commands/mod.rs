@@ -4,6 +4,7 @@ pub mod account;
 pub mod attach;
 pub mod copy;
 pub mod exec;
+pub mod forward;
 pub mod keys;
 pub mod ports;
 pub mod snapshots;

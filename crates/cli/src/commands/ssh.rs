@@ -1,4 +1,4 @@
-//! `ssh`, and `config-ssh`: the machine's own OpenSSH, told where a workspace is and by which keys its server proves itself.
+//! `ssh`, `config-ssh` and `proxy`: the machine's own OpenSSH, told where a workspace is and by which keys its server proves itself.
 //!
 //! The server's keys come over the API, which this user trusts already, so nobody is asked to compare fingerprints. They and
 //! the block in the user's configuration are rewritten as a whole; what else is in that file stays as it is.
@@ -22,6 +22,9 @@ const KNOWN_HOSTS: &str = ".ssh/rexec_known_hosts";
 #[derive(Debug, clap::Args)]
 pub struct SshArguments {
     workspace: String,
+    /// Go by the server's own address instead of its SSH port: where only HTTP gets through.
+    #[arg(long)]
+    proxy: bool,
     /// Given to ssh(1): options, or a command.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
     rest: Vec<String>,
@@ -32,6 +35,9 @@ pub struct ConfigArguments {
     /// The file to change; `~/.ssh/config` when absent.
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
+    /// Go by the server's own address instead of its SSH port: where only HTTP gets through.
+    #[arg(long, conflicts_with = "remove")]
+    proxy: bool,
     /// Take our block away again.
     #[arg(long)]
     remove: bool,
@@ -49,11 +55,30 @@ pub async fn ssh(connection: &Connection, arguments: SshArguments) -> Result<Exi
     let mut command = Command::new("ssh");
     command.args(["-p", &target.port.to_string(), "-o", "StrictHostKeyChecking=yes"]);
     command.arg("-o").arg(format!("UserKnownHostsFile=\"{}\"", known_hosts.display()));
+    if arguments.proxy {
+        command.arg("-o").arg(format!("ProxyCommand={}", proxy_command(client.base())?));
+    }
     command.args(["-l", &target.user]);
     // Options come before the host, a command after it: ssh(1) takes options on either side of it.
     command.arg(&target.host).args(&arguments.rest);
     let status = command.status().await.map_err(Failure::io("ssh"))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(EXIT_OF_OURS)))
+}
+
+/// What ssh(1) runs in place of a connection to the port: this very program.
+fn proxy_command(url: &str) -> Result<String> {
+    let program = std::env::current_exe().map_err(Failure::io("this program"))?;
+    let program = program.to_str().filter(|path| !path.contains(['\'', '%', '\n'])).ok_or_else(|| {
+        Failure::Other(format!("ssh cannot be told of a program at {}: move it to another place.", program.display()))
+    })?;
+    Ok(format!("'{program}' --url {url} proxy %h"))
+}
+
+/// A `ProxyCommand`: SSH over a WebSocket, on standard input and output.
+pub async fn proxy(connection: &Connection) -> Result<()> {
+    let client = Client::new(connection.url_or_default(None)?)?;
+    let tunnel = client.ssh_tunnel().await?;
+    tunnel.carry(tokio::io::stdin(), tokio::io::stdout()).await.map_err(Failure::io("the connection"))
 }
 
 pub async fn config(connection: &Connection, arguments: ConfigArguments) -> Result<()> {
@@ -71,7 +96,8 @@ pub async fn config(connection: &Connection, arguments: ConfigArguments) -> Resu
     let client = connection.client()?;
     let targets = targets(&client).await?;
     let known_hosts_file = private_file::home()?.join(KNOWN_HOSTS);
-    let block = block(&targets, &known_hosts_file);
+    let proxy = if arguments.proxy { Some(proxy_command(client.base())?) } else { None };
+    let block = block(&targets, &known_hosts_file, proxy.as_deref());
     if arguments.print {
         return show::print(&block);
     }
@@ -130,11 +156,15 @@ fn read(path: &Path) -> Result<String> {
     }
 }
 
-fn block(targets: &[SshTarget], known_hosts: &Path) -> String {
+fn block(targets: &[SshTarget], known_hosts: &Path, proxy: Option<&str>) -> String {
     let mut block = format!("{BLOCK_BEGIN}\n");
     for target in targets {
         block.push_str(target.config.trim_end());
-        block.push_str(&format!("\n    UserKnownHostsFile \"{}\"\n\n", known_hosts.display()));
+        block.push_str(&format!("\n    UserKnownHostsFile \"{}\"\n", known_hosts.display()));
+        if let Some(proxy) = proxy {
+            block.push_str(&format!("    ProxyCommand {proxy}\n"));
+        }
+        block.push('\n');
     }
     block.push_str(BLOCK_END);
     block.push('\n');

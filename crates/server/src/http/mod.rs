@@ -14,6 +14,7 @@ pub mod origin;
 pub mod scopes;
 pub mod sse;
 pub mod streams;
+pub mod tunnel;
 pub mod web;
 mod words;
 

@@ -1,5 +1,6 @@
 //! Routes of ports.
 
+use super::tunnel::{__path_tunnel_port, tunnel_port};
 use crate::app::AppState;
 use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path};
@@ -14,7 +15,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_ports)).routes(routes!(set_port, reset_port)).routes(routes!(open_port))
+    OpenApiRouter::new()
+        .routes(routes!(list_ports))
+        .routes(routes!(set_port, reset_port))
+        .routes(routes!(open_port))
+        .routes(routes!(tunnel_port))
 }
 
 /// What listens in a workspace, and how each port's preview is set up.
@@ -98,7 +103,7 @@ async fn reset_port(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn number(text: &str) -> Result<u16> {
+pub(super) fn number(text: &str) -> Result<u16> {
     let port = text.parse().ok().filter(|&port: &u16| port != 0);
     port.ok_or_else(|| Error::field("port", "The port must be a number from 1 to 65535."))
 }

@@ -5,7 +5,7 @@
 //!
 //! A preview is an origin of its own (`address.rs`): `gate.rs` and `range.rs` are the ways to it, `visit.rs`
 //! lets a request in, by a pass (`pass.rs`) or because the preview is public, `headers.rs` says what may
-//! pass, `proxy.rs` carries it, or `call.rs` if it is gRPC (`grpc.rs`), and `notice.rs` says why not.
+//! pass, `proxy.rs` carries it, or `call.rs` if it is gRPC (`grpc.rs`), and `notice.rs` says why not. `tunnel.rs` is for programs.
 //!
 //! Invariant: every method for the API checks its actor first, through the workspace's owner; every
 //! visitor is let in by `Ports::admit` or not at all.
@@ -23,6 +23,7 @@ mod pass;
 mod proxy;
 mod range;
 pub mod store;
+mod tunnel;
 mod view;
 mod visit;
 

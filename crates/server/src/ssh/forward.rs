@@ -2,15 +2,11 @@
 
 use crate::config::Use;
 use crate::error::Result;
-use crate::workspaces::{Reach, Waker};
+use crate::workspaces::{Reach, Used, Waker};
 use rexec_api::guest::DialSpec;
 use rexec_channel::{BodyReceiver, BodySender, Tunnel};
 use rexec_ssh::{Destination, Duplex, Refusal};
-use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Longest path of a socket that is repeated in the audit log.
 const PATH_CHARS_MAX: usize = 256;
@@ -45,38 +41,7 @@ pub(super) async fn dial(reach: Reach, spec: &DialSpec) -> Result<Box<dyn Duplex
 
 /// A stream of the workspace's, whose traffic counts as use.
 pub(super) fn used(sender: BodySender, receiver: BodyReceiver, waker: Waker) -> Box<dyn Duplex> {
-    Box::new(Used { tunnel: Tunnel::new(sender, receiver), waker })
-}
-
-/// A stream that tells with each piece that its workspace is used.
-struct Used {
-    tunnel: Tunnel,
-    waker: Waker,
-}
-
-impl AsyncRead for Used {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.tunnel).poll_read(cx, buf);
-        if read.is_ready() {
-            self.waker.used_soon(Use::Ssh);
-        }
-        read
-    }
-}
-
-impl AsyncWrite for Used {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.waker.used_soon(Use::Ssh);
-        Pin::new(&mut self.tunnel).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tunnel).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tunnel).poll_shutdown(cx)
-    }
+    Box::new(Used::new(Tunnel::new(sender, receiver), waker, Use::Ssh))
 }
 
 #[cfg(test)]

@@ -1,9 +1,15 @@
-//! The routes of the gateway's own keys.
+//! The routes of the gateway's own keys, and of SSH over a WebSocket.
 
 use crate::app::AppState;
 use crate::error::Result;
 use crate::http::extract::{Authenticated, Json};
+use crate::http::origin::Scene;
+use crate::http::tunnel;
+use axum::Extension;
 use axum::extract::State;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::response::Response;
 use rexec_api::Page;
 use rexec_api::error::ErrorBody;
 use rexec_api::ssh::SshHostKeyView;
@@ -11,7 +17,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_ssh_host_keys)).routes(routes!(rotate_ssh_host_key))
+    OpenApiRouter::new()
+        .routes(routes!(list_ssh_host_keys))
+        .routes(routes!(rotate_ssh_host_key))
+        .routes(routes!(ssh_tunnel))
 }
 
 /// The keys by which the SSH gateway proves itself.
@@ -37,4 +46,22 @@ async fn rotate_ssh_host_key(
     Authenticated(actor): Authenticated,
 ) -> Result<Json<Page<SshHostKeyView>>> {
     Ok(Json(app.ssh.rotate_host_key(&actor).await?))
+}
+
+/// SSH where only HTTP gets through: the gateway's port as a byte stream, over a WebSocket of the subprotocol `rexec.tunnel.v1`.
+///
+/// Binary messages, of 64 KiB at most, are pieces of the stream; an empty one ends its direction. Who connects proves themself by
+/// SSH alone, as at the port. `rexec proxy` is a `ProxyCommand` for it.
+#[utoipa::path(get, path = "/api/ssh/ws", tag = "ssh", security(()), responses(
+    (status = 101, description = "Connected."),
+    (status = "4XX", description = "Refused; `not_found` where there is no gateway.", body = ErrorBody)))]
+async fn ssh_tunnel(
+    State(app): State<AppState>,
+    Extension(scene): Extension<Scene>,
+    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<Response> {
+    let upgrade = tunnel::upgrade(upgrade)?;
+    let gateway = app.ssh.gateway()?;
+    let ssh = app.ssh.clone();
+    Ok(upgrade.on_upgrade(async move |socket| ssh.carry(gateway, socket, scene.address).await))
 }

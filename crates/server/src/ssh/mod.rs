@@ -29,22 +29,33 @@ use crate::auth::Auth;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::http::tunnel;
 use crate::sealed::Sealer;
 use crate::ssh_keys::public_key::PublicKey;
-use crate::ssh_keys::{Gateway, SshKeys};
+use crate::ssh_keys::{Gateway, NO_GATEWAY, SshKeys};
 use crate::tasks::Tasks;
 use crate::time::rfc3339;
 use crate::workspaces::Workspaces;
+use axum::extract::ws::WebSocket;
 use entrance::Entrance;
 use host_keys::HostKeys;
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
+use rexec_api::frames::close;
 use rexec_api::ssh::SshHostKeyView;
 use rexec_api::tokens::Scope;
 use rexec_ssh::{Bounds, HostKey, Server, Settings};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+
+/// What is on its way between a WebSocket and its SSH connection, in each direction.
+const TUNNEL_BYTES: usize = 64 * 1024;
+/// What a client over a WebSocket gets to close, once its SSH connection has ended.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What the gateway works with.
 pub struct Deps {
@@ -101,6 +112,32 @@ impl Ssh {
             tokio::join!(server.serve(listener, stop.clone()), stopping);
         });
         Ok(())
+    }
+
+    fn gateway(&self) -> Result<Server> {
+        let listening = self.listening.get().ok_or_else(|| Error::new(ErrorCode::NotFound, NO_GATEWAY))?;
+        Ok(listening.server.clone())
+    }
+
+    /// One connection that came as a WebSocket.
+    async fn carry(&self, gateway: Server, socket: WebSocket, address: IpAddr) {
+        let (near, far) = tokio::io::duplex(TUNNEL_BYTES);
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+        let serving = async {
+            // Its port is none that a proxy tells.
+            gateway.carry(far, SocketAddr::new(address, 0), stop.clone()).await;
+            ended.cancel();
+        };
+        let until = async {
+            tokio::select! {
+                () = ended.cancelled() => {}
+                () = self.deps.tasks.stopping() => stop.cancel(),
+            }
+            // What was said last is still on its way.
+            sleep(FAREWELL).await;
+            (close::ENDED, "the SSH connection has ended")
+        };
+        tokio::join!(serving, tunnel::carry(socket, near, until));
     }
 
     /// The keys by which the gateway proves itself.

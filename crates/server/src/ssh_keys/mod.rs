@@ -61,6 +61,9 @@ pub struct SshKeys {
     public_url: Option<PublicUrl>,
 }
 
+/// Why there is no way in by SSH.
+pub const NO_GATEWAY: &str = "This server takes no SSH connections: REXEC_SSH_PORT switches that off, or the port was taken when it started. The terminals of the page, exec and files go on without it.";
+
 impl SshKeys {
     pub fn new(db: Db, workspaces: Workspaces, github_url: &str, public_url: Option<PublicUrl>) -> Self {
         let github = Arc::new(Github::new(github_url));
@@ -192,11 +195,10 @@ impl SshKeys {
         let target = gateway
             .zip(host)
             .map(|(gateway, host)| connect::target(&gateway, host, &connect::user_of(workspace, &row.name, namesakes)));
-        let reason = "This server takes no SSH connections: REXEC_SSH_PORT switches that off, or the port was taken when it started. The terminals of the page, exec and files go on without it.";
         Ok(SshConnect {
             workspace_id: workspace,
             enabled: target.is_some(),
-            reason: target.is_none().then(|| reason.to_owned()),
+            reason: target.is_none().then(|| NO_GATEWAY.to_owned()),
             keys: u32::try_from(keys).unwrap_or(u32::MAX),
             target,
         })

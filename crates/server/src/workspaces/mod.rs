@@ -31,6 +31,7 @@ mod runtimes;
 mod slot;
 pub mod store;
 mod sweep;
+mod used;
 pub mod validate;
 mod view;
 mod waker;
@@ -40,6 +41,7 @@ pub(crate) use container::{HOME, name_of as container_name};
 pub use driver::Deps;
 pub use reach::{Met, Reach, Waking};
 pub use slot::Report;
+pub use used::Used;
 pub use waker::{InUse, Waker};
 
 use crate::actor::Actor;

@@ -435,6 +435,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/ssh/ws": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * SSH where only HTTP gets through: the gateway's port as a byte stream, over a WebSocket of the subprotocol `rexec.tunnel.v1`.
+         * @description Binary messages, of 64 KiB at most, are pieces of the stream; an empty one ends its direction. Who connects proves themself by
+         *     SSH alone, as at the port. `rexec proxy` is a `ProxyCommand` for it.
+         */
+        get: operations["ssh_tunnel"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/templates": {
         parameters: {
             query?: never;
@@ -833,6 +854,26 @@ export interface paths {
          * @description It is good once and for a minute. Where there is no address for previews, the error says why.
          */
         post: operations["open_port"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/ports/{port}/ws": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Reach a port of a workspace as a byte stream, over a WebSocket of the subprotocol `rexec.tunnel.v1`.
+         * @description Binary messages, of 64 KiB at most, are pieces of the stream; an empty one ends its direction. A refusal is an ordinary answer.
+         */
+        get: operations["tunnel_port"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -3376,6 +3417,33 @@ export interface operations {
             };
         };
     };
+    ssh_tunnel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Connected. */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused; `not_found` where there is no gateway. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     list_templates: {
         parameters: {
             query?: never;
@@ -4573,6 +4641,45 @@ export interface operations {
             };
             /** @description Refused. */
             "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    tunnel_port: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+                port: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Connected. */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description Nothing listens there, or the workspace cannot be reached. */
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -1,0 +1,86 @@
+//! Byte streams over a WebSocket: `rexec.tunnel.v1`.
+
+use crate::socket::{self, Socket};
+use crate::{Client, Result};
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use rexec_api::ids::WorkspaceId;
+use rexec_api::tunnel::{PIECE_BYTES_MAX, SUBPROTOCOL};
+use std::io;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_tungstenite::tungstenite::Error;
+use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
+
+/// Memory for one read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// A stream to something behind the server.
+pub struct Tunnel {
+    socket: Socket,
+}
+
+impl Client {
+    /// Connects to what listens on a port of a workspace, which wakes for it.
+    pub async fn tunnel(&self, workspace: WorkspaceId, port: u16) -> Result<Tunnel> {
+        self.tunnel_to(&format!("/api/workspaces/{workspace}/ports/{port}/ws")).await
+    }
+
+    /// Connects to the SSH gateway, at which one proves oneself by SSH alone.
+    pub async fn ssh_tunnel(&self) -> Result<Tunnel> {
+        self.tunnel_to("/api/ssh/ws").await
+    }
+
+    async fn tunnel_to(&self, path: &str) -> Result<Tunnel> {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(READ_BYTES)
+            .max_message_size(Some(PIECE_BYTES_MAX))
+            .max_frame_size(Some(PIECE_BYTES_MAX));
+        Ok(Tunnel { socket: socket::open(self, path, SUBPROTOCOL, config).await? })
+    }
+}
+
+impl Tunnel {
+    /// Carries bytes both ways until both directions have ended; a cut is an error.
+    pub async fn carry(self, from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin) -> io::Result<()> {
+        let (sink, source) = self.socket.split();
+        tokio::try_join!(outward(from, sink), inward(source, to)).map(drop)
+    }
+}
+
+async fn outward(mut from: impl AsyncRead + Unpin, mut sink: SplitSink<Socket, Message>) -> io::Result<()> {
+    let mut bytes = BytesMut::new();
+    loop {
+        bytes.reserve(READ_BYTES);
+        let count = from.read_buf(&mut bytes).await?;
+        sink.send(Message::Binary(bytes.split().freeze())).await.map_err(broken)?;
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+async fn inward(mut source: SplitStream<Socket>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    while let Some(message) = source.next().await {
+        match message.map_err(broken)? {
+            Message::Binary(piece) if piece == Bytes::new() => return to.shutdown().await,
+            Message::Binary(piece) => {
+                to.write_all(&piece).await?;
+                to.flush().await?;
+            }
+            Message::Close(frame) => {
+                let reason = frame.map(|frame| frame.reason.as_str().to_owned()).unwrap_or_default();
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));
+            }
+            _ => {}
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
+}
+
+fn broken(error: Error) -> io::Error {
+    match error {
+        Error::Io(error) => error,
+        error => io::Error::other(error),
+    }
+}
