@@ -1,12 +1,12 @@
 //! Closes this machine to the workspaces of one bridge: its own ports, at every address it has, and
-//! the metadata addresses of clouds. What else they reach outside is not decided here.
+//! the metadata addresses of clouds; and them to each other. What else they reach outside is not decided here.
 //!
-//! Every bridge has two chains of its own in the `filter` table, `RXI-<bridge>` for what is for
-//! this machine and `RXF-<bridge>` for what passes through; one jump each, first in `INPUT` and in
-//! `DOCKER-USER` (the chain that Docker leaves to others and asks before its own; `FORWARD` where
-//! there is none). IPv6 is off on these networks, so nothing of it is let in or through.
+//! Every bridge has two chains of its own: `RXI-<bridge>` in the `filter` table for what is for this machine, and
+//! `RXF-<bridge>` in `mangle` for what passes through; one jump each, first in `INPUT` and in `FORWARD`. The engines
+//! order the latter's `filter` rules anew as they like, and accept there what containers send; `mangle` comes
+//! before, and is nobody else's. IPv6 is off on these networks, so nothing of it is let in or through.
 //!
-//! Invariant: a chain is written in one transaction, so no packet ever sees half of it, and the
+//! Invariant: a table's chains are written in one transaction, so no packet ever sees half of one, and the
 //! jumps are added last. All of it may be repeated, by several servers at once. It works only where
 //! the engine is on this machine; rules of others are left alone. The DNS that Docker answers at
 //! 127.0.0.11 lives inside the container and is not touched.
@@ -31,6 +31,8 @@ const LOCK_FILE: &str = "/run/rexec-firewall.lock";
 const TOOL_DIRS: &[&str] = &["/usr/sbin", "/sbin", "/usr/local/sbin"];
 /// The kernel's IFNAMSIZ, less its closing zero; with it a chain's name stays under its 28.
 const BRIDGE_BYTES_MAX: usize = 15;
+/// Whether packets between two ports of one bridge are asked after, too (the kernel's module `br_netfilter`).
+const BRIDGES_FILTERED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// Exists when the kernel has IPv6.
 const KERNEL_V6: &str = "/proc/net/if_inet6";
 
@@ -68,27 +70,47 @@ struct Family {
 const V4: Family = Family { tool: "iptables", restore: "iptables-restore", closed: Some(METADATA_V4) };
 const V6: Family = Family { tool: "ip6tables", restore: "ip6tables-restore", closed: None };
 
-/// A rule that leads packets of the bridge to a chain of ours.
-struct Jump {
+/// One of our chains: where it is, what leads packets of the bridge to it, and its rules.
+struct Chain {
+    table: &'static str,
     from: &'static str,
-    to: String,
+    name: String,
+    rules: Vec<Vec<String>>,
 }
 
-/// Closes this machine's ports and the metadata addresses to what comes from a bridge. The bridge
-/// need not exist yet.
+/// Closes this machine's ports, the metadata addresses and its other containers to what comes from a bridge. The
+/// bridge need not exist yet. The last holds only where bridges are filtered ([`filter_bridges`]).
 pub async fn close_host(bridge: &str) -> Result<()> {
     check_bridge(bridge)?;
     check_root()?;
     let _lock = lock().await?;
     for family in families() {
-        run(family.restore, &["-w", LOCK_WAIT_SECONDS, "--noflush"], Some(&family.chains(bridge))).await?;
-        for jump in family.jumps(bridge).await? {
-            if !family.has(&jump, bridge).await? {
-                family.change("-I", &jump, bridge).await?;
+        let chains = family.chains(bridge);
+        let script: String = chains.iter().map(Chain::script).collect();
+        run(family.restore, &["-w", LOCK_WAIT_SECONDS, "--noflush"], Some(&script)).await?;
+        for chain in &chains {
+            if !family.leads_to(chain, bridge).await? {
+                family.change("-I", chain, bridge).await?;
             }
         }
     }
     Ok(())
+}
+
+/// Has the kernel ask the rules also about packets from one container to another of the same bridge. Docker does
+/// so itself.
+pub async fn filter_bridges() -> Result<()> {
+    let is_on = || std::fs::read_to_string(BRIDGES_FILTERED).is_ok_and(|value| value.trim() == "1");
+    if is_on() {
+        return Ok(());
+    }
+    check_root()?;
+    if !Path::new(BRIDGES_FILTERED).exists() {
+        // Where it is built in, or there is no such tool, the file tells.
+        let _ = output("modprobe", &["br_netfilter"], None).await;
+    }
+    std::fs::write(BRIDGES_FILTERED, "1")
+        .map_err(|source| FirewallError::Io { what: format!("write 1 to {BRIDGES_FILTERED}"), source })
 }
 
 /// Whether all that [`close_host`] does is in force: another firewall's reload may have undone it.
@@ -96,13 +118,13 @@ pub async fn host_is_closed(bridge: &str) -> Result<bool> {
     check_bridge(bridge)?;
     check_root()?;
     for family in families() {
-        for (chain, rule) in family.rules(bridge) {
-            if !family.holds(&chain, &rule).await? {
-                return Ok(false);
+        for chain in family.chains(bridge) {
+            for rule in &chain.rules {
+                if !family.holds(&chain, rule).await? {
+                    return Ok(false);
+                }
             }
-        }
-        for jump in family.jumps(bridge).await? {
-            if !family.has(&jump, bridge).await? {
+            if !family.leads_to(&chain, bridge).await? {
                 return Ok(false);
             }
         }
@@ -116,64 +138,63 @@ pub async fn forget_bridge(bridge: &str) -> Result<()> {
     check_root()?;
     let _lock = lock().await?;
     for family in families() {
-        for jump in family.jumps(bridge).await? {
-            if family.has(&jump, bridge).await? {
-                family.change("-D", &jump, bridge).await?;
+        for chain in family.chains(bridge) {
+            if family.leads_to(&chain, bridge).await? {
+                family.change("-D", &chain, bridge).await?;
             }
-            if family.chain_exists(&jump.to).await? {
-                family.run(&["-F", &jump.to]).await?;
-                family.run(&["-X", &jump.to]).await?;
+            if family.exists(&chain).await? {
+                family.run(&["-t", chain.table, "-F", &chain.name]).await?;
+                family.run(&["-t", chain.table, "-X", &chain.name]).await?;
             }
         }
     }
     Ok(())
 }
 
-impl Family {
-    fn rules(&self, bridge: &str) -> Vec<(String, Vec<String>)> {
-        let drop = |to: Option<&str>| {
-            let to = to.map(|to| vec!["-d".to_owned(), to.to_owned()]).unwrap_or_default();
-            [to, vec!["-j".to_owned(), "DROP".to_owned()]].concat()
-        };
-        let mut rules = vec![(input_chain(bridge), drop(None))];
-        match self.closed {
-            Some(destinations) => rules.extend(destinations.iter().map(|to| (forward_chain(bridge), drop(Some(to))))),
-            None => rules.push((forward_chain(bridge), drop(None))),
-        }
-        rules
-    }
-
+impl Chain {
     /// For `iptables-restore --noflush`: naming a chain makes it, or empties it.
-    fn chains(&self, bridge: &str) -> String {
-        let mut text = format!("*filter\n:{} - [0:0]\n:{} - [0:0]\n", input_chain(bridge), forward_chain(bridge));
-        for (chain, rule) in self.rules(bridge) {
-            text.push_str(&format!("-A {chain} {}\n", rule.join(" ")));
+    fn script(&self) -> String {
+        let mut text = format!("*{}\n:{} - [0:0]\n", self.table, self.name);
+        for rule in &self.rules {
+            text.push_str(&format!("-A {} {}\n", self.name, rule.join(" ")));
         }
         text.push_str("COMMIT\n");
         text
     }
+}
 
-    async fn jumps(&self, bridge: &str) -> Result<[Jump; 2]> {
-        let forward = if self.chain_exists("DOCKER-USER").await? { "DOCKER-USER" } else { "FORWARD" };
-        Ok([Jump { from: "INPUT", to: input_chain(bridge) }, Jump { from: forward, to: forward_chain(bridge) }])
+impl Family {
+    fn chains(&self, bridge: &str) -> [Chain; 2] {
+        let drop = |of: &[&str]| of.iter().chain(&["-j", "DROP"]).map(|&word| word.to_owned()).collect::<Vec<_>>();
+        let through = match self.closed {
+            Some(destinations) => {
+                let away = destinations.iter().map(|to| drop(&["-d", to]));
+                away.chain([drop(&["-o", bridge])]).collect()
+            }
+            None => vec![drop(&[])],
+        };
+        let input = Chain { table: "filter", from: "INPUT", name: format!("RXI-{bridge}"), rules: vec![drop(&[])] };
+        [input, Chain { table: "mangle", from: "FORWARD", name: format!("RXF-{bridge}"), rules: through }]
     }
 
-    async fn chain_exists(&self, chain: &str) -> Result<bool> {
-        self.asks(&["-n", "-L", chain]).await
+    async fn exists(&self, chain: &Chain) -> Result<bool> {
+        self.asks(&["-t", chain.table, "-n", "-L", &chain.name]).await
     }
 
-    async fn has(&self, jump: &Jump, bridge: &str) -> Result<bool> {
+    async fn leads_to(&self, chain: &Chain, bridge: &str) -> Result<bool> {
         // Asking after a jump to a chain that is not there is an error in some versions.
-        Ok(self.chain_exists(&jump.to).await? && self.asks(&["-C", jump.from, "-i", bridge, "-j", &jump.to]).await?)
+        Ok(self.exists(chain).await?
+            && self.asks(&["-t", chain.table, "-C", chain.from, "-i", bridge, "-j", &chain.name]).await?)
     }
 
-    async fn holds(&self, chain: &str, rule: &[String]) -> Result<bool> {
-        let args: Vec<&str> = ["-C", chain].into_iter().chain(rule.iter().map(String::as_str)).collect();
+    async fn holds(&self, chain: &Chain, rule: &[String]) -> Result<bool> {
+        let args: Vec<&str> =
+            ["-t", chain.table, "-C", &chain.name].into_iter().chain(rule.iter().map(String::as_str)).collect();
         self.asks(&args).await
     }
 
-    async fn change(&self, how: &str, jump: &Jump, bridge: &str) -> Result<()> {
-        self.run(&[how, jump.from, "-i", bridge, "-j", &jump.to]).await
+    async fn change(&self, how: &str, chain: &Chain, bridge: &str) -> Result<()> {
+        self.run(&["-t", chain.table, how, chain.from, "-i", bridge, "-j", &chain.name]).await
     }
 
     async fn run(&self, args: &[&str]) -> Result<()> {
@@ -196,14 +217,6 @@ impl Family {
 fn families() -> impl Iterator<Item = Family> {
     let v6 = Path::new(KERNEL_V6).exists().then_some(V6);
     [V4].into_iter().chain(v6)
-}
-
-fn input_chain(bridge: &str) -> String {
-    format!("RXI-{bridge}")
-}
-
-fn forward_chain(bridge: &str) -> String {
-    format!("RXF-{bridge}")
 }
 
 fn check_bridge(bridge: &str) -> Result<()> {
@@ -286,11 +299,13 @@ mod tests {
 
     #[test]
     fn chains_drop_all_for_this_machine_and_metadata_on_the_way_through() {
-        let v4 = V4.chains("rx0");
-        assert!(v4.contains("-A RXI-rx0 -j DROP\n"));
+        let script = |family: Family| family.chains("rx0").iter().map(Chain::script).collect::<String>();
+        let v4 = script(V4);
+        assert!(v4.starts_with("*filter\n:RXI-rx0 - [0:0]\n-A RXI-rx0 -j DROP\nCOMMIT\n*mangle\n"), "{v4}");
         assert!(v4.contains("-A RXF-rx0 -d 169.254.0.0/16 -j DROP\n"));
         assert!(v4.contains("-A RXF-rx0 -d 100.100.100.200/32 -j DROP\n"));
+        assert!(v4.contains("-A RXF-rx0 -o rx0 -j DROP\n"), "siblings");
         assert!(!v4.contains("-A RXF-rx0 -j DROP\n"));
-        assert!(V6.chains("rx0").contains("-A RXF-rx0 -j DROP\n"));
+        assert!(script(V6).contains("-A RXF-rx0 -j DROP\n"));
     }
 }

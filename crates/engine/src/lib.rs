@@ -61,6 +61,7 @@ pub trait Engine: Send + Sync + 'static {
     async fn start(&self, id: &str) -> Result<()>;
     /// Asks PID 1 to end, then kills after `grace_seconds`.
     async fn stop(&self, id: &str, grace_seconds: u32) -> Result<()>;
+    /// [`EngineError::Refused`] where [`EngineInfo::control_groups`] says that it cannot.
     async fn pause(&self, id: &str) -> Result<()>;
     async fn unpause(&self, id: &str) -> Result<()>;
     async fn update(&self, id: &str, limits: &Limits) -> Result<()>;
@@ -79,9 +80,11 @@ pub trait Engine: Send + Sync + 'static {
     /// closes both ends: the program is expected to end with its stdin.
     async fn exec_stream(&self, id: &str, exec: &ExecStart) -> Result<Box<dyn ByteStream>>;
 
-    /// Unpacks a tar archive at a path of a container, running or not.
+    /// Unpacks a tar archive at a path of a container, running or not; one that is not there is
+    /// [`EngineError::NotFound`], or is made.
     async fn archive_put(&self, id: &str, path: &str, tar: Bytes) -> Result<()>;
-    /// A path of a container as a tar archive; [`EngineError::NotFound`] when it is not there.
+    /// A path of a container as a tar archive; [`EngineError::NotFound`] when it is not there. Links on the way are
+    /// followed within the container; one at the end is given as it is, or as what it leads to.
     async fn archive_get(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>>;
 
     /// What a container has written to its root file system, as a commit of it would: files by their length, holes
@@ -103,7 +106,8 @@ pub trait Engine: Send + Sync + 'static {
     async fn disk_space(&self) -> Result<Option<DiskSpace>> {
         Ok(None)
     }
-    /// Resource use now; of a container that does not run, zeros.
+    /// Resource use now; of a container that does not run, zeros. [`EngineError::Refused`] where
+    /// [`EngineInfo::control_groups`] says that there is nothing to measure by.
     async fn stats_once(&self, id: &str) -> Result<Stats>;
     /// Resource use about once a second, until dropped.
     fn stats(&self, id: &str) -> BoxStream<'static, Result<Stats>>;

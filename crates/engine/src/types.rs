@@ -30,6 +30,11 @@ pub struct EngineInfo {
     pub memory_limit: bool,
     pub cpu_limit: bool,
     pub pids_limit: bool,
+    /// Whether containers have control groups of their own: without, none can be paused or measured.
+    pub control_groups: bool,
+    /// Whether the engine keeps the containers of a network apart; else the rules of its machine must
+    /// ([`crate::firewall`]).
+    pub networks_apart: bool,
     /// Whether the default seccomp profile is applied.
     pub seccomp: bool,
 }

@@ -37,6 +37,10 @@ async fn raw_inspect(id: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_records_the_whole_profile() {
     let world = World::new(make).await;
+    if world.engine.info().await.expect("tells").kind != "docker" {
+        // Others record it in words of their own; `isolation::profile_holds` sees it from inside.
+        return;
+    }
     let dir = tempfile::tempdir().expect("a directory");
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("may be entered");
     std::fs::write(dir.path().join("socket"), "dial me").expect("writes");

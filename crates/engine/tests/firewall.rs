@@ -3,12 +3,12 @@
 
 use rexec_engine::contract::World;
 use rexec_engine::docker::DockerEngine;
-use rexec_engine::firewall::{FirewallError, close_host, forget_bridge, host_is_closed};
-use rexec_engine::{Engine, NetworkSpec};
+use rexec_engine::firewall::{FirewallError, close_host, filter_bridges, forget_bridge, host_is_closed};
+use rexec_engine::{Engine, ExecStart, NetworkSpec};
 use std::process::Command;
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
 
 fn make() -> Arc<dyn Engine> {
     let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
@@ -51,7 +51,8 @@ fn own_addresses() -> Vec<String> {
 
 /// Packets that a chain's rules with this destination have dropped.
 fn dropped(chain: &str, destination: &str) -> u64 {
-    let out = Command::new("iptables").args(["-w", "20", "-nvxL", chain]).output().expect("iptables runs");
+    let out =
+        Command::new("iptables").args(["-w", "20", "-t", "mangle", "-nvxL", chain]).output().expect("iptables runs");
     let out = String::from_utf8_lossy(&out.stdout).into_owned();
     let rules = out.lines().filter(|line| line.contains("DROP") && line.contains(destination));
     rules.filter_map(|line| line.split_whitespace().next()?.parse::<u64>().ok()).sum()
@@ -151,7 +152,7 @@ async fn closing_twice_or_at_once_adds_nothing() {
         result.expect("closes");
     }
     let once = rules_of(&bridge);
-    assert_eq!(once.lines().count(), 5, "two jumps and three drops:\n{once}");
+    assert_eq!(once.lines().count(), 6, "two jumps and four drops:\n{once}");
     close_host(&bridge).await.expect("closes again");
     assert_eq!(rules_of(&bridge), once);
     assert!(host_is_closed(&bridge).await.expect("looks"));
@@ -164,4 +165,54 @@ async fn closing_twice_or_at_once_adds_nothing() {
     assert!(host_is_closed(&bridge).await.expect("looks"));
     drop(closed);
     assert_eq!(rules_of(&bridge), "");
+}
+
+/// A network as an engine makes it that does not keep containers apart, past everything under test.
+async fn open_network(name: &str, bridge: &str) {
+    let host = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    let path = host.as_deref().and_then(|host| host.strip_prefix("unix://")).unwrap_or("/var/run/docker.sock");
+    let body =
+        format!(r#"{{"Name":"{name}","Driver":"bridge","Options":{{"com.docker.network.bridge.name":"{bridge}"}}}}"#);
+    let request = format!(
+        "POST /v1.41/networks/create HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut socket = UnixStream::connect(path).await.expect("connects");
+    socket.write_all(request.as_bytes()).await.expect("writes");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.expect("reads");
+    assert!(answer.contains(" 201 "), "{answer}");
+}
+
+/// Podman's networks are such, and its workspaces are kept apart by nothing but this.
+#[tokio::test(flavor = "multi_thread")]
+async fn siblings_are_apart_where_the_engine_does_not_see_to_it() {
+    if !is_root() {
+        assert!(matches!(close_host("rexec0").await, Err(FirewallError::NotRoot)));
+        return;
+    }
+    let world = World::new(make).await;
+    let network = world.network("net", false);
+    open_network(&network.name, &network.bridge).await;
+    let on_it = async |role: &str| {
+        let mut spec = world.spec(role);
+        spec.network = network.name.clone();
+        world.run(&spec).await
+    };
+    let (a, b) = (on_it("a").await, on_it("b").await);
+    let address = world.sh(&a, "ip -4 -o addr show eth0").await;
+    let address = address.split_whitespace().nth(3).and_then(|cidr| cidr.split('/').next()).expect("an address");
+    let listen = ["/bin/sh", "-c", "nc -ll -p 5000 -e /bin/echo hello"].map(String::from).into();
+    let listen = ExecStart { command: listen, user: "0:0".into(), env: vec!["PATH=/bin".into()] };
+    let _listening = world.engine.exec_stream(&a, &listen).await.expect("listens");
+    let reach = format!("nc -w 2 {address} 5000 < /dev/null | grep -q hello");
+    world.until("the listener is reached", async || world.succeeds(&b, &reach).await).await;
+
+    let closed = Closed(network.bridge.clone());
+    filter_bridges().await.expect("bridges are filtered");
+    close_host(&network.bridge).await.expect("closes");
+    assert!(!world.succeeds(&b, &reach).await, "a sibling reaches it");
+    assert!(world.succeeds(&a, &reach).await, "its own container does");
+    drop(closed);
+    assert!(world.succeeds(&b, &reach).await, "the rules were what kept them apart");
 }

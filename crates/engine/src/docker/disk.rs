@@ -5,13 +5,13 @@
 //! by `/system/df` alone, whose answer bollard reads only in the layout of newer engines.
 
 use super::faults::engine_error;
-use super::transport::Body;
+use super::transport::{Body, json};
 use super::views::is_unnamed;
 use super::waiting::unavailable;
 use super::{BULK_TIMEOUT, DockerEngine, hijack, profile};
 use crate::{ContainerSpec, DiskLimits, DiskSpace, DiskUsage, Engine, EngineError, Labels, Limits, Profile, Result};
 use http::Request;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -74,8 +74,7 @@ impl DockerEngine {
 
     /// An engine behind a socket is on our machine, and its directory is what it says unless we are in a container.
     pub(super) async fn measure_space(&self) -> Result<Option<DiskSpace>> {
-        let dir = self.root_dir.get_or_try_init(|| async { Ok::<_, EngineError>(self.info().await?.root_dir) }).await?;
-        let Ok(space) = rustix::fs::statvfs(dir.as_str()) else { return Ok(None) };
+        let Ok(space) = rustix::fs::statvfs(self.own_words().await?.root_dir.as_str()) else { return Ok(None) };
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
         let free_files = Some(space.f_favail).filter(|_| space.f_files > 0);
         Ok(Some(DiskSpace { total_bytes: bytes(space.f_blocks), free_bytes: bytes(space.f_bavail), free_files }))
@@ -109,12 +108,7 @@ impl DockerEngine {
         let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::get(ACCOUNT).body(body).map_err(|e| EngineError::Protocol(e.to_string()))?;
         let response = self.transport.send(request).await.map_err(engine_error)?;
-        if !response.status().is_success() {
-            return Err(hijack::refused(response).await);
-        }
-        let body = Limited::new(response.into_body(), ACCOUNT_BYTES_MAX).collect().await;
-        let body = body.map_err(EngineError::Unavailable)?.to_bytes();
-        serde_json::from_slice(&body).map_err(|e| EngineError::Protocol(format!("the account of the disk: {e}")))
+        json(response, ACCOUNT_BYTES_MAX, "the account of the disk").await
     }
 
     pub(super) async fn probe_disk_limits(&self, name: &str, image: &str, labels: &Labels) -> Result<DiskLimits> {

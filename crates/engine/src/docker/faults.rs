@@ -9,7 +9,12 @@ use bollard::errors::Error;
 const DISK_FULL: &[&str] = &["no space left on device", "disk quota exceeded"];
 const NO_RUNTIME: &[&str] =
     &["unknown runtime specified", "unknown or invalid runtime name", "invalid runtime name", "binary not installed"];
-const TAKEN: &[&str] = &["already exists", "same bridge name", "active endpoints", "is in use"];
+const TAKEN: &[&str] =
+    &["already exists", "same bridge name", "active endpoints", "is in use", "already in use", "being used"];
+/// Podman's, whatever the status.
+const WRONG_STATE: &[&str] = &["container state improper"];
+/// Of an image that is not here; Podman has a sentence of its own.
+const IMAGE_MISSING: &[&str] = &["no such image", "image not known"];
 const NO_IMAGE: &[&str] = &["manifest unknown", "name unknown", "not found", "does not exist", "no such image"];
 const NO_PLATFORM: &[&str] = &["no matching manifest", "does not match the specified platform"];
 const NO_ENTRY: &[&str] = &[
@@ -39,10 +44,12 @@ pub(super) fn refusal(status: u16, message: String) -> EngineError {
     match status {
         _ if says(DISK_FULL) => EngineError::DiskFull(message),
         _ if says(NO_RUNTIME) => EngineError::RuntimeUnavailable(message),
-        404 if says(&["no such image"]) => EngineError::ImageNotFound(message),
+        _ if says(WRONG_STATE) => EngineError::Conflict(message),
+        404 if says(IMAGE_MISSING) => EngineError::ImageNotFound(message),
         404 => EngineError::NotFound(message),
         409 => EngineError::Conflict(message),
-        403 if says(TAKEN) => EngineError::Conflict(message),
+        // 500 is Podman's.
+        403 | 500 if says(TAKEN) => EngineError::Conflict(message),
         _ => EngineError::Refused(message),
     }
 }
@@ -128,6 +135,11 @@ mod tests {
             (409, "Conflict. The container name \"/x\" is already in use", "conflict"),
             (403, "cannot create network a: conflicts with network b: networks have same bridge name", "conflict"),
             (403, "error while removing network: network x has active endpoints", "conflict"),
+            (500, "can only create exec sessions on running containers: container state improper", "conflict"),
+            (500, "\"net\" has associated containers with it: network is being used", "conflict"),
+            (500, "bridge name rexec0 already in use", "conflict"),
+            (500, "network name rexec already used: network already exists", "conflict"),
+            (404, "failed to find image x:1: docker.io/library/x:1: image not known", "image_not_found"),
             (403, "plugin is not allowed", "refused"),
             (400, "Unknown runtime specified runsc", "runtime"),
             (400, "unknown or invalid runtime name: runsc", "runtime"),

@@ -11,6 +11,7 @@ mod hijack;
 mod local;
 mod networks;
 mod plain;
+mod podman;
 mod profile;
 mod seccomp;
 mod stdcopy;
@@ -25,7 +26,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bollard::auth::DockerCredentials;
-use bollard::models::{ContainerConfig, ExecConfig, NetworkInspect};
+use bollard::models::{ContainerConfig, ContainerSummary, ExecConfig};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     DownloadFromContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectContainerOptionsBuilder,
@@ -71,8 +72,9 @@ const LOOKS_MAX: usize = 32;
 const INSPECTIONS_MAX: usize = 8;
 /// An archive with no entries: two zero blocks (POSIX.1-2001, pax interchange format).
 const EMPTY_TAR: &[u8] = &[0; 1024];
-/// What happens to a container that changes its state or its end.
-const EVENTS: &[&str] = &["create", "start", "die", "oom", "pause", "unpause", "stop", "update", "destroy"];
+/// What happens to a container that changes its state or its end; the last two are Podman's words.
+const EVENTS: &[&str] =
+    &["create", "start", "die", "oom", "pause", "unpause", "stop", "update", "destroy", "died", "remove"];
 
 /// A Docker engine at an address.
 #[derive(Clone)]
@@ -81,14 +83,18 @@ pub struct DockerEngine {
     transport: Transport,
     looks: Arc<Semaphore>,
     processes: Arc<local::Processes>,
-    /// Where the engine keeps its data, on its own machine.
-    root_dir: Arc<OnceCell<String>>,
+    /// What it once said of itself, for what does not change while it lives.
+    told: Arc<OnceCell<EngineInfo>>,
 }
 
 impl DockerEngine {
     async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInfo>> {
         let found = found_or_none(within(CALL_TIMEOUT, self.docker.inspect_image(reference)).await)?;
-        found.map(views::image).transpose()
+        let Some(mut image) = found.map(views::image).transpose()? else { return Ok(None) };
+        if self.is_podman().await? {
+            image.references = image.references.into_iter().map(podman::familiar).collect();
+        }
+        Ok(Some(image))
     }
 
     /// An engine at `unix:///path`. Contacts nobody: an engine that is down is found by the calls.
@@ -112,8 +118,12 @@ impl DockerEngine {
             transport,
             looks: Arc::new(Semaphore::new(LOOKS_MAX)),
             processes: Arc::default(),
-            root_dir: Arc::default(),
+            told: Arc::default(),
         })
+    }
+
+    async fn own_words(&self) -> Result<&EngineInfo> {
+        self.told.get_or_try_init(|| self.info()).await
     }
 
     async fn state(&self, id: &str) -> Result<Option<ContainerState>> {
@@ -132,10 +142,26 @@ impl DockerEngine {
         }
     }
 
-    async fn network(&self, name: &str) -> Result<Option<NetworkInspect>> {
+    async fn network(&self, name: &str) -> Result<Option<networks::Seen>> {
+        if self.is_podman().await? {
+            return self.podman_network(profile::name(name)?).await;
+        }
         let found = within(CALL_TIMEOUT, self.docker.inspect_network(name, None::<InspectNetworkOptions>)).await;
         // Docker also finds networks by the start of an id.
-        Ok(found_or_none(found)?.filter(|network| network.name.as_deref() == Some(name)))
+        Ok(found_or_none(found)?.filter(|network| network.name.as_deref() == Some(name)).map(networks::Seen::of))
+    }
+
+    async fn says_env(&self, image: &str, env: &[String]) -> Result<bool> {
+        let image = self.inspect_image(image).await?;
+        Ok(image.is_some_and(|image| env.iter().all(|entry| image.env.contains(entry))))
+    }
+
+    async fn list(&self, labels: &Labels) -> Result<Vec<ContainerSummary>> {
+        if self.is_podman().await? {
+            return self.list_at_podman(labels).await;
+        }
+        let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
+        within(CALL_TIMEOUT, self.docker.list_containers(Some(options))).await
     }
 
     async fn inspect_all(&self, ids: Vec<String>) -> Result<Vec<ContainerInfo>> {
@@ -168,6 +194,9 @@ impl DockerEngine {
         let stats = read(process.clone()).await;
         if stats.is_some() {
             self.processes.remember(id, process);
+        } else if !self.own_words().await?.control_groups {
+            // It would answer with what the whole machine uses.
+            return Err(EngineError::Refused("without control groups it measures no container".into()));
         }
         Ok(stats)
     }
@@ -232,7 +261,11 @@ impl Engine for DockerEngine {
     async fn info(&self) -> Result<EngineInfo> {
         let info = within(CALL_TIMEOUT, self.docker.info()).await?;
         let version = within(CALL_TIMEOUT, self.docker.version()).await?;
-        Ok(views::engine(info, version.api_version.unwrap_or_default()))
+        let mut info = views::engine(info, version.api_version.unwrap_or_default());
+        if let Some(podman) = self.podman().await? {
+            podman.correct(&mut info);
+        }
+        Ok(info)
     }
 
     async fn image(&self, reference: &str) -> Result<Option<ImageInfo>> {
@@ -303,6 +336,10 @@ impl Engine for DockerEngine {
 
     async fn volume_create(&self, name: &str, labels: &Labels, size_bytes: Option<u64>) -> Result<()> {
         let request = profile::volume(name, labels, size_bytes)?;
+        // It would make the volume, and fail to mount it.
+        if size_bytes.is_some() && self.is_podman().await? {
+            return Err(EngineError::Refused("Podman holds no volume to a size".into()));
+        }
         within(CALL_TIMEOUT, self.docker.create_volume(request)).await.map(|_| ())
     }
 
@@ -340,7 +377,10 @@ impl Engine for DockerEngine {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let options = CreateContainerOptionsBuilder::default().name(profile::name(&spec.name)?).build();
-        let body = profile::container(spec)?;
+        let mut body = profile::container(spec)?;
+        if self.is_podman().await? {
+            self.suit_podman(spec, &mut body).await?;
+        }
         let made = within(WORK_TIMEOUT, self.docker.create_container(Some(options), body)).await?;
         // Docker makes it all the same, and its programs would end with "exec format error".
         if let Some(warning) = made.warnings.iter().find(|warning| faults::is_platform_warning(warning)) {
@@ -361,6 +401,10 @@ impl Engine for DockerEngine {
         let grace = i32::try_from(grace_seconds).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(grace).build();
         let limit = WORK_TIMEOUT + Duration::from_secs(grace_seconds.into());
+        // Podman would kill it and fail to tidy up.
+        if self.is_podman().await? && self.state(id).await? == Some(ContainerState::Paused) {
+            self.unpause(id).await?;
+        }
         within(limit, self.docker.stop_container(id, Some(options))).await
     }
 
@@ -384,6 +428,9 @@ impl Engine for DockerEngine {
 
     async fn update(&self, id: &str, limits: &Limits) -> Result<()> {
         let body = profile::update(limits)?;
+        if self.is_podman().await? {
+            return self.update_at_podman(profile::name(id)?, body).await;
+        }
         within(CALL_TIMEOUT, self.docker.update_container(profile::name(id)?, body)).await
     }
 
@@ -403,20 +450,26 @@ impl Engine for DockerEngine {
         let id = profile::name(id)?;
         // Never closed.
         let _turn = self.looks.acquire().await;
+        if self.is_podman().await? {
+            let found = found_or_none(self.inspect_at_podman(id).await)?.map(views::container).transpose()?;
+            return Ok(found.map(|info| ContainerInfo { image: podman::familiar(info.image), ..info }));
+        }
         let found = within(CALL_TIMEOUT, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await;
         found_or_none(found)?.map(views::container).transpose()
     }
 
     async fn containers(&self, labels: &Labels) -> Result<Vec<ContainerInfo>> {
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
-        let listed = within(CALL_TIMEOUT, self.docker.list_containers(Some(options))).await?;
-        self.inspect_all(listed.into_iter().filter_map(|c| c.id).collect()).await
+        self.inspect_all(self.list(labels).await?.into_iter().filter_map(|c| c.id).collect()).await
     }
 
     async fn summaries(&self, labels: &Labels) -> Result<Vec<Summary>> {
-        let options = ListContainersOptionsBuilder::default().all(true).filters(&label_filters(labels)).build();
-        let listed = within(CALL_TIMEOUT, self.docker.list_containers(Some(options))).await?;
-        listed.into_iter().map(views::summary).collect()
+        let is_podman = self.is_podman().await?;
+        let view = |container| {
+            let summary = views::summary(container)?;
+            let image = if is_podman { podman::familiar(summary.image) } else { summary.image };
+            Ok(Summary { image, ..summary })
+        };
+        self.list(labels).await?.into_iter().map(view).collect()
     }
 
     async fn exec_stream(&self, id: &str, exec: &ExecStart) -> Result<Box<dyn ByteStream>> {
@@ -472,7 +525,15 @@ impl Engine for DockerEngine {
             env: Some(config.env.clone()),
             ..Default::default()
         };
-        Ok(within(BULK_TIMEOUT, self.docker.commit_container(options.build(), body)).await?.id)
+        let is_podman = self.is_podman().await?;
+        let options = if is_podman { options.changes(&podman::changes(config)?) } else { options };
+        let made = within(BULK_TIMEOUT, self.docker.commit_container(options.build(), body)).await?;
+        let made = podman::whole_id(made.id);
+        if is_podman && !self.says_env(&made, &config.env).await? {
+            self.remove_image(&made).await?;
+            return Err(EngineError::Refused("the image would hold what its container was given in secret".into()));
+        }
+        Ok(made)
     }
 
     async fn disk_limits(&self, name: &str, image: &str, labels: &Labels) -> Result<DiskLimits> {

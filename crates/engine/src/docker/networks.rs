@@ -1,7 +1,7 @@
 //! Workspace networks: a bridge on which containers do not reach each other.
 //!
 //! Docker allows two networks of one name, but no two bridges of one name: the bridge is what makes
-//! [`ensure`] safe when several servers start at once. A network that is there already is used only
+//! a network safe to ensure when several servers start at once. A network that is there already is used only
 //! if it keeps containers apart as asked; it is never changed.
 
 use super::profile;
@@ -31,18 +31,40 @@ pub(super) fn request(spec: &NetworkSpec) -> Result<NetworkCreateRequest> {
     })
 }
 
+/// What matters of a network that is there.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub is_bridge: bool,
+    pub bridge: Option<String>,
+    pub is_apart: bool,
+    pub ipv6: bool,
+    pub internal: bool,
+}
+
+impl Seen {
+    pub(super) fn of(there: NetworkInspect) -> Seen {
+        let mut options = there.options.unwrap_or_default();
+        Seen {
+            is_bridge: there.driver.as_deref() == Some("bridge"),
+            bridge: options.remove(BRIDGE_OPTION),
+            is_apart: options.get(APART_OPTION).map(String::as_str) == Some("false"),
+            ipv6: there.enable_ipv6 == Some(true),
+            internal: there.internal.unwrap_or(false),
+        }
+    }
+}
+
 /// Whether a network that is there is the one asked for.
-pub(super) fn check(spec: &NetworkSpec, there: &NetworkInspect) -> Result<()> {
-    let option = |name: &str| there.options.as_ref().and_then(|o| o.get(name)).map(String::as_str);
-    let wrong = if there.driver.as_deref() != Some("bridge") {
+pub(super) fn check(spec: &NetworkSpec, there: &Seen) -> Result<()> {
+    let wrong = if !there.is_bridge {
         "is no bridge"
-    } else if option(BRIDGE_OPTION) != Some(&spec.bridge) {
+    } else if there.bridge.as_ref() != Some(&spec.bridge) {
         "has another bridge"
-    } else if option(APART_OPTION) != Some("false") {
+    } else if !there.is_apart {
         "lets containers reach each other"
-    } else if there.enable_ipv6 == Some(true) {
+    } else if there.ipv6 {
         "has IPv6 on"
-    } else if there.internal.unwrap_or(false) != spec.internal {
+    } else if there.internal != spec.internal {
         "is not as closed to the outside as asked"
     } else {
         return Ok(());

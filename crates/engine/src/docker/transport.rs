@@ -16,6 +16,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde::de::DeserializeOwned;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -36,6 +37,8 @@ const VERSION_BYTES_MAX: usize = 256 * 1024;
 /// The host in request lines; engines ignore it.
 const AUTHORITY: &str = "engine";
 const CREDENTIALS_HEADER: &str = "x-registry-auth";
+/// What Podman calls itself among the components of `/version`.
+const PODMAN: &str = "Podman Engine";
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -134,7 +137,14 @@ pub(super) struct Transport(Arc<Shared>);
 struct Shared {
     address: Address,
     client: Client<Address, Body>,
-    api: OnceCell<ApiVersion>,
+    agreed: OnceCell<Agreed>,
+}
+
+/// What first contact found.
+#[derive(Debug, Clone, Copy)]
+struct Agreed {
+    version: ApiVersion,
+    is_podman: bool,
 }
 
 impl Transport {
@@ -144,7 +154,7 @@ impl Transport {
             .pool_idle_timeout(IDLE_CONNECTION_TIMEOUT)
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(address.clone());
-        Transport(Arc::new(Shared { address, client, api: OnceCell::new() }))
+        Transport(Arc::new(Shared { address, client, agreed: OnceCell::new() }))
     }
 
     /// A connection of one's own.
@@ -166,11 +176,28 @@ impl Transport {
         Ok(self.0.client.request(request).await?)
     }
 
-    pub(super) async fn api(&self) -> std::result::Result<ApiVersion, Error> {
-        self.0.api.get_or_try_init(|| self.negotiate()).await.copied()
+    /// Sends a request whose path is whole.
+    pub(super) async fn send_as_is(
+        &self,
+        mut request: Request<Body>,
+    ) -> std::result::Result<Response<Incoming>, Error> {
+        *request.uri_mut() = format!("http://{AUTHORITY}{}", request.uri()).parse::<Uri>()?;
+        Ok(self.0.client.request(request).await?)
     }
 
-    async fn negotiate(&self) -> std::result::Result<ApiVersion, Error> {
+    pub(super) async fn api(&self) -> std::result::Result<ApiVersion, Error> {
+        Ok(self.agreed().await?.version)
+    }
+
+    pub(super) async fn is_podman(&self) -> std::result::Result<bool, Error> {
+        Ok(self.agreed().await?.is_podman)
+    }
+
+    async fn agreed(&self) -> std::result::Result<Agreed, Error> {
+        self.0.agreed.get_or_try_init(|| self.negotiate()).await.copied()
+    }
+
+    async fn negotiate(&self) -> std::result::Result<Agreed, Error> {
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::get(format!("http://{AUTHORITY}/version")).body(body)?;
         let response = self.0.client.request(request).await?;
@@ -187,9 +214,24 @@ impl Transport {
             });
         }
         let told: SystemVersion = serde_json::from_slice(&bytes)?;
-        ApiVersion::agree(told.api_version.as_deref(), told.min_api_version.as_deref())
-            .map_err(|message| Error::DockerResponseServerError { status_code: 400, message })
+        let version = ApiVersion::agree(told.api_version.as_deref(), told.min_api_version.as_deref())
+            .map_err(|message| Error::DockerResponseServerError { status_code: 400, message })?;
+        Ok(Agreed { version, is_podman: is_podman(&told) })
     }
+}
+
+fn is_podman(told: &SystemVersion) -> bool {
+    told.components.iter().flatten().any(|component| component.name == PODMAN)
+}
+
+/// An answer's body, or the failure that it tells of. `what` is for a body that cannot be read.
+pub(super) async fn json<T: DeserializeOwned>(response: Response<Incoming>, bytes_max: usize, what: &str) -> Result<T> {
+    if !response.status().is_success() {
+        return Err(super::hijack::refused(response).await);
+    }
+    let body = Limited::new(response.into_body(), bytes_max).collect().await;
+    let body = body.map_err(EngineError::Unavailable)?.to_bytes();
+    serde_json::from_slice(&body).map_err(|e| EngineError::Protocol(format!("{what}: {e}")))
 }
 
 /// Engines read credentials in the alphabet of RFC 4648, section 5, and take what they cannot read for
@@ -242,6 +284,18 @@ mod tests {
         for bad in ["tcp://1.2.3.4:2376", "ssh://a@b", "/var/run/docker.sock", "unix://relative", ""] {
             assert!(matches!(Address::parse(bad), Err(EngineError::Refused(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn podman_is_told_by_its_name() {
+        let told = |text| is_podman(&serde_json::from_str(text).expect("parses"));
+        assert!(told(
+            r#"{"Platform":{"Name":"linux/amd64/debian-12"},"ApiVersion":"1.41","Components":[
+                {"Name":"Podman Engine","Version":"4.3.1","Details":{"APIVersion":"4.3.1"}},
+                {"Name":"Conmon","Version":"conmon version 2.1.6"}]}"#
+        ));
+        assert!(!told(r#"{"ApiVersion":"1.41","Components":[{"Name":"Engine","Version":"20.10.24","Details":{}}]}"#));
+        assert!(!told(r#"{"ApiVersion":"1.41"}"#));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
 use bollard::models::{
     ContainerBlkioStatEntry as BlockEntry, ContainerInspectResponse, ContainerState as DockerState,
     ContainerStateStatusEnum as Status, ContainerStatsResponse, ContainerSummary, ContainerSummaryStateEnum as Listed,
-    CreateImageInfo, EventMessage, ImageInspect, SystemInfo,
+    CreateImageInfo, EventMessage, ImageInspect, SystemInfo, SystemInfoCgroupDriverEnum as CgroupDriver,
 };
 
 /// Docker's way to say "never".
@@ -42,6 +42,8 @@ pub(super) fn engine(info: SystemInfo, api_version: String) -> EngineInfo {
         memory_limit: info.memory_limit.unwrap_or(false),
         cpu_limit: info.cpu_cfs_period.unwrap_or(false) && info.cpu_cfs_quota.unwrap_or(false),
         pids_limit: info.pids_limit.unwrap_or(false),
+        control_groups: info.cgroup_driver != Some(CgroupDriver::NONE),
+        networks_apart: true,
         seccomp: security
             .iter()
             .any(|option| option.starts_with("name=seccomp") && !option.ends_with("profile=unconfined")),
@@ -165,7 +167,11 @@ pub(super) fn event(event: EventMessage) -> Option<EngineEvent> {
     let actor = event.actor?;
     Some(EngineEvent {
         container_id: actor.id?,
-        action: event.action?,
+        action: match event.action?.as_str() {
+            "died" => "die".into(),
+            "remove" => "destroy".into(),
+            dockers => dockers.to_owned(),
+        },
         labels: actor.attributes.unwrap_or_default().into_iter().collect(),
     })
 }
@@ -201,10 +207,12 @@ mod tests {
     fn an_engine_that_enforces_nothing_says_so() {
         let rootless = SystemInfo {
             security_options: Some(vec!["name=seccomp,profile=unconfined".into(), "name=rootless".into()]),
+            cgroup_driver: Some(CgroupDriver::NONE),
             ..Default::default()
         };
         let info = engine(rootless, "1.41".into());
         assert!(info.rootless);
         assert!(!info.memory_limit && !info.cpu_limit && !info.pids_limit && !info.seccomp);
+        assert!(!info.control_groups && engine(SystemInfo::default(), "1.41".into()).control_groups);
     }
 }

@@ -6,7 +6,7 @@
 //! no image has to be had. The same container proves whether the engine sees our file system,
 //! which is what the dial-in needs.
 //!
-//! Invariant: a version's folder is never changed once it is there; running workspaces keep theirs.
+//! Invariant: a version's folder is never changed once it is whole; running workspaces keep theirs.
 
 use super::Host;
 use bytes::Bytes;
@@ -26,6 +26,8 @@ pub const EMPTY_IMAGE: &str = "rexec/empty:1";
 /// What the names of our helpers begin with.
 const HELPER: &str = "rexec-delivery-";
 const NONCE_FILE: &str = "nonce";
+/// In a version's folder, written after all else there: the version's hash.
+const HASH_FILE: &str = "hash";
 /// The longest archive read back here; a path that holds more is not what was put there.
 const READ_BACK_BYTES_MAX: usize = 64 * 1024;
 
@@ -97,13 +99,9 @@ async fn create_helper(engine: &dyn Engine, labels: &Labels, dial_root: Option<&
 
 async fn fill(engine: &dyn Engine, helper: &str, dial_root: Option<&Path>) -> Result<Delivered> {
     let version = format!("v-{GUEST_HASH}");
-    let current = read_entry(engine, helper, &format!("{MOUNT}/current")).await?;
-    let there = match &current {
-        Some(entry) if entry.link.as_deref() == Some(&version) => {
-            read_entry(engine, helper, &format!("{MOUNT}/{version}/bin/sudo")).await?.is_some()
-        }
-        _ => false,
-    };
+    // Through the link, which some engines do not tell from what it leads to; the file is the last of a version.
+    let named = read_file(engine, helper, &format!("{MOUNT}/current/{HASH_FILE}")).await?;
+    let there = named.is_some_and(|content| content == GUEST_HASH.as_bytes());
     if !there {
         engine.archive_put(helper, MOUNT, guest_tar(&version)).await?;
     }
@@ -121,17 +119,12 @@ async fn proves_shared(engine: &dyn Engine, helper: &str, root: &Path) -> Result
         tracing::warn!(%error, "the dial directory cannot be written; using exec streams");
         return Ok(false);
     }
-    let seen = read_entry(engine, helper, &format!("{DIAL_MOUNT}/{NONCE_FILE}")).await?;
-    Ok(seen.is_some_and(|entry| entry.content == nonce.as_bytes()))
+    let seen = read_file(engine, helper, &format!("{DIAL_MOUNT}/{NONCE_FILE}")).await?;
+    Ok(seen.is_some_and(|content| content == nonce.as_bytes()))
 }
 
-struct Entry {
-    link: Option<String>,
-    content: Vec<u8>,
-}
-
-/// The first entry of a path's archive, or `None` when the path is not there.
-async fn read_entry(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<Entry>> {
+/// A file's content, or `None` when the path is not there.
+async fn read_file(engine: &dyn Engine, container: &str, path: &str) -> Result<Option<Vec<u8>>> {
     let mut stream = match engine.archive_get(container, path).await {
         Ok(stream) => stream,
         Err(EngineError::NotFound(_)) => return Ok(None),
@@ -148,10 +141,9 @@ async fn read_entry(engine: &dyn Engine, container: &str, path: &str) -> Result<
     let mut archive = tar::Archive::new(bytes.as_slice());
     let Some(entry) = archive.entries().map_err(broken)?.next() else { return Ok(None) };
     let mut entry = entry.map_err(broken)?;
-    let link = entry.link_name().map_err(broken)?.map(|l| l.to_string_lossy().into_owned());
     let mut content = Vec::new();
     std::io::Read::read_to_end(&mut entry, &mut content).map_err(broken)?;
-    Ok(Some(Entry { link, content }))
+    Ok(Some(content))
 }
 
 fn empty_tar() -> Bytes {
@@ -159,7 +151,7 @@ fn empty_tar() -> Bytes {
     Bytes::from_static(&[0; 1024])
 }
 
-/// `v-<hash>/guest`, `v-<hash>/bin/sudo` (the guest under another name) and `current`.
+/// `v-<hash>/guest`, `v-<hash>/bin/sudo` (the guest under another name), `v-<hash>/hash` and `current`.
 fn guest_tar(version: &str) -> Bytes {
     let mut tar = tar::Builder::new(Vec::with_capacity(GUEST.len() + 8 * 1024));
     let mut add = |path: &str, kind: tar::EntryType, mode: u32, link: Option<&str>, data: &[u8]| {
@@ -176,6 +168,9 @@ fn guest_tar(version: &str) -> Bytes {
         .and_then(|()| add(&format!("{version}/bin/"), tar::EntryType::Directory, 0o755, None, b""))
         .and_then(|()| add(&format!("{version}/guest"), tar::EntryType::Regular, 0o755, None, GUEST))
         .and_then(|()| add(&format!("{version}/bin/sudo"), tar::EntryType::Symlink, 0o777, Some("../guest"), b""))
+        .and_then(|()| {
+            add(&format!("{version}/{HASH_FILE}"), tar::EntryType::Regular, 0o444, None, GUEST_HASH.as_bytes())
+        })
         .and_then(|()| add("current", tar::EntryType::Symlink, 0o777, Some(version), b""))
         .and_then(|()| tar.into_inner());
     Bytes::from(written.expect("writing to memory with short paths does not fail"))

@@ -47,6 +47,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// What is said of a host until the first attempt to prepare it has ended, and how long a request waits for that.
 const UNTRIED: &str = "The container engine has not answered yet. Try again in a moment.";
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Why the rules of this machine do not hold there.
+const ROOTLESS: &str = "the engine is rootless, and its network is none that this machine's rules see";
 /// How often the host's rules are looked at: a firewall reload can take them away.
 const RULES_EVERY: Duration = Duration::from_secs(60);
 
@@ -201,8 +203,16 @@ impl Host {
                         host = self.name, engine = facts.engine.version, dials = facts.dials,
                         runtimes = ?facts.engine.runtimes, "host is ready"
                     );
-                    self.state.send_replace(HostState::Ready(Arc::new(facts)));
-                    let reason = self.watch_over(&on_event).await;
+                    for what in &facts.weaker {
+                        tracing::warn!(
+                            host = self.name,
+                            what,
+                            "workspaces are less isolated here, as the operator allows"
+                        );
+                    }
+                    let facts = Arc::new(facts);
+                    self.state.send_replace(HostState::Ready(facts.clone()));
+                    let reason = self.watch_over(&facts.engine, &on_event).await;
                     tracing::warn!(host = self.name, reason, "host went offline");
                     self.state.send_replace(HostState::Offline { reason });
                 }
@@ -280,10 +290,7 @@ impl Host {
 
     /// What the profile promises and this host does not keep, in sentences.
     async fn shortfalls(&self, info: &EngineInfo) -> Vec<String> {
-        let mut weaker = Vec::new();
-        if let Err(error) = firewall::close_host(&self.bridge).await {
-            weaker.push(format!("Workspaces could reach this machine's ports: {error}."));
-        }
+        let mut weaker = self.close_network(info).await;
         for (holds, what) in [
             (info.memory_limit, "memory limits"),
             (info.cpu_limit, "CPU limits"),
@@ -297,8 +304,24 @@ impl Host {
         weaker
     }
 
+    /// Sets this machine's rules on what workspaces send; what stays open, in sentences.
+    async fn close_network(&self, info: &EngineInfo) -> Vec<String> {
+        let is_open = |whom: &str, why: &str| format!("Workspaces could reach {whom}: {why}.");
+        let shut = match info.rootless {
+            true => Err(ROOTLESS.to_owned()),
+            false => firewall::close_host(&self.bridge).await.map_err(|error| error.to_string()),
+        };
+        let apart = match (&shut, info.networks_apart) {
+            (_, true) => Ok(()),
+            (Ok(()), false) => firewall::filter_bridges().await.map_err(|error| error.to_string()),
+            (Err(why), false) => Err(why.clone()),
+        };
+        let ports = shut.err().map(|why| is_open("this machine's ports", &why));
+        ports.into_iter().chain(apart.err().map(|why| is_open("each other", &why))).collect()
+    }
+
     /// Pings, passes events on, keeps the rules; returns why the host counts as lost.
-    async fn watch_over(&self, on_event: &impl Fn(Heard)) -> String {
+    async fn watch_over(&self, info: &EngineInfo, on_event: &impl Fn(Heard)) -> String {
         let mut events = self.engine.events(&self.labels());
         let mut ping = tokio::time::interval(PING_EVERY);
         let mut rules = tokio::time::interval(RULES_EVERY);
@@ -335,11 +358,12 @@ impl Host {
                         }
                     }
                 },
-                _ = rules.tick() => if let Err(error) = firewall::close_host(&self.bridge).await
-                    && !self.allow_weaker
-                {
-                    return format!("Workspaces could reach this machine's ports: {error}.");
-                },
+                _ = rules.tick() => {
+                    let open = self.close_network(info).await;
+                    if !open.is_empty() && !self.allow_weaker {
+                        return open.join(" ");
+                    }
+                }
             }
         }
     }
@@ -350,7 +374,8 @@ pub fn shares_kernel(runtime: &str) -> bool {
     matches!(runtime, "runc" | "crun" | "youki" | "io.containerd.runc.v2" | "io.containerd.runtime.v1.linux")
 }
 
-/// The first socket that is there of those where an engine usually listens.
+/// The first socket of those where an engine usually listens that takes connections, else the first that is there:
+/// an engine that was ended leaves its own behind.
 pub fn usual_socket() -> PathBuf {
     let own = format!("/run/user/{}", rustix::process::getuid().as_raw());
     let usual = [
@@ -359,8 +384,9 @@ pub fn usual_socket() -> PathBuf {
         "/run/podman/podman.sock".into(),
         format!("{own}/podman/podman.sock"),
     ];
-    let found = usual.iter().find(|path| Path::new(path).exists()).unwrap_or(&usual[0]);
-    PathBuf::from(found)
+    let listens = |path: &&String| std::os::unix::net::UnixStream::connect(path).is_ok();
+    let found = usual.iter().find(listens).or_else(|| usual.iter().find(|path| Path::new(path).exists()));
+    PathBuf::from(found.unwrap_or(&usual[0]))
 }
 
 /// The bridge of a network: a name that host rules can hold to, 15 bytes at most (IFNAMSIZ - 1).

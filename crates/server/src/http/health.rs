@@ -53,6 +53,9 @@ pub struct Readiness {
     pub ready: bool,
     /// `ok`, or what is wrong, by name.
     pub checks: BTreeMap<&'static str, String>,
+    /// What the engine's machine does not hold workspaces to, in sentences; the operator has allowed it
+    /// (`REXEC_ALLOW_WEAKER_ISOLATION`).
+    pub weaker: Vec<String>,
 }
 
 /// The process is alive.
@@ -70,5 +73,6 @@ pub async fn ready(State(app): State<AppState>) -> Response {
     let checks =
         results.into_iter().map(|(name, result)| (name, result.err().unwrap_or_else(|| "ok".to_owned()))).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Readiness { ready, checks })).into_response()
+    let weaker = app.host.ready().map(|facts| facts.weaker.clone()).unwrap_or_default();
+    (status, Json(Readiness { ready, checks, weaker })).into_response()
 }

@@ -67,6 +67,9 @@ use std::time::Duration;
 use store::{Want, WantBy, Workspace};
 use tokio::sync::Notify;
 
+const NO_PAUSE: &str =
+    "The host cannot hold a workspace still: its engine has no control groups. Stop the workspace instead.";
+
 /// What came of a request: the workspace, and whether all that was asked is done.
 pub struct Outcome {
     pub view: WorkspaceView,
@@ -155,6 +158,9 @@ impl Workspaces {
         let intent = lifecycle::ask(row.intent, row.status, request).ok_or_else(|| refused(&row, request))?;
         if intent.desired != Desired::Stopped {
             self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
+        }
+        if intent.desired == Desired::Paused && !self.pauses() {
+            return Err(Error::new(ErrorCode::UnsupportedByHost, NO_PAUSE));
         }
         let event = lifecycle::changes(row.intent, intent, row.status).then(|| request_event(request));
         self.want_as(actor, id, intent, &Want::user(), event).await?;

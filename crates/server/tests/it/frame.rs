@@ -109,6 +109,7 @@ async fn probes_and_figures() {
         let ready = server.get("/ready").await.json();
         assert_eq!(ready["checks"]["database"], "ok");
         assert_eq!(ready["checks"]["migrations"], "ok");
+        assert!(ready["weaker"].is_array(), "{ready}");
         server.log_in("nobody@example.com", PASSWORD).await;
         let metrics = server.get("/metrics").await;
         assert!(metrics.header("content-type").starts_with("text/plain"));

@@ -1988,6 +1988,11 @@ export interface components {
             };
             /** @description Whether requests can be served in full. */
             ready: boolean;
+            /**
+             * @description What the engine's machine does not hold workspaces to, in sentences; the operator has allowed it
+             *     (`REXEC_ALLOW_WEAKER_ISOLATION`).
+             */
+            weaker: string[];
         };
         RegisterRequest: {
             email: string;

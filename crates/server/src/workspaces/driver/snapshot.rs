@@ -33,6 +33,8 @@ use tokio::sync::oneshot;
 
 const GIVEN_UP: &str = "Something else was asked of the workspace while it was taken. Take it again.";
 const NO_ROOT: &str = "The workspace had no container: its root file system is that of its base image.";
+const NOT_STILL: &str = "The host cannot hold a workspace still: what was written meanwhile may be there in part. Stop \
+    the workspace first for a snapshot of one moment.";
 const NO_ROOT_OF_RUNTIME: &str =
     "Its runtime does not tell the engine what changed in the root file system: that is of the base image.";
 const OVER_QUOTA: &str = "It would take more than your snapshots may take up. Delete one first.";
@@ -166,7 +168,10 @@ impl Taking {
         self.hold_pings(true);
         let (engine, name) = (&self.deps.host.engine, container_name(&self.row));
         let paused = Instant::now();
-        engine.pause(&name).await?;
+        let stands_still = self.deps.host.ready().map_or(true, |facts| facts.engine.control_groups);
+        if stands_still {
+            engine.pause(&name).await?;
+        }
         self.laps.end("pause");
         self.deps.crash.point("snapshot.paused");
         let (rest, still) = oneshot::channel();
@@ -182,11 +187,15 @@ impl Taking {
         let frozen = async {
             let (home, (image_ref, reason)) = tokio::try_join!(second, self.commit())?;
             self.deps.crash.point("snapshot.committed");
-            engine.unpause(&name).await?;
+            if stands_still {
+                engine.unpause(&name).await?;
+            }
             self.hold_pings(false);
             self.laps.end("unpause");
             let pause_ms = i64::try_from(paused.elapsed().as_millis()).unwrap_or(i64::MAX);
-            self.taken(home.bytes, Some(pause_ms), image_ref, reason).await
+            let reasons: Vec<String> = reason.into_iter().chain((!stands_still).then(|| NOT_STILL.into())).collect();
+            let reason = (!reasons.is_empty()).then(|| reasons.join(" "));
+            self.taken(home.bytes, stands_still.then_some(pause_ms), image_ref, reason).await
         };
         let closing = async {
             // Where the copy fails, so does the other, and neither goes on.

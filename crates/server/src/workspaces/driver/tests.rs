@@ -296,6 +296,8 @@ fn facts() -> EngineInfo {
         memory_limit: true,
         cpu_limit: true,
         pids_limit: true,
+        control_groups: true,
+        networks_apart: true,
         seccomp: true,
     }
 }
