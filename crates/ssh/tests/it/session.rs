@@ -157,8 +157,9 @@ async fn a_shell_on_a_terminal() {
     // The client tells when it has seen the signal.
     screen.type_in("until [ \"$(stty size)\" = '50 120' ]; do sleep 0.1; done; echo re''sized\r").await;
     screen.until("resized").await;
-    screen.type_in("sleep 1000\r").await;
-    screen.until("sleep 1000").await;
+    // A key before it runs would be the shell's.
+    screen.type_in("sh -c 'echo run\"\"ning; exec sleep 1000'\r").await;
+    screen.until("running").await;
     screen.type_in("\x03").await;
     screen.until("ready ").await;
     screen.type_in("exit 3\r").await;
