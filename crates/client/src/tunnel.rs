@@ -2,7 +2,7 @@
 
 use crate::socket::{self, Socket};
 use crate::{Client, Result};
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use rexec_api::ids::WorkspaceId;
@@ -44,7 +44,17 @@ impl Tunnel {
     /// Carries bytes both ways until both directions have ended; a cut is an error.
     pub async fn carry(self, from: impl AsyncRead + Unpin, to: impl AsyncWrite + Unpin) -> io::Result<()> {
         let (sink, source) = self.socket.split();
-        tokio::try_join!(outward(from, sink), inward(source, to)).map(drop)
+        let sent = async {
+            match outward(from, sink).await {
+                // The server closes when both directions have ended.
+                Ok(()) => std::future::pending().await,
+                failed => failed,
+            }
+        };
+        tokio::select! {
+            failed = sent => failed,
+            ended = inward(source, to) => ended,
+        }
     }
 }
 
@@ -60,14 +70,20 @@ async fn outward(mut from: impl AsyncRead + Unpin, mut sink: SplitSink<Socket, M
     }
 }
 
+/// Reads on after the end of its direction, because that is how a close is noticed.
 async fn inward(mut source: SplitStream<Socket>, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut has_ended = false;
     while let Some(message) = source.next().await {
         match message.map_err(broken)? {
-            Message::Binary(piece) if piece == Bytes::new() => return to.shutdown().await,
+            Message::Binary(piece) if piece.is_empty() => {
+                has_ended = true;
+                to.shutdown().await?;
+            }
             Message::Binary(piece) => {
                 to.write_all(&piece).await?;
                 to.flush().await?;
             }
+            Message::Close(_) if has_ended => return Ok(()),
             Message::Close(frame) => {
                 let reason = frame.map(|frame| frame.reason.as_str().to_owned()).unwrap_or_default();
                 return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));

@@ -7,7 +7,7 @@
 //! something else of it; what came of it is therefore looked at.
 
 use super::faults::engine_error;
-use super::transport::Body;
+use super::transport::{Body, json as read_json};
 use super::waiting::unavailable;
 use super::{CALL_TIMEOUT, DockerEngine, WORK_TIMEOUT, hijack, profile};
 use crate::{Engine, EngineError, PLAIN_IMAGES, Result};
@@ -53,9 +53,13 @@ impl DockerEngine {
     async fn described(&self, name: &str) -> Result<Option<Value>> {
         let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
         let request = Request::get(format!("/images/{name}/json")).body(body);
-        let asked = self.ask(request.map_err(|e| EngineError::Protocol(e.to_string()))?);
+        let request = request.map_err(|e| EngineError::Protocol(e.to_string()))?;
+        let asked = async {
+            let response = self.transport.send(request).await.map_err(engine_error)?;
+            read_json(response, ANSWER_BYTES_MAX, "an image").await
+        };
         match tokio::time::timeout(CALL_TIMEOUT, asked).await.map_err(unavailable)? {
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|e| EngineError::Protocol(e.to_string())),
+            Ok(image) => Ok(Some(image)),
             Err(EngineError::NotFound(_) | EngineError::ImageNotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -64,7 +68,15 @@ impl DockerEngine {
     async fn load(&self, archive: Bytes) -> Result<()> {
         let body: Body = Full::new(archive).map_err(|never| match never {}).boxed_unsync();
         let request = Request::post("/images/load?quiet=1").header("content-type", "application/x-tar").body(body);
-        let asked = self.ask(request.map_err(|e| EngineError::Protocol(e.to_string()))?);
+        let request = request.map_err(|e| EngineError::Protocol(e.to_string()))?;
+        let asked = async {
+            let response = self.transport.send(request).await.map_err(engine_error)?;
+            if response.status() != StatusCode::OK {
+                return Err(hijack::refused(response).await);
+            }
+            let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+            Ok(body.map_err(EngineError::Unavailable)?.to_bytes())
+        };
         let text = tokio::time::timeout(WORK_TIMEOUT, asked).await.map_err(unavailable)??;
         // What fails after the answer has begun is told in its body.
         let error = serde_json::Deserializer::from_slice(&text)
@@ -72,15 +84,6 @@ impl DockerEngine {
             .flatten()
             .find_map(|line| line["error"].as_str().map(str::to_owned));
         error.map_or(Ok(()), |error| Err(EngineError::Refused(error)))
-    }
-
-    async fn ask(&self, request: Request<Body>) -> Result<Bytes> {
-        let response = self.transport.send(request).await.map_err(engine_error)?;
-        if response.status() != StatusCode::OK {
-            return Err(hijack::refused(response).await);
-        }
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        Ok(body.map_err(EngineError::Unavailable)?.to_bytes())
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long a peer that does not read may hold up our farewell.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-/// Memory for one read of the stream.
+/// Memory for one read, of the socket and of the stream.
 const READ_BYTES: usize = 16 * 1024;
 
 /// A close code, and words for it.
@@ -34,7 +34,12 @@ pub fn upgrade(asked: std::result::Result<WebSocketUpgrade, WebSocketUpgradeReje
         let message = format!("This route is a WebSocket: connect with the subprotocol {SUBPROTOCOL}.");
         Error::field("upgrade", message)
     })?;
-    Ok(asked.protocols([SUBPROTOCOL]).max_message_size(PIECE_BYTES_MAX).max_frame_size(PIECE_BYTES_MAX))
+    Ok(asked
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(READ_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(PIECE_BYTES_MAX)
+        .max_frame_size(PIECE_BYTES_MAX))
 }
 
 /// Carries bytes both ways until both directions have ended, or `until` says why not longer.

@@ -60,7 +60,11 @@ pub(super) async fn tunnel_port(
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response> {
     let (port, upgrade) = (number(&port)?, tunnel::upgrade(upgrade)?);
+    let turn = app.streams.open(&actor)?;
     let (stream, guest) = app.ports.tunnel(&actor, id, port).await?;
     let ports = app.ports.clone();
-    Ok(upgrade.on_upgrade(async move |socket| tunnel::carry(socket, stream, ports.tunnel_over(&actor, &guest)).await))
+    Ok(upgrade.on_upgrade(async move |socket| {
+        tunnel::carry(socket, stream, ports.tunnel_over(&actor, &guest)).await;
+        drop(turn);
+    }))
 }

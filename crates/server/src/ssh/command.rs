@@ -94,7 +94,7 @@ impl Pipe {
     }
 }
 
-fn broken(error: rexec_channel::ChannelError) -> io::Error {
+pub(super) fn broken(error: rexec_channel::ChannelError) -> io::Error {
     io::Error::new(io::ErrorKind::BrokenPipe, error)
 }
 

@@ -6,10 +6,10 @@
 use super::Deps;
 use super::journal::Proven;
 use super::login::Login;
-use super::seats::Seats;
-use super::session::{Place, Session, Visit};
+use super::session::{CONNECTIONS_PER_USER_MAX, Place, Session, Visit};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
+use crate::turns::Turns;
 use crate::workspaces::store as workspaces;
 use async_trait::async_trait;
 use rexec_api::ids::WorkspaceId;
@@ -18,12 +18,12 @@ use std::sync::Arc;
 
 pub(super) struct Entrance {
     deps: Arc<Deps>,
-    seats: Seats,
+    seats: Turns,
 }
 
 impl Entrance {
     pub fn new(deps: Arc<Deps>) -> Self {
-        Self { deps, seats: Seats::default() }
+        Self { deps, seats: Turns::new(usize::MAX, CONNECTIONS_PER_USER_MAX) }
     }
 
     /// Who this is, and by what; an error, or nobody: they are not let in.
@@ -99,7 +99,7 @@ impl Backend for Entrance {
         let login = Login::parse(login);
         let (actor, proven) = self.who(&login, proof).await.unwrap_or_else(|error| log(&error))?;
         let place = self.place(&actor, &login).await.map(Some).unwrap_or_else(|error| log(&error))?;
-        let seat = self.seats.take(actor.user);
+        let seat = self.seats.take(actor.user).ok();
         let visit = Visit::new(self.deps.clone(), actor, proven, *peer, seat);
         Some(Arc::new(Session::new(visit, place)))
     }

@@ -9,7 +9,7 @@ use rexec_ssh::{Destination, Duplex, Refusal};
 use std::net::IpAddr;
 
 /// Longest path of a socket that is repeated in the audit log.
-const PATH_CHARS_MAX: usize = 256;
+pub(super) const PATH_CHARS_MAX: usize = 256;
 
 /// What to dial, and what it is called in the audit log. The workspace's own ports and sockets only: the gateway is no
 /// way into other networks.

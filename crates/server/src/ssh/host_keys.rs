@@ -49,15 +49,14 @@ impl HostKeys {
     }
 
     /// Puts a new key in the place of the old one, which is gone for good.
-    pub async fn rotate(&self, by: UserId) -> Result<HostKey> {
+    pub async fn rotate(&self, by: UserId) -> Result<()> {
         let key = HostKey::generate();
         let row = self.seal(&key)?;
         let tx = self.db.begin().await?;
         store::put(&tx, &row).await?;
         let data = json!({ "kind": row.kind, "fingerprint": key.public().fingerprint() });
         events::append(&tx, &NewEvent::of_user(by, "ssh.host_key_rotated").data(data)).await?;
-        tx.commit().await?;
-        Ok(key)
+        Ok(tx.commit().await?)
     }
 
     pub async fn list(&self) -> Result<Vec<HostKeyRow>> {

@@ -1,6 +1,6 @@
 //! What the client has the workspace listen at: `-R`, sockets, and the way to its agent.
 
-use super::forward::{is_here, used};
+use super::forward::{PATH_CHARS_MAX, is_here, used};
 use crate::error::{Error, Result};
 use crate::workspaces::{Reach, Waker};
 use async_trait::async_trait;
@@ -9,8 +9,6 @@ use rexec_api::guest::{AcceptSpec, ListenNews, ListenSpec};
 use rexec_channel::{Arrivals, GuestClient};
 use rexec_ssh::{Incoming, Listener, Place, Refusal};
 
-/// Longest path of a socket that is repeated in the audit log.
-const PATH_CHARS_MAX: usize = 256;
 /// Longest address that a guest may tell.
 const ADDRESS_CHARS_MAX: usize = 64;
 

@@ -18,7 +18,6 @@ mod list;
 mod listen;
 mod lobby;
 mod login;
-mod seats;
 mod session;
 mod shell;
 pub mod store;

@@ -6,11 +6,11 @@ use super::forward;
 use super::journal::{Journal, Kind, Proven};
 use super::listen;
 use super::lobby;
-use super::seats::{CONNECTIONS_PER_USER_MAX, Seat};
 use super::shell;
 use crate::actor::Actor;
 use crate::config::Use;
 use crate::error::{Error, Result};
+use crate::turns::Turn;
 use crate::workspaces::lifecycle;
 use crate::workspaces::{Reach, Waking};
 use async_trait::async_trait;
@@ -22,6 +22,8 @@ use rexec_ssh::{Destination, Duplex, Listener, Notices, Peer, Refusal, Request, 
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Connections of one user at once; one more is told so and can do nothing.
+pub(super) const CONNECTIONS_PER_USER_MAX: usize = 256;
 /// How long whoever connects waits for a workspace that is being started; longer than anything but fetching an image.
 const START_PATIENCE: Duration = Duration::from_secs(120);
 
@@ -45,12 +47,12 @@ pub(super) struct Visit {
     proven: Proven,
     pub peer: Peer,
     /// Absent: the user has too many connections.
-    seat: Option<Seat>,
+    seat: Option<Turn>,
     journal: Journal,
 }
 
 impl Visit {
-    pub fn new(deps: Arc<Deps>, actor: Actor, proven: Proven, peer: Peer, seat: Option<Seat>) -> Self {
+    pub fn new(deps: Arc<Deps>, actor: Actor, proven: Proven, peer: Peer, seat: Option<Turn>) -> Self {
         Self { deps, actor, proven, peer, seat, journal: Journal::default() }
     }
 

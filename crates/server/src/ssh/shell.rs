@@ -6,6 +6,7 @@
 //! snapshot. What has been written to the client is acknowledged, so that a client that is slow holds the program no
 //! longer than any viewer may.
 
+use super::command::broken;
 use crate::config::Use;
 use crate::error::{Error, Result};
 use crate::workspaces::{Reach, Report, Waker};
@@ -134,10 +135,6 @@ impl Line {
         self.start_send(frame)?;
         std::future::poll_fn(|cx| self.poll_ready(cx)).await
     }
-}
-
-fn broken(error: rexec_channel::ChannelError) -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, error)
 }
 
 impl Drop for Line {

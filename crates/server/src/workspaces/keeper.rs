@@ -245,13 +245,13 @@ impl Workspaces {
         Ok(())
     }
 
-    /// When what happens to this workspace: as the server says, where it does not say itself.
     /// Whether the host can hold a workspace still, as far as that is known.
     pub(super) fn pauses(&self) -> bool {
         self.deps.host.ready().map_or(true, |facts| facts.engine.control_groups)
     }
 
-    /// Those in force: where nothing can be paused, nothing is told to be.
+    /// When what happens to this workspace: as the server says, where it does not say itself; where nothing can be
+    /// paused, nothing is told to be.
     pub(super) fn thresholds(&self, row: &Workspace) -> Thresholds {
         let own = idle::with_own(&self.config.cleanup.thresholds, &row.idle);
         if self.pauses() { own } else { Thresholds { pause_after: None, ..own } }

@@ -51,12 +51,7 @@ impl Waker {
 
     /// The workspace is used: cheap enough for every keystroke, unless it sleeps.
     pub async fn used(&mut self, using: Use) {
-        self.slot.presence.note(using, now_ms());
-        if self.reports.has_changed().unwrap_or(false) {
-            self.is_paused = self.reports.borrow_and_update().status == WorkspaceStatus::Paused;
-        }
-        // Once to a pause: what a person has paused does not wake, however much is typed.
-        if std::mem::take(&mut self.is_paused)
+        if self.note(using)
             && let Err(error) = self.workspaces.rouse(&self.actor, self.scope, self.id).await
         {
             warn(self.id, &error);
@@ -64,13 +59,18 @@ impl Waker {
         }
     }
 
-    /// The same where nobody can wait for it.
-    pub fn used_soon(&mut self, using: Use) {
+    /// Whether it is to be roused: once to a pause, because what a person has paused does not wake, however much is typed.
+    fn note(&mut self, using: Use) -> bool {
         self.slot.presence.note(using, now_ms());
         if self.reports.has_changed().unwrap_or(false) {
             self.is_paused = self.reports.borrow_and_update().status == WorkspaceStatus::Paused;
         }
-        if std::mem::take(&mut self.is_paused) {
+        std::mem::take(&mut self.is_paused)
+    }
+
+    /// The same as [`Self::used`] where nobody can wait for it.
+    pub fn used_soon(&mut self, using: Use) {
+        if self.note(using) {
             let (workspaces, actor, scope, id) = (self.workspaces.clone(), self.actor.clone(), self.scope, self.id);
             self.workspaces.tasks.spawn_abortable("wake", async move {
                 if let Err(error) = workspaces.rouse(&actor, scope, id).await {
