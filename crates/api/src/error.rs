@@ -97,6 +97,14 @@ codes! {
     TokenRevoked = "token_revoked", 401;
     /// E-mail or password wrong.
     BadCredentials = "bad_credentials", 401;
+    /// The person has not decided yet whether the machine may sign in; ask again after `interval` seconds (RFC 8628).
+    AuthorizationPending = "authorization_pending", 400;
+    /// The machine asks too often; `details.interval` seconds are to lie between its questions from now on.
+    SlowDown = "slow_down", 400;
+    /// The person has denied the machine's sign-in.
+    AccessDenied = "access_denied", 400;
+    /// The code of a machine's sign-in has run out, was used, or never was; begin again.
+    ExpiredToken = "expired_token", 400;
     Forbidden = "forbidden", 403;
     /// The API token may not do that; `details.scope` is what it lacks.
     InsufficientScope = "insufficient_scope", 403;

@@ -5,6 +5,7 @@
 //! what a value must satisfy to be meaningful at all (bounds, shapes).
 
 pub mod accounts;
+pub mod device;
 pub mod error;
 pub mod events;
 pub mod exec;

@@ -49,9 +49,19 @@ pub struct Cell(String, Tint);
 
 impl Cell {
     pub fn new(text: impl Into<String>, tint: Tint) -> Self {
-        // Names are anybody's: what is no text would move the cursor or colour the rest.
-        Self(text.into().chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect(), tint)
+        Self(plain(&text.into()), tint)
     }
+}
+
+/// Anybody's text, without what would move the cursor or colour the rest.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// On a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
+fn is_coloured() -> bool {
+    let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !no_colour
 }
 
 impl<T: Into<String>> From<T> for Cell {
@@ -74,10 +84,8 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// With colour on a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
     pub fn print(&self) -> Result<()> {
-        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        print(&self.text(std::io::stdout().is_terminal() && !no_colour))
+        print(&self.text(is_coloured()))
     }
 
     fn text(&self, coloured: bool) -> String {

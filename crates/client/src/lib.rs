@@ -3,6 +3,7 @@
 //! One method per route, the `api` crate's types in and out, and the server's own error when it
 //! refuses. It keeps a base address and a token and nothing else.
 
+mod device;
 mod files;
 mod socket;
 mod sse;

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod attach;
 pub mod copy;
+mod device_login;
 pub mod exec;
 pub mod forward;
 pub mod keys;

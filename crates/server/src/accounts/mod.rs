@@ -90,7 +90,12 @@ impl Accounts {
 
     /// The actor's own account. Whoever acts may know for whom, so this needs no scope.
     pub async fn me(&self, actor: &Actor) -> Result<UserView> {
-        let row = store::by_id(self.db.read(), actor.user).await?;
+        self.view_of(actor.user).await
+    }
+
+    /// The account that somebody has just signed in to.
+    pub(crate) async fn view_of(&self, user: UserId) -> Result<UserView> {
+        let row = store::by_id(self.db.read(), user).await?;
         view(row.ok_or_else(|| Error::not_found("account"))?)
     }
 

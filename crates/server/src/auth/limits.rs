@@ -83,6 +83,9 @@ pub struct Limits {
     /// The e-mail is kept as a hash: bounded, and nobody's address in memory.
     sign_ins: Buckets<(AddressKey, [u8; 32])>,
     sign_ins_of_address: Buckets<AddressKey>,
+    device_logins: Buckets<AddressKey>,
+    user_codes: Buckets<UserId>,
+    user_codes_of_address: Buckets<AddressKey>,
 }
 
 impl Limits {
@@ -96,6 +99,9 @@ impl Limits {
             by_address: Buckets::new(burst, window),
             sign_ins: Buckets::new(config.sign_ins_per_minute, minute),
             sign_ins_of_address: Buckets::new(per_address, minute),
+            device_logins: Buckets::new(per_address, minute),
+            user_codes: Buckets::new(config.sign_ins_per_minute, minute),
+            user_codes_of_address: Buckets::new(per_address, minute),
         }
     }
 
@@ -123,12 +129,30 @@ impl Limits {
             .map_err(|wait| limited(wait, "Too many attempts to sign in. Wait before you try again."))
     }
 
+    /// Counts the beginning of a machine's sign-in.
+    pub fn device_login(&self, address: IpAddr) -> Result<()> {
+        self.device_logins
+            .take(&address.into())
+            .map_err(|wait| limited(wait, "Too many sign-ins were begun from this address. Wait before you try again."))
+    }
+
+    /// Counts a code that somebody types, before it is looked for.
+    pub fn user_code(&self, user: UserId, address: IpAddr) -> Result<()> {
+        self.user_codes_of_address
+            .take(&address.into())
+            .and_then(|()| self.user_codes.take(&user))
+            .map_err(|wait| limited(wait, "Too many codes were tried. Wait before you try again."))
+    }
+
     /// Forgets what no longer limits anyone; called now and then.
     pub fn prune(&self) {
         self.by_user.prune();
         self.by_address.prune();
         self.sign_ins.prune();
         self.sign_ins_of_address.prune();
+        self.device_logins.prune();
+        self.user_codes.prune();
+        self.user_codes_of_address.prune();
     }
 }
 
@@ -158,6 +182,22 @@ mod tests {
         assert!(refused.retry_after.unwrap() <= Duration::from_secs(20));
         limits.sign_in(here, "bob@example.com").unwrap();
         limits.sign_in(there, "ann@example.com").unwrap();
+    }
+
+    #[test]
+    fn codes_run_out_by_user_and_machines_by_address() {
+        let limits = limits(2);
+        let here: IpAddr = "192.0.2.1".parse().unwrap();
+        let (ann, bob) = (UserId::new(), UserId::new());
+        limits.user_code(ann, here).unwrap();
+        limits.user_code(ann, here).unwrap();
+        assert_eq!(limits.user_code(ann, here).unwrap_err().code, ErrorCode::RateLimited);
+        limits.user_code(bob, here).unwrap();
+        // Whoever makes accounts to try more is told by the address.
+        let refused = (0..100).filter(|_| limits.user_code(UserId::new(), here).is_err()).count();
+        assert!(refused > 50, "{refused}");
+        let refused = (0..100).filter(|_| limits.device_login(here).is_err()).count();
+        assert!(refused > 50, "{refused}");
     }
 
     #[test]

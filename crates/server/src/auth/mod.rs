@@ -6,6 +6,7 @@
 //! an API token.
 
 pub mod api_token;
+pub mod device;
 pub mod http;
 pub mod limits;
 mod ssh_key;
@@ -117,6 +118,9 @@ impl Auth {
                 let swept = store::delete_expired(auth.inner.db.write(), now_ms()).await;
                 if let Err(error) = swept {
                     tracing::warn!(%error, "old login sessions could not be removed");
+                }
+                if let Err(error) = auth.forget_old_device_logins().await {
+                    tracing::warn!(%error, "machines' sign-ins that ran out could not be removed");
                 }
                 if let Err(error) = auth.forget_old_tokens().await {
                     tracing::warn!(%error, "old API tokens could not be removed");

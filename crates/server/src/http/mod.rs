@@ -56,6 +56,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::base())
         .merge(accounts::http::routes())
         .merge(auth::http::routes())
+        .merge(auth::device::http::routes())
         .merge(auth::api_token::http::routes())
         .merge(workspaces::http::routes())
         .merge(templates::http::routes())

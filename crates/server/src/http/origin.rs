@@ -20,6 +20,8 @@ pub struct Scene {
     pub address: IpAddr,
     /// Whether cookies may be `Secure`: HTTPS, or a loopback name that browsers trust alike.
     pub secure_cookies: bool,
+    /// Whether the client came by HTTPS, as far as the configuration or a proxy tells.
+    pub https: bool,
     /// The `Host` that the client asked for, lower-cased.
     pub host: Option<String>,
 }
@@ -52,6 +54,7 @@ impl Scene {
                 .and_then(|list| client_address(&list, &config.trusted_proxies))
                 .unwrap_or(peer),
             secure_cookies,
+            https: config.public_url.as_ref().map_or(https_proxy, |url| url.https),
             host,
         }
     }

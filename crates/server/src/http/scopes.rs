@@ -28,6 +28,8 @@ fn needed(tag: &str, method: &HttpMethod, path: &str) -> Option<Scope> {
         "workspaces" | "volumes" => Scope::WorkspacesWrite,
         "ssh" if path.starts_with("/api/ssh/sync") => Scope::Files,
         "ssh" if path.starts_with("/api/ssh/connect") => Scope::WorkspacesRead,
+        // What is let in so has a token of everything.
+        "auth" if path.starts_with("/api/auth/device/") => Scope::All,
         // A key opens everything.
         "ssh" if *method == HttpMethod::Post => Scope::All,
         "auth" | "tokens" | "registries" | "ssh" => Scope::Account,

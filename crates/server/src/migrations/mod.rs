@@ -17,6 +17,7 @@ mod m0011_git_credentials;
 mod m0012_api_tokens;
 mod m0013_ssh_keys;
 mod m0014_ssh_host_keys;
+mod m0016_device_logins;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -43,6 +44,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_api_tokens::Migration),
             Box::new(m0013_ssh_keys::Migration),
             Box::new(m0014_ssh_host_keys::Migration),
+            Box::new(m0016_device_logins::Migration),
         ]
     }
 }

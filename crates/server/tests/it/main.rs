@@ -8,6 +8,7 @@ mod accounts;
 mod bombs;
 mod busybox;
 mod database;
+mod device;
 mod events;
 mod exports;
 mod files;

@@ -4,6 +4,7 @@ import { all, call } from './request';
 import type {
   AuthStatus,
   CreatedToken,
+  DeviceRequest,
   ImportedSshKeys,
   NewRegistry,
   NewSnapshot,
@@ -50,6 +51,9 @@ export const api = {
   logout: () => call<void>('POST', '/api/auth/logout'),
   sessions: () => all<SessionView>('/api/auth/sessions'),
   endSession: (id: string) => call<void>('DELETE', `/api/auth/sessions/${encodeURIComponent(id)}`),
+  deviceRequest: (userCode: string) => call<DeviceRequest>('POST', '/api/auth/device/lookup', { user_code: userCode }),
+  approveDevice: (userCode: string) => call<void>('POST', '/api/auth/device/approve', { user_code: userCode }),
+  denyDevice: (userCode: string) => call<void>('POST', '/api/auth/device/deny', { user_code: userCode }),
   credentials: (of: CredentialsOf) => all<RegistryView>(CREDENTIALS[of]),
   addCredentials: (of: CredentialsOf, request: NewRegistry) => call<RegistryView>('POST', CREDENTIALS[of], request),
   removeCredentials: (of: CredentialsOf, id: string) => call<void>('DELETE', `${CREDENTIALS[of]}/${encodeURIComponent(id)}`),

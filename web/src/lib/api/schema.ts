@@ -22,6 +22,98 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/auth/device": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin to sign in a machine that has no browser (RFC 8628, in JSON).
+         * @description Show the address and the code to a person, and ask `/api/auth/device/token` every `interval` seconds.
+         */
+        post: operations["begin"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let the machine in: it gets an API token with all that you may do, for 90 days at most. */
+        post: operations["approve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device/deny": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Turn the machine away. */
+        post: operations["deny"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device/lookup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What waits under a code that a machine shows. */
+        post: operations["look_up"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/auth/device/token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Ask whether the machine was let in; the token is told once.
+         * @description As long as nobody has decided, the answer is 400 with `authorization_pending`, or `slow_down` for who asks too often;
+         *     then `access_denied`, or `expired_token` once ten minutes have passed or the code was used.
+         */
+        post: operations["finish"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/login": {
         parameters: {
             query?: never;
@@ -1183,6 +1275,60 @@ export interface components {
             /** @description The token itself, told here and never again. */
             token: string;
         };
+        /** @description The answer to that, with the names of RFC 8628, section 3.2. */
+        DeviceAuthorization: {
+            /** @description The machine's secret; whoever has it gets the token. */
+            device_code: string;
+            /**
+             * Format: int64
+             * @description Seconds until both codes run out.
+             */
+            expires_in: number;
+            /**
+             * Format: int64
+             * @description Seconds to wait between two questions.
+             */
+            interval: number;
+            /** @description What the person compares, or types. */
+            user_code: string;
+            /** @description Where the person types it. */
+            verification_uri: string;
+            /** @description The same with the code in it. */
+            verification_uri_complete: string;
+        };
+        /** @description What waits for a person's decision. */
+        DeviceRequestView: {
+            /** @description The network address that it asked from. */
+            address: string;
+            /** @description What the machine says that it is; nobody has checked it. */
+            client_name: string;
+            /** @description RFC 3339. */
+            created_at: string;
+            /** @description RFC 3339. */
+            expires_at: string;
+            /** @description Whether that is the address that this question comes from, too. */
+            same_address: boolean;
+            /** @description As the machine shows it. */
+            user_code: string;
+        };
+        /** @description It has: told once. */
+        DeviceToken: {
+            /** @description An API token with all that the account may do. */
+            access_token: string;
+            /**
+             * Format: int64
+             * @description Seconds until it runs out.
+             */
+            expires_in: number;
+            /** @description `Bearer`. */
+            token_type: string;
+            /** @description Whose it is. */
+            user: components["schemas"]["UserView"];
+        };
+        /** @description A machine asks whether it has been let in. */
+        DeviceTokenRequest: {
+            device_code: string;
+        };
         /**
          * @description How a disk limit is held.
          * @enum {string}
@@ -1196,7 +1342,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "authorization_pending" | "slow_down" | "access_denied" | "expired_token" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -1461,6 +1607,11 @@ export interface components {
             to?: string;
             /** @description The same for `to`. */
             to_b64?: string | null;
+        };
+        /** @description A machine that wants to sign in. */
+        NewDeviceLogin: {
+            /** @description What asks, for the person who decides, such as `rexec on laptop`. The token made is called so. */
+            client_name: string;
         };
         /** @description Credentials to store. Those stored before for the same server are replaced. */
         NewRegistry: {
@@ -2457,6 +2608,10 @@ export interface components {
              */
             offset: number;
         };
+        /** @description A person's code, in any spelling: lower case, with or without the hyphen. */
+        UserCode: {
+            user_code: string;
+        };
         /**
          * Format: uuid
          * @description A person or program with an account.
@@ -2581,6 +2736,167 @@ export interface operations {
                 };
             };
             /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    begin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDeviceLogin"];
+            };
+        };
+        responses: {
+            /** @description A code for the machine and one for the person. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceAuthorization"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    approve: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserCode"];
+            };
+        };
+        responses: {
+            /** @description Approved. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    deny: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserCode"];
+            };
+        };
+        responses: {
+            /** @description Denied. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    look_up: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserCode"];
+            };
+        };
+        responses: {
+            /** @description What asks, from where, since when. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceRequestView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    finish: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DeviceTokenRequest"];
+            };
+        };
+        responses: {
+            /** @description Approved: the machine's API token, told here and never again. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceToken"];
+                };
+            };
+            /** @description Not yet, or no more. */
             "4XX": {
                 headers: {
                     [name: string]: unknown;

@@ -26,6 +26,7 @@ export type LayerView = Schemas['LayerView'];
 export type RegistryView = Schemas['RegistryView'];
 export type NewRegistry = Schemas['NewRegistry'];
 export type SessionView = Schemas['SessionView'];
+export type DeviceRequest = Schemas['DeviceRequestView'];
 export type Scope = Schemas['Scope'];
 export type NewToken = Schemas['NewToken'];
 export type TokenView = Schemas['TokenView'];

@@ -20,6 +20,12 @@ test('the way into a preview keeps where it leads', () => {
   expect(parseRoute('/open-preview?port=80')).toEqual({ page: 'not-found' });
 });
 
+test('a machine to sign in is led to with its code, or without', () => {
+  expect(parseRoute('/device')).toEqual({ page: 'device' });
+  expect(parseRoute('/device?code=WDJB-MJHT')).toEqual({ page: 'device', code: 'WDJB-MJHT' });
+  expect(parseRoute('/device/more')).toEqual({ page: 'not-found' });
+});
+
 test('any folder and file name survives the address', () => {
   const path = '/home/user/a b?&#%+ä/..';
   expect(parseRoute(filesAddress('abc', path, 'x?y&z.txt'))).toEqual({ page: 'workspace', id: 'abc', view: 'files', path, open: 'x?y&z.txt' });

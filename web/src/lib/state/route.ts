@@ -28,7 +28,14 @@ export interface OpenPreviewRoute {
   start: boolean;
 }
 
-export type Route = { page: 'dashboard' | 'storage' | 'account' | 'not-found' } | OpenPreviewRoute | WorkspaceRoute;
+/** Where a machine's sign-in is approved. */
+export interface DeviceRoute {
+  page: 'device';
+  /** What the machine shows, as the address has it. */
+  code?: string;
+}
+
+export type Route = { page: 'dashboard' | 'storage' | 'account' | 'not-found' } | DeviceRoute | OpenPreviewRoute | WorkspaceRoute;
 
 /** An address that the page does not have is told as such: another screen in its place would pass for what was asked for. */
 export function parseRoute(address: string): Route {
@@ -36,6 +43,10 @@ export function parseRoute(address: string): Route {
   const [, first, id, rest] = url.pathname.split('/');
   if (!first || (first === 'w' && !id)) return { page: 'dashboard' };
   if ((first === 'storage' || first === 'account') && !id) return { page: first };
+  if (first === 'device' && !id) {
+    const code = url.searchParams.get('code');
+    return { page: 'device', ...(code ? { code } : {}) };
+  }
   if (first === 'open-preview') return openPreview(url.searchParams);
   if (first !== 'w' || !id) return { page: 'not-found' };
   const view = VIEWS.find((name) => name === rest);

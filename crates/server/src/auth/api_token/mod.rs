@@ -12,11 +12,12 @@ use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::time::{now_ms, rfc3339};
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::{TokenId, WorkspaceId};
+use rexec_api::ids::{TokenId, UserId, WorkspaceId};
 use rexec_api::tokens::{
     self, CreatedToken, EXPIRES_DAYS_MAX, NAME_CHARS_MAX, NewToken, Scope, TOKENS_MAX, TokenView, WORKSPACES_MAX,
 };
-use serde_json::json;
+use sea_orm::ConnectionTrait;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -143,7 +144,7 @@ impl Auth {
         actor.authorise(Scope::Account)?;
         let now = now_ms();
         let expires_ms = self.end_within(actor, expiry(new.expires_in_days, now)?).await?;
-        let made = ApiToken {
+        let mut made = ApiToken {
             id: TokenId::new(),
             user: actor.user,
             name: name(&new.name)?,
@@ -154,28 +155,28 @@ impl Auth {
             expires_ms,
             last_used_ms: None,
         };
-        let token = tokens::encode(rand::random());
-        let made = ApiToken { hint: token.chars().take(HINT_CHARS).collect(), ..made };
         let tx = self.inner.db.begin().await?;
         if let Some(only) = &made.workspaces
             && store::count_owned(&tx, actor.user, only).await? != only.len() as i64
         {
             return Err(Error::field("workspaces", "One of `workspaces` is not there or not yours."));
         }
-        let used = store::count(&tx, actor.user).await?;
-        if used >= i64::from(TOKENS_MAX) {
-            let message = format!("You have {TOKENS_MAX} API tokens already. Revoke one first.");
-            return Err(Error::new(ErrorCode::QuotaExceeded, message)
-                .details(json!({ "quota": "tokens", "used": used, "max": TOKENS_MAX })));
-        }
-        store::insert(&tx, &made, &hash(&token)).await?;
-        let data = json!({
-            "token_id": made.id, "name": made.name, "scopes": made.scopes, "workspaces": made.workspaces,
-            "expires_at": made.expires_ms.map(rfc3339), "by_token": by_token(actor),
-        });
-        events::append(&tx, &NewEvent::of_user(actor.user, "token.created").data(data)).await?;
+        let token = issue(&tx, &mut made, json!({ "by_token": by_token(actor) })).await?;
         tx.commit().await?;
         Ok(CreatedToken { token, view: view(&made, actor, now) })
+    }
+
+    /// Refuses where the user could not have another token.
+    pub(super) async fn require_room_for_token(&self, user: UserId) -> Result<()> {
+        require_room(self.inner.db.read(), user).await
+    }
+
+    /// When the token that the actor came through ends, if it is one and does.
+    pub(super) async fn own_end(&self, actor: &Actor) -> Result<Option<i64>> {
+        match actor.via {
+            Via::Token(id) => Ok(self.known_token(id).await?.token.expires_ms),
+            Via::Session(_) | Via::SshKey(_) => Ok(None),
+        }
     }
 
     /// The actor's tokens, newest first; there are never more than [`TOKENS_MAX`].
@@ -208,9 +209,7 @@ impl Auth {
 
     /// A token's token ends no later than itself.
     async fn end_within(&self, actor: &Actor, wished_ms: Option<i64>) -> Result<Option<i64>> {
-        let Via::Token(id) = actor.via else { return Ok(wished_ms) };
-        let own = self.known_token(id).await?.token.expires_ms;
-        match (wished_ms, own) {
+        match (wished_ms, self.own_end(actor).await?) {
             (None, own) => Ok(own),
             (Some(wished), Some(own)) if wished > own => Err(Error::field(
                 "expires_in_days",
@@ -221,8 +220,59 @@ impl Auth {
     }
 }
 
-fn hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
+/// How a secret that is long and random is kept: its SHA-256 in hexadecimal digits.
+pub(super) fn hash(secret: &str) -> String {
+    hex::encode(Sha256::digest(secret.as_bytes()))
+}
+
+/// Makes a token of everything for a machine that the user has let in, in the caller's transaction; `by` tells the
+/// log how.
+pub(super) async fn issue_login_token(
+    conn: &impl ConnectionTrait,
+    user: UserId,
+    name: String,
+    expires_ms: i64,
+    by: Value,
+) -> Result<String> {
+    let mut made = ApiToken {
+        id: TokenId::new(),
+        user,
+        name,
+        hint: String::new(),
+        scopes: vec![Scope::All],
+        workspaces: None,
+        created_ms: now_ms(),
+        expires_ms: Some(expires_ms),
+        last_used_ms: None,
+    };
+    issue(conn, &mut made, by).await
+}
+
+/// Draws a token, keeps it and tells the log, with `by` beside the rest.
+async fn issue(conn: &impl ConnectionTrait, made: &mut ApiToken, mut by: Value) -> Result<String> {
+    require_room(conn, made.user).await?;
+    let token = tokens::encode(rand::random());
+    made.hint = token.chars().take(HINT_CHARS).collect();
+    store::insert(conn, made, &hash(&token)).await?;
+    let about = json!({
+        "token_id": made.id, "name": made.name, "scopes": made.scopes, "workspaces": made.workspaces,
+        "expires_at": made.expires_ms.map(rfc3339),
+    });
+    if let (Value::Object(by), Value::Object(about)) = (&mut by, about) {
+        by.extend(about);
+    }
+    events::append(conn, &NewEvent::of_user(made.user, "token.created").data(by)).await?;
+    Ok(token)
+}
+
+async fn require_room(conn: &impl ConnectionTrait, user: UserId) -> Result<()> {
+    let used = store::count(conn, user).await?;
+    if used < i64::from(TOKENS_MAX) {
+        return Ok(());
+    }
+    let message = format!("You have {TOKENS_MAX} API tokens already. Revoke one first.");
+    let details = json!({ "quota": "tokens", "used": used, "max": TOKENS_MAX });
+    Err(Error::new(ErrorCode::QuotaExceeded, message).details(details))
 }
 
 fn by_token(actor: &Actor) -> Option<TokenId> {
