@@ -194,6 +194,12 @@ async function round(options, made) {
   await page.getByTestId('toggle-activity').click();
   await page.getByTestId('activity-entry').first().waitFor();
   await shoot('44-activity');
+  await see('49-device', '/device', 'device-typed');
+  const { body } = await server.ask('POST', '/api/auth/device', { client_name: 'rexec on laptop' });
+  await see('50-device-decision', `/device?code=${body.user_code}`, 'device-approve');
+  await page.getByTestId('device-approve').click();
+  await page.getByTestId('device-approved').waitFor();
+  await shoot('51-device-approved');
   await browser.close();
 }
 
