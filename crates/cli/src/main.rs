@@ -5,6 +5,7 @@
 mod commands;
 mod connection;
 mod failure;
+mod feed;
 mod logins;
 mod private_file;
 mod serve;
@@ -12,7 +13,9 @@ mod show;
 mod tty;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use commands::{account, attach, copy, exec, forward, keys, ports, snapshots, ssh, tokens, workspaces};
+use commands::{
+    account, admin, attach, copy, exec, forward, keys, logs, ports, snapshots, ssh, tokens, volumes, workspaces,
+};
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
 use rexec_client::Lifecycle;
@@ -60,6 +63,8 @@ enum Command {
     Cp(copy::CopyArguments),
     /// List the ports on which something listens, and open previews.
     Ports(ports::PortsArguments),
+    /// Tell what has happened to a workspace, or what its set-up printed. With --json, one object a line.
+    Logs(logs::LogsArguments),
     /// Have ports of this machine lead into a workspace, until Ctrl-C.
     Forward(forward::ForwardArguments),
     /// Start workspaces.
@@ -90,6 +95,12 @@ enum Command {
     /// Make, list and revoke API tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
+    /// List, restore and remove homes, those kept of deleted workspaces among them.
+    #[command(subcommand)]
+    Volume(volumes::VolumeCommand),
+    /// Look after the server, as its administrator.
+    #[command(subcommand)]
+    Admin(admin::AdminCommand),
     /// Print the completion script of a shell.
     Completion { shell: clap_complete::Shell },
     /// Print the description of the API (OpenAPI 3.1) and exit.
@@ -143,6 +154,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Cp(arguments) => copy::run(connection, arguments).await?,
         Command::Ports(arguments) => ports::run(connection, arguments).await?,
         Command::Forward(arguments) => forward::run(connection, arguments).await?,
+        Command::Logs(arguments) => logs::run(connection, arguments).await?,
         Command::Start(of) => workspaces::lifecycle(connection, of, Lifecycle::Start).await?,
         Command::Stop(of) => workspaces::lifecycle(connection, of, Lifecycle::Stop).await?,
         Command::Restart(of) => workspaces::lifecycle(connection, of, Lifecycle::Restart).await?,
@@ -153,6 +165,8 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Keys(command) => keys::run(connection, command).await?,
         Command::Proxy { .. } => ssh::proxy(connection).await?,
         Command::ConfigSsh(arguments) => ssh::config(connection, arguments).await?,
+        Command::Volume(command) => volumes::run(connection, command).await?,
+        Command::Admin(command) => admin::run(connection, command).await?,
         Command::Token(command) => tokens::run(connection, command).await?,
         // Those that speak to no server have been seen to.
         Command::Serve | Command::Openapi | Command::Version | Command::Completion { .. } => {}

@@ -58,6 +58,13 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// Anybody's text in a colour, where a person is looking.
+pub fn tinted(text: &str, tint: Tint) -> String {
+    let code = if is_coloured() { tint.code() } else { "" };
+    let end = if code.is_empty() { "" } else { "\x1b[0m" };
+    format!("{code}{}{end}", plain(text))
+}
+
 /// On a terminal, unless `NO_COLOR` is set (<https://no-color.org>).
 fn is_coloured() -> bool {
     let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

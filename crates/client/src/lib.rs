@@ -3,7 +3,9 @@
 //! One method per route, the `api` crate's types in and out, and the server's own error when it
 //! refuses. It keeps a base address and a token and nothing else.
 
+mod admin;
 mod device;
+mod events;
 mod files;
 mod socket;
 mod sse;
@@ -11,6 +13,8 @@ mod ssh;
 mod terminal;
 mod tunnel;
 
+pub use admin::{CredentialsFor, Readiness};
+pub use events::Heard;
 pub use files::Piece;
 pub use sse::ServerEvents;
 pub use terminal::{AttachOptions, Attachment, Received};

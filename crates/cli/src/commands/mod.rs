@@ -1,14 +1,18 @@
 //! What the command line can do, one file per noun.
 
 pub mod account;
+pub mod admin;
 pub mod attach;
 pub mod copy;
 mod device_login;
 pub mod exec;
 pub mod forward;
 pub mod keys;
+pub mod logs;
 pub mod ports;
+mod setup_log;
 pub mod snapshots;
 pub mod ssh;
 pub mod tokens;
+pub mod volumes;
 pub mod workspaces;

@@ -88,7 +88,7 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
 }
 
 /// Waits until it runs, and tells a person what it waits for.
-async fn running(client: &Client, mut seen: WorkspaceView) -> Result<WorkspaceView> {
+pub(super) async fn running(client: &Client, mut seen: WorkspaceView) -> Result<WorkspaceView> {
     let is_watched = std::io::stderr().is_terminal();
     let mut told = String::new();
     loop {

@@ -12,7 +12,8 @@ pub use store::{append, unmake};
 
 use crate::actor::Actor;
 use crate::db::Db;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::{page, workspaces};
 use bus::{Bus, News};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rexec_api::ids::{EventId, UserId, WorkspaceId};
@@ -108,6 +109,16 @@ impl Events {
     /// Tells what was just committed to the log.
     pub(crate) fn tell_logged(&self, user: UserId, logged: Logged) {
         self.bus.publish_logged(user, logged);
+    }
+
+    /// What has happened to one of the actor's workspaces: the newest before `before`, as many as make a page.
+    pub async fn of_workspace(&self, actor: &Actor, id: WorkspaceId, before: Option<EventId>) -> Result<Vec<News>> {
+        actor.authorise_in(Scope::WorkspacesRead, id)?;
+        let row = workspaces::store::find(self.db.read(), id).await?;
+        if !row.is_some_and(|row| actor.owns(row.owner)) {
+            return Err(Error::not_found("workspace"));
+        }
+        Ok(store::of_workspace(self.db.read(), actor.user, id, page::before(before), page::FETCH).await?)
     }
 
     /// News of the actor's own workspaces from now on, after what the log has since `after`.

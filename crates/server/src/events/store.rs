@@ -4,7 +4,7 @@ use super::bus::News;
 use super::{Logged, NewEvent};
 use crate::db;
 use crate::time::now_ms;
-use rexec_api::ids::{EventId, UserId};
+use rexec_api::ids::{EventId, UserId, WorkspaceId};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
 
 /// Writes an event in the caller's transaction; to be told on the bus once that is committed.
@@ -41,6 +41,20 @@ struct Row {
     data_json: String,
 }
 
+impl Row {
+    fn news(self, user: UserId) -> Result<News, DbErr> {
+        let broken = |what: &str| DbErr::Type(format!("event {} has an unreadable {what}", self.id));
+        Ok(News {
+            id: Some(self.id.parse().map_err(|_| broken("id"))?),
+            at_ms: self.at_ms,
+            user,
+            workspace: self.workspace_id.parse().map_err(|_| broken("workspace_id"))?,
+            data: serde_json::from_str(&self.data_json).map_err(|_| broken("data_json"))?,
+            kind: self.kind.into(),
+        })
+    }
+}
+
 /// What happened to a user's workspaces after an event: the newest of it, oldest first.
 pub async fn after(conn: &impl ConnectionTrait, user: UserId, after: EventId, limit: u64) -> Result<Vec<News>, DbErr> {
     // Ids are UUIDv7, so their order as text is the order of time.
@@ -48,19 +62,19 @@ pub async fn after(conn: &impl ConnectionTrait, user: UserId, after: EventId, li
          JOIN workspaces w ON w.id = e.workspace_id WHERE w.owner_id = $1 AND e.id > $2 ORDER BY e.id DESC LIMIT $3";
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = db::fetch_all::<Row, _>(conn, text, [user.to_string().into(), after.to_string().into(), limit.into()]);
-    rows.await?
-        .into_iter()
-        .rev()
-        .map(|row| {
-            let broken = |what: &str| DbErr::Type(format!("event {} has an unreadable {what}", row.id));
-            Ok(News {
-                id: Some(row.id.parse().map_err(|_| broken("id"))?),
-                at_ms: row.at_ms,
-                user,
-                workspace: row.workspace_id.parse().map_err(|_| broken("workspace_id"))?,
-                data: serde_json::from_str(&row.data_json).map_err(|_| broken("data_json"))?,
-                kind: row.kind.into(),
-            })
-        })
-        .collect()
+    rows.await?.into_iter().rev().map(|row| row.news(user)).collect()
+}
+
+/// What happened to one workspace of a user's before an event whose id is `before`, the newest first.
+pub async fn of_workspace(
+    conn: &impl ConnectionTrait,
+    user: UserId,
+    workspace: WorkspaceId,
+    before: String,
+    limit: i64,
+) -> Result<Vec<News>, DbErr> {
+    let text = "SELECT id, at_ms, workspace_id, kind, data_json FROM events \
+         WHERE workspace_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3";
+    let rows = db::fetch_all::<Row, _>(conn, text, [workspace.to_string().into(), before.into(), limit.into()]);
+    rows.await?.into_iter().map(|row| row.news(user)).collect()
 }

@@ -3,13 +3,14 @@
 use crate::support::workspaces::{PATIENCE, on_stage};
 use crate::support::{Backend, PASSWORD, on_both, with_server};
 use http::Method;
+use rexec_api::error::ErrorCode;
 use rexec_api::events::EventView;
 use rexec_api::ids::EventId;
 use rexec_api::workspaces::NewWorkspace;
 use rexec_client::{Client, Lifecycle};
 use serde_json::Value;
 
-on_both!(a_life_is_heard, what_came_to_nothing_is_no_news);
+on_both!(a_life_is_heard, what_came_to_nothing_is_no_news, the_log_of_a_workspace_has_pages);
 
 /// A stream of events, read one at a time.
 pub struct Heard {
@@ -137,6 +138,33 @@ async fn what_came_to_nothing_is_no_news(backend: Backend) {
             names.push(name);
         }
         assert_eq!(names, ["workspace.created", "workspace.paused", "workspace.stopped", "resync"]);
+        stage
+    })
+    .await;
+}
+
+async fn the_log_of_a_workspace_has_pages(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let (id, beside) = (stage.workspace().await.id, stage.workspace().await.id);
+        for n in 0..105 {
+            stage.client.rename_workspace(id, &format!("name-{n}")).await.unwrap();
+        }
+        let first = stage.client.events_of(id, None).await.unwrap();
+        let second = stage.client.events_of(id, first.next.as_deref()).await.unwrap();
+        assert_eq!((first.items.len(), second.items.len(), second.next), (100, 6, None));
+        assert_eq!(first.items[0].data["to"], "name-104");
+        assert_eq!(second.items[5].kind, "workspace.created");
+        assert!(first.items.iter().chain(&second.items).all(|event| event.workspace_id == id));
+
+        let anyone = Client::new(&stage.server.base).unwrap();
+        let (other, _) = anyone.register("eve@example.com", PASSWORD).await.unwrap();
+        for of in [id, beside] {
+            assert_eq!(other.events_of(of, None).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        }
+        let strange = stage.client.events_of(id, Some("yesterday")).await.unwrap_err();
+        assert_eq!(strange.code(), Some(ErrorCode::InvalidCursor));
+        stage.client.purge_workspace(beside).await.unwrap();
+        assert_eq!(stage.client.events_of(beside, None).await.unwrap_err().code(), Some(ErrorCode::NotFound));
         stage
     })
     .await;

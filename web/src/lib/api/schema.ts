@@ -693,6 +693,26 @@ export interface paths {
         patch: operations["patch"];
         trace?: never;
     };
+    "/api/workspaces/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What has happened to a workspace, the newest first.
+         * @description `/api/events` tells what happens from now on, and some news besides that is not kept.
+         */
+        get: operations["list_of_workspace"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/workspaces/{id}/exec": {
         parameters: {
             query?: never;
@@ -1789,6 +1809,23 @@ export interface components {
          * @enum {string}
          */
         OutputEncoding: "utf8" | "base64";
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_EventView: {
+            items: {
+                /** @description RFC 3339. */
+                at: string;
+                /**
+                 * @description Particulars of the kind; of `workspace.status`: `status`, `reason` and `error`; of `workspace.ports`: `items`, the
+                 *     ports as their list has them, without addresses.
+                 */
+                data: Record<string, never>;
+                id?: components["schemas"]["EventId"] | null;
+                /** @description `noun.happened`, such as `workspace.created`. New ones come with new capabilities. */
+                kind: string;
+                workspace_id: components["schemas"]["WorkspaceId"];
+            }[];
+            next?: string | null;
+        };
         /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
         Page_FileInfo: {
             items: {
@@ -4207,6 +4244,40 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["WorkspaceView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_of_workspace: {
+        parameters: {
+            query?: {
+                /** @description The `next` of the page before. */
+                cursor?: components["schemas"]["EventId"];
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of its log. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_EventView"];
                 };
             };
             /** @description Refused. */

@@ -1,206 +1,25 @@
 //! The command line as a person and a script use it, against a server and engine of its own.
 #![allow(clippy::unwrap_used)]
 
-use rexec_client::Client;
-use rexec_engine::{Engine as _, Labels, docker::DockerEngine};
+mod support;
+mod work;
+
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use support::{EMAIL, InTerminal, PASSWORD, PATIENCE, Stage};
 
-const REXEC: &str = env!("CARGO_BIN_EXE_rexec");
-const EMAIL: &str = "ada@example.com";
-const PASSWORD: &str = "correct horse battery";
-/// How long anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(180);
-
-/// A server, and a home of whoever calls it.
-struct Stage {
-    server: Child,
-    url: String,
-    dir: tempfile::TempDir,
-    /// On all that it makes at the engine.
-    label: String,
-}
-
-impl Stage {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let label = uuid::Uuid::new_v4().to_string();
-        let mut command = Command::new(REXEC);
-        command
-            .arg("serve")
-            .current_dir(dir.path())
-            .env("HOST", "127.0.0.1")
-            .env("PORT", "0")
-            .env("REXEC_SSH_PORT", free_port().to_string());
-        command.env("REXEC_DATA_DIR", dir.path().join("data")).env_remove("DATABASE_URL").env("RUST_LOG", "error");
-        // Should this process be killed, `scripts/leftovers.sh` knows by the first what to take away.
-        command.env("REXEC_ENGINE_LABELS", format!("rexec.test=command,rexec.test.server={label}"));
-        let mut server = command.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let url = line.trim().strip_prefix("Rexec is ready: ").expect("its address").to_owned();
-        let stage = Self { server, url, dir, label };
-        runtime().block_on(async {
-            let client = Client::new(&stage.url).unwrap();
-            let began = Instant::now();
-            while !client.request(http::Method::GET, "/ready").send().await.unwrap().status().is_success() {
-                assert!(began.elapsed() < PATIENCE, "its engine is not ready");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            client.register(EMAIL, PASSWORD).await.unwrap();
-        });
-        stage
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(REXEC);
-        command.args(words).current_dir(self.dir.path()).env("HOME", self.dir.path());
-        for name in ["XDG_CONFIG_HOME", "REXEC_URL", "REXEC_TOKEN", "NO_COLOR"] {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn run_with(&self, words: &[&str], input: &[u8]) -> Output {
-        let mut command = self.command(words);
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        child.wait_with_output().unwrap()
-    }
-
-    #[track_caller]
-    fn ok(&self, words: &[&str]) -> String {
-        self.ok_with(words, b"")
-    }
-
-    #[track_caller]
-    fn ok_with(&self, words: &[&str], input: &[u8]) -> String {
-        let done = self.run_with(words, input);
-        assert!(done.status.success(), "{words:?}: {} {}", done.status, String::from_utf8_lossy(&done.stderr));
-        String::from_utf8(done.stdout).unwrap()
-    }
-
-    /// What it says when it ends with the code.
-    #[track_caller]
-    fn fails(&self, words: &[&str], code: i32) -> String {
-        let done = self.run_with(words, b"");
-        let said = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert_eq!(done.status.code(), Some(code), "{words:?}: {said}");
-        said
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-        let usual = || format!("unix://{}", rexec_server::hosts::usual_socket().display());
-        let address = std::env::var("DOCKER_HOST").unwrap_or_else(|_| usual());
-        let labels = Labels::from([("rexec.test.server".to_owned(), self.label.clone())]);
-        runtime().block_on(async {
-            let engine = DockerEngine::connect(&address).unwrap();
-            for container in engine.summaries(&labels).await.unwrap() {
-                engine.remove(&container.id).await.unwrap();
-            }
-            for volume in engine.volumes(&labels).await.unwrap() {
-                engine.remove_volume(&volume.name).await.unwrap();
-            }
-            for image in engine.images().await.unwrap() {
-                if image.labels.get("rexec.test.server") == Some(&self.label) {
-                    for reference in image.references {
-                        engine.remove_image(&reference).await.unwrap();
-                    }
-                }
-            }
-        });
-    }
-}
-
-/// One that nobody has now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// A command in a terminal of its own, by script(1), and what it has drawn.
-struct InTerminal {
-    child: Child,
-    keys: ChildStdin,
-    drawn: Arc<Mutex<Vec<u8>>>,
-}
-
-impl InTerminal {
-    fn start(stage: &Stage, line: &str) -> Self {
-        let mut command = Command::new("script");
-        command.args([
-            "--quiet",
-            "--return",
-            "--command",
-            &format!("stty cols 91 rows 33; {REXEC} {line}"),
-            "/dev/null",
-        ]);
-        command.current_dir(stage.dir.path()).env("HOME", stage.dir.path()).env("SHELL", "/bin/sh");
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let (keys, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let drawn = Arc::new(Mutex::new(Vec::new()));
-        let to = drawn.clone();
-        std::thread::spawn(move || {
-            let mut buffer = [0; 4096];
-            while let Ok(length @ 1..) = output.read(&mut buffer) {
-                to.lock().unwrap().extend_from_slice(&buffer[..length]);
-            }
-        });
-        Self { child, keys, drawn }
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.drawn.lock().unwrap()).into_owned()
-    }
-
-    #[track_caller]
-    fn until(&self, text: &str) {
-        let began = Instant::now();
-        while !self.text().contains(text) {
-            assert!(began.elapsed() < PATIENCE, "{text:?} was not drawn: {:?}", self.text());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn keys(&mut self, keys: &[u8]) {
-        self.keys.write_all(keys).unwrap();
-        self.keys.flush().unwrap();
-    }
-
-    fn exit_code(mut self) -> Option<i32> {
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for InTerminal {
-    fn drop(&mut self) {
-        // It has its command end, too.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+/// Columns and rows.
+const SIZE: (u16, u16) = (91, 33);
 
 #[test]
 fn a_person_and_a_script_use_it() {
-    let stage = Stage::start();
+    let stage = Stage::start(&[]);
     signing_in(&stage);
     let name = "box";
     let id = stage.ok(&["new", name, "--env", "GREETING=hello"]);
@@ -287,7 +106,7 @@ fn same(a: &Path, b: &Path) {
 
 fn terminals(stage: &Stage, name: &str) {
     assert!(stage.fails(&["attach", name], 255).contains("terminal"));
-    let mut first = InTerminal::start(stage, &format!("attach {name}"));
+    let mut first = InTerminal::start(stage, SIZE, &format!("attach {name}"));
     first.until("box");
     first.keys(b"stty size; MARK=kept; echo first$((40+2))\r");
     first.until("first42");
@@ -297,13 +116,14 @@ fn terminals(stage: &Stage, name: &str) {
     assert_eq!(first.exit_code(), Some(0));
 
     // The same shell, with what it has said and what it knows.
-    let mut second = InTerminal::start(stage, &format!("attach {name}"));
+    let mut second = InTerminal::start(stage, SIZE, &format!("attach {name}"));
     second.until("first42");
     second.keys(b"echo again-$MARK; exit 5\r");
     second.until("again-kept");
     assert_eq!(second.exit_code(), Some(5));
 
-    let mut third = InTerminal::start(stage, &format!("exec --tty {name} -- sh -c 'read -r a; echo got $a; exit 3'"));
+    let mut third =
+        InTerminal::start(stage, SIZE, &format!("exec --tty {name} -- sh -c 'read -r a; echo got $a; exit 3'"));
     third.keys(b"word\r");
     third.until("got word");
     assert_eq!(third.exit_code(), Some(3));
