@@ -1,4 +1,15 @@
 //! Running one command in a workspace and taking its output.
+//!
+//! Over a WebSocket (`rexec.exec.v1`) input and output go on together, as long as it takes:
+//!
+//! ```text
+//!   client -> server   first: text, an ExecStart in JSON
+//!                      then binary, first byte is the kind: 0x00 standard input | 0x01 its end | 0x02 u8 signal number
+//!   server -> client   text, an ExecControl in JSON: `started`, or `error`, after which nothing comes
+//!                      binary: 0x00 standard output | 0x01 standard error | 0x02 i32 exit code, big-endian, the last
+//! ```
+//!
+//! The command ends with its connection: its process group is killed. The server and the guest do not change a frame.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -10,6 +21,38 @@ pub const OUTPUT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a command may run when the request does not say, and at most.
 pub const TIMEOUT_MS_DEFAULT: u64 = 60_000;
 pub const TIMEOUT_MS_MAX: u64 = 24 * 3600 * 1000;
+
+/// The subprotocol of a command over a WebSocket.
+pub const SUBPROTOCOL: &str = "rexec.exec.v1";
+/// Most bytes of standard input in one frame.
+pub const PIECE_BYTES_MAX: usize = 32 * 1024;
+/// Most bytes of the first message.
+pub const START_BYTES_MAX: usize = 256 * 1024;
+
+/// The first message of a command over a WebSocket.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecStart {
+    /// Program and arguments; no shell is involved unless you name one.
+    pub command: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// As in [`ExecRequest::user`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}
+
+/// What the server says of a command over a WebSocket.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ExecControl {
+    /// The command runs.
+    Started,
+    /// It does not, or no more.
+    Error { error: crate::error::ErrorDetail },
+}
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -14,7 +14,7 @@ mod tty;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
-    account, admin, attach, copy, exec, forward, keys, logs, ports, snapshots, ssh, tokens, volumes, workspaces,
+    account, admin, attach, copy, exec, forward, keys, logs, ports, snapshots, ssh, sync, tokens, volumes, workspaces,
 };
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
@@ -61,6 +61,8 @@ enum Command {
     Ssh(ssh::SshArguments),
     /// Copy files from and to a workspace (WORKSPACE:PATH).
     Cp(copy::CopyArguments),
+    /// Bring a folder here and one in a workspace to the same content, by rsync (WORKSPACE:PATH).
+    Sync(sync::SyncArguments),
     /// List the ports on which something listens, and open previews.
     Ports(ports::PortsArguments),
     /// Tell what has happened to a workspace, or what its set-up printed. With --json, one object a line.
@@ -152,6 +154,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Exec(arguments) => return exec::run(connection, arguments).await,
         Command::Ssh(arguments) => return ssh::ssh(connection, arguments).await,
         Command::Cp(arguments) => copy::run(connection, arguments).await?,
+        Command::Sync(arguments) => sync::run(connection, arguments).await?,
         Command::Ports(arguments) => ports::run(connection, arguments).await?,
         Command::Forward(arguments) => forward::run(connection, arguments).await?,
         Command::Logs(arguments) => logs::run(connection, arguments).await?,

@@ -6,6 +6,7 @@
 mod admin;
 mod device;
 mod events;
+mod exec;
 mod files;
 mod socket;
 mod sse;
@@ -15,6 +16,7 @@ mod tunnel;
 
 pub use admin::{CredentialsFor, Readiness};
 pub use events::Heard;
+pub use exec::{CommandEvents, CommandInput, CommandOutput};
 pub use files::Piece;
 pub use sse::ServerEvents;
 pub use terminal::{AttachOptions, Attachment, Received};

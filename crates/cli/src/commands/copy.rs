@@ -38,7 +38,7 @@ pub struct CopyArguments {
 
 /// One end of a copy.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     Here(PathBuf),
     Standard,
     There { workspace: String, path: String },
@@ -46,7 +46,7 @@ enum End {
 
 impl End {
     /// A word before a colon is a workspace, unless a slash comes first: `./a:b` is a file of this machine.
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         match text.split_once(':') {
             _ if text == "-" => Self::Standard,
             Some((workspace, path)) if !workspace.is_empty() && !workspace.contains('/') => {

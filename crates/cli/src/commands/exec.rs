@@ -1,22 +1,26 @@
-//! `exec`: one command in a workspace, its output as it comes, its exit code.
+//! `exec`: one command in a workspace, its input and output as they come, its exit code. Other programs' way into a
+//! workspace, too: what `sync` has rsync speak through.
 
 use super::attach;
 use super::workspaces::{awake, variable};
 use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::tty;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rexec_api::error::ErrorCode;
-use rexec_api::exec::{ExecEvent, ExecRequest, STDIN_BYTES_MAX, TIMEOUT_MS_MAX};
+use rexec_api::exec::ExecStart;
+use rexec_api::ids::WorkspaceId;
 use rexec_api::terminals::NewTerminal;
-use rexec_client::ClientError;
+use rexec_client::{Client, ClientError, CommandEvents, CommandInput, CommandOutput};
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Read as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 /// As shells have it (POSIX, 2.8.2).
 const EXIT_NO_COMMAND: u8 = 127;
+/// Memory for one read of standard input.
+const READ_BYTES: usize = 32 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub struct ExecArguments {
@@ -53,53 +57,71 @@ pub async fn run(connection: &Connection, arguments: ExecArguments) -> Result<Ex
         let made = client.create_terminal(id, &NewTerminal { cols, rows, command, cwd, env, user }).await?;
         return attach::hold(&client, id, made.id, Some(0)).await;
     }
-    let stdin_base64 = input()?;
     let id = awake(&client, &arguments.workspace).await?.id;
-    let request = ExecRequest {
-        command: arguments.command,
-        cwd: arguments.workdir,
-        env,
-        user: arguments.user,
-        stdin_base64,
-        timeout_ms: Some(arguments.timeout.map_or(TIMEOUT_MS_MAX, |seconds| seconds.saturating_mul(1000))),
-        ..Default::default()
-    };
-    let mut events = match client.exec_events(id, &request).await {
+    let start = ExecStart { command: arguments.command, cwd: arguments.workdir, env, user: arguments.user };
+    let limit = arguments.timeout.map_or(Duration::MAX, Duration::from_secs);
+    let ended = tokio::time::timeout(limit, piped(&client, id, &start)).await;
+    ended.unwrap_or_else(|_| Err(Failure::Other("The command did not end in time and was ended.".into())))
+}
+
+/// Between our standard streams and the command's.
+async fn piped(client: &Client, id: WorkspaceId, start: &ExecStart) -> Result<ExitCode> {
+    let (input, output) = match client.run_command(id, start).await {
         Err(error) if error.code() == Some(ErrorCode::CommandNotFound) => {
             Failure::from(error).tell();
             return Ok(ExitCode::from(EXIT_NO_COMMAND));
         }
         begun => begun?,
     };
+    tokio::select! {
+        // What it has said is shown before input that fails ends anything.
+        biased;
+        code = show(output) => code,
+        failure = feed(input) => Err(failure),
+    }
+}
+
+async fn show(mut output: CommandEvents) -> Result<ExitCode> {
+    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
     loop {
-        match events.next().await? {
-            Some(ExecEvent::Stdout { data }) => write(std::io::stdout().lock(), &data)?,
-            Some(ExecEvent::Stderr { data }) => write(std::io::stderr().lock(), &data)?,
+        match output.next().await? {
+            CommandOutput::Stdout(bytes) => write(&mut stdout, &bytes).await?,
+            CommandOutput::Stderr(bytes) => write(&mut stderr, &bytes).await?,
             // 128 + n when signal n ended it: both sides keep to 8 bits.
-            Some(ExecEvent::Exit { exit_code, .. }) => return Ok(ExitCode::from(exit_code as u8)),
-            Some(ExecEvent::Error { error }) => return Err(ClientError::Refused(Box::new(error)).into()),
-            None => return Err(Failure::Other("The connection ended before the command did.".into())),
+            CommandOutput::Exit(code) => return Ok(ExitCode::from(code as u8)),
         }
     }
 }
 
-/// What is piped in. A terminal is left alone: the command reads the end of its input at once.
-fn input() -> Result<Option<String>> {
-    let stdin = std::io::stdin();
-    if stdin.is_terminal() {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    stdin.lock().take(STDIN_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(Failure::io("standard input"))?;
-    if bytes.len() > STDIN_BYTES_MAX {
-        let mib = STDIN_BYTES_MAX >> 20;
-        return Err(Failure::Usage(format!("Standard input is more than {mib} MiB. Copy it with `rexec cp` first.")));
-    }
-    Ok(Some(STANDARD.encode(bytes)))
+/// A reader that went away ends us as it would end the command.
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<()> {
+    let written = async {
+        to.write_all(bytes).await?;
+        to.flush().await
+    };
+    written.await.map_err(Failure::io("output"))
 }
 
-/// A reader that went away ends us as it would end the command.
-fn write(mut to: impl std::io::Write, data: &str) -> Result<()> {
-    let bytes = STANDARD.decode(data).map_err(|_| Failure::Other("The server sent what is no base64.".into()))?;
-    to.write_all(&bytes).and_then(|()| to.flush()).map_err(Failure::io("output"))
+/// Gives what is piped in, and goes on for ever unless that fails. A terminal is left alone: the command reads the end
+/// of its input at once.
+async fn feed(mut input: CommandInput) -> Failure {
+    let fed = async {
+        if !std::io::stdin().is_terminal() {
+            let mut stdin = tokio::io::stdin();
+            let mut bytes = vec![0; READ_BYTES];
+            loop {
+                let count = stdin.read(&mut bytes).await.map_err(Failure::io("standard input"))?;
+                if count == 0 {
+                    break;
+                }
+                input.write(&bytes[..count]).await?;
+            }
+        }
+        Ok(input.end().await?)
+    };
+    match fed.await {
+        // A connection that takes no more has ended: the output tells how.
+        Ok(()) | Err(Failure::Client(ClientError::WebSocket(_))) => std::future::pending().await,
+        Err(failure) => failure,
+    }
 }

@@ -13,6 +13,7 @@ pub mod ports;
 mod setup_log;
 pub mod snapshots;
 pub mod ssh;
+pub mod sync;
 pub mod tokens;
 pub mod volumes;
 pub mod workspaces;

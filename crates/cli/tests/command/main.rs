@@ -65,6 +65,21 @@ fn commands(stage: &Stage, name: &str) {
     assert!(stage.fails(&["exec", "nowhere", "--", "true"], 255).contains("nowhere"));
     let many = stage.ok(&["exec", name, "--", "seq", "200000"]);
     assert_eq!((many.lines().count(), many.lines().last()), (200_000, Some("200000")));
+    // More than any request may carry, there and back at once.
+    let bytes: Vec<u8> = (0..20_000_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let mut cat = stage.command(&["exec", name, "--", "cat"]);
+    let mut cat = cat.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, given) = (cat.stdin.take().unwrap(), bytes.clone());
+    let writer = std::thread::spawn(move || input.write_all(&given).unwrap());
+    let back = cat.wait_with_output().unwrap();
+    writer.join().unwrap();
+    assert!(back.status.success() && back.stdout == bytes, "{} bytes came back", back.stdout.len());
+    assert!(stage.fails(&["exec", name, "--timeout", "1", "--", "sleep", "600"], 255).contains("in time"));
+    assert_eq!(
+        stage.ok(&["exec", name, "--", "sh", "-c", "grep -lx sleep /proc/[0-9]*/comm | wc -l"]),
+        "0\n",
+        "it was ended"
+    );
 }
 
 fn copies(stage: &Stage, name: &str) {

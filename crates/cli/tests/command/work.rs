@@ -1,10 +1,12 @@
 //! What one does beside the terminals: reading logs, syncing folders, looking after the server.
 
-use crate::support::{EMAIL, PASSWORD, Stage, runtime};
+use crate::support::{EMAIL, PASSWORD, PATIENCE, Stage, runtime};
 use rexec_client::Client;
 use serde_json::Value;
+use std::fs;
 use std::io::Read as _;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
 
 const WAITS: &str = r#"
 name = "Waits"
@@ -30,6 +32,8 @@ fn what_happens_is_told_and_looked_after() {
     stage.ok(&["new", "box"]);
     past(&stage);
     setup(&stage);
+    syncs(&stage);
+    watches(&stage);
     administration(&stage);
     homes(&stage);
 }
@@ -113,6 +117,80 @@ fn setup(stage: &Stage) {
     let whole: Value = serde_json::from_str(&stage.ok(&["logs", "slow", "--setup", "--json"])).unwrap();
     assert_eq!((&whole["state"], &whole["steps"][1]["state"]), (&"failed".into(), &"failed".into()));
     stage.ok(&["rm", "--purge", "--yes", "slow"]);
+}
+
+fn syncs(stage: &Stage) {
+    let tree = stage.path("work tree");
+    fs::create_dir_all(tree.join("deep")).unwrap();
+    let names = ["a", "deep/with space", "deep/$HOME `id` 'q'", "skip.log"];
+    for name in names {
+        fs::write(tree.join(name), name).unwrap();
+    }
+    assert!(stage.fails(&["sync", "a", "b"], 2).contains("WORKSPACE:PATH"));
+    assert!(stage.fails(&["sync", "--watch", "box:x", "."], 2).contains("--watch"));
+    stage.ok(&["sync", "work tree/", "box:there it is/", "--exclude", "*.log"]);
+    let there = || {
+        let find = "cd 'there it is' && find . -type f -printf '%P\\n' | sort";
+        stage.ok(&["exec", "box", "--", "sh", "-c", find])
+    };
+    assert_eq!(there(), "a\ndeep/$HOME `id` 'q'\ndeep/with space\n");
+
+    fs::remove_file(tree.join("a")).unwrap();
+    fs::write(tree.join("new"), "new").unwrap();
+    let would = stage.ok(&["sync", "-n", "--delete", "--exclude=*.log", "work tree/", "box:there it is/"]);
+    assert!(would.contains("*deleting") && would.contains("new"), "{would}");
+    assert!(there().starts_with("a\n"), "nothing was done");
+    let done = stage.ok(&["sync", "--json", "--delete", "--exclude=*.log", "work tree/", "box:there it is/"]);
+    let done: Vec<Value> = serde_json::from_str(&done).unwrap();
+    assert!(done.iter().any(|change| change["path"] == "new" && change["change"] == "<f+++++++++"), "{done:?}");
+    assert_eq!(there(), "deep/$HOME `id` 'q'\ndeep/with space\nnew\n");
+
+    stage.ok(&["sync", "-z", "box:there it is/", "back"]);
+    assert_eq!(fs::read(stage.path("back/deep/with space")).unwrap(), b"deep/with space");
+    assert!(stage.fails(&["sync", "nowhere/", "box:x/"], 1).contains("rsync ended with 23"));
+
+    // Advice where a side has no rsync.
+    let bare = stage.path("bare");
+    fs::create_dir(&bare).unwrap();
+    let mut command = stage.command(&["sync", "back/", "box:x/"]);
+    let said = command.env("PATH", &bare).output().unwrap();
+    assert_eq!(said.status.code(), Some(4));
+    assert!(String::from_utf8_lossy(&said.stderr).contains("no rsync on this machine"), "{said:?}");
+    stage.ok(&["exec", "box", "--", "sudo", "mv", "/usr/bin/rsync", "/usr/bin/rsync.away"]);
+    assert!(stage.fails(&["sync", "back/", "box:x/"], 4).contains("no rsync in box"));
+    stage.ok(&["exec", "box", "--", "sudo", "mv", "/usr/bin/rsync.away", "/usr/bin/rsync"]);
+}
+
+fn watches(stage: &Stage) {
+    let tree = stage.path("watched");
+    fs::create_dir(&tree).unwrap();
+    fs::write(tree.join("first"), "1").unwrap();
+    let mut watch = Going::start(stage.command(&["sync", "--watch", "--delete", "watched/", "box:watched/"]));
+    watch.until("first");
+    let there = |name: &str| {
+        let path = format!("watched/{name}");
+        stage.run_with(&["exec", "box", "--", "cat", &path], b"").stdout
+    };
+    eventually("the first round", || there("first") == b"1");
+    fs::create_dir(tree.join("deep")).unwrap();
+    fs::write(tree.join("deep/second"), "2").unwrap();
+    eventually("what is new", || there("deep/second") == b"2");
+    fs::write(tree.join("first"), "changed").unwrap();
+    eventually("what has changed", || there("first") == b"changed");
+    fs::remove_dir_all(tree.join("deep")).unwrap();
+    eventually("what is gone", || there("deep/second").is_empty());
+    let pid = rustix::process::Pid::from_raw(watch.child.id() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(watch.ended().0, Some(0), "an interrupt is how it ends");
+}
+
+#[track_caller]
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !is_so() {
+        assert!(began.elapsed() < PATIENCE, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn administration(stage: &Stage) {

@@ -26,7 +26,10 @@ const LONG_BYTES: usize = 256 * 1024;
 const BODY_BYTES_MAX: usize = STDIN_BYTES_MAX / 3 * 4 + crate::http::BODY_BYTES_MAX;
 
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(exec)).layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+    OpenApiRouter::new()
+        .routes(routes!(exec))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .routes(routes!(super::socket::exec_socket))
 }
 
 /// Run a command. With `Accept: text/event-stream` its output comes as events.

@@ -5,6 +5,7 @@
 
 mod budget;
 pub mod http;
+mod socket;
 
 use crate::actor::Actor;
 use crate::error::{Error, Result};
@@ -23,6 +24,7 @@ use rexec_api::ids::WorkspaceId;
 use rexec_api::tokens::Scope;
 use rexec_channel::{FrameReceiver, FrameSender};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// The longest piece of standard input in one frame.
@@ -69,7 +71,8 @@ impl Execs {
     /// Starts a command.
     pub async fn start(&self, actor: &Actor, workspace: WorkspaceId, request: ExecRequest) -> Result<Running> {
         actor.authorise_in(Scope::Exec, workspace)?;
-        check(&request)?;
+        check(&request.command, request.cwd.as_deref(), &request.env, request.user.as_deref())?;
+        check_timeout(request.timeout_ms)?;
         let stdin = stdin_of(request.stdin, request.stdin_base64)?;
         let reach = self.workspaces.reach(actor, Scope::Exec, workspace).await?;
         let spec = ExecSpec { command: request.command, cwd: request.cwd, env: request.env, user: request.user };
@@ -164,12 +167,15 @@ fn read(frame: Bytes, began: Instant) -> Result<Happening> {
     }
 }
 
-fn check(request: &ExecRequest) -> Result<()> {
-    terminals::command(Some(&request.command))?;
-    terminals::cwd(request.cwd.as_deref())?;
-    validate::env(&request.env)?;
-    terminals::user(request.user.as_deref())?;
-    match request.timeout_ms {
+fn check(command: &[String], cwd: Option<&str>, env: &BTreeMap<String, String>, user: Option<&str>) -> Result<()> {
+    terminals::command(Some(command))?;
+    terminals::cwd(cwd)?;
+    validate::env(env)?;
+    terminals::user(user)
+}
+
+fn check_timeout(timeout_ms: Option<u64>) -> Result<()> {
+    match timeout_ms {
         Some(ms) if !(1..=TIMEOUT_MS_MAX).contains(&ms) => {
             Err(Error::field("timeout_ms", format!("`timeout_ms` must be from 1 to {TIMEOUT_MS_MAX}.")))
         }

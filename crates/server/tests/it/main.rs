@@ -7,6 +7,7 @@
 mod accounts;
 mod bombs;
 mod busybox;
+mod commands;
 mod database;
 mod device;
 mod events;

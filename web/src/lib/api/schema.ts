@@ -730,6 +730,29 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/workspaces/{id}/exec/ws": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Run a command over a WebSocket of the subprotocol `rexec.exec.v1`, its input and output side by side.
+         * @description The first message is JSON: `command`, and if need be `cwd`, `env` and `user`. Binary messages follow, whose first byte says
+         *     what they are: to the server 0 standard input (32 KiB at most), 1 its end, 2 a signal's number; from it 0 standard output,
+         *     1 standard error, 2 the exit code, which is the last. Text from the server is `started` or `error`. A refusal before is an
+         *     ordinary answer.
+         */
+        get: operations["exec_socket"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/workspaces/{id}/files": {
         parameters: {
             query?: never;
@@ -4327,6 +4350,44 @@ export interface operations {
             };
             /** @description Refused. */
             "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    exec_socket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Connected; the command is to be named. */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+            /** @description The workspace cannot be reached. */
+            "5XX": {
                 headers: {
                     [name: string]: unknown;
                 };
