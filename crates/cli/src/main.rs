@@ -11,6 +11,7 @@ mod private_file;
 mod serve;
 mod show;
 mod tty;
+mod tui;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
@@ -45,6 +46,8 @@ enum Command {
     Logout,
     /// Tell who is signed in, and where.
     Whoami,
+    /// Show the workspaces on the whole terminal, with figures as they come, and keys to open, start, stop and delete them.
+    Tui,
     /// Make a workspace.
     New(workspaces::NewArguments),
     /// List your workspaces.
@@ -146,6 +149,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Login(arguments) => account::login(connection, arguments).await?,
         Command::Logout => account::logout(connection).await?,
         Command::Whoami => account::whoami(connection).await?,
+        Command::Tui => tui::run(connection).await?,
         Command::New(arguments) => workspaces::new(connection, arguments).await?,
         Command::Ls(arguments) => workspaces::ls(connection, arguments).await?,
         Command::Templates => workspaces::templates(connection).await?,

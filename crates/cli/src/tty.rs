@@ -26,10 +26,15 @@ impl Raw {
 
 impl Drop for Raw {
     fn drop(&mut self) {
-        let mut out = std::io::stdout().lock();
-        let _ = out.write_all(RESET).and_then(|()| out.flush());
+        reset();
         let _ = set(&self.before);
     }
+}
+
+/// Switches off what a program may have left on.
+pub fn reset() {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(RESET).and_then(|()| out.flush());
 }
 
 fn set(termios: &Termios) -> Result<()> {

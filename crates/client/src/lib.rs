@@ -11,6 +11,7 @@ mod files;
 mod socket;
 mod sse;
 mod ssh;
+mod stats;
 mod terminal;
 mod tunnel;
 
@@ -19,6 +20,7 @@ pub use events::Heard;
 pub use exec::{CommandEvents, CommandInput, CommandOutput};
 pub use files::Piece;
 pub use sse::ServerEvents;
+pub use stats::StatsHeard;
 pub use terminal::{AttachOptions, Attachment, Received};
 pub use tunnel::Tunnel;
 

@@ -1,6 +1,8 @@
 //! The command line as a person and a script use it, against a server and engine of its own.
 #![allow(clippy::unwrap_used)]
 
+mod dashboard;
+mod emulator;
 mod support;
 mod work;
 

@@ -183,6 +183,32 @@ impl InTerminal {
         self.keys.flush().unwrap();
     }
 
+    /// All that was drawn.
+    pub fn drawn(&self) -> Vec<u8> {
+        self.drawn.lock().unwrap().clone()
+    }
+
+    /// Ends the command, whose shell goes on.
+    pub fn terminate(&self) {
+        let child = |pid: &str| {
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            children.split_whitespace().next().expect("it runs").to_owned()
+        };
+        let pid = child(&child(&self.child.id().to_string())).parse().unwrap();
+        let pid = rustix::process::Pid::from_raw(pid).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Its exit code once it has ended, and all that was drawn.
+    pub fn ended(mut self) -> (Option<i32>, Vec<u8>) {
+        let code = self.child.wait().unwrap().code();
+        // What was drawn last is on its way to the thread that keeps it.
+        while Arc::strong_count(&self.drawn) > 1 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        (code, self.drawn())
+    }
+
     pub fn exit_code(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
