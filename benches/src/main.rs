@@ -28,7 +28,7 @@ struct Arguments {
     /// Interleaved pairs of the figures that start something.
     #[arg(long, default_value_t = 7)]
     pairs: usize,
-    /// Only these: create, terminal, sleep, echo, crowd, bulk, memory, scale, files, snapshot, preview.
+    /// Only these: create, terminal, sleep, echo, crowd, bulk, memory, scale, files, snapshot, preview, ssh.
     scenarios: Vec<String>,
 }
 
@@ -75,6 +75,9 @@ async fn main() -> anyhow::Result<()> {
             }
             if wants("preview") {
                 scenarios::preview::run(&mut stage, &mut report).await?;
+            }
+            if wants("ssh") {
+                scenarios::ssh::run(&ours, stage.workspace, &mut report).await?;
             }
             anyhow::Ok(())
         }

@@ -115,7 +115,7 @@ async fn serve(binary: &Path, socket: &Path, data: &Path) -> Result<(Child, Stri
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOST", "127.0.0.1")
         .env("PORT", "0")
-        .env("REXEC_SSH_PORT", "0")
+        .env("REXEC_SSH_PORT", free_port()?.to_string())
         .env("REXEC_DATA_DIR", data)
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .env("REXEC_REQUESTS_PER_SECOND", "0")
@@ -140,6 +140,11 @@ async fn serve(binary: &Path, socket: &Path, data: &Path) -> Result<(Child, Stri
     .await
     .context("the server did not become ready")??;
     Ok((child, base))
+}
+
+/// A port that was free a moment ago; the gateway's cannot be left to the kernel.
+fn free_port() -> Result<u16> {
+    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 pub async fn open(client: &Client, workspace: WorkspaceId, command: &[&str]) -> Result<Terminal> {

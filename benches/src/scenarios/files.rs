@@ -17,7 +17,7 @@ const SMALL_BYTES: usize = 700;
 const HOME: &str = "/home/user";
 
 /// Bytes that no compressor makes smaller, the same in every run (xorshift64).
-fn noise(bytes: usize) -> Vec<u8> {
+pub fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut noise = Vec::with_capacity(bytes + 8);
     while noise.len() < bytes {

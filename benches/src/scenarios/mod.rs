@@ -8,6 +8,7 @@ pub mod preview;
 pub mod scale;
 pub mod sleep;
 pub mod snapshot;
+pub mod ssh;
 pub mod starting;
 
 use crate::ours::Ours;

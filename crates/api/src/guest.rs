@@ -206,7 +206,8 @@ pub struct ExecSpec {
 /// Exec frames: a kind byte and a payload, like terminal frames.
 ///
 /// Server to guest: `0x00` stdin bytes, `0x01` end of stdin, `0x02` u8 signal number.
-/// Guest to server: `0x00` stdout, `0x01` stderr, `0x02` i32 exit code (the last frame).
+/// Guest to server: `0x00` stdout, `0x01` stderr, `0x02` i32 exit code and, if a signal ended the program, its u8 number
+/// (the last frame; guests of before tell the code only).
 /// The process group is killed when the stream is reset before the exit.
 pub mod exec_frame {
     pub const STDIN: u8 = 0x00;
@@ -215,6 +216,17 @@ pub mod exec_frame {
     pub const STDOUT: u8 = 0x00;
     pub const STDERR: u8 = 0x01;
     pub const EXIT: u8 = 0x02;
+
+    /// What follows [`EXIT`]: the exit code, which is 128 + n if signal n ended the program, and then n.
+    pub fn read_exit(rest: &[u8]) -> Option<(i32, Option<u8>)> {
+        let (code, signal) = rest.split_first_chunk()?;
+        let signal = match signal {
+            [] => None,
+            [signal] => Some(*signal),
+            _ => return None,
+        };
+        Some((i32::from_be_bytes(*code), signal))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,15 +1,17 @@
 //! A round of everything, again and again, leaves nothing: no container, volume or image at the engine, no
-//! process and no descriptor of the server's. (Workspaces share one network, which is made once.)
+//! process and no descriptor of the server's. Some come by SSH, and vanish. (Workspaces share one network, which is made once.)
 #![allow(clippy::unwrap_used)]
 
 use http::Method;
 use rexec_api::exec::ExecRequest;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
 use rexec_api::snapshots::{NewSnapshot, SnapshotState};
+use rexec_api::ssh::NewSshKey;
 use rexec_api::terminals::NewTerminal;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
 use rexec_client::{AttachOptions, Client, Lifecycle, Received};
 use rexec_engine::{Engine as _, Labels, docker::DockerEngine};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -20,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// The pause before asking again.
 const POLL: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 3;
+/// Connections by SSH of one round: in a row, and of each kind that is cut.
+const VISITS: usize = 10;
+const CUT_VISITS: usize = 5;
 
 /// `rexec serve` on a data directory of its own; killed when dropped.
 struct Served {
@@ -57,7 +62,7 @@ impl Served {
             .current_dir(dir)
             .env("HOST", "127.0.0.1")
             .env("PORT", "0")
-            .env("REXEC_SSH_PORT", "0")
+            .env("REXEC_SSH_PORT", free_port().to_string())
             .env("REXEC_DATA_DIR", dir);
         // Should this process be killed, `scripts/leftovers.sh` knows by the label what to take away.
         command.env("REXEC_ENGINE_LABELS", "rexec.test=leaks").env("REXEC_HOME_KEPT_SECONDS", "0");
@@ -155,6 +160,51 @@ async fn type_and_go(client: &Client, id: WorkspaceId) {
     }
 }
 
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A key of the account's.
+async fn key(client: &Client, dir: &Path) {
+    let mut keygen = Command::new("ssh-keygen");
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(dir.join("key"));
+    assert!(keygen.status().await.unwrap().success());
+    let public_key = std::fs::read_to_string(dir.join("key.pub")).unwrap();
+    client.add_ssh_key(&NewSshKey { name: None, public_key }).await.unwrap();
+}
+
+/// Connections by SSH: some end well, some are cut while they wait or receive.
+async fn come_by_ssh(client: &Client, id: WorkspaceId, dir: &Path) {
+    let port = client.ssh_connect(id).await.unwrap().target.unwrap().port.to_string();
+    let ssh = |command: &str| {
+        let mut ssh = Command::new("ssh");
+        ssh.args(["-F", "/dev/null", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"]);
+        ssh.args(["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-p", &port, "-i"]);
+        ssh.arg(dir.join("key")).args(["-l", &id.to_string(), "127.0.0.1", command]);
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        ssh
+    };
+    for _ in 0..VISITS {
+        assert!(ssh("true").status().await.unwrap().success());
+    }
+    let mut cut = Vec::new();
+    for command in ["echo here; sleep 1000", "echo here; cat /dev/zero"] {
+        for _ in 0..CUT_VISITS {
+            let mut child = ssh(command).spawn().unwrap();
+            let mut line = String::new();
+            let mut stdout = BufReader::new(child.stdout.take().unwrap());
+            let read = tokio::time::timeout(PATIENCE, stdout.read_line(&mut line)).await;
+            read.expect("it does not connect").unwrap();
+            assert_eq!(line, "here\n");
+            cut.push((child, stdout));
+        }
+    }
+    for (mut child, _) in cut {
+        child.kill().await.unwrap();
+    }
+}
+
 /// Follows a stream of events for one piece, and goes away.
 async fn follow_and_go(client: &Client, path: &str) {
     let mut response = client.request(Method::GET, path).send().await.unwrap();
@@ -163,9 +213,10 @@ async fn follow_and_go(client: &Client, path: &str) {
 }
 
 /// Gives the snapshot that it took and deleted.
-async fn round(client: &Client) -> SnapshotId {
+async fn round(client: &Client, dir: &Path) -> SnapshotId {
     let id = create(client, NewWorkspace { disk_gb: Some(5), ..Default::default() }).await;
     type_and_go(client, id).await;
+    come_by_ssh(client, id, dir).await;
     let command = ["/bin/sh", "-c", "sleep 1000 & echo done > ~/made"].map(str::to_owned).to_vec();
     client.exec(id, &ExecRequest { command, ..Default::default() }).await.unwrap();
     assert_eq!(client.read_file(id, "/home/user/made").await.unwrap(), "done\n".as_bytes());
@@ -206,9 +257,10 @@ async fn rounds_of_everything_leave_nothing() {
     served.instance = container.labels["rexec.instance"].clone();
     served.client.purge_workspace(first).await.unwrap();
 
+    key(&served.client, dir.path()).await;
     let rounds = async {
         // The first round fills what is kept: connections to the engine and to the database.
-        let taken = round(&served.client).await;
+        let taken = round(&served.client, dir.path()).await;
         served.snapshots.push(taken);
         until("the first round to be over", async || {
             let account = served.account().await;
@@ -218,7 +270,7 @@ async fn rounds_of_everything_leave_nothing() {
         let before = served.account().await;
         assert!(before.children == 0 && before.snapshot_images == 0, "{before:?}");
         for _ in 0..ROUNDS {
-            let taken = round(&served.client).await;
+            let taken = round(&served.client, dir.path()).await;
             served.snapshots.push(taken);
         }
         let deadline = tokio::time::Instant::now() + PATIENCE;

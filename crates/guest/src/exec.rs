@@ -1,15 +1,15 @@
 //! Running one command for the server: standard input, split output, signals, exit code.
 //!
-//! **Order.** Output frames come as the program wrote them, per stream. The exit code is the last
-//! frame, after everything that the program itself had written when it ended. Something it left
-//! in the background may keep the pipes open; that output is no longer waited for.
+//! **Order.** Output frames come as the program wrote them, per stream. How it ended is the last frame,
+//! after everything that the program itself had written by then. Something it left in the background
+//! may keep the pipes open; that output is no longer waited for.
 //!
 //! **Bounds.** Input waits in a queue of [`INPUT_BYTES_MAX`] for a program that does not read; then
 //! nothing more is taken from the server. Output waits in the pipes for a server that does not
 //! read, and so holds the program.
 
 use crate::guest::Guest;
-use crate::process::{Launch, Process, ProcessGroup, Stdio};
+use crate::process::{End, Launch, Process, ProcessGroup, Stdio};
 use crate::refusal::internal;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use rexec_api::guest::{ExecSpec, exec_frame};
@@ -82,7 +82,7 @@ async fn carry(
     let mut output = Output { stdout: Some(pipes.stdout), stderr: Some(pipes.stderr) };
     let group = process.group.clone();
     let mut input = std::pin::pin!(take_input(pipes.stdin, group, receiver));
-    let code = {
+    let end = {
         let mut ended = std::pin::pin!(process.exited());
         loop {
             tokio::select! {
@@ -90,7 +90,7 @@ async fn carry(
                 biased;
                 cut = &mut input => return Err(cut),
                 () = sender.closed() => return Err(ChannelError::Closed),
-                code = &mut ended => break code,
+                end = &mut ended => break end,
                 piece = output.next() => sender.send(piece).await?,
             }
         }
@@ -98,9 +98,12 @@ async fn carry(
     for piece in output.rest() {
         sender.send(piece).await?;
     }
-    let mut exit = BytesMut::with_capacity(5);
+    let mut exit = BytesMut::with_capacity(6);
     exit.put_u8(exec_frame::EXIT);
-    exit.put_i32(code);
+    exit.put_i32(end.code());
+    if let End::Signal(signal) = end {
+        exit.put_u8(signal as u8);
+    }
     sender.send(exit.freeze()).await?;
     sender.finish()
 }

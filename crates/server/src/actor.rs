@@ -32,6 +32,11 @@ pub enum Via {
     Token(TokenId),
     /// A key of the account's, at the SSH gateway.
     SshKey(SshKeyId),
+    /// A certificate of an authority that the operator trusts, at the SSH gateway.
+    SshCertificate {
+        /// When it runs out, in milliseconds since 1970.
+        until_ms: i64,
+    },
 }
 
 /// How much of what the account may do.
@@ -70,6 +75,11 @@ impl Actor {
     /// A person at the SSH gateway, who may do all that the account may but what only administrators do.
     pub fn of_ssh_key(user: UserId, key: SshKeyId) -> Self {
         Self { user, role: Role::User, via: Via::SshKey(key), reach: Reach::Everything }
+    }
+
+    /// The same by a certificate.
+    pub fn of_ssh_certificate(user: UserId, until_ms: i64) -> Self {
+        Self { user, role: Role::User, via: Via::SshCertificate { until_ms }, reach: Reach::Everything }
     }
 
     pub fn is_admin(&self) -> bool {

@@ -161,16 +161,19 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let volumes = Volumes::new(workspaces.clone(), config.storage.purge_every);
     let snapshots = Snapshots::new(workspaces.clone(), &config, tasks.clone());
     let ssh_keys = SshKeys::new(db.clone(), workspaces.clone(), &config.github_url, config.public_url.clone());
-    let ssh = Ssh::new(ssh::Deps {
-        db: db.clone(),
-        auth: auth.clone(),
-        accounts: accounts.clone(),
-        events: events.clone(),
-        workspaces: workspaces.clone(),
-        ssh_keys: ssh_keys.clone(),
-        sealer,
-        tasks: tasks.clone(),
-    });
+    let ssh = Ssh::new(
+        ssh::Deps {
+            db: db.clone(),
+            auth: auth.clone(),
+            accounts: accounts.clone(),
+            events: events.clone(),
+            workspaces: workspaces.clone(),
+            ssh_keys: ssh_keys.clone(),
+            sealer,
+            tasks: tasks.clone(),
+        },
+        &config.ssh,
+    );
     let stats = WorkspaceStats::new(workspaces.clone(), tasks.clone());
     let app = Arc::new(App {
         config,
@@ -223,7 +226,7 @@ fn claim_data_dir(config: &Config) -> Result<std::fs::File, StartError> {
 /// Where SSH connections are taken. A port that nobody named is not worth a server that does not start.
 async fn ssh_listener(config: &Config) -> Result<Option<TcpListener>, http::listener::ListenError> {
     let bind = |port| http::listener::bind_as(SocketAddr::new(config.host, port), "REXEC_SSH_PORT");
-    match config.ssh {
+    match config.ssh.listen {
         SshListen::Off => Ok(None),
         SshListen::At(port) => bind(port).await.map(Some),
         SshListen::IfFree(port) => Ok(bind(port).await.map_err(|error| tracing::warn!("no SSH gateway: {error}")).ok()),

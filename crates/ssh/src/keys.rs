@@ -107,6 +107,8 @@ pub struct Certificate {
     pub serial: u64,
     /// Never empty.
     pub principals: Vec<String>,
+    /// Until when it is valid, in seconds since 1970; the greatest number: for ever.
+    pub valid_before: u64,
 }
 
 impl Certificate {
@@ -128,6 +130,7 @@ impl Certificate {
             key_id: certificate.key_id().to_owned(),
             serial: certificate.serial(),
             principals: certificate.valid_principals().to_vec(),
+            valid_before: certificate.valid_before(),
         })
     }
 }

@@ -21,7 +21,7 @@ pub use error::LaunchError;
 pub(crate) use identity::Credentials;
 pub use identity::Identity;
 pub use launch::{Launch, Launcher, Stdio, login_shell};
-pub use reaper::{ProcessGroup, Reaper};
+pub use reaper::{End, ProcessGroup, Reaper};
 
 use tokio::sync::oneshot;
 
@@ -29,8 +29,7 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct Process {
     pub group: ProcessGroup,
-    /// The exit code as shells tell it: 128 + n when signal n ended the program.
-    pub exit: oneshot::Receiver<i32>,
+    pub exit: oneshot::Receiver<End>,
 }
 
 impl Process {
@@ -38,10 +37,10 @@ impl Process {
         self.group.pid()
     }
 
-    /// Waits for the program's end and returns its exit code.
-    pub async fn exited(&mut self) -> i32 {
-        // The sender lives in the reaper until the code is sent, so an error means that the reaper
+    /// Waits for the program's end.
+    pub async fn exited(&mut self) -> End {
+        // The sender lives in the reaper until the end is told, so an error means that the reaper
         // itself has gone and nobody can tell how the program ended.
-        (&mut self.exit).await.unwrap_or(reaper::CODE_UNKNOWN)
+        (&mut self.exit).await.unwrap_or(End::Unknown)
     }
 }

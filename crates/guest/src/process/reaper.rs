@@ -18,9 +18,36 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 /// Told when it cannot be known how a program ended.
-pub(super) const CODE_UNKNOWN: i32 = 255;
+const CODE_UNKNOWN: i32 = 255;
 /// Shells report the end by signal n as 128 + n.
 const CODE_SIGNAL_BASE: i32 = 128;
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Code(i32),
+    Signal(i32),
+    Unknown,
+}
+
+impl End {
+    /// As shells tell it: 128 + n when signal n ended the program.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => CODE_SIGNAL_BASE + signal,
+            Self::Unknown => CODE_UNKNOWN,
+        }
+    }
+
+    fn of(status: WaitStatus) -> Self {
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Self::Code(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => Self::Unknown,
+        }
+    }
+}
 
 /// Hands each registered child's exit code to its owner; cheap to clone, bound to one thread.
 #[derive(Debug, Clone)]
@@ -42,7 +69,7 @@ enum Scope {
 
 #[derive(Debug)]
 struct Owner {
-    exit: oneshot::Sender<i32>,
+    exit: oneshot::Sender<End>,
     alive: Rc<Cell<bool>>,
 }
 
@@ -115,16 +142,8 @@ impl Reaper {
         if let Some(owner) = self.0.owners.borrow_mut().remove(&pid) {
             owner.alive.set(false);
             // An owner that no longer cares is no fault.
-            let _ = owner.exit.send(code_of(status));
+            let _ = owner.exit.send(End::of(status));
         }
-    }
-}
-
-fn code_of(status: WaitStatus) -> i32 {
-    match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => code,
-        (None, Some(signal)) => CODE_SIGNAL_BASE + signal,
-        (None, None) => CODE_UNKNOWN,
     }
 }
 

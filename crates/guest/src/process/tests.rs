@@ -59,7 +59,7 @@ impl Bench {
     /// Runs a short program that writes little, and gives its code and what it wrote.
     async fn run(&self, launch: (Launch, std::io::PipeReader)) -> (i32, String) {
         let mut process = self.launcher.launch(launch.0).unwrap();
-        let code = process.exited().await;
+        let code = process.exited().await.code();
         let mut text = String::new();
         let mut reader = launch.1;
         reader.read_to_string(&mut text).unwrap();
@@ -185,7 +185,7 @@ fn quick_children_never_lose_their_owner() {
             processes.push((code, bench.launcher.launch(launch).unwrap()));
         }
         for (code, mut process) in processes {
-            assert_eq!(process.exited().await, code);
+            assert_eq!(process.exited().await.code(), code);
             assert!(!process.group.is_alive());
             // Harmless although the number may already be somebody else's.
             process.group.signal(Signal::KILL);
@@ -201,7 +201,7 @@ fn a_signal_reaches_the_whole_group() {
         let mut up = [0; 3];
         reader.read_exact(&mut up).unwrap();
         process.group.signal(Signal::KILL);
-        assert_eq!(process.exited().await, 137);
+        assert_eq!(process.exited().await, End::Signal(9));
         // The pipe closes only when the group's last member has gone.
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();

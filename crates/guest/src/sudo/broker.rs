@@ -189,8 +189,8 @@ async fn attend(mut process: Process, mut stream: UnixStream) -> io::Result<()> 
     loop {
         let group = process.group.clone();
         tokio::select! {
-            code = process.exited() => {
-                return say(&stream, &Reply::Exited { code }, &[]).await;
+            end = process.exited() => {
+                return say(&stream, &Reply::Exited { code: end.code() }, &[]).await;
             }
             signal = stream.read_u8() => match signal {
                 // A number that is no signal is the caller's own fault and does nothing.

@@ -207,8 +207,8 @@ impl Live {
                     is_catching_up = false;
                     if self.gather(&pty) == Transfer::HungUp {
                         // Nothing to read until somebody opens the terminal again.
-                        if let Ok(code) = timeout(REOPENED, process.exited()).await {
-                            return self.finish(code);
+                        if let Ok(end) = timeout(REOPENED, process.exited()).await {
+                            return self.finish(end.code());
                         }
                     }
                 }
@@ -240,7 +240,7 @@ impl Live {
         tokio::select! {
             biased;
             // First, because background processes may keep the PTY readable for ever.
-            code = process.exited() => Event::Exited(code),
+            end = process.exited() => Event::Exited(end.code()),
             _ = pty.readable(), if may_read => Event::Readable,
             () = self.reader.notified() => Event::Changed,
             () = sleep_until(timer.unwrap_or_else(tokio::time::Instant::now)), if timer.is_some() => Event::Timer,

@@ -54,7 +54,8 @@ fn a_killing_signal_is_told_as_shells_do() {
     with_configured(|bench| async move {
         let (mut tx, mut rx) = bench.client.exec(&command(&["sleep", "1000"])).await.unwrap();
         tx.send(frame(exec_frame::SIGNAL, &[9])).await.unwrap();
-        assert_eq!(all(&mut rx).await.code, Some(137));
+        let said = all(&mut rx).await;
+        assert_eq!((said.code, said.signal), (Some(137), Some(9)));
     });
 }
 

@@ -121,6 +121,7 @@ struct Said {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     code: Option<i32>,
+    signal: Option<u8>,
 }
 
 async fn all(receiver: &mut FrameReceiver) -> Said {
@@ -132,7 +133,8 @@ async fn all(receiver: &mut FrameReceiver) -> Said {
             exec_frame::STDOUT => said.stdout.extend_from_slice(bytes),
             exec_frame::STDERR => said.stderr.extend_from_slice(bytes),
             exec_frame::EXIT => {
-                said.code = Some(i32::from_be_bytes(bytes.try_into().unwrap()));
+                let (code, signal) = exec_frame::read_exit(bytes).unwrap();
+                (said.code, said.signal) = (Some(code), signal);
             }
             other => panic!("unknown frame {other}"),
         }

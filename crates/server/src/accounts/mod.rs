@@ -107,6 +107,12 @@ impl Accounts {
         Ok(me.id.to_string() == called || me.email == called || name == Some(&called))
     }
 
+    /// The account of this e-mail address.
+    pub(crate) async fn with_email(&self, address: &str) -> Result<Option<UserId>> {
+        let row = store::by_email(self.db.read(), &email::normalise(address)).await?;
+        row.map(|row| row.id.parse().map_err(Error::internal)).transpose()
+    }
+
     /// What a page needs to know before anyone has signed in.
     pub async fn status(&self) -> Result<AuthStatus> {
         Ok(AuthStatus {

@@ -192,6 +192,7 @@ impl Auth {
             Via::Session(session) => self.standing(session).await.map(|_| ()),
             Via::Token(token) => self.check_token(token).await,
             Via::SshKey(key) => self.check_ssh_key(key).await,
+            Via::SshCertificate { until_ms } => ssh_key::check_certificate(until_ms),
         }
     }
 
@@ -334,6 +335,9 @@ impl Auth {
             Via::Session(session) => self.revoke(actor, session).await,
             Via::Token(token) => self.end_token(actor, token).await,
             Via::SshKey(_) => Err(Error::new(ErrorCode::Forbidden, "A key is no sign-in. Delete it instead.")),
+            Via::SshCertificate { .. } => {
+                Err(Error::new(ErrorCode::Forbidden, "A certificate is no sign-in. It ends by itself."))
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whose an SSH key is, and whether it still is.
+//! Whose an SSH key is, and whether it still is; and how long a certificate holds.
 //!
 //! Invariant: that whoever shows a key has its private half was proven by a signature before an actor is made of it.
 
@@ -64,5 +64,25 @@ impl Auth {
         }
         known.insert(id, at);
         Ok(())
+    }
+}
+
+/// Whether a certificate is valid still: what it let in ends with it.
+pub(super) fn check_certificate(until_ms: i64) -> Result<()> {
+    if now_ms() < until_ms {
+        return Ok(());
+    }
+    Err(Error::new(ErrorCode::TokenExpired, "The SSH certificate that let you in has run out. Get a new one signed."))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_opens_until_it_has_run_out() {
+        assert!(check_certificate(i64::MAX).is_ok());
+        assert_eq!(check_certificate(now_ms() - 1).unwrap_err().code, ErrorCode::TokenExpired);
     }
 }

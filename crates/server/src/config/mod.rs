@@ -22,7 +22,7 @@ pub use images::{CustomImages, ImagesConfig};
 pub use nested::NestedPolicy;
 pub use previews::PreviewConfig;
 pub use sources::Sources;
-pub use ssh::SshListen;
+pub use ssh::{SshConfig, SshListen};
 pub use storage::StorageConfig;
 
 use crate::secret::Secret;
@@ -178,7 +178,7 @@ pub struct Config {
     pub metrics_workspaces: bool,
     pub cleanup: CleanupConfig,
     pub previews: PreviewConfig,
-    pub ssh: SshListen,
+    pub ssh: SshConfig,
     /// Where users' public keys are fetched from.
     pub github_url: String,
     /// How often every container is compared with what was last reported of it. No variable sets it.

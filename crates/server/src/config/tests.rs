@@ -206,3 +206,26 @@ fn previews_need_a_name_beside_the_page() {
     let url = config.public_url.unwrap();
     assert_eq!((url.host(), url.port()), ("rexec.example.com", Some(8443)));
 }
+
+#[test]
+fn authorities_are_lines_or_a_file_of_them() {
+    let line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti authority";
+    let found = |text: &str| config(&[("REXEC_SSH_USER_CA", text)]).map(|config| config.ssh.authorities.len());
+    assert_eq!(found(line).unwrap(), 1);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("authorities");
+    std::fs::write(&path, format!("# ours\n\n{line}\n{line}\n")).unwrap();
+    assert_eq!(found(path.to_str().unwrap()).unwrap(), 2);
+    for (bad, told) in [
+        ("/nowhere/at/all", "cannot be read"),
+        ("# nobody", "names no authority"),
+        (&format!("{line}\nssh-ed25519 AAAA"), "in line 2"),
+        (&format!("{line}\n").repeat(65), "64 authorities at most"),
+    ] {
+        let faults = faults(&[("REXEC_SSH_USER_CA", bad)]);
+        assert!(
+            faults.len() == 1 && faults[0].starts_with("REXEC_SSH_USER_CA") && faults[0].contains(told),
+            "{faults:?}"
+        );
+    }
+}

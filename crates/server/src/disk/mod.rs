@@ -94,7 +94,7 @@ pub struct Disks {
     last_count: Option<(Instant, Walk)>,
     /// Files of those who run under a limit.
     counts: HashMap<WorkspaceId, u64>,
-    /// Of whom the last walk could have told.
+    /// Those whose disk the last walk has seen as they run: before it runs, a home has nothing in it.
     walked: HashSet<WorkspaceId>,
     /// Of each that runs under a limit: for which boot, and how it stands.
     states: HashMap<WorkspaceId, (i64, State)>,
@@ -140,7 +140,7 @@ impl Disks {
         let tenants = store::tenants(self.deps.db.read(), self.deps.host.id).await?;
         let limited = |tenant: &Tenant| tenant.runs && tenant.limit_bytes > 0;
         let need = if !tenants.iter().any(limited) {
-            let any_new = tenants.iter().any(|tenant| !self.walked.contains(&tenant.id));
+            let any_new = tenants.iter().any(|tenant| tenant.runs && !self.walked.contains(&tenant.id));
             if any_new { Need::First } else { Need::Statistics }
         } else if self.states.values().any(|(_, state)| *state != State::Fine) {
             Need::Pressing
@@ -161,7 +161,7 @@ impl Disks {
                 let took = began.elapsed();
                 tracing::debug!(workspaces = tenants.len(), duration_ms = took.as_millis() as u64, "measured disks");
                 self.last = Some((Instant::now(), Walk { took, free }));
-                self.walked = tenants.iter().map(|tenant| tenant.id).collect();
+                self.walked = tenants.iter().filter(|tenant| tenant.runs).map(|tenant| tenant.id).collect();
                 let used = self.measured(&tenants, &usage);
                 self.record_homes(&tenants, &usage).await?;
                 if held {

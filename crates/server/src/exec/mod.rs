@@ -160,8 +160,8 @@ fn read(frame: Bytes, began: Instant) -> Result<Happening> {
         Some(&exec_frame::STDOUT) => Ok(Happening::Stdout(frame.slice(1..))),
         Some(&exec_frame::STDERR) => Ok(Happening::Stderr(frame.slice(1..))),
         Some(&exec_frame::EXIT) => {
-            let code = frame[1..].try_into().map_err(|_| strange())?;
-            Ok(Happening::Exit { code: i32::from_be_bytes(code), duration: began.elapsed() })
+            let (code, _) = exec_frame::read_exit(&frame[1..]).ok_or_else(strange)?;
+            Ok(Happening::Exit { code, duration: began.elapsed() })
         }
         _ => Err(strange()),
     }

@@ -135,23 +135,30 @@ impl Control for Signals {
 }
 
 /// The signals that RFC 4254, section 6.10 names, by their numbers on Linux.
+const SIGNALS: [(&str, u8); 13] = [
+    ("HUP", 1),
+    ("INT", 2),
+    ("QUIT", 3),
+    ("ILL", 4),
+    ("ABRT", 6),
+    ("FPE", 8),
+    ("KILL", 9),
+    ("USR1", 10),
+    ("SEGV", 11),
+    ("USR2", 12),
+    ("PIPE", 13),
+    ("ALRM", 14),
+    ("TERM", 15),
+];
+
 fn number_of(name: &str) -> Option<u8> {
-    Some(match name {
-        "HUP" => 1,
-        "INT" => 2,
-        "QUIT" => 3,
-        "ILL" => 4,
-        "ABRT" => 6,
-        "FPE" => 8,
-        "KILL" => 9,
-        "USR1" => 10,
-        "SEGV" => 11,
-        "USR2" => 12,
-        "PIPE" => 13,
-        "ALRM" => 14,
-        "TERM" => 15,
-        _ => return None,
-    })
+    SIGNALS.iter().find(|(of, _)| *of == name).map(|(_, number)| *number)
+}
+
+/// A signal that has no name in SSH is told by the code, as shells do.
+fn ended((code, signal): (i32, Option<u8>)) -> Event {
+    let name = signal.and_then(|signal| SIGNALS.iter().find(|(_, number)| *number == signal));
+    Event::Exit(name.map_or(Exit::Code(code as u32), |(name, _)| Exit::Signal((*name).to_owned())))
 }
 
 struct Streams {
@@ -168,10 +175,10 @@ impl Output for Streams {
             return Event::Exit(Exit::Code(EXIT_LOST));
         }
         let Ok(Some(frame)) = self.from_guest.recv().await else { return self.lost() };
-        match (frame.first(), frame.get(1..).and_then(|rest| rest.try_into().ok())) {
-            (Some(&exec_frame::STDOUT), _) => Event::Out(frame.slice(1..)),
-            (Some(&exec_frame::STDERR), _) => Event::Err(frame.slice(1..)),
-            (Some(&exec_frame::EXIT), Some(code)) => Event::Exit(Exit::Code(i32::from_be_bytes(code) as u32)),
+        match frame.split_first() {
+            Some((&exec_frame::STDOUT, _)) => Event::Out(frame.slice(1..)),
+            Some((&exec_frame::STDERR, _)) => Event::Err(frame.slice(1..)),
+            Some((&exec_frame::EXIT, rest)) => exec_frame::read_exit(rest).map_or_else(|| self.lost(), ended),
             _ => self.lost(),
         }
     }

@@ -5,7 +5,7 @@
 
 use super::Deps;
 use super::journal::Proven;
-use super::login::Login;
+use super::login::{Login, tame};
 use super::session::{CONNECTIONS_PER_USER_MAX, Place, Session, Visit};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
@@ -13,8 +13,11 @@ use crate::turns::Turns;
 use crate::workspaces::store as workspaces;
 use async_trait::async_trait;
 use rexec_api::ids::WorkspaceId;
-use rexec_ssh::{Backend, Peer, Proof, PublicKey, Target};
+use rexec_ssh::{Backend, Certificate, Peer, Proof, PublicKey, Target};
 use std::sync::Arc;
+
+/// Principals of a certificate that are looked up.
+const PRINCIPALS_MAX: usize = 16;
 
 pub(super) struct Entrance {
     deps: Arc<Deps>,
@@ -41,12 +44,33 @@ impl Entrance {
                 Some(token) => token,
                 None => return Ok(None),
             },
-            // No authority is configured, so there is none whose word counts.
-            Proof::Certificate(_) => return Ok(None),
+            Proof::Certificate(certificate) => return self.holder(login, certificate).await,
         };
         let actor = auth.actor_of_token(token).await?;
         let proven = Proven::of_token(auth, &actor).await?;
         Ok(Some((actor, proven)))
+    }
+
+    /// Whoever a certificate is for: the first of its principals that is an account's e-mail address, or the one that the login names.
+    async fn holder(&self, login: &Login<'_>, certificate: &Certificate) -> Result<Option<(Actor, Proven)>> {
+        let until_ms = i64::try_from(certificate.valid_before.saturating_mul(1000)).unwrap_or(i64::MAX);
+        for principal in certificate.principals.iter().take(PRINCIPALS_MAX) {
+            let Some(user) = self.deps.accounts.with_email(principal).await? else { continue };
+            let actor = Actor::of_ssh_certificate(user, until_ms);
+            if let Some(owner) = login.owner
+                && !self.deps.accounts.goes_by(&actor, owner).await?
+            {
+                continue;
+            }
+            let proven = Proven::Certificate {
+                key_id: tame(&certificate.key_id),
+                serial: certificate.serial,
+                authority: certificate.authority.fingerprint(),
+                fingerprint: certificate.key.fingerprint(),
+            };
+            return Ok(Some((actor, proven)));
+        }
+        Ok(None)
     }
 
     async fn place(&self, actor: &Actor, login: &Login<'_>) -> Result<Place> {

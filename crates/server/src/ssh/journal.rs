@@ -40,6 +40,7 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub(super) enum Proven {
     Key { id: SshKeyId, name: String, fingerprint: String },
+    Certificate { key_id: String, serial: u64, authority: String, fingerprint: String },
     Token { id: TokenId, name: String },
     SignIn,
 }
@@ -55,6 +56,9 @@ impl Proven {
     fn data(&self) -> Value {
         match self {
             Self::Key { id, name, fingerprint } => json!({ "key_id": id, "key": name, "fingerprint": fingerprint }),
+            Self::Certificate { key_id, serial, authority, fingerprint } => json!({
+                "certificate": key_id, "serial": serial.to_string(), "authority": authority, "fingerprint": fingerprint,
+            }),
             Self::Token { id, name } => json!({ "token_id": id, "token": name }),
             Self::SignIn => json!({}),
         }

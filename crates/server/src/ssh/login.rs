@@ -47,7 +47,8 @@ impl<'a> Login<'a> {
 /// Longest name that is repeated.
 const SHOWN_CHARS_MAX: usize = 64;
 
-fn tame(text: &str) -> String {
+/// What others chose, fit for a log or a screen.
+pub(super) fn tame(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

@@ -25,6 +25,7 @@ pub mod store;
 use crate::accounts::Accounts;
 use crate::actor::Actor;
 use crate::auth::Auth;
+use crate::config::SshConfig;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::events::Events;
@@ -73,6 +74,7 @@ pub struct Deps {
 pub struct Ssh {
     deps: Arc<Deps>,
     host_keys: HostKeys,
+    config: Arc<SshConfig>,
     listening: Arc<OnceLock<Listening>>,
 }
 
@@ -82,9 +84,9 @@ struct Listening {
 }
 
 impl Ssh {
-    pub fn new(deps: Deps) -> Self {
+    pub fn new(deps: Deps, config: &SshConfig) -> Self {
         let host_keys = HostKeys::new(deps.db.clone(), deps.sealer.clone());
-        Self { deps: Arc::new(deps), host_keys, listening: Arc::default() }
+        Self { deps: Arc::new(deps), host_keys, config: Arc::new(config.clone()), listening: Arc::default() }
     }
 
     /// The port that it takes connections at.
@@ -96,7 +98,11 @@ impl Ssh {
     pub async fn serve(&self, listener: TcpListener) -> Result<()> {
         let key = self.host_keys.ready().await?;
         let port = listener.local_addr().map_err(Error::internal)?.port();
-        let settings = Settings { host_keys: vec![key.clone()], authorities: Vec::new(), bounds: Bounds::default() };
+        let settings = Settings {
+            host_keys: vec![key.clone()],
+            authorities: self.config.authorities.clone(),
+            bounds: Bounds::default(),
+        };
         let server = Server::new(Arc::new(Entrance::new(self.deps.clone())), settings);
         self.tell(port, &key)?;
         tracing::info!(port, host_key = key.public().fingerprint(), "SSH connections are taken");
@@ -161,9 +167,10 @@ impl Ssh {
         self.views().await
     }
 
-    /// Has those who ask how to connect told of it.
+    /// Has those who ask how to connect told of it, and of the port that leads to it from outside.
     fn tell(&self, port: u16, key: &HostKey) -> Result<()> {
         let public = PublicKey::parse(&key.public().line()).map_err(Error::internal)?;
+        let port = self.config.public_port.unwrap_or(port);
         self.deps.ssh_keys.set_gateway(Some(Gateway { port, host_keys: vec![public] }));
         Ok(())
     }

@@ -30,6 +30,7 @@ mod setups;
 mod sign_in;
 mod snapshots;
 mod ssh;
+mod ssh_gateway;
 mod ssh_keys;
 mod stats;
 mod support;

@@ -1,13 +1,12 @@
 //! The SSH gateway, by OpenSSH's own programs, against real workspaces.
 
-use crate::support::ssh::{finish, post, with_gateway, with_gateway_as};
-use crate::support::workspaces::{Stage, eventually};
-use crate::support::{Backend, in_place, on_both};
+use crate::support::ssh::{finish, logged, post, with_gateway, with_gateway_as};
+use crate::support::workspaces::eventually;
+use crate::support::{Backend, on_both};
 use reqwest::{Method, StatusCode};
 use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::WorkspaceStatus;
-use rexec_server::config::SshListen;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Child;
@@ -34,19 +33,6 @@ fn noise() -> Vec<u8> {
     std::iter::repeat_with(next).take(3 << 20).collect()
 }
 
-/// What the audit log has of a workspace's SSH channels.
-async fn logged(stage: &Stage, id: WorkspaceId) -> Vec<(String, Value)> {
-    #[derive(sea_orm::FromQueryResult)]
-    struct Row {
-        kind: String,
-        data_json: String,
-    }
-    let text = "SELECT kind, data_json FROM events WHERE workspace_id = $1 AND kind LIKE 'ssh.%' ORDER BY id";
-    let db = &stage.server.running.app.db;
-    let rows = rexec_server::db::fetch_all::<Row, _>(db.read(), text, [id.to_string().into()]).await.unwrap();
-    rows.into_iter().map(|row| (row.kind, serde_json::from_str(&row.data_json).unwrap())).collect()
-}
-
 async fn commands_run_in_the_workspace_that_is_named(backend: Backend) {
     with_gateway(backend, async |_, stage, desk| {
         let view = stage.workspace().await;
@@ -64,6 +50,10 @@ async fn commands_run_in_the_workspace_that_is_named(backend: Backend) {
         let mut shell = desk.ssh();
         let done = finish(shell.args(["-T", "-l", &id, "127.0.0.1"]), b"echo from a script\nexit 3\n").await;
         assert_eq!((done.code, done.text()), (Some(3), "from a script\n"));
+        // OpenSSH's client has no better word for a signal; one without a name in SSH is told as shells do.
+        for (command, code) in [("kill -KILL $$", 255), ("kill -BUS $$", 135)] {
+            assert_eq!(desk.run(&view.name, command).await.code, Some(code), "{command}");
+        }
 
         let log = logged(&stage, view.id).await;
         let (kind, data) = &log[0];
@@ -529,68 +519,6 @@ async fn the_host_key_is_kept_and_replaced(backend: Backend) {
         assert_eq!(json!(desk.trust(&stage).await), second);
         desk.run(&view.name, "true").await.ok();
         stage
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_host_key_outlives_a_restart() {
-    in_place(Backend::Sqlite, async |place| {
-        let mut fingerprints = Vec::new();
-        let mut token = None;
-        for _ in 0..2 {
-            let mut config = place.config(&[]);
-            config.ssh = SshListen::At(0);
-            let server = place.start_as(config).await;
-            let by = match &token {
-                Some(by) => String::clone(by),
-                None => server.register("ada@example.com").await.token(),
-            };
-            let told = server.by(&by, Method::GET, "/api/ssh/host-keys").await.json();
-            fingerprints.push(told["items"][0]["fingerprint"].as_str().unwrap().to_owned());
-            token = Some(by);
-            assert!(server.stop().await);
-        }
-        assert_eq!(fingerprints[0], fingerprints[1]);
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_port_that_is_taken() {
-    in_place(Backend::Sqlite, async |place| {
-        let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = taken.local_addr().unwrap().port();
-        let mut config = place.config(&[]);
-        config.ssh = SshListen::At(port);
-        let error = rexec_server::start(config).await.err().expect("it was asked for").to_string();
-        assert!(error.contains("REXEC_SSH_PORT") && error.contains(&port.to_string()), "{error}");
-        let mut config = place.config(&[]);
-        config.ssh = SshListen::IfFree(port);
-        let server = place.start_as(config).await;
-        assert_eq!(server.running.app.ssh.port(), None);
-        assert!(server.stop().await);
-    })
-    .await;
-}
-
-/// A client that is connected when the server stops is told so, and keeps nobody waiting.
-#[tokio::test]
-async fn a_server_that_stops_says_good_bye() {
-    in_place(Backend::Sqlite, async |place| {
-        let mut config = place.config(&[]);
-        config.ssh = SshListen::At(0);
-        let server = place.start_as(config).await;
-        let port = server.running.app.ssh.port().unwrap();
-        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-        let mut lines = BufReader::new(stream);
-        let mut banner = String::new();
-        lines.read_line(&mut banner).await.unwrap();
-        assert_eq!(banner, "SSH-2.0-Rexec\r\n");
-        assert!(server.stop().await, "the server left work behind when it stopped");
-        let mut rest = Vec::new();
-        // A reset is an end too.
-        let _ = lines.read_to_end(&mut rest).await;
     })
     .await;
 }

@@ -126,7 +126,7 @@ async fn homes_have_sizes(backend: Backend) {
     };
     on_stage_as(backend, &[], soon, async |_, stage| {
         let workspace = stage.workspace().await;
-        // A first look may have come before the guest had put anything there.
+        // A first look may have come before the guest had put anything there: another follows when it runs.
         let sized = async || only_volume(&stage).await.size_bytes.filter(|&bytes| bytes > 0);
         eventually("a home in use to be measured", sized).await;
         stage.client.delete_workspace(workspace.id).await.unwrap();

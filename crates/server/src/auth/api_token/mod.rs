@@ -278,7 +278,7 @@ async fn require_room(conn: &impl ConnectionTrait, user: UserId) -> Result<()> {
 fn by_token(actor: &Actor) -> Option<TokenId> {
     match actor.via {
         Via::Token(id) => Some(id),
-        Via::Session(_) | Via::SshKey(_) => None,
+        Via::Session(_) | Via::SshKey(_) | Via::SshCertificate { .. } => None,
     }
 }
 

@@ -3,9 +3,10 @@
 use super::workspaces::{PATIENCE, Stage, on_stage_as};
 use super::{Answer, Backend, Place};
 use reqwest::Method;
+use rexec_api::ids::WorkspaceId;
 use rexec_server::config::SshListen;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
@@ -48,7 +49,7 @@ pub async fn with_gateway_as(
     extra: &[(&str, &str)],
     test: impl AsyncFnOnce(&Place, Stage, &Desk) -> Stage,
 ) {
-    let change = |config: &mut rexec_server::config::Config| config.ssh = SshListen::At(0);
+    let change = |config: &mut rexec_server::config::Config| config.ssh.listen = SshListen::At(0);
     on_stage_as(backend, extra, change, async |place, stage| {
         let desk = Desk::new(&stage).await;
         let key = desk.key("id").await;
@@ -87,11 +88,7 @@ impl Desk {
 
     /// Makes a key pair; the line of its public half.
     pub async fn key(&self, name: &str) -> String {
-        let path = self.path(name);
-        let mut keygen = Command::new("ssh-keygen");
-        keygen.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]).arg(&path);
-        finish(&mut keygen, b"").await.ok();
-        std::fs::read_to_string(path.with_extension("pub")).unwrap()
+        make_key(&self.path(name)).await
     }
 
     /// Options for any of OpenSSH's programs, with the key `name`.
@@ -144,6 +141,28 @@ impl Desk {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
         command.env("SSH_ASKPASS", program).env("SSH_ASKPASS_REQUIRE", "force").env("DISPLAY", ":0");
     }
+}
+
+/// Makes a key pair, with its file's name for a comment; the line of its public half.
+pub async fn make_key(path: &Path) -> String {
+    let mut keygen = Command::new("ssh-keygen");
+    let comment = path.file_name().unwrap();
+    keygen.args(["-q", "-t", "ed25519", "-N", "", "-C"]).arg(comment).arg("-f").arg(path);
+    finish(&mut keygen, b"").await.ok();
+    std::fs::read_to_string(path.with_extension("pub")).unwrap()
+}
+
+/// What the audit log has of a workspace's SSH channels.
+pub async fn logged(stage: &Stage, id: WorkspaceId) -> Vec<(String, Value)> {
+    #[derive(sea_orm::FromQueryResult)]
+    struct Row {
+        kind: String,
+        data_json: String,
+    }
+    let text = "SELECT kind, data_json FROM events WHERE workspace_id = $1 AND kind LIKE 'ssh.%' ORDER BY id";
+    let db = &stage.server.running.app.db;
+    let rows = rexec_server::db::fetch_all::<Row, _>(db.read(), text, [id.to_string().into()]).await.unwrap();
+    rows.into_iter().map(|row| (row.kind, serde_json::from_str(&row.data_json).unwrap())).collect()
 }
 
 /// Runs a program to its end with this on its standard input.
