@@ -29,9 +29,16 @@ impl Bound {
     }
 }
 
-#[derive(Default)]
 pub struct Report {
     lines: Vec<String>,
+    /// What the other side is called.
+    pub peer: &'static str,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { lines: Vec::new(), peer: "engine" }
+    }
 }
 
 impl Report {
@@ -47,13 +54,13 @@ impl Report {
 
     pub fn times(&mut self, name: &str, ours: Duration, peer: Duration, bound: Bound) {
         let ratio = ours.as_secs_f64() / peer.as_secs_f64().max(1e-9);
-        self.figure(name, &format!("ours {}  engine {}", show(ours), show(peer)), ratio, "x", bound);
+        self.figure(name, &format!("ours {}  {} {}", show(ours), self.peer, show(peer)), ratio, "x", bound);
     }
 
     /// How fast ours is, the engine's speed being 1.
     pub fn speed(&mut self, name: &str, ours: Duration, peer: Duration, bound: Bound) {
         let ratio = peer.as_secs_f64() / ours.as_secs_f64().max(1e-9);
-        self.figure(name, &format!("ours {}  engine {}", show(ours), show(peer)), ratio, "x", bound);
+        self.figure(name, &format!("ours {}  {} {}", show(ours), self.peer, show(peer)), ratio, "x", bound);
     }
 
     pub fn note(&mut self, text: String) {

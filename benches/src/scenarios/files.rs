@@ -51,15 +51,16 @@ fn header(name: &str, size: usize) -> [u8; BLOCK] {
 pub async fn large(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let piece = noise(PIECE_BYTES);
     let size = PIECE_BYTES * PIECES;
-    let head = header("large", size);
     let end = vec![0; 2 * BLOCK + size.next_multiple_of(BLOCK) - size];
-    let mut tar: Vec<&[u8]> = vec![&head];
-    tar.extend(std::iter::repeat_n(piece.as_slice(), PIECES));
-    tar.push(&end);
     let shared = Bytes::from(piece.clone());
-    let path = format!("{HOME}/large");
     let (client, mut times) = (&stage.ours.client, Times::default());
-    for _ in 0..ROUNDS {
+    // A name of its own each time: what is measured is what comes, not what it replaces.
+    for round in 0..ROUNDS {
+        let (name, path) = (format!("large-{round}"), format!("{HOME}/large-{round}"));
+        let head = header(&name, size);
+        let mut tar: Vec<&[u8]> = vec![&head];
+        tar.extend(std::iter::repeat_n(piece.as_slice(), PIECES));
+        tar.push(&end);
         let pieces = futures_util::stream::iter(vec![shared.clone(); PIECES].into_iter().map(Ok::<_, std::io::Error>));
         let began = Instant::now();
         client.write_file(stage.workspace, &path, rexec_client::Body::wrap_stream(pieces)).await?;
@@ -76,22 +77,21 @@ pub async fn large(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         times.peer_out.push(began.elapsed());
     }
     times.report("500 MB", Bound::AtLeast(0.7), report);
-    client.remove_file(stage.workspace, &path).await?;
     Ok(())
 }
 
 pub async fn many(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
     let noise = noise(FILES + SMALL_BYTES);
-    let mut tar = Vec::new();
-    for n in 0..FILES {
-        tar.extend_from_slice(&header(&format!("many/{}/{n}", n % 100), SMALL_BYTES));
-        tar.extend_from_slice(&noise[n..n + SMALL_BYTES]);
-        tar.resize(tar.len().next_multiple_of(BLOCK), 0);
-    }
-    tar.resize(tar.len() + 2 * BLOCK, 0);
-    let path = format!("{HOME}/many");
     let (client, mut times) = (&stage.ours.client, Times::default());
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        let (name, path) = (format!("many-{round}"), format!("{HOME}/many-{round}"));
+        let mut tar = Vec::new();
+        for n in 0..FILES {
+            tar.extend_from_slice(&header(&format!("{name}/{}/{n}", n % 100), SMALL_BYTES));
+            tar.extend_from_slice(&noise[n..n + SMALL_BYTES]);
+            tar.resize(tar.len().next_multiple_of(BLOCK), 0);
+        }
+        tar.resize(tar.len() + 2 * BLOCK, 0);
         let began = Instant::now();
         client.extract(stage.workspace, HOME, ArchiveFormat::Tar, tar.clone()).await?;
         times.ours_in.push(began.elapsed());
@@ -107,7 +107,6 @@ pub async fn many(stage: &Stage<'_>, report: &mut Report) -> Result<()> {
         times.peer_out.push(began.elapsed());
     }
     times.report("10,000 files", Bound::AtLeast(1.0), report);
-    client.remove_directory(stage.workspace, &path).await?;
     Ok(())
 }
 

@@ -31,6 +31,7 @@ const REST: Duration = Duration::from_secs(10);
 
 pub async fn run(ours: &Ours, workspace: WorkspaceId, report: &mut Report) -> Result<()> {
     let sides = Sides::open(ours, workspace).await?;
+    report.peer = sides.peer.name;
     let outcome = async {
         connect(&sides, report).await?;
         keys(&sides, report).await?;
@@ -40,6 +41,7 @@ pub async fn run(ours: &Ours, workspace: WorkspaceId, report: &mut Report) -> Re
         in_a_row(ours, &sides, report).await
     }
     .await;
+    report.peer = Report::default().peer;
     sides.close().await?;
     outcome
 }

@@ -139,7 +139,8 @@ async fn keygen(path: &PathBuf) -> Result<()> {
     finish(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path)).await
 }
 
-/// An `sshd` with nothing but what these figures need.
+/// An `sshd` with nothing but what these figures need. Bash reads `~/.bashrc` for one that has no shell above it; whatever
+/// this machine's says would be counted as the server's.
 async fn sshd(dir: &Path) -> Result<(Child, u16)> {
     std::fs::create_dir_all(PRIVILEGE_DIRECTORY)?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
@@ -149,7 +150,7 @@ async fn sshd(dir: &Path) -> Result<(Child, u16)> {
     let text = format!(
         "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
          PermitRootLogin yes\nPasswordAuthentication no\nPrintMotd no\nPrintLastLog no\nMaxStartups 1000\n\
-         Subsystem sftp internal-sftp\n",
+         Subsystem sftp internal-sftp\nSetEnv SHLVL=1\n",
         dir.join("host").display(),
         keys.display()
     );

@@ -11,7 +11,8 @@ use super::super::open::{self, make_within};
 use super::refused;
 use rexec_api::guest::GuestError;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, StatVfs, fstatvfs, linkat, openat, renameat, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, StatVfs, fstatvfs, linkat, openat, renameat, renameat_with, statat,
+    symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -141,9 +142,37 @@ impl Unplaced {
     pub fn place(mut self) -> Result<(), GuestError> {
         let parts: Vec<&[u8]> = self.name.split(|&byte| byte == b'/').collect();
         let (name, _) = split(&parts)?;
-        renameat(&self.parent, &self.temporary, &self.parent, name).map_err(|e| fault(&parts, e))?;
+        match self.rename(name, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => self.replace(name),
+            // Not every file system knows the flags.
+            Err(Errno::INVAL) => renameat(&self.parent, &self.temporary, &self.parent, name),
+            renamed => renamed,
+        }
+        .map_err(|e| fault(&parts, e))?;
         self.placed = true;
         Ok(())
+    }
+
+    /// Changes names with what is there, which then goes. Some file systems write a file to the disk before it may replace
+    /// another by being renamed: ten thousand of them wait for that.
+    fn replace(&self, name: &Path) -> rustix::io::Result<()> {
+        let there = statat(&self.parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
+            return Err(Errno::ISDIR);
+        }
+        match self.rename(name, RenameFlags::EXCHANGE) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => return renameat(&self.parent, &self.temporary, &self.parent, name),
+            Err(error) => return Err(error),
+        }
+        unlinkat(&self.parent, &self.temporary, AtFlags::empty()).inspect_err(|_| {
+            // A directory came there meanwhile: it gets its name back.
+            let _ = self.rename(name, RenameFlags::EXCHANGE);
+        })
+    }
+
+    fn rename(&self, name: &Path, flags: RenameFlags) -> rustix::io::Result<()> {
+        renameat_with(&self.parent, &self.temporary, &self.parent, name, flags)
     }
 
     pub fn fault(&self, error: &std::io::Error) -> GuestError {
