@@ -175,6 +175,7 @@ impl Auth {
     pub(super) async fn own_end(&self, actor: &Actor) -> Result<Option<i64>> {
         match actor.via {
             Via::Token(id) => Ok(self.known_token(id).await?.token.expires_ms),
+            Via::SshCertificate { until_ms } => Ok((until_ms < i64::MAX).then_some(until_ms)),
             Via::Session(_) | Via::SshKey(_) => Ok(None),
         }
     }
