@@ -35,6 +35,8 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// Memory for reading the socket.
 const READ_BYTES: usize = 16 * 1024;
+/// A kind and an exit code.
+const EXIT_FRAME_BYTES: usize = 1 + size_of::<i32>();
 /// The largest number of a signal on Linux.
 const SIGNAL_MAX: u8 = 64;
 
@@ -220,7 +222,7 @@ async fn outward(mut from_guest: FrameReceiver, sink: &mut SplitSink<WebSocket, 
             frame = from_guest.recv() => match frame {
                 Ok(Some(frame)) if !frame.is_empty() => {
                     waker.used_soon(Use::Exec);
-                    Message::Binary(frame)
+                    Message::Binary(told(frame))
                 }
                 _ => return End::Error(lost()),
             },
@@ -231,6 +233,12 @@ async fn outward(mut from_guest: FrameReceiver, sink: &mut SplitSink<WebSocket, 
             return End::Close(1000, "the command has ended");
         }
     }
+}
+
+/// What the client is told of a frame: of an end its code alone, which has the signal in it.
+fn told(frame: Bytes) -> Bytes {
+    let ends = frame.first() == Some(&exec_frame::EXIT);
+    if ends { frame.slice(..frame.len().min(EXIT_FRAME_BYTES)) } else { frame }
 }
 
 #[cfg(test)]
