@@ -65,11 +65,14 @@ use crate::volumes::Volumes;
 use crate::workspaces::Workspaces;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 
 /// How long everything may take to end in good order.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long the data directory may still be another server's.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
+const CLAIM_POLL: Duration = Duration::from_millis(50);
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +119,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         http::listener::ListenError { address, port_variable: "PORT", source }
     })?;
     let ssh_listener = ssh_listener(&config).await?;
-    let claim = claim_data_dir(&config)?;
+    let claim = claim_data_dir(&config).await?;
     let tasks = Tasks::new();
     let checks = Checks::default();
     let db = Db::open(&config.database).await?;
@@ -214,12 +217,19 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 }
 
 /// One server to a data directory: two would answer each other's guests. The kernel lets go of the
-/// lock when the process ends, however it ends.
-fn claim_data_dir(config: &Config) -> Result<std::fs::File, StartError> {
+/// lock when the process ends, however it ends; one that is ending, or a program that it was just starting, may hold it
+/// for a moment still.
+async fn claim_data_dir(config: &Config) -> Result<std::fs::File, StartError> {
     let path = config.data_dir.join("server.lock");
     let in_use = || StartError::DataDirInUse(config.data_dir.display().to_string());
     let file = std::fs::File::options().create(true).truncate(false).write(true).open(&path).map_err(|_| in_use())?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| in_use())?;
+    let deadline = Instant::now() + CLAIM_PATIENCE;
+    while rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err() {
+        if Instant::now() >= deadline {
+            return Err(in_use());
+        }
+        tokio::time::sleep(CLAIM_POLL).await;
+    }
     Ok(file)
 }
 
