@@ -86,7 +86,8 @@ describe('the journey of a first user', { timeout: 180_000 }, () => {
     await attached(page);
     assert.deepEqual(await settledPicture(page, server, workspace, terminal), drawn);
     await page.locator('.pane.active .xterm-helper-textarea').focus();
-    await enter(page, 'cat > typed');
+    // Typed before the shell has handed the terminal over, Ctrl-D would be a character and no end.
+    await command(page, 'echo "taking $((6 * 7))"; cat > typed', 'taking 42');
     await page.keyboard.insertText('grüße 世界 👩‍💻');
     await page.keyboard.press('Enter');
     await page.keyboard.press('Control+D');
