@@ -198,6 +198,12 @@ codes! {
     Http2Required = "http2_required", 505;
     /// This server has no address under which it could show a preview.
     PreviewUnavailable = "preview_unavailable", 422;
+    /// A joined machine has no such thing: it is its owner's to start, stop and copy; `details.lacks` names it.
+    NotForMachines = "not_for_machines", 409;
+    /// The join token was used, was revoked, has run out, or never was; make another.
+    JoinTokenRefused = "join_token_refused", 403;
+    /// The machine was removed at the server, or never was there; join it again.
+    MachineGone = "machine_gone", 410;
     /// The host does not allow containers inside of workspaces.
     NestedUnavailable = "nested_unavailable", 422;
     RateLimited = "rate_limited", 429;

@@ -45,6 +45,8 @@ pub mod close {
     pub const ENDED: u16 = 4410;
     /// Come back in a moment (RFC 6455 registry: service restart).
     pub const TRY_AGAIN: u16 = 1012;
+    /// Somebody else has taken this place; do not come back.
+    pub const REPLACED: u16 = 4409;
     /// The client broke the protocol.
     pub const PROTOCOL: u16 = 1002;
 }

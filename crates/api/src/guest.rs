@@ -85,6 +85,25 @@ pub struct Hello {
     /// New at each boot of the workspace: terminals of another boot are gone.
     pub boot_id: uuid::Uuid,
     pub configured: bool,
+    /// What a joined machine says of itself; absent in a workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineFacts>,
+}
+
+/// A joined machine in its own words: text to show, and where its user is at home.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MachineFacts {
+    /// Such as `Debian GNU/Linux 12 (bookworm)`.
+    pub os: String,
+    /// As `uname -m` tells it.
+    pub arch: String,
+    pub hostname: String,
+    /// The account that everything runs as.
+    pub user: String,
+    pub home: String,
+    pub cpus: u32,
+    pub memory_mb: u32,
 }
 
 /// Who a user's processes are.

@@ -65,6 +65,10 @@ id!(
     TokenId
 );
 id!(
+    /// A token by which a machine joins; not the token itself, which is a secret.
+    JoinTokenId
+);
+id!(
     /// A public SSH key of a user.
     SshKeyId
 );

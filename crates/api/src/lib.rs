@@ -14,6 +14,7 @@ pub mod frames;
 pub mod guest;
 pub mod idle;
 pub mod ids;
+pub mod machines;
 pub mod ports;
 pub mod progress;
 pub mod raw_path;

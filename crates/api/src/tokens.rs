@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// What every API token begins with.
 pub const PREFIX: &str = "rexec_";
+const TOKEN: Form = Form::new(PREFIX);
 /// Most characters of a token's name.
 pub const NAME_CHARS_MAX: usize = 100;
 /// Tokens that one user may have, those that have run out among them.
@@ -148,18 +149,45 @@ pub struct TokenView {
     pub current: bool,
 }
 
+/// How secrets of one kind look: the form above, after a prefix of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    prefix: &'static str,
+}
+
+impl Form {
+    pub(crate) const fn new(prefix: &'static str) -> Self {
+        Self { prefix }
+    }
+
+    /// The secret of these random bytes.
+    pub fn encode(self, random: [u8; RANDOM_BYTES]) -> String {
+        let mut text = format!("{}{}", self.prefix, base62(&random, RANDOM_DIGITS));
+        text.push_str(&checksum(&text));
+        text
+    }
+
+    /// Whether a text is such a secret by its form; whether it is good only its server knows.
+    pub fn fits(self, text: &str) -> bool {
+        let Some(body) = text.strip_prefix(self.prefix) else { return false };
+        let fits = body.len() == RANDOM_DIGITS + CHECKSUM_DIGITS && body.bytes().all(|b| b.is_ascii_alphanumeric());
+        fits && text.split_at_checked(text.len() - CHECKSUM_DIGITS).is_some_and(|(front, end)| checksum(front) == end)
+    }
+
+    /// The first characters of a secret, by which people know it: the prefix and 4 more.
+    pub fn hint(self, secret: &str) -> String {
+        secret.chars().take(self.prefix.len() + 4).collect()
+    }
+}
+
 /// The token of these random bytes.
 pub fn encode(random: [u8; RANDOM_BYTES]) -> String {
-    let mut text = format!("{PREFIX}{}", base62(&random, RANDOM_DIGITS));
-    text.push_str(&checksum(&text));
-    text
+    TOKEN.encode(random)
 }
 
 /// Whether a text is a token by its form; whether it is good only its server knows.
 pub fn is_well_formed(text: &str) -> bool {
-    let Some(body) = text.strip_prefix(PREFIX) else { return false };
-    let fits = body.len() == RANDOM_DIGITS + CHECKSUM_DIGITS && body.bytes().all(|b| b.is_ascii_alphanumeric());
-    fits && text.split_at_checked(text.len() - CHECKSUM_DIGITS).is_some_and(|(front, end)| checksum(front) == end)
+    TOKEN.fits(text)
 }
 
 fn checksum(text: &str) -> String {

@@ -231,4 +231,25 @@ pub struct WorkspaceView {
     /// What becomes of it if nobody uses it.
     #[serde(default)]
     pub idle: IdleView,
+    /// Set where this is a machine that was joined, which is `running` while it is connected and `unreachable`
+    /// while it is not: `image` is empty then, and CPU and memory are what it says that it has.
+    #[serde(default)]
+    pub machine: Option<MachineView>,
+}
+
+/// A joined machine in its own words; empty before it was connected for the first time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MachineView {
+    /// Such as `Debian GNU/Linux 12 (bookworm)`.
+    pub os: String,
+    /// Such as `x86_64`.
+    pub arch: String,
+    pub hostname: String,
+    /// The account that everything runs as.
+    pub user: String,
+    /// Where terminals and commands begin.
+    pub home: String,
+    /// The version of the `rexec` that joined it.
+    pub version: String,
 }

@@ -63,6 +63,7 @@ async fn handle(guest: Rc<Guest>, mut call: Call) {
                 version: c.env.get("LONG").map(|v| v.len().to_string()).unwrap(),
                 boot_id: uuid::Uuid::nil(),
                 configured: true,
+                machine: None,
             };
             call.answer(taken.map(hello)).await;
         }

@@ -32,6 +32,11 @@ impl Connection {
         })
     }
 
+    /// A token that was given for this command alone.
+    pub fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
     /// A client that is signed in, as far as is known here.
     pub fn client(&self) -> Result<Client> {
         let logins = Logins::load()?;
@@ -51,6 +56,11 @@ impl Connection {
             },
         };
         Ok(Client::new(url)?.with_token(token))
+    }
+
+    /// A client that is signed in to this server, whichever others there are.
+    pub fn client_of(&self, url: &str) -> Result<Client> {
+        Self { url: Some(url.to_owned()), ..self.clone() }.client()
     }
 }
 

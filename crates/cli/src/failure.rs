@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 /// `exec`'s own failures, which no usual command ends with; ssh(1) has the same.
 pub const EXIT_OF_OURS: u8 = 255;
+/// The server refused.
+pub const EXIT_REFUSED: u8 = 5;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -48,7 +50,7 @@ impl Failure {
             Self::Client(ClientError::Refused(refused)) => match refused.code.http_status() {
                 401 => 3,
                 404 | 410 => 4,
-                _ => 5,
+                _ => EXIT_REFUSED,
             },
             Self::Client(ClientError::Transport(_) | ClientError::WebSocket(_)) => 6,
             Self::Client(_) | Self::Other(_) | Self::Io { .. } => 1,

@@ -43,10 +43,5 @@ impl Logins {
 }
 
 fn path() -> Result<PathBuf> {
-    let set = std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty());
-    let base = match set {
-        Some(set) => PathBuf::from(set),
-        None => private_file::home()?.join(".config"),
-    };
-    Ok(base.join("rexec/logins.json"))
+    Ok(private_file::directory()?.join("logins.json"))
 }

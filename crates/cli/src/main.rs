@@ -7,6 +7,7 @@ mod connection;
 mod failure;
 mod feed;
 mod logins;
+mod machine;
 mod private_file;
 mod serve;
 mod show;
@@ -15,7 +16,8 @@ mod tui;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
-    account, admin, attach, copy, exec, forward, keys, logs, ports, snapshots, ssh, sync, tokens, volumes, workspaces,
+    account, admin, attach, copy, exec, forward, join, keys, logs, ports, snapshots, ssh, sync, tokens, volumes,
+    workspaces,
 };
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
@@ -106,6 +108,16 @@ enum Command {
     /// Look after the server, as its administrator.
     #[command(subcommand)]
     Admin(admin::AdminCommand),
+    /// Join this machine to a server: its terminals, commands, files and ports are yours there, until Ctrl-C.
+    Join(join::JoinArguments),
+    /// Remove this machine from the server that it was joined to.
+    Leave(join::LeaveArguments),
+    /// Make, list and revoke the tokens by which machines join.
+    #[command(subcommand)]
+    JoinToken(join::JoinTokenCommand),
+    /// What a joined machine runs for its server.
+    #[command(hide = true)]
+    Guest { verb: machine::Verb },
     /// Print the completion script of a shell.
     Completion { shell: clap_complete::Shell },
     /// Print the description of the API (OpenAPI 3.1) and exit.
@@ -122,6 +134,7 @@ fn main() -> ExitCode {
         Command::Openapi => show::print(rexec_server::http::openapi::document()).map(|()| ExitCode::SUCCESS),
         Command::Version => show::print(concat!("rexec ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| ExitCode::SUCCESS),
         Command::Completion { shell } => complete(shell).map(|()| ExitCode::SUCCESS),
+        Command::Guest { verb } => machine::serve(verb).map(|()| ExitCode::SUCCESS),
         command => speak(&connection, command),
     };
     match done {
@@ -175,8 +188,11 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Volume(command) => volumes::run(connection, command).await?,
         Command::Admin(command) => admin::run(connection, command).await?,
         Command::Token(command) => tokens::run(connection, command).await?,
+        Command::Join(arguments) => return join::join(connection, arguments).await,
+        Command::Leave(arguments) => join::leave(connection, arguments).await?,
+        Command::JoinToken(command) => join::tokens(connection, command).await?,
         // Those that speak to no server have been seen to.
-        Command::Serve | Command::Openapi | Command::Version | Command::Completion { .. } => {}
+        Command::Serve | Command::Openapi | Command::Version | Command::Completion { .. } | Command::Guest { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }

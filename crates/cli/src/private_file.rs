@@ -30,6 +30,16 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     })
 }
 
+/// Where files of ours are kept: in `$XDG_CONFIG_HOME`, else in `~/.config`.
+pub fn directory() -> Result<PathBuf> {
+    let set = std::env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty());
+    let base = match set {
+        Some(set) => PathBuf::from(set),
+        None => home()?.join(".config"),
+    };
+    Ok(base.join("rexec"))
+}
+
 /// A directory of this user's: of `HOME`.
 pub fn home() -> Result<PathBuf> {
     let home = std::env::var_os("HOME").filter(|value| !value.is_empty()).map(PathBuf::from);

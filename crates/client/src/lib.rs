@@ -8,6 +8,7 @@ mod device;
 mod events;
 mod exec;
 mod files;
+mod machines;
 mod socket;
 mod sse;
 mod ssh;
@@ -22,7 +23,7 @@ pub use files::Piece;
 pub use sse::ServerEvents;
 pub use stats::StatsHeard;
 pub use terminal::{AttachOptions, Attachment, Received};
-pub use tunnel::Tunnel;
+pub use tunnel::{Closed, Tunnel};
 
 pub use http::Method;
 use http::StatusCode;

@@ -31,12 +31,28 @@ impl Client {
         self.tunnel_to("/api/ssh/ws").await
     }
 
-    async fn tunnel_to(&self, path: &str) -> Result<Tunnel> {
+    pub(crate) async fn tunnel_to(&self, path: &str) -> Result<Tunnel> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BYTES)
             .max_message_size(Some(PIECE_BYTES_MAX))
             .max_frame_size(Some(PIECE_BYTES_MAX));
         Ok(Tunnel { socket: socket::open(self, path, SUBPROTOCOL, config).await? })
+    }
+}
+
+/// Why the server has closed a tunnel: what is in the error of [`Tunnel::carry`] then.
+#[derive(Debug, Clone, Default, thiserror::Error)]
+#[error("{reason}")]
+pub struct Closed {
+    /// Of `rexec_api::frames::close`, or RFC 6455's; 0: none was given.
+    pub code: u16,
+    pub reason: String,
+}
+
+impl Closed {
+    /// Of an error of [`Tunnel::carry`].
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
     }
 }
 
@@ -85,8 +101,11 @@ async fn inward(mut source: SplitStream<Socket>, mut to: impl AsyncWrite + Unpin
             }
             Message::Close(_) if has_ended => return Ok(()),
             Message::Close(frame) => {
-                let reason = frame.map(|frame| frame.reason.as_str().to_owned()).unwrap_or_default();
-                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason));
+                let closed = frame.map_or_else(Closed::default, |frame| Closed {
+                    code: frame.code.into(),
+                    reason: frame.reason.as_str().to_owned(),
+                });
+                return Err(io::Error::new(io::ErrorKind::ConnectionAborted, closed));
             }
             _ => {}
         }

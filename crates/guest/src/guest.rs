@@ -5,6 +5,7 @@
 
 use crate::home;
 use crate::listen::Arrivals;
+use crate::machine::Own;
 use crate::ports::Seen;
 use crate::process::{Identity, Launch, Launcher, Reaper, Stdio, login_shell};
 use crate::refusal::{internal, invalid, not_configured, refuse};
@@ -35,6 +36,8 @@ pub struct Guest {
     last_exec_ms: Cell<i64>,
     pub ports_seen: Seen,
     pub arrivals: Arrivals,
+    /// Set on a joined machine, which is its own: no server says who its user is, or has anybody else there.
+    machine: Option<Own>,
 }
 
 /// What the server has said about the workspace.
@@ -62,6 +65,15 @@ impl Guest {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| !OWN_VARIABLES.contains(&name.as_str()))
             .collect();
+        Self::with(reaper, inherited, None)
+    }
+
+    /// The guest of a machine that was there before.
+    pub fn of_machine(reaper: Reaper, own: Own) -> Self {
+        Self::with(reaper, own.env.clone(), Some(own))
+    }
+
+    fn with(reaper: Reaper, inherited: BTreeMap<String, String>, machine: Option<Own>) -> Self {
         Self {
             boot_id: Uuid::new_v4(),
             reaper,
@@ -73,6 +85,7 @@ impl Guest {
             last_exec_ms: Cell::new(0),
             ports_seen: Seen::default(),
             arrivals: Arrivals::default(),
+            machine,
         }
     }
 
@@ -82,6 +95,7 @@ impl Guest {
             version: env!("CARGO_PKG_VERSION").into(),
             boot_id: self.boot_id,
             configured: self.workspace.borrow().is_some(),
+            machine: self.machine.as_ref().map(|own| own.facts.clone()),
         }
     }
 
@@ -94,28 +108,24 @@ impl Guest {
     pub async fn configure(&self, configure: Configure) -> Result<Hello, GuestError> {
         let _turn = self.configuring.lock().await;
         let before = self.workspace.borrow().clone();
-        let user = match (&before, configure.account) {
-            (Some(before), Some(_)) => before.user.clone(),
-            (_, account) => home::chosen(configure.user, account.as_deref()),
+        let user = match &self.machine {
+            Some(own) => own.user.clone(),
+            None => at_home(before.as_deref(), configure.user, configure.account.as_deref()).await?,
         };
-        match &before {
-            Some(before) if before.user != user => {
-                return Err(invalid("The user of a workspace cannot change while it runs; restart it."));
-            }
-            Some(_) => {}
-            None => home::settle(&user, login_shell(&user)).await?,
-        }
         let mut env = self.inherited.clone();
         env.extend(configure.env);
-        let launcher = Launcher::new(self.reaper.clone(), user.clone(), env);
+        let mut launcher = Launcher::new(self.reaper.clone(), user.clone(), env);
+        if let Some(own) = &self.machine {
+            launcher = launcher.on_machine(own.program.clone());
+        }
         let terminals = match before {
             Some(before) => before.terminals.clone(),
             None => Terminals::new(Memory::new(configure.ring_bytes, configure.scrollback_lines)),
         };
-        let workspace =
-            Rc::new(Workspace { rights: Rights::of(&user), launcher, sudo: configure.sudo, terminals, user });
+        let sudo = if self.machine.is_some() { SudoPolicy::Deny } else { configure.sudo };
+        let workspace = Rc::new(Workspace { rights: Rights::of(&user), launcher, sudo, terminals, user });
         *self.workspace.borrow_mut() = Some(workspace.clone());
-        if let Some(entrypoint) = configure.entrypoint {
+        if let Some(entrypoint) = configure.entrypoint.filter(|_| self.machine.is_none()) {
             self.start_entrypoint(&workspace, entrypoint)?;
         }
         Ok(self.hello())
@@ -170,6 +180,24 @@ impl Guest {
             usage.last_output_ms = terminals.last_output_ms();
         }
         Ok(usage)
+    }
+}
+
+/// Who the user of this boot is, made at home the first time.
+async fn at_home(before: Option<&Workspace>, usual: UserSpec, account: Option<&str>) -> Result<UserSpec, GuestError> {
+    let user = match (before, account) {
+        (Some(before), Some(_)) => before.user.clone(),
+        (_, account) => home::chosen(usual, account),
+    };
+    match before {
+        Some(before) if before.user != user => {
+            Err(invalid("The user of a workspace cannot change while it runs; restart it."))
+        }
+        Some(_) => Ok(user),
+        None => {
+            home::settle(&user, login_shell(&user)).await?;
+            Ok(user)
+        }
     }
 }
 

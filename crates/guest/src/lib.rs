@@ -16,6 +16,7 @@ mod home;
 pub mod init;
 mod link;
 mod listen;
+pub mod machine;
 pub mod nested;
 mod ports;
 pub mod process;

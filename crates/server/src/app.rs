@@ -10,6 +10,7 @@ use crate::files::Files;
 use crate::hosts::Host;
 use crate::http::health::Checks;
 use crate::http::streams::Streams;
+use crate::machines::Machines;
 use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::setups::Setups;
@@ -38,6 +39,7 @@ pub struct App {
     pub templates: Templates,
     pub setups: Setups,
     pub workspaces: Workspaces,
+    pub machines: Machines,
     pub volumes: Volumes,
     pub snapshots: Snapshots,
     pub ssh_keys: SshKeys,

@@ -18,6 +18,7 @@ pub mod files;
 mod guest_error;
 pub mod hosts;
 pub mod http;
+pub mod machines;
 pub mod migrations;
 mod page;
 pub mod ports;
@@ -50,6 +51,7 @@ use crate::files::Files;
 use crate::hosts::Host;
 use crate::http::health::Checks;
 use crate::http::streams::Streams;
+use crate::machines::Machines;
 use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::sealed::Sealer;
@@ -161,6 +163,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         config: Arc::clone(&config),
         app_port: addr.port(),
     });
+    let machines = Machines::new(db.clone(), workspaces.clone(), tasks.clone());
     let volumes = Volumes::new(workspaces.clone(), config.storage.purge_every);
     let snapshots = Snapshots::new(workspaces.clone(), &config, tasks.clone());
     let ssh_keys = SshKeys::new(db.clone(), workspaces.clone(), &config.github_url, config.public_url.clone());
@@ -192,6 +195,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         execs: Execs::new(workspaces.clone()),
         files: Files::new(workspaces.clone()),
         ports,
+        machines,
         volumes,
         snapshots,
         ssh_keys,

@@ -9,6 +9,7 @@ use crate::failure::{Failure, Result};
 use crate::show;
 use rexec_api::files::{ArchiveFormat, FileKind};
 use rexec_api::ids::WorkspaceId;
+use rexec_api::workspaces::MachineView;
 use rexec_client::{Body, Client, ClientError, Response};
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal as _, Read};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::io::{ReaderStream, SyncIoBridge};
 
-/// What a relative path in a workspace begins at.
+/// What a relative path in a workspace begins at; a joined machine says what in it.
 const HOME: &str = "/home/user";
 const PIECE_BYTES: usize = 256 * 1024;
 /// Between the two ends of a tar on its way.
@@ -41,7 +42,11 @@ pub struct CopyArguments {
 pub(super) enum End {
     Here(PathBuf),
     Standard,
-    There { workspace: String, path: String },
+    /// The path as it was given.
+    There {
+        workspace: String,
+        path: String,
+    },
 }
 
 impl End {
@@ -50,8 +55,7 @@ impl End {
         match text.split_once(':') {
             _ if text == "-" => Self::Standard,
             Some((workspace, path)) if !workspace.is_empty() && !workspace.contains('/') => {
-                let path = if path.starts_with('/') { path.to_owned() } else { format!("{HOME}/{path}") };
-                Self::There { workspace: workspace.into(), path }
+                Self::There { workspace: workspace.into(), path: path.into() }
             }
             _ => Self::Here(text.into()),
         }
@@ -65,11 +69,11 @@ pub async fn run(connection: &Connection, arguments: CopyArguments) -> Result<()
             Err(Failure::Usage("Both are in workspaces. Copy to this machine first, or between them by a pipe.".into()))
         }
         (End::There { workspace, path }, to) => {
-            let from = Place { id: awake(&client, &workspace).await?.id, client, path };
+            let from = Place::of(client, &workspace, path).await?;
             from.fetch(to, arguments.recursive).await
         }
         (from, End::There { workspace, path }) => {
-            let to = Place { id: awake(&client, &workspace).await?.id, client, path };
+            let to = Place::of(client, &workspace, path).await?;
             to.bring(from, arguments.recursive).await
         }
         _ => Err(Failure::Usage("Neither is in a workspace: write one as WORKSPACE:PATH.".into())),
@@ -83,7 +87,21 @@ struct Place {
     path: String,
 }
 
+/// An absolute path; what is relative is meant from the home.
+fn absolute(path: String, machine: Option<&MachineView>) -> String {
+    if path.starts_with('/') {
+        return path;
+    }
+    let home = machine.map(|machine| machine.home.as_str()).filter(|home| !home.is_empty()).unwrap_or(HOME);
+    format!("{}/{path}", home.trim_end_matches('/'))
+}
+
 impl Place {
+    async fn of(client: Client, workspace: &str, path: String) -> Result<Self> {
+        let view = awake(&client, workspace).await?;
+        Ok(Self { path: absolute(path, view.machine.as_ref()), id: view.id, client })
+    }
+
     /// Whether a folder has the path; `None` when nothing has.
     async fn is_folder(&self) -> Result<Option<bool>> {
         match self.client.stat_file(self.id, &self.path).await {
@@ -300,11 +318,21 @@ mod tests {
     fn a_word_before_a_colon_is_a_workspace() {
         let there = |path: &str| End::There { workspace: "box".into(), path: path.into() };
         assert_eq!(End::parse("box:/etc/hosts"), there("/etc/hosts"));
-        assert_eq!(End::parse("box:notes/a:b"), there("/home/user/notes/a:b"));
-        assert_eq!(End::parse("box:"), there("/home/user/"));
+        assert_eq!(End::parse("box:notes/a:b"), there("notes/a:b"));
+        assert_eq!(End::parse("box:"), there(""));
         assert_eq!(End::parse("-"), End::Standard);
         for here in ["a", "./a:b", "/a:b", ":a"] {
             assert_eq!(End::parse(here), End::Here(here.into()), "{here}");
         }
+    }
+
+    #[test]
+    fn a_relative_path_begins_at_home() {
+        let machine = |home: &str| MachineView { home: home.into(), ..MachineView::default() };
+        assert_eq!(absolute("a/b".into(), None), "/home/user/a/b");
+        assert_eq!(absolute(String::new(), None), "/home/user/");
+        assert_eq!(absolute("a".into(), Some(&machine("/root"))), "/root/a");
+        assert_eq!(absolute("a".into(), Some(&machine(""))), "/home/user/a");
+        assert_eq!(absolute("/a".into(), Some(&machine("/root"))), "/a");
     }
 }

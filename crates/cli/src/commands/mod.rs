@@ -7,6 +7,7 @@ pub mod copy;
 mod device_login;
 pub mod exec;
 pub mod forward;
+pub mod join;
 pub mod keys;
 pub mod logs;
 pub mod ports;

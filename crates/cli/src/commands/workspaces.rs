@@ -140,7 +140,8 @@ pub async fn ls(connection: &Connection, arguments: ListArguments) -> Result<()>
     }
     let mut table = Table::new(&["NAME", "STATUS", "MADE FROM", "CPU", "MEMORY", "AGE", "ID"]);
     for one in all {
-        let made_from = one.git_url.or(one.template).unwrap_or(one.image);
+        let machine = one.machine.map(|machine| format!("machine: {}", machine.os));
+        let made_from = machine.or(one.git_url).or(one.template).unwrap_or(one.image);
         let status = Cell::new(one.status.as_str(), tint(one.status));
         let memory = show::size(u64::from(one.memory_mb) << 20);
         let age = age(&one.created_at);
@@ -256,6 +257,11 @@ pub async fn awake(client: &Client, word: &str) -> Result<WorkspaceView> {
             eprintln!("{} is {}; starting it.", found.name, found.status.as_str());
             let request = if found.status == WorkspaceStatus::Paused { Lifecycle::Resume } else { Lifecycle::Start };
             running(client, client.lifecycle(found.id, request).await?).await
+        }
+        // Nobody but its owner has it come.
+        WorkspaceStatus::Unreachable if found.machine.is_some() => {
+            let why = found.status_reason.unwrap_or_default();
+            Err(Failure::Other(format!("{} cannot be reached. {why}", found.name)))
         }
         _ => running(client, found).await,
     }

@@ -6,7 +6,7 @@
 use super::child::{self, Directory, Failure, Plan, Session};
 use super::identity::Credentials;
 use super::{Identity, LaunchError, Process, Reaper, environment, resolve};
-use rexec_api::guest::UserSpec;
+use rexec_api::guest::{MOUNT, PROGRAM, UserSpec};
 use rexec_api::terminals::{COMMAND_ARGS_MAX, COMMAND_BYTES_MAX};
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -48,12 +48,28 @@ pub struct Launcher {
     reaper: Reaper,
     user: UserSpec,
     env: BTreeMap<String, String>,
+    own: OwnPrograms,
+}
+
+/// Where the guest's own programs are.
+#[derive(Debug, Clone)]
+enum OwnPrograms {
+    /// In the workspace's mount, which is in every `PATH`.
+    Mounted,
+    /// In the program that runs here: these words, then those that the guest would take.
+    Within(Vec<String>),
 }
 
 impl Launcher {
     /// `env` is what the workspace gives to every program, its image's variables included.
     pub fn new(reaper: Reaper, user: UserSpec, env: BTreeMap<String, String>) -> Self {
-        Self { reaper, user, env }
+        Self { reaper, user, env, own: OwnPrograms::Mounted }
+    }
+
+    /// Where there is no mount, what is asked of the guest's own program is asked of this one.
+    #[must_use]
+    pub fn on_machine(self, program: Vec<String>) -> Self {
+        Self { own: OwnPrograms::Within(program), ..self }
     }
 
     pub fn user(&self) -> &UserSpec {
@@ -66,11 +82,20 @@ impl Launcher {
     }
 
     /// Starts a program. Synchronous on purpose: see the module's invariant.
-    pub fn launch(&self, launch: Launch) -> Result<Process, LaunchError> {
+    pub fn launch(&self, mut launch: Launch) -> Result<Process, LaunchError> {
         validate(&launch)?;
+        let mount = match &self.own {
+            OwnPrograms::Mounted => Some(MOUNT),
+            OwnPrograms::Within(program) => {
+                if launch.command[0] == PROGRAM {
+                    launch.command.splice(..1, program.iter().cloned());
+                }
+                None
+            }
+        };
         let user = launch.identity.resolve(&self.user);
         let credentials = Credentials::of(&user);
-        let env = environment::build(&user, &login_shell(&user), &self.env, &launch.env);
+        let env = environment::build(&user, &login_shell(&user), [&self.env, &launch.env], mount);
         let name = launch.command[0].clone();
         let cwd = launch.cwd.as_deref().map(|cwd| absolute(cwd, &user.home));
         let program = resolve::resolve(

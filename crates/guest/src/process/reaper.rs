@@ -106,6 +106,14 @@ impl Reaper {
         self.0.owners.borrow().len()
     }
 
+    /// Signals the groups of all that are still registered.
+    pub fn signal_all(&self, signal: Signal) {
+        for pid in self.0.owners.borrow().keys().filter_map(|pid| Pid::from_raw(*pid)) {
+            // The group may be gone while its leader waits to be reaped.
+            let _ = rustix::process::kill_process_group(pid, signal);
+        }
+    }
+
     pub(super) fn register(&self, pid: u32) -> Process {
         let pid = pid.cast_signed();
         let (sender, exit) = oneshot::channel();

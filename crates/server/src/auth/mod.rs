@@ -362,8 +362,8 @@ fn is_upgrade(parts: &Parts) -> bool {
     parts.method == Method::CONNECT || parts.headers.contains_key(header::UPGRADE)
 }
 
-/// The token of a request: the header first, then the subprotocol, then the cookie.
-fn carrier(headers: &HeaderMap, scene: &Scene) -> Result<Option<Carrier>> {
+/// The token that came by itself: in the header, or else as a subprotocol.
+pub(crate) fn explicit_token(headers: &HeaderMap) -> Result<Option<String>> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let token = value
             .to_str()
@@ -371,11 +371,16 @@ fn carrier(headers: &HeaderMap, scene: &Scene) -> Result<Option<Carrier>> {
             .and_then(|text| text.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim().to_owned());
-        return token.map(Carrier::Explicit).map(Some).ok_or_else(token::invalid);
+        return token.map(Some).ok_or_else(token::invalid);
     }
-    if let Some(token) = offered_protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX))
-    {
-        return Ok(Some(Carrier::Explicit(token.to_owned())));
+    let offered = offered_protocols(headers).find_map(|protocol| protocol.strip_prefix(TOKEN_SUBPROTOCOL_PREFIX));
+    Ok(offered.map(str::to_owned))
+}
+
+/// The token of a request; a cookie's where none came by itself.
+fn carrier(headers: &HeaderMap, scene: &Scene) -> Result<Option<Carrier>> {
+    if let Some(token) = explicit_token(headers)? {
+        return Ok(Some(Carrier::Explicit(token)));
     }
     let name = cookie_name(scene);
     let mut found = cookies(headers, name);

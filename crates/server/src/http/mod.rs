@@ -21,8 +21,8 @@ mod words;
 use crate::app::AppState;
 use crate::error::Error;
 use crate::{
-    accounts, auth, events, exec, files, ports, registries, setups, snapshots, ssh, ssh_keys, stats, templates,
-    terminals, volumes, workspaces,
+    accounts, auth, events, exec, files, machines, ports, registries, setups, snapshots, ssh, ssh_keys, stats,
+    templates, terminals, volumes, workspaces,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -59,6 +59,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(auth::device::http::routes())
         .merge(auth::api_token::http::routes())
         .merge(workspaces::http::routes())
+        .merge(machines::http::routes())
         .merge(templates::http::routes())
         .merge(setups::http::routes())
         .merge(ssh_keys::http::routes())

@@ -25,7 +25,7 @@ fn needed(tag: &str, method: &HttpMethod, path: &str) -> Option<Scope> {
         "workspaces" | "volumes" | "stats" | "events" | "templates" if *method == HttpMethod::Get => {
             Scope::WorkspacesRead
         }
-        "workspaces" | "volumes" => Scope::WorkspacesWrite,
+        "workspaces" | "volumes" | "machines" => Scope::WorkspacesWrite,
         "ssh" if path.starts_with("/api/ssh/sync") => Scope::Files,
         "ssh" if path.starts_with("/api/ssh/connect") => Scope::WorkspacesRead,
         // What is let in so has a token of everything.

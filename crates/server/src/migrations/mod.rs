@@ -17,6 +17,7 @@ mod m0011_git_credentials;
 mod m0012_api_tokens;
 mod m0013_ssh_keys;
 mod m0014_ssh_host_keys;
+mod m0015_machines;
 mod m0016_device_logins;
 
 use crate::db::{self, Db, OpenError};
@@ -44,6 +45,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_api_tokens::Migration),
             Box::new(m0013_ssh_keys::Migration),
             Box::new(m0014_ssh_host_keys::Migration),
+            Box::new(m0015_machines::Migration),
             Box::new(m0016_device_logins::Migration),
         ]
     }

@@ -65,7 +65,7 @@ impl Setups {
 
     /// Runs what has failed once more, and then what comes after it.
     pub async fn retry(&self, actor: &Actor, id: WorkspaceId) -> Result<SetupView> {
-        self.workspaces.owned(actor, Scope::WorkspacesWrite, id).await?;
+        self.workspaces.owned_container(actor, Scope::WorkspacesWrite, id, "set-up").await?;
         let tx = self.deps.db.begin().await?;
         if !store::retry(&tx, id).await? {
             let message = "No step of its set-up has failed. There is nothing to try again.";

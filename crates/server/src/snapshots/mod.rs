@@ -77,7 +77,7 @@ impl Snapshots {
 
     /// Takes one, and waits for it up to its deadline.
     pub async fn take(&self, actor: &Actor, workspace: WorkspaceId, new: NewSnapshot) -> Result<SnapshotView> {
-        let row = self.workspaces.owned(actor, Scope::Snapshots, workspace).await?;
+        let row = self.workspaces.owned_container(actor, Scope::Snapshots, workspace, "snapshots").await?;
         let name = new.name.clone().unwrap_or_else(|| row.name.clone());
         let asked = NewWorkspace { name: Some(name.clone()), wait_ms: new.wait_ms, ..Default::default() };
         validate::new_workspace(&asked)?;

@@ -98,7 +98,8 @@ impl List {
         for view in self.items.iter().skip(first).take(room) {
             let mark = if Some(view.id) == self.chosen { '>' } else { ' ' };
             let name: String = view.name.chars().take(NAME_CHARS_MAX).collect();
-            let line = cut(&format!("{mark} {name:NAME_CHARS_MAX$}  {:12}{}", view.status.as_str(), view.image), cols);
+            let made_from = view.machine.as_ref().map_or(&view.image, |machine| &machine.os);
+            let line = cut(&format!("{mark} {name:NAME_CHARS_MAX$}  {:12}{made_from}", view.status.as_str()), cols);
             lines.push(styled(style(view.status, mark == '>'), &line));
         }
         lines.extend([String::new(), cut(&self.message, cols), String::new(), styled("2", &cut(HELP, cols))]);

@@ -77,7 +77,7 @@ impl Visit {
         let name = &row.name;
         if row.sleeps() {
             say(&format!("waking `{name}`..."));
-        } else if row.status != WorkspaceStatus::Running {
+        } else if row.status != WorkspaceStatus::Running && !row.is_machine() {
             let (what, request) = match row.status {
                 WorkspaceStatus::Paused => (format!("resuming `{name}`..."), lifecycle::Request::Resume),
                 WorkspaceStatus::Stopped => {

@@ -4,7 +4,6 @@
 //! other of the owner's has it, else by its id; so nothing here needs quoting.
 
 use super::public_key::PublicKey;
-use crate::workspaces::HOME;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::ssh::{SshHostKey, SshTarget};
 
@@ -39,7 +38,8 @@ pub fn host_of(authority: &str) -> &str {
     }
 }
 
-pub fn target(gateway: &Gateway, host: &str, user: &str) -> SshTarget {
+/// `home` is where an editor opens.
+pub fn target(gateway: &Gateway, host: &str, user: &str, home: &str) -> SshTarget {
     let port = gateway.port;
     let usual = port == SSH_PORT;
     let option = |letter: char| if usual { String::new() } else { format!("-{letter} {port} ") };
@@ -55,7 +55,7 @@ pub fn target(gateway: &Gateway, host: &str, user: &str) -> SshTarget {
         scp: format!("scp {}file.txt {place}:", option('P')),
         sftp: format!("sftp {}{place}", option('P')),
         rsync: format!("rsync -av {shell}./ {place}:work/"),
-        vscode: format!("vscode://vscode-remote/ssh-remote+{authority}{HOME}"),
+        vscode: format!("vscode://vscode-remote/ssh-remote+{authority}{}", harmless(home)),
         config: format!(
             "Host {alias}\n    HostName {host}\n    Port {port}\n    User {user}\n    ServerAliveInterval 30\n"
         ),
@@ -65,6 +65,12 @@ pub fn target(gateway: &Gateway, host: &str, user: &str) -> SshTarget {
         port,
         user: user.to_owned(),
     }
+}
+
+/// A joined machine says itself where its home is.
+fn harmless(path: &str) -> &str {
+    let is_harmless = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.');
+    if path.bytes().all(is_harmless) { path } else { "/" }
 }
 
 fn host_key(key: &PublicKey, host: &str, port: u16) -> SshHostKey {
@@ -103,14 +109,15 @@ mod tests {
 
     #[test]
     fn commands_name_the_port_where_it_is_not_the_usual() {
-        let told = target(&Gateway { port: 2222, host_keys: vec![] }, "a.example", "w");
+        let told = target(&Gateway { port: 2222, host_keys: vec![] }, "a.example", "w", "/home/user");
         assert_eq!(told.ssh, "ssh -p 2222 w@a.example");
         assert_eq!(told.scp, "scp -P 2222 file.txt w@a.example:");
         assert_eq!(told.sftp, "sftp -P 2222 w@a.example");
         assert_eq!(told.rsync, "rsync -av -e 'ssh -p 2222' ./ w@a.example:work/");
         assert_eq!(told.vscode, "vscode://vscode-remote/ssh-remote+w@a.example:2222/home/user");
         assert!(told.config.starts_with("Host rexec-w\n    HostName a.example\n    Port 2222\n"), "{}", told.config);
-        let told = target(&Gateway { port: 22, host_keys: vec![] }, "::1", "w");
+        let told = target(&Gateway { port: 22, host_keys: vec![] }, "::1", "w", "/root/$(id)");
         assert_eq!((told.ssh.as_str(), told.scp.as_str()), ("ssh w@::1", "scp file.txt w@[::1]:"));
+        assert_eq!(told.vscode, "vscode://vscode-remote/ssh-remote+w@[::1]/");
     }
 }

@@ -164,10 +164,11 @@ impl SshKeys {
 
     /// Writes the actor's keys into the workspace's `authorized_keys`, for an sshd of its own there.
     pub async fn sync(&self, actor: &Actor, workspace: WorkspaceId) -> Result<SyncedSshKeys> {
+        let row = self.workspaces.owned(actor, Scope::Files, workspace).await?;
         let guest = self.workspaces.reach(actor, Scope::Files, workspace).await?.guest;
         let keys = store::list(self.db.read(), actor.user, KEYS_MAX).await?;
         let lines: Vec<_> = keys.iter().map(|key| format!("{} {}", line_of(&key.kind, &key.blob), key.name)).collect();
-        let directory = format!("{}/{DIRECTORY}", workspaces::HOME);
+        let directory = format!("{}/{DIRECTORY}", row.home());
         let path = format!("{directory}/{FILE}");
         if !lines.is_empty() {
             guest.mkdir_as(&directory, DIRECTORY_MODE).await?;
@@ -192,9 +193,8 @@ impl SshKeys {
         let namesakes = workspaces::store::namesakes(self.db.read(), &row).await?;
         let host = self.public_url.as_ref().map(PublicUrl::host).or(host).map(connect::host_of);
         let gateway = self.gateway.borrow().clone();
-        let target = gateway
-            .zip(host)
-            .map(|(gateway, host)| connect::target(&gateway, host, &connect::user_of(workspace, &row.name, namesakes)));
+        let user = connect::user_of(workspace, &row.name, namesakes);
+        let target = gateway.zip(host).map(|(gateway, host)| connect::target(&gateway, host, &user, row.home()));
         Ok(SshConnect {
             workspace_id: workspace,
             enabled: target.is_some(),

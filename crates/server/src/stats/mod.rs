@@ -60,7 +60,7 @@ impl WorkspaceStats {
         actor: &Actor,
         id: WorkspaceId,
     ) -> Result<impl Stream<Item = Arc<Sampled>> + Send + use<>> {
-        let row = self.workspaces.owned(actor, Scope::WorkspacesRead, id).await?;
+        let row = self.workspaces.owned_container(actor, Scope::WorkspacesRead, id, "statistics").await?;
         let series = self.series(id);
         if series.latest.receiver_count() >= VIEWERS_MAX {
             return Err(Error::new(
@@ -86,7 +86,7 @@ impl WorkspaceStats {
 
     /// What is known of the last 24 hours, from a time on.
     pub async fn history(&self, actor: &Actor, id: WorkspaceId, since_ms: Option<i64>) -> Result<StatsHistory> {
-        self.workspaces.owned(actor, Scope::WorkspacesRead, id).await?;
+        self.workspaces.owned_container(actor, Scope::WorkspacesRead, id, "statistics").await?;
         let points = self.series(id).points(&self.deps.db, since_ms.unwrap_or(i64::MIN)).await?;
         Ok(StatsHistory { points: points.iter().map(point).collect() })
     }

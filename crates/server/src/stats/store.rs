@@ -34,7 +34,7 @@ struct SubjectRow {
 }
 
 const SUBJECT: &str = "SELECT id, status, generation, cpu_milli, pids, disk_mb FROM workspaces \
-    WHERE deleted_ms IS NULL AND desired <> 'deleted' AND";
+    WHERE deleted_ms IS NULL AND desired <> 'deleted' AND machine_json IS NULL AND";
 
 impl SubjectRow {
     fn read(self) -> Option<Subject> {

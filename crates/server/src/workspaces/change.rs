@@ -7,7 +7,7 @@ use super::capacity::Capacity;
 use super::disk::disk_mb;
 use super::limits::{Refusal, Wish};
 use super::store::{self, Wished, Workspace};
-use super::{Workspaces, no_such, settled, validate};
+use super::{Workspaces, machine, no_such, settled, validate};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, Logged, NewEvent};
@@ -31,6 +31,9 @@ impl Workspaces {
     pub async fn change(&self, actor: &Actor, id: WorkspaceId, change: PatchWorkspace) -> Result<WorkspaceView> {
         let row = self.owned(actor, Scope::WorkspacesWrite, id).await?;
         validate::change(&change)?;
+        if row.is_machine() {
+            machine::require_change(&change)?;
+        }
         if let Ok(facts) = self.deps.host.ready() {
             Capacity::of(&facts.engine).require(change.cpu, change.memory_mb)?;
         }

@@ -4,12 +4,10 @@ use super::limits::Wish;
 use super::plan::Plan;
 use super::store::Workspace;
 use crate::hosts::{self, Host, delivery};
-use rexec_api::guest::{Configure, DIAL_MOUNT, KEY_VARIABLE, MOUNT, PROGRAM};
+use rexec_api::guest::{Configure, DIAL_MOUNT, HOME, KEY_VARIABLE, MOUNT, PROGRAM};
 use rexec_api::ids::WorkspaceId;
 use rexec_engine::{ContainerSpec, DiskLimits, Labels, Mount, Profile};
 use std::sync::Arc;
-
-pub use rexec_api::guest::HOME;
 
 /// The container of a workspace at its generation.
 pub fn spec(row: &Workspace, host: &Arc<Host>, disk: DiskLimits, dial_dir: Option<String>) -> ContainerSpec {

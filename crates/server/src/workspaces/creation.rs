@@ -171,6 +171,7 @@ impl Workspaces {
             stopped_ms: None,
             delete_warned_ms: None,
             delete_told_ms: None,
+            machine: None,
         }
     }
 

@@ -8,11 +8,12 @@
 //! was reached through the engine by the container's id, and that has its configuration.
 
 use crate::hosts::dial::{self, Dialled, GuestKey};
-use rexec_api::guest::{Configure, PROGRAM, PROTOCOL};
+use rexec_api::guest::{Configure, MachineFacts, PROGRAM, PROTOCOL};
 use rexec_channel::{ChannelError, GuestClient, Lanes};
 use rexec_engine::{Engine, ExecStart};
 use std::path::Path;
 use std::time::Duration;
+use tokio::io::DuplexStream;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -88,6 +89,9 @@ pub struct Link {
     pub client: GuestClient,
     /// Differs when the guest has booted anew: its terminals are new too.
     pub boot_id: uuid::Uuid,
+    /// What a joined machine says of itself, and its guest's version.
+    pub machine: MachineFacts,
+    pub version: String,
     driver: JoinHandle<()>,
 }
 
@@ -126,6 +130,11 @@ impl Link {
         Self::establish(stream, configure).await
     }
 
+    /// Over a byte stream that a joined machine has brought.
+    pub async fn over_stream(stream: DuplexStream, configure: &Configure) -> Result<Self, LinkError> {
+        Self::establish(stream, configure).await
+    }
+
     async fn establish<T>(io: T, configure: &Configure) -> Result<Self, LinkError>
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
@@ -133,13 +142,22 @@ impl Link {
         tokio::time::timeout(HELLO_TIMEOUT, async {
             let (client, connection) = GuestClient::connect(io).await?;
             // Owned by the link from here on: dropping it on any later error ends the task.
-            let mut link = Self { client, boot_id: uuid::Uuid::nil(), driver: tokio::spawn(connection) };
+            let driver = tokio::spawn(connection);
+            let mut link = Self {
+                client,
+                boot_id: uuid::Uuid::nil(),
+                machine: MachineFacts::default(),
+                version: String::new(),
+                driver,
+            };
             // Configuring is idempotent and answers as hello does: one round trip instead of two.
             let hello = link.client.configure(configure).await?;
             if hello.protocol != PROTOCOL {
                 return Err(LinkError::Protocol(hello.protocol));
             }
             link.boot_id = hello.boot_id;
+            link.machine = hello.machine.unwrap_or_default();
+            link.version = hello.version;
             Ok(link)
         })
         .await

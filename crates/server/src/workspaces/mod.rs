@@ -19,6 +19,7 @@ mod keeper;
 pub mod lifecycle;
 mod limits;
 mod link;
+pub(crate) mod machine;
 mod names;
 mod outlook;
 pub mod plan;
@@ -37,7 +38,7 @@ mod view;
 mod waker;
 
 pub(crate) use capacity::Capacity;
-pub(crate) use container::{HOME, name_of as container_name};
+pub(crate) use container::name_of as container_name;
 pub use driver::Deps;
 pub use reach::{Met, Reach, Waking};
 pub use slot::Report;
@@ -55,7 +56,7 @@ use crate::time::now_ms;
 use lifecycle::{Desired, Intent, Request};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{UserId, WorkspaceId};
 use rexec_api::setups::SetupProgress;
 use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{WorkspaceStatus, WorkspaceView};
@@ -154,7 +155,7 @@ impl Workspaces {
 
     /// Starts, stops, restarts, pauses or resumes.
     pub async fn request(&self, actor: &Actor, id: WorkspaceId, request: Request, wait: Duration) -> Result<Outcome> {
-        let row = self.owned(actor, Scope::WorkspacesWrite, id).await?;
+        let row = self.owned_container(actor, Scope::WorkspacesWrite, id, "lifecycle").await?;
         let intent = lifecycle::ask(row.intent, row.status, request).ok_or_else(|| refused(&row, request))?;
         if intent.desired != Desired::Stopped {
             self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
@@ -163,7 +164,7 @@ impl Workspaces {
             return Err(Error::new(ErrorCode::UnsupportedByHost, NO_PAUSE));
         }
         let event = lifecycle::changes(row.intent, intent, row.status).then(|| request_event(request));
-        self.want_as(actor, id, intent, &Want::user(), event).await?;
+        self.want_as(row.owner, id, intent, &Want::user(), event).await?;
         let slot = self.slot(id);
         let report = settled(&slot, slot.ask(), wait).await;
         if let Some(Report { error: Some(code), reason, status: WorkspaceStatus::Error, .. }) = report {
@@ -180,7 +181,7 @@ impl Workspaces {
             Home::Purge => WantBy::Purge,
         };
         let intent = Intent { desired: Desired::Deleted, ..row.intent };
-        self.want_as(actor, id, intent, &Want { by, reason: None }, Some("workspace.deleted")).await?;
+        self.want_as(row.owner, id, intent, &Want { by, reason: None }, Some("workspace.deleted")).await?;
         self.deps.crash.point("delete.recorded");
         let slot = self.slot(id);
         let report = settled(&slot, slot.ask(), wait).await;
@@ -203,7 +204,7 @@ impl Workspaces {
 
     async fn want_as(
         &self,
-        actor: &Actor,
+        owner: UserId,
         id: WorkspaceId,
         intent: Intent,
         want: &Want,
@@ -214,12 +215,12 @@ impl Workspaces {
             return Err(no_such());
         }
         let logged = match event {
-            Some(kind) => Some(events::append(&tx, &NewEvent::of_user(actor.user, kind).workspace(id)).await?),
+            Some(kind) => Some(events::append(&tx, &NewEvent::of_user(owner, kind).workspace(id)).await?),
             None => None,
         };
         tx.commit().await?;
         // Only its owner may ask for anything.
-        logged.into_iter().for_each(|logged| self.deps.bus.publish_logged(actor.user, logged));
+        logged.into_iter().for_each(|logged| self.deps.bus.publish_logged(owner, logged));
         Ok(())
     }
 

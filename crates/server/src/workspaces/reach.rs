@@ -118,6 +118,8 @@ impl Workspaces {
         match (row.status, guest) {
             (WorkspaceStatus::Running, Some(guest)) => Ok(guest),
             // A server that has just started, or a guest that dials again: a matter of moments.
+            // It is known to be away: it comes when its owner has it come.
+            (WorkspaceStatus::Unreachable, None) if row.is_machine() => Err(unreachable(&row)),
             (WorkspaceStatus::Running | WorkspaceStatus::Creating | WorkspaceStatus::Unreachable, _)
                 if row.intent.desired == Desired::Running =>
             {
@@ -129,7 +131,7 @@ impl Workspaces {
     }
 
     /// A workspace that is not on its way out, whoever's it is.
-    async fn standing(&self, id: WorkspaceId) -> Result<Workspace> {
+    pub(super) async fn standing(&self, id: WorkspaceId) -> Result<Workspace> {
         let row = store::find(self.deps.db.read(), id).await?;
         row.filter(|row| row.intent.desired != Desired::Deleted).ok_or_else(no_such)
     }

@@ -5,6 +5,7 @@
 //! report with its own ticket or a later one knows that the driver has seen what it asked for.
 
 use super::limits::Refusal;
+use super::machine::Arrival;
 use super::presence::Presence;
 use rexec_api::error::ErrorCode;
 use rexec_api::progress::PullView;
@@ -48,6 +49,8 @@ pub struct Slot {
     report: watch::Sender<Report>,
     doing: watch::Sender<Doing>,
     link: watch::Sender<Option<GuestClient>>,
+    /// A joined machine that has connected and waits for its driver.
+    arrival: Mutex<Option<Arrival>>,
     /// What is known of its use.
     pub presence: Presence,
 }
@@ -65,6 +68,7 @@ impl Slot {
             report: watch::Sender::new(report),
             doing: watch::Sender::default(),
             link: watch::Sender::new(None),
+            arrival: Mutex::default(),
             presence: Presence::default(),
         }
     }
@@ -89,6 +93,16 @@ impl Slot {
 
     pub(super) fn take_out_of_memory(&self) -> bool {
         self.out_of_memory.swap(false, Ordering::AcqRel)
+    }
+
+    /// A joined machine is here; one that came before and waits still is sent away.
+    pub(super) fn arrive(&self, arrival: Arrival) {
+        *self.arrival.lock().unwrap_or_else(PoisonError::into_inner) = Some(arrival);
+        self.nudge();
+    }
+
+    pub(super) fn take_arrival(&self) -> Option<Arrival> {
+        self.arrival.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Has the driver tell this from now on, where nothing more important is to be told.

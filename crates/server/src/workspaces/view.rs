@@ -22,7 +22,9 @@ impl Workspaces {
 
     pub(super) fn view(&self, actor: &Actor, row: &Workspace) -> WorkspaceView {
         let facts = self.deps.host.ready().ok();
-        let runtime = if row.runtime.is_empty() {
+        let runtime = if row.is_machine() {
+            String::new()
+        } else if row.runtime.is_empty() {
             facts.map_or_else(|| "default".into(), |facts| facts.engine.default_runtime.clone())
         } else {
             row.runtime.clone()
@@ -41,7 +43,7 @@ impl Workspaces {
             forward_ports: Plan::of_row(row).ports,
             snapshot: row.source_snapshot.as_ref().and_then(|id| id.parse().ok()),
             region: self.deps.host.region.clone(),
-            host: actor.is_admin().then(|| self.deps.host.name.clone()),
+            host: (actor.is_admin() && !row.is_machine()).then(|| self.deps.host.name.clone()),
             runtime,
             cpu: limits.cpu,
             memory_mb: limits.memory_mb,
@@ -52,6 +54,7 @@ impl Workspaces {
             started_at: row.started_ms.map(rfc3339),
             limits_wanted: row.wish.map(|wish| wish.view()),
             idle: self.idle_view(row),
+            machine: row.machine.clone(),
         }
     }
 

@@ -19,6 +19,7 @@ mod idle;
 mod images;
 mod isolation;
 mod limits;
+mod machines;
 mod nested;
 mod page;
 mod ports;

@@ -3,6 +3,7 @@
 import { all, call } from './request';
 import type {
   AuthStatus,
+  CreatedJoinToken,
   CreatedToken,
   DeviceRequest,
   ImportedSshKeys,
@@ -60,6 +61,8 @@ export const api = {
   tokens: () => all<TokenView>('/api/tokens'),
   createToken: (request: NewToken) => call<CreatedToken>('POST', '/api/tokens', request),
   revokeToken: (id: string) => call<void>('DELETE', `/api/tokens/${encodeURIComponent(id)}`),
+  createJoinToken: (name?: string) => call<CreatedJoinToken>('POST', '/api/machines/tokens', name ? { name } : {}),
+  revokeJoinToken: (id: string) => call<void>('DELETE', `/api/machines/tokens/${encodeURIComponent(id)}`),
   sshKeys: () => all<SshKeyView>('/api/ssh/keys'),
   addSshKey: (publicKey: string, name?: string) =>
     call<SshKeyView>('POST', '/api/ssh/keys', { public_key: publicKey, ...(name ? { name } : {}) }),

@@ -293,6 +293,104 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/machines/join": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Join a machine to the account whose join token it has; `rexec join` does.
+         * @description The token is used up. The machine is a workspace from then on, with a `machine` in its view.
+         */
+        post: operations["join_machine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/machines/leave": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Remove the machine that asks, as its owner does by deleting it; `rexec leave` does. */
+        post: operations["leave_machine"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/machines/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The join tokens that wait for a machine, newest first. */
+        get: operations["list_join_tokens"];
+        put?: never;
+        /**
+         * Make a token by which one machine may join the account, once.
+         * @description On that machine: `rexec join <this server> --token <token>`. Whoever has the token can add a machine to the account
+         *     and nothing else.
+         */
+        post: operations["create_join_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/machines/tokens/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Revoke a join token that was not used yet. A machine that has joined by one is removed as a workspace is. */
+        delete: operations["revoke_join_token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/machines/ws": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * The connection of a joined machine: a WebSocket of the subprotocol `rexec.tunnel.v1`.
+         * @description The machine's credential goes where a token goes. Within the stream the server speaks HTTP/2 and asks, and the
+         *     machine answers as the guest of a workspace does. Close codes: 4410, the machine was removed; 4409, another
+         *     connection has taken its place; any other: come back.
+         */
+        get: operations["machine_tunnel"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/me": {
         parameters: {
             query?: never;
@@ -1313,6 +1411,11 @@ export interface components {
         };
         /** @enum {string} */
         ChangeKind: "created" | "modified" | "removed" | "moved";
+        /** @description The answer to a new join token. */
+        CreatedJoinToken: components["schemas"]["JoinTokenView"] & {
+            /** @description The token itself, told here and never again. */
+            token: string;
+        };
         /** @description The answer to a new token. */
         CreatedToken: components["schemas"]["TokenView"] & {
             /** @description The token itself, told here and never again. */
@@ -1385,7 +1488,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "authorization_pending" | "slow_down" | "access_denied" | "expired_token" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "nested_unavailable" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "authorization_pending" | "slow_down" | "access_denied" | "expired_token" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "not_for_machines" | "join_token_refused" | "machine_gone" | "nested_unavailable" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -1599,6 +1702,34 @@ export interface components {
             added: components["schemas"]["SshKeyView"][];
             skipped: components["schemas"]["SkippedSshKey"][];
         };
+        /** @description A machine that would join. */
+        JoinMachine: {
+            /** @description What it is to be called, where its token does not say. */
+            name?: string | null;
+            token: string;
+        };
+        /**
+         * Format: uuid
+         * @description A token by which a machine joins; not the token itself, which is a secret.
+         */
+        JoinTokenId: string;
+        /** @description A join token that waits for its machine. */
+        JoinTokenView: {
+            /** @description RFC 3339. */
+            created_at: string;
+            expires_at: string;
+            /** @description Its first characters, to know it by. */
+            hint: string;
+            id: components["schemas"]["JoinTokenId"];
+            name?: string | null;
+        };
+        /** @description The answer to a machine that has joined. */
+        JoinedMachine: {
+            /** @description What it proves itself by, told here and never again. */
+            credential: string;
+            name: string;
+            workspace_id: components["schemas"]["WorkspaceId"];
+        };
         LayerView: {
             /**
              * Format: int64
@@ -1633,6 +1764,20 @@ export interface components {
             email: string;
             password: string;
         };
+        /** @description A joined machine in its own words; empty before it was connected for the first time. */
+        MachineView: {
+            /** @description Such as `x86_64`. */
+            arch: string;
+            /** @description Where terminals and commands begin. */
+            home: string;
+            hostname: string;
+            /** @description Such as `Debian GNU/Linux 12 (bookworm)`. */
+            os: string;
+            /** @description The account that everything runs as. */
+            user: string;
+            /** @description The version of the `rexec` that joined it. */
+            version: string;
+        };
         MakeDirectory: {
             /** @description Absolute; missing parents are made too. */
             path?: string;
@@ -1655,6 +1800,20 @@ export interface components {
         NewDeviceLogin: {
             /** @description What asks, for the person who decides, such as `rexec on laptop`. The token made is called so. */
             client_name: string;
+        };
+        /** @description A join token to make. */
+        NewJoinToken: {
+            /**
+             * Format: int32
+             * @description 1 to 10080; an hour when absent.
+             * @default null
+             */
+            expires_in_minutes?: number | null;
+            /**
+             * @description What the machine will be called; its own word, or its host name, when absent.
+             * @default null
+             */
+            name?: string | null;
         };
         /** @description Credentials to store. Those stored before for the same server are replaced. */
         NewRegistry: {
@@ -1887,6 +2046,19 @@ export interface components {
             next?: string | null;
         };
         /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_JoinTokenView: {
+            items: {
+                /** @description RFC 3339. */
+                created_at: string;
+                expires_at: string;
+                /** @description Its first characters, to know it by. */
+                hint: string;
+                id: components["schemas"]["JoinTokenId"];
+                name?: string | null;
+            }[];
+            next?: string | null;
+        };
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
         Page_RegistryView: {
             items: {
                 /** @description RFC 3339; when these credentials were stored. */
@@ -2084,6 +2256,7 @@ export interface components {
                 idle?: components["schemas"]["IdleView"];
                 image: string;
                 limits_wanted?: components["schemas"]["LimitsView"] | null;
+                machine?: components["schemas"]["MachineView"] | null;
                 /** Format: int32 */
                 memory_mb: number;
                 name: string;
@@ -2748,6 +2921,7 @@ export interface components {
             idle?: components["schemas"]["IdleView"];
             image: string;
             limits_wanted?: components["schemas"]["LimitsView"] | null;
+            machine?: components["schemas"]["MachineView"] | null;
             /** Format: int32 */
             memory_mb: number;
             name: string;
@@ -3269,6 +3443,184 @@ export interface operations {
                 content?: never;
             };
             /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    join_machine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["JoinMachine"];
+            };
+        };
+        responses: {
+            /** @description Joined; the credential is told here and never again. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JoinedMachine"];
+                };
+            };
+            /** @description Refused; `join_token_refused` where the token is not good. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    leave_machine: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Removed; its credential is good for nothing any more. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_join_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them, without the tokens themselves. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_JoinTokenView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    create_join_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewJoinToken"];
+            };
+        };
+        responses: {
+            /** @description Made; the token is told here and never again. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedJoinToken"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    revoke_join_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["JoinTokenId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Revoked. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    machine_tunnel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Connected. */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused; `machine_gone` where the machine was removed. */
             "4XX": {
                 headers: {
                     [name: string]: unknown;

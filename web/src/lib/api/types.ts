@@ -31,6 +31,7 @@ export type Scope = Schemas['Scope'];
 export type NewToken = Schemas['NewToken'];
 export type TokenView = Schemas['TokenView'];
 export type CreatedToken = Schemas['CreatedToken'];
+export type CreatedJoinToken = Schemas['CreatedJoinToken'];
 export type SshKeyView = Schemas['SshKeyView'];
 export type ImportedSshKeys = Schemas['ImportedSshKeys'];
 export type SyncedSshKeys = Schemas['SyncedSshKeys'];

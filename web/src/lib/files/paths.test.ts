@@ -15,10 +15,12 @@ test('what is typed is a name, a path from here, from home or from the root', ()
 });
 
 test('crumbs begin at the home or at the root', () => {
+  expect(resolve('/etc', '~/x', '/root')).toBe('/root/x');
   expect(crumbs('/home/user/a/b').map(({ label, path }) => `${label} ${path}`)).toEqual([
     '~ /home/user', 'a /home/user/a', 'b /home/user/a/b',
   ]);
   expect(crumbs('/').map(({ path }) => path)).toEqual(['/']);
+  expect(crumbs('/root/a', '/root').map(({ label }) => label)).toEqual(['~', 'a']);
   expect(crumbs('/home/username').map(({ label }) => label)).toEqual(['/', 'home', 'username']);
 });
 

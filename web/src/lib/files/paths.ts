@@ -1,5 +1,6 @@
 // Paths of a workspace, as text. They are absolute and use `/`.
 
+/** Of a workspace; a joined machine says where its own is. */
 export const HOME = '/home/user';
 
 export function join(folder: string, name: string): string {
@@ -26,8 +27,8 @@ export function normal(path: string): string {
 }
 
 /** What a person means who types a name, or a path, while in a folder. `~` is the home. */
-export function resolve(folder: string, typed: string): string {
-  if (typed === '~' || typed.startsWith('~/')) return normal(HOME + typed.slice(1));
+export function resolve(folder: string, typed: string, home = HOME): string {
+  if (typed === '~' || typed.startsWith('~/')) return normal(home + typed.slice(1));
   return normal(typed.startsWith('/') ? typed : join(folder, typed));
 }
 
@@ -37,10 +38,10 @@ export interface Crumb {
 }
 
 /** From the root, or from the home, down to the folder itself. */
-export function crumbs(path: string): Crumb[] {
-  const atHome = path === HOME || path.startsWith(`${HOME}/`);
-  const start: Crumb = atHome ? { label: '~', path: HOME } : { label: '/', path: '/' };
-  const rest = path.slice(atHome ? HOME.length : 0).split('/').filter((part) => part !== '');
+export function crumbs(path: string, home = HOME): Crumb[] {
+  const atHome = path === home || path.startsWith(`${home}/`);
+  const start: Crumb = atHome ? { label: '~', path: home } : { label: '/', path: '/' };
+  const rest = path.slice(atHome ? home.length : 0).split('/').filter((part) => part !== '');
   let at = start.path;
   return [start, ...rest.map((label) => ({ label, path: (at = join(at, label)) }))];
 }

@@ -3,13 +3,15 @@
 import type { SnapshotView, WorkspaceAction, WorkspaceView } from '../api/types';
 import type { IconName } from '../components/Icon.svelte';
 import { STATUS } from '../format';
-import { viewAddress, VIEWS, type Route, type View } from '../state/route';
+import { mayAct, viewsOf } from '../machine';
+import { viewAddress, type Route, type View } from '../state/route';
 import { match } from './match';
 
 export type Effect =
   | { kind: 'go'; address: string }
   | { kind: 'act'; workspace: string; action: WorkspaceAction }
   | { kind: 'new'; snapshot?: SnapshotView }
+  | { kind: 'join' }
   | { kind: 'sign-out' };
 
 export interface Command {
@@ -47,7 +49,7 @@ export const ACTIONS: { action: WorkspaceAction; icon: IconName; label: string; 
 function ofWorkspace(workspace: WorkspaceView, here: boolean): Command[] {
   const { id, name, status } = workspace;
   const group = here ? 'This workspace' : 'Workspaces';
-  const views = VIEWS.filter((view) => here || view !== 'terminals').map((view) => ({
+  const views = viewsOf(workspace).filter((view) => here || view !== 'terminals').map((view) => ({
     id: `${id} ${view}`,
     group,
     label: `${name}: ${VIEW_LOOK[view].label}`,
@@ -55,7 +57,7 @@ function ofWorkspace(workspace: WorkspaceView, here: boolean): Command[] {
     effect: { kind: 'go' as const, address: viewAddress(id, view) },
     quiet: !here,
   }));
-  const actions = ACTIONS.filter(({ when }) => when.includes(status)).map(({ action, label, icon }) => ({
+  const actions = ACTIONS.filter((action) => mayAct(workspace, action)).map(({ action, label, icon }) => ({
     id: `${id} ${action}`,
     group,
     label: `${label} ${name}`,
@@ -75,6 +77,7 @@ export function commands(route: Route, workspaces: WorkspaceView[], snapshots: S
   return [
     ...ordered.flatMap((workspace) => ofWorkspace(workspace, workspace.id === here)),
     { id: 'new', group: 'Rexec', label: 'New workspace', icon: 'plus', effect: { kind: 'new' } },
+    { id: 'join', group: 'Rexec', label: 'Join a machine', icon: 'plug', effect: { kind: 'join' } },
     { id: 'home', group: 'Rexec', label: 'All workspaces', icon: 'grid', effect: { kind: 'go', address: '/' } },
     { id: 'storage', group: 'Rexec', label: 'Storage', icon: 'disk', effect: { kind: 'go', address: '/storage' } },
     { id: 'account', group: 'Rexec', label: 'Account', icon: 'user', effect: { kind: 'go', address: '/account' } },

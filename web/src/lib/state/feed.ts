@@ -14,6 +14,8 @@ export interface FeedEntry {
 
 const KINDS: Record<string, { text: string; tone: Tone; icon: IconName }> = {
   'workspace.created': { text: 'created', tone: 'good', icon: 'plus' },
+  'workspace.joined': { text: 'joined', tone: 'good', icon: 'plug' },
+  'workspace.left': { text: 'left', tone: 'off', icon: 'exit' },
   'workspace.deleted': { text: 'deleted', tone: 'off', icon: 'trash' },
   'workspace.restored': { text: 'restored', tone: 'good', icon: 'restart' },
   'workspace.renamed': { text: 'renamed', tone: 'off', icon: 'rename' },
@@ -43,12 +45,15 @@ const KINDS: Record<string, { text: string; tone: Tone; icon: IconName }> = {
   'volume.purged': { text: 'home removed for good', tone: 'off', icon: 'trash' },
 };
 
+/** Events that tell the name a workspace begins with. */
+const NAMING: ReadonlySet<string> = new Set(['workspace.created', 'workspace.joined', 'workspace.restored']);
+
 /** The last names of the workspaces that the feed tells of, those gone among them; the feed has the newest first. */
 export function namesIn(feed: EventView[]): Map<string, string> {
   const names = new Map<string, string>();
   for (const { kind, workspace_id, data } of feed) {
     const { name, to } = data as { name?: unknown; to?: unknown };
-    const told = kind === 'workspace.renamed' ? to : kind === 'workspace.created' || kind === 'workspace.restored' ? name : undefined;
+    const told = kind === 'workspace.renamed' ? to : NAMING.has(kind) ? name : undefined;
     if (typeof told === 'string' && !names.has(workspace_id)) names.set(workspace_id, told);
   }
   return names;

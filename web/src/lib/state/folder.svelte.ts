@@ -28,6 +28,8 @@ export class Folder {
   constructor(
     readonly workspace: string,
     readonly path: string,
+    /** What `~` means there. */
+    readonly home: string,
   ) {
     // The watch first: what happens between the two is listed, told, or both.
     this.#stopWatch = listen(watchAddress(workspace, path), {

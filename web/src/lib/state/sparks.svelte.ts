@@ -30,7 +30,7 @@ class Sparks {
 
   async #read(): Promise<void> {
     const since = new Date(Date.now() - SPAN_MS).toISOString();
-    const running = workspaces.list.filter(({ status }) => status === 'running' || status === 'paused').slice(0, CARDS_MAX);
+    const running = workspaces.list.filter(({ status, machine }) => !machine && (status === 'running' || status === 'paused')).slice(0, CARDS_MAX);
     const read = running.map(async ({ id }) => {
       // A card without its line is no harm.
       const history = await api.statsHistory(id, since).catch(() => undefined);

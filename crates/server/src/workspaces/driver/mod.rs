@@ -14,6 +14,7 @@ mod end;
 mod home;
 mod limit;
 mod look;
+mod machine;
 mod pull;
 mod report;
 mod snapshot;
@@ -106,6 +107,8 @@ pub struct Driver {
     pulling: Option<Arc<Pull>>,
     /// What was asked for in the last pass, to notice that someone has asked since.
     asked: Option<(Desired, i64)>,
+    /// Of a joined machine.
+    meeting: machine::Meeting,
 }
 
 impl Driver {
@@ -123,6 +126,7 @@ impl Driver {
             image_present: true,
             pulling: None,
             asked: None,
+            meeting: machine::Meeting::default(),
         }
     }
 
@@ -167,6 +171,9 @@ impl Driver {
                 Err(error) => return self.failed(ticket, None, StepError::Database(error)).await,
             };
             self.owner = Some(row.owner);
+            if row.is_machine() {
+                return self.machine_pass(ticket, &row).await;
+            }
             if self.parked_before(&row) {
                 self.report(ticket, row.status, row.error_code, row.status_reason.clone(), true);
                 return Rest::Parked;

@@ -52,7 +52,13 @@ impl FakeEngine {
 
 /// All that the guest is ever asked here is its configuration.
 async fn answer(call: Call) {
-    let hello = Hello { protocol: PROTOCOL, version: "fake".into(), boot_id: uuid::Uuid::nil(), configured: true };
+    let hello = Hello {
+        protocol: PROTOCOL,
+        version: "fake".into(),
+        boot_id: uuid::Uuid::nil(),
+        configured: true,
+        machine: None,
+    };
     call.answer(Ok(hello)).await;
 }
 

@@ -9,9 +9,9 @@ mod write;
 
 pub use row::{HomeState, SourceState, Want, WantBy, Wished, Workspace};
 pub use write::{
-    Adoption, Observation, adopt_repository, bury, drop_found_image, forget_env, grant_limits, insert, note_use,
-    observe, refuse_limits, rename, set_disk, set_home_state, set_idle, take_found_image, tell_of_deletion, want,
-    want_if, wish_limits,
+    Adoption, Observation, adopt_repository, bury, drop_found_image, forget_env, grant_limits, insert, note_machine,
+    note_use, observe, refuse_limits, rename, set_disk, set_home_state, set_idle, take_found_image, tell_of_deletion,
+    want, want_if, wish_limits,
 };
 
 use crate::db;
@@ -94,12 +94,24 @@ pub async fn living(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbE
     Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
 }
 
-/// How many workspaces there are that are not on their way out.
+/// How many workspaces there are that are not on their way out; joined machines are none of the server's making.
 pub async fn count(conn: &impl ConnectionTrait) -> Result<i64, DbErr> {
     #[derive(FromQueryResult)]
     struct Count {
         n: i64,
     }
-    let text = "SELECT COUNT(*) AS n FROM workspaces WHERE deleted_ms IS NULL AND desired <> 'deleted'";
+    let text = "SELECT COUNT(*) AS n FROM workspaces WHERE deleted_ms IS NULL AND desired <> 'deleted' \
+                AND machine_json IS NULL";
     Ok(db::fetch_one::<Count, _>(conn, text, []).await?.map_or(0, |row| row.n))
+}
+
+/// How many machines a user has joined.
+pub async fn count_machines(conn: &impl ConnectionTrait, owner: UserId) -> Result<i64, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Count {
+        n: i64,
+    }
+    let text = "SELECT COUNT(*) AS n FROM workspaces WHERE owner_id = $1 AND deleted_ms IS NULL \
+                AND desired <> 'deleted' AND machine_json IS NOT NULL";
+    Ok(db::fetch_one::<Count, _>(conn, text, [owner.to_string().into()]).await?.map_or(0, |row| row.n))
 }

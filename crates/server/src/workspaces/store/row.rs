@@ -5,7 +5,7 @@ use crate::workspaces::limits::Wish;
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::{HostId, UserId, WorkspaceId};
-use rexec_api::workspaces::{PatchWorkspace, WorkspaceStatus};
+use rexec_api::workspaces::{MachineView, PatchWorkspace, WorkspaceStatus};
 use sea_orm::{DbErr, FromQueryResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -144,6 +144,8 @@ pub struct Workspace {
     /// When its owner was last warned of its deletion, and for when.
     pub delete_warned_ms: Option<i64>,
     pub delete_told_ms: Option<i64>,
+    /// What it says of itself where it is a machine that was joined: then nothing of it is at any engine.
+    pub machine: Option<MachineView>,
 }
 
 impl Workspace {
@@ -210,13 +212,14 @@ pub(super) struct Row {
     stopped_ms: Option<i64>,
     delete_warned_ms: Option<i64>,
     delete_told_ms: Option<i64>,
+    machine_json: Option<String>,
 }
 
 pub(super) const COLUMNS: &str = "id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, \
     image, runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
     limits_seq, status, status_reason, error_code, host_id, generation, boot_seq, booted_seq, volume, home_state, \
     source_state, image_found, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms, \
-    delete_warned_ms, delete_told_ms, limits_json";
+    delete_warned_ms, delete_told_ms, limits_json, machine_json";
 
 impl TryFrom<Row> for Workspace {
     type Error = DbErr;
@@ -261,6 +264,11 @@ impl TryFrom<Row> for Workspace {
             nested: row.nested,
             idle: serde_json::from_str(&row.idle_json).map_err(|_| broken("idle_json"))?,
             limits_seq: row.limits_seq,
+            machine: row
+                .machine_json
+                .as_deref()
+                .map(|json| serde_json::from_str(json).map_err(|_| broken("machine_json")))
+                .transpose()?,
             wish: wished.as_ref().map(|wished| wished.limits),
             rest: wished.map(|wished| wished.rest).unwrap_or_default(),
             status_reason: row.status_reason,

@@ -9,7 +9,7 @@ use crate::workspaces::retention::Warning;
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::WorkspaceId;
-use rexec_api::workspaces::WorkspaceStatus;
+use rexec_api::workspaces::{MachineView, WorkspaceStatus};
 use sea_orm::{ConnectionTrait, DbErr};
 use std::collections::BTreeMap;
 
@@ -21,9 +21,9 @@ pub async fn insert(conn: &impl ConnectionTrait, w: &Workspace) -> Result<(), Db
         "INSERT INTO workspaces (id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, image, \
          runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
          limits_seq, status, host_id, generation, boot_seq, booted_seq, volume, home_state, source_state, guest_key, \
-         created_ms, updated_ms, status_reason) \
+         created_ms, updated_ms, status_reason, machine_json) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)",
+         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)",
         [
             w.id.to_string().into(),
             w.owner.to_string().into(),
@@ -58,10 +58,30 @@ pub async fn insert(conn: &impl ConnectionTrait, w: &Workspace) -> Result<(), Db
             w.created_ms.into(),
             w.created_ms.into(),
             w.status_reason.clone().into(),
+            w.machine.as_ref().map(json_of).transpose()?.into(),
         ],
     )
     .await
     .map(|_| ())
+}
+
+fn json_of(machine: &MachineView) -> Result<String, DbErr> {
+    serde_json::to_string(machine).map_err(|e| DbErr::Json(e.to_string()))
+}
+
+/// Writes what a joined machine says of itself, with its cores and memory, and when it came up.
+pub async fn note_machine(conn: &impl ConnectionTrait, w: &Workspace, now_ms: i64) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET machine_json = $1, cpu_milli = $2, memory_mb = $3, started_ms = $4, \
+                updated_ms = $5 WHERE id = $6 AND deleted_ms IS NULL";
+    let values = [
+        w.machine.as_ref().map(json_of).transpose()?.into(),
+        w.cpu_milli.into(),
+        w.memory_mb.into(),
+        w.started_ms.into(),
+        now_ms.into(),
+        w.id.to_string().into(),
+    ];
+    db::execute(conn, text, values).await.map(|_| ())
 }
 
 /// Writes what is wanted, by whom and why. `false`: it is gone, or already on its way out.
