@@ -1,4 +1,4 @@
-//! Figures of Rexec as ratios against the bare engine's API, measured in the same run on the same
+//! Figures of Rexec as ratios against the bare engine's API, and of SSH against OpenSSH's sshd, measured in the same run on the same
 //! machine: pairs are interleaved, so that what disturbs one side disturbs the other.
 //!
 //! Ours goes through the public API of a server of its own; the peer is a client of the engine's
@@ -17,7 +17,7 @@ use clap::Parser;
 use std::path::PathBuf;
 
 #[derive(Parser)]
-#[command(about = "Measures Rexec against the bare container engine")]
+#[command(about = "Measures Rexec against the bare container engine and OpenSSH's server")]
 struct Arguments {
     /// The `rexec` binary to measure.
     #[arg(long)]

@@ -207,7 +207,7 @@ codes! {
     /// The host does not allow containers inside of workspaces.
     NestedUnavailable = "nested_unavailable", 422;
     RateLimited = "rate_limited", 429;
-    /// As many downloads, tunnels and streams of events are open for you as there may be; `details.max` says how many.
+    /// As many downloads, tunnels, commands and streams of events are open for you as there may be; `details.max` says how many.
     TooManyStreams = "too_many_streams", 429;
     /// The server is stopping; try again shortly.
     ShuttingDown = "shutting_down", 503;

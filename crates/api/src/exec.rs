@@ -9,7 +9,8 @@
 //!                      binary: 0x00 standard output | 0x01 standard error | 0x02 i32 exit code, big-endian, the last
 //! ```
 //!
-//! The command ends with its connection: its process group is killed. The server and the guest do not change a frame.
+//! The command ends with its connection: its process group is killed. The server passes frames on as they are; of the exit it
+//! leaves the code alone.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -92,11 +92,9 @@ fn unasked(data: &Value) -> Option<Entry> {
 /// What let somebody in by SSH, from where, and what they were led to.
 fn by_what(data: &Value) -> String {
     let word = |name: &str| data[name].as_str();
-    let by = match (word("key"), word("token")) {
-        (Some(key), _) => format!("with the key {key:?}"),
-        (None, Some(token)) => format!("with the token {token:?}"),
-        (None, None) => "with a sign-in".into(),
-    };
+    let kinds = ["key", "certificate", "token"];
+    let by = kinds.into_iter().find_map(|kind| Some(format!("with the {kind} {:?}", word(kind)?)));
+    let by = by.unwrap_or_else(|| "with a sign-in".into());
     let to = word("to").map_or(String::new(), |to| format!("{to}, "));
     let from = word("address").map_or(String::new(), |address| format!(", from {address}"));
     format!("{to}{by}{from}")

@@ -16,6 +16,7 @@ use rexec_api::Page;
 use rexec_api::error::ErrorBody;
 use rexec_api::events::EventView;
 use rexec_api::ids::{EventId, WorkspaceId};
+use rexec_api::tokens::Scope;
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -54,6 +55,7 @@ async fn list_of_workspace(
     Path(id): Path<WorkspaceId>,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<EventView>>> {
+    app.workspaces.owned(&actor, Scope::WorkspacesRead, id).await?;
     let rows = app.events.of_workspace(&actor, id, query.cursor).await?;
     let id_of = |news: &News| news.id.map(|id| id.to_string()).unwrap_or_default();
     Ok(Json(page::of(rows, id_of, view)))

@@ -1,8 +1,8 @@
 //! Events: what happened, to whom, through whom; the audit log, and news for those who watch.
 //!
-//! The log is append-only, but for the making of what was refused and is taken back (`unmake`). An event is written in the transaction of what it tells, so that neither
-//! exists without the other, and told on the bus after the commit. Some news is only told and never
-//! logged: that a workspace's status has changed can be read from the workspace.
+//! The log is append-only, but for the making of what was refused and is taken back (`unmake`). An event is written in the
+//! transaction of what it tells, so that neither exists without the other, and told on the bus after the commit. Some news
+//! is only told and never logged: that a workspace's status has changed can be read from the workspace.
 
 pub mod bus;
 pub mod http;
@@ -12,8 +12,8 @@ pub use store::{append, unmake};
 
 use crate::actor::Actor;
 use crate::db::Db;
-use crate::error::{Error, Result};
-use crate::{page, workspaces};
+use crate::error::Result;
+use crate::page;
 use bus::{Bus, News};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use rexec_api::ids::{EventId, UserId, WorkspaceId};
@@ -111,13 +111,9 @@ impl Events {
         self.bus.publish_logged(user, logged);
     }
 
-    /// What has happened to one of the actor's workspaces: the newest before `before`, as many as make a page.
+    /// What has happened to a workspace, which whoever asks has seen to be the actor's: the newest before `before`, as many
+    /// as make a page.
     pub async fn of_workspace(&self, actor: &Actor, id: WorkspaceId, before: Option<EventId>) -> Result<Vec<News>> {
-        actor.authorise_in(Scope::WorkspacesRead, id)?;
-        let row = workspaces::store::find(self.db.read(), id).await?;
-        if !row.is_some_and(|row| actor.owns(row.owner)) {
-            return Err(Error::not_found("workspace"));
-        }
         Ok(store::of_workspace(self.db.read(), actor.user, id, page::before(before), page::FETCH).await?)
     }
 

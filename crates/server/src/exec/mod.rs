@@ -17,7 +17,8 @@ use budget::{Budget, Share};
 use bytes::{BufMut, Bytes, BytesMut};
 use rexec_api::error::ErrorCode;
 use rexec_api::exec::{
-    ExecRequest, ExecResult, OUTPUT_BYTES_MAX, OutputEncoding, STDIN_BYTES_MAX, TIMEOUT_MS_DEFAULT, TIMEOUT_MS_MAX,
+    ExecRequest, ExecResult, OUTPUT_BYTES_MAX, OutputEncoding, PIECE_BYTES_MAX, STDIN_BYTES_MAX, TIMEOUT_MS_DEFAULT,
+    TIMEOUT_MS_MAX,
 };
 use rexec_api::guest::{ExecSpec, exec_frame};
 use rexec_api::ids::WorkspaceId;
@@ -27,8 +28,6 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// The longest piece of standard input in one frame.
-const STDIN_PIECE_BYTES: usize = 32 * 1024;
 /// How much of each output an error repeats.
 const TAIL_BYTES: usize = 64 * 1024;
 
@@ -145,7 +144,7 @@ impl Running {
 /// Sends one piece of what is left of standard input, then its end; then waits for ever.
 async fn feed(to_guest: &mut FrameSender, stdin: &mut Option<Bytes>) {
     let Some(rest) = stdin else { return std::future::pending().await };
-    let piece = rest.slice(..rest.len().min(STDIN_PIECE_BYTES));
+    let piece = rest.slice(..rest.len().min(PIECE_BYTES_MAX));
     let mut frame = BytesMut::with_capacity(1 + piece.len());
     frame.put_u8(if piece.is_empty() { exec_frame::STDIN_END } else { exec_frame::STDIN });
     frame.put_slice(&piece);

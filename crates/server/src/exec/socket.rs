@@ -9,10 +9,10 @@ use crate::app::{App, AppState};
 use crate::config::Use;
 use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Path, RequestId, parse_json};
+use crate::http::websocket::{self, Asked, pings};
 use crate::workspaces::{Reach, Waker};
 use axum::extract::State;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{Message, Utf8Bytes, WebSocket};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -25,16 +25,10 @@ use rexec_api::ids::WorkspaceId;
 use rexec_api::tokens::Scope;
 use rexec_channel::{FrameReceiver, FrameSender, GuestClient};
 use std::time::Duration;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 /// How long the first message may take to come.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// Proxies end a connection that says nothing.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long a peer that does not read may hold up our farewell.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-/// Memory for reading the socket.
-const READ_BYTES: usize = 16 * 1024;
 /// A kind and an exit code.
 const EXIT_FRAME_BYTES: usize = 1 + size_of::<i32>();
 /// The largest number of a signal on Linux.
@@ -66,18 +60,9 @@ pub(super) async fn exec_socket(
     Authenticated(actor): Authenticated,
     request_id: RequestId,
     Path(id): Path<WorkspaceId>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Asked,
 ) -> Result<Response> {
-    let upgrade = upgrade.map_err(|_| {
-        let message = format!("This route is a WebSocket: connect with the subprotocol {SUBPROTOCOL}.");
-        Error::field("upgrade", message)
-    })?;
-    let upgrade = upgrade
-        .protocols([SUBPROTOCOL])
-        .read_buffer_size(READ_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(START_BYTES_MAX)
-        .max_frame_size(START_BYTES_MAX);
+    let upgrade = websocket::upgrade(upgrade, SUBPROTOCOL, START_BYTES_MAX)?;
     let turn = app.streams.open(&actor)?;
     let reach = app.execs.reach(&actor, id).await?;
     Ok(upgrade.on_upgrade(async move |socket| {
@@ -111,20 +96,14 @@ impl Connection {
             },
             Err(end) => end,
         };
-        let farewell = async {
-            let (code, reason) = match end {
-                End::Close(code, reason) => (code, reason),
-                End::Error(error) => {
-                    let error = error.detail(&self.request_id);
-                    let _ = sink.send(control(&ExecControl::Error { error })).await;
-                    (1000, "the error is told")
-                }
-            };
-            let frame = CloseFrame { code, reason: Utf8Bytes::from(reason) };
-            let _ = sink.send(Message::Close(Some(frame))).await;
+        let (last, code, reason) = match end {
+            End::Close(code, reason) => (None, code, reason),
+            End::Error(error) => {
+                let error = error.detail(&self.request_id);
+                (Some(control(&ExecControl::Error { error })), 1000, "the error is told")
+            }
         };
-        // Whoever has gone needs no farewell.
-        let _ = timeout(CLOSE_PATIENCE, farewell).await;
+        websocket::close(&mut sink, last, code, reason).await;
     }
 
     /// Reads what is to be run, and has the guest run it.
@@ -214,9 +193,7 @@ fn is_sound(frame: &[u8]) -> bool {
 
 /// From the guest to the client, until the command has ended.
 async fn outward(mut from_guest: FrameReceiver, sink: &mut SplitSink<WebSocket, Message>, mut waker: Waker) -> End {
-    let mut ping = interval(PING_EVERY);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ping.tick().await;
+    let mut pings = pings();
     loop {
         let message = tokio::select! {
             frame = from_guest.recv() => match frame {
@@ -226,7 +203,7 @@ async fn outward(mut from_guest: FrameReceiver, sink: &mut SplitSink<WebSocket, 
                 }
                 _ => return End::Error(lost()),
             },
-            _ = ping.tick() => Message::Ping(Bytes::new()),
+            _ = pings.tick() => Message::Ping(Bytes::new()),
         };
         let is_last = matches!(&message, Message::Binary(frame) if frame[0] == exec_frame::EXIT);
         if sink.send(message).await.is_err() || is_last {

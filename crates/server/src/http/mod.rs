@@ -16,6 +16,7 @@ pub mod sse;
 pub mod streams;
 pub mod tunnel;
 pub mod web;
+pub mod websocket;
 mod words;
 
 use crate::app::AppState;

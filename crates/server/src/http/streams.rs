@@ -1,5 +1,5 @@
-//! Answers that go on for as long as somebody reads them: events, downloads and tunnels. Each holds a connection, and what is
-//! on its way, whether it is read or not; so each user has so many of them.
+//! Answers that go on for as long as somebody reads them: events, downloads, tunnels and commands over WebSockets. Each
+//! holds a connection, and what is on its way, whether it is read or not; so each user has so many of them.
 
 use crate::actor::Actor;
 use crate::error::{Error, Result};
@@ -27,8 +27,8 @@ impl Streams {
     pub fn open(&self, actor: &Actor) -> Result<Turn> {
         self.0.take(actor.user).map_err(|_| {
             let message = format!(
-                "{USER_STREAMS_MAX} downloads, tunnels and streams of events are open for you, as many as there may be. Read or \
-                 close some first."
+                "{USER_STREAMS_MAX} downloads, tunnels, commands and streams of events are open for you, as many as there may \
+                 be. Read or close some first."
             );
             let details = json!({ "max": USER_STREAMS_MAX });
             Error::new(ErrorCode::TooManyStreams, message).details(details).retry_after(RETRY_AFTER)

@@ -1,8 +1,8 @@
 //! A WebSocket of `rexec.tunnel.v1` joined to a byte stream.
 
-use crate::error::{Error, Result};
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
+use super::websocket::{self, Asked, READ_BYTES, pings};
+use crate::error::Result;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -11,16 +11,7 @@ use rexec_api::tunnel::{PIECE_BYTES_MAX, SUBPROTOCOL};
 use std::future::Future;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{MissedTickBehavior, interval, timeout};
-
-/// Proxies end a connection that says nothing.
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long a peer that does not read may hold up our farewell.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
-/// Memory for one read, of the socket and of the stream.
-const READ_BYTES: usize = 16 * 1024;
 
 /// A close code, and words for it.
 pub type End = (u16, &'static str);
@@ -29,17 +20,8 @@ pub type End = (u16, &'static str);
 const DONE: End = (1000, "both directions have ended");
 
 /// What becomes of a request, unless it is none for a tunnel.
-pub fn upgrade(asked: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>) -> Result<WebSocketUpgrade> {
-    let asked = asked.map_err(|_| {
-        let message = format!("This route is a WebSocket: connect with the subprotocol {SUBPROTOCOL}.");
-        Error::field("upgrade", message)
-    })?;
-    Ok(asked
-        .protocols([SUBPROTOCOL])
-        .read_buffer_size(READ_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(PIECE_BYTES_MAX)
-        .max_frame_size(PIECE_BYTES_MAX))
+pub fn upgrade(asked: Asked) -> Result<WebSocketUpgrade> {
+    websocket::upgrade(asked, SUBPROTOCOL, PIECE_BYTES_MAX)
 }
 
 /// Carries bytes both ways until both directions have ended, or `until` says why not longer.
@@ -53,9 +35,7 @@ pub async fn carry(socket: WebSocket, stream: impl AsyncRead + AsyncWrite, until
         end = outward(reader, &mut sink, &is_last) => end,
         end = until => end,
     };
-    let frame = CloseFrame { code: end.0, reason: Utf8Bytes::from(end.1) };
-    // Whoever has gone needs no farewell.
-    let _ = timeout(CLOSE_PATIENCE, sink.send(Message::Close(Some(frame)))).await;
+    websocket::close(&mut sink, None, end.0, end.1).await;
 }
 
 /// From the socket to the stream. Read on after its end, because that is how a close is noticed.
@@ -96,9 +76,7 @@ async fn outward(
     sink: &mut SplitSink<WebSocket, Message>,
     is_last: &impl Fn() -> bool,
 ) -> End {
-    let mut ping = interval(PING_EVERY);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ping.tick().await;
+    let mut pings = pings();
     let mut bytes = BytesMut::new();
     let mut has_ended = false;
     loop {
@@ -112,7 +90,7 @@ async fn outward(
                 Ok(_) => Message::Binary(bytes.split().freeze()),
                 Err(error) => return broken(&error),
             },
-            _ = ping.tick() => Message::Ping(Bytes::new()),
+            _ = pings.tick() => Message::Ping(Bytes::new()),
         };
         let is_end = matches!(&message, Message::Binary(piece) if piece.is_empty());
         if sink.send(message).await.is_err() || is_end && is_last() {

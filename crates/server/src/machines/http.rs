@@ -6,10 +6,9 @@ use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path};
 use crate::http::origin::Scene;
 use crate::http::tunnel;
+use crate::http::websocket::Asked;
 use axum::Extension;
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use rexec_api::Page;
@@ -89,11 +88,7 @@ async fn join_machine(
 #[utoipa::path(get, path = "/api/machines/ws", tag = "machines", security(()), responses(
     (status = 101, description = "Connected."),
     (status = "4XX", description = "Refused; `machine_gone` where the machine was removed.", body = ErrorBody)))]
-async fn machine_tunnel(
-    State(app): State<AppState>,
-    headers: HeaderMap,
-    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response> {
+async fn machine_tunnel(State(app): State<AppState>, headers: HeaderMap, upgrade: Asked) -> Result<Response> {
     let upgrade = tunnel::upgrade(upgrade)?;
     let id = app.machines.identify(&credential(&headers)?).await?;
     let connected = app.machines.connect(id)?;

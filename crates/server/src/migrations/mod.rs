@@ -17,8 +17,8 @@ mod m0011_git_credentials;
 mod m0012_api_tokens;
 mod m0013_ssh_keys;
 mod m0014_ssh_host_keys;
-mod m0015_machines;
 mod m0016_device_logins;
+mod m0017_machines;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -45,8 +45,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_api_tokens::Migration),
             Box::new(m0013_ssh_keys::Migration),
             Box::new(m0014_ssh_host_keys::Migration),
-            Box::new(m0015_machines::Migration),
             Box::new(m0016_device_logins::Migration),
+            Box::new(m0017_machines::Migration),
         ]
     }
 }

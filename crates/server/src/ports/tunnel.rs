@@ -11,10 +11,9 @@ use crate::config::Use;
 use crate::error::Result;
 use crate::http::extract::{Authenticated, Path};
 use crate::http::tunnel::{self, End};
+use crate::http::websocket::Asked;
 use crate::workspaces::{Reach, Used, Waking};
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use rexec_api::error::ErrorBody;
 use rexec_api::frames::close;
@@ -57,7 +56,7 @@ pub(super) async fn tunnel_port(
     State(app): State<AppState>,
     Authenticated(actor): Authenticated,
     Path((id, port)): Path<(WorkspaceId, String)>,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Asked,
 ) -> Result<Response> {
     let (port, upgrade) = (number(&port)?, tunnel::upgrade(upgrade)?);
     let turn = app.streams.open(&actor)?;

@@ -51,7 +51,8 @@ impl Entrance {
         Ok(Some((actor, proven)))
     }
 
-    /// Whoever a certificate is for: the first of its principals that is an account's e-mail address, or the one that the login names.
+    /// Whoever a certificate is for: the first of its principals that is an account's e-mail address, or the one that the
+    /// login names.
     async fn holder(&self, login: &Login<'_>, certificate: &Certificate) -> Result<Option<(Actor, Proven)>> {
         let until_ms = i64::try_from(certificate.valid_before.saturating_mul(1000)).unwrap_or(i64::MAX);
         for principal in certificate.principals.iter().take(PRINCIPALS_MAX) {

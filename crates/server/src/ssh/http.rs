@@ -5,10 +5,9 @@ use crate::error::Result;
 use crate::http::extract::{Authenticated, Json};
 use crate::http::origin::Scene;
 use crate::http::tunnel;
+use crate::http::websocket::Asked;
 use axum::Extension;
 use axum::extract::State;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::response::Response;
 use rexec_api::Page;
 use rexec_api::error::ErrorBody;
@@ -58,7 +57,7 @@ async fn rotate_ssh_host_key(
 async fn ssh_tunnel(
     State(app): State<AppState>,
     Extension(scene): Extension<Scene>,
-    upgrade: std::result::Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Asked,
 ) -> Result<Response> {
     let upgrade = tunnel::upgrade(upgrade)?;
     let gateway = app.ssh.gateway()?;

@@ -4,6 +4,7 @@ use super::socket::{Watchful, relay};
 use crate::app::AppState;
 use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path, Query};
+use crate::http::websocket;
 use axum::extract::State;
 use axum::extract::ws::{CloseFrame, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
@@ -112,13 +113,12 @@ async fn attach(
     authenticated: Result<Authenticated>,
     Path((id, terminal)): Path<(WorkspaceId, TerminalId)>,
     Query(query): Query<AttachQuery>,
-    upgrade: Result<WebSocketUpgrade, axum::extract::ws::rejection::WebSocketUpgradeRejection>,
+    upgrade: websocket::Asked,
 ) -> Result<Response> {
     let Ok(upgrade) = upgrade else {
         // Whoever is not signed in is told that first, as on every route.
         authenticated?;
-        let message = format!("This route is a WebSocket: connect with the subprotocol {SUBPROTOCOL}.");
-        return Err(Error::field("upgrade", message));
+        return Err(websocket::not_one(SUBPROTOCOL));
     };
     let upgrade = upgrade
         .protocols([SUBPROTOCOL])

@@ -18,9 +18,10 @@ use super::{Attachment, error_frame};
 use crate::actor::Actor;
 use crate::auth::Auth;
 use crate::config::Use;
+use crate::http::websocket::{self, pings};
 use crate::tasks::Tasks;
 use crate::workspaces::{Report, Waker};
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use axum::extract::ws::{Message, WebSocket};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -28,14 +29,9 @@ use rexec_api::error::ErrorCode;
 use rexec_api::frames::{ServerControl, ServerFrame, close};
 use rexec_api::guest::AttachMode;
 use rexec_channel::{FrameReceiver, FrameSender, GuestClient};
-use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
-const PING_EVERY: Duration = Duration::from_secs(20);
-/// How long a viewer that does not read may hold up our farewell.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// A longer frame is part of a stream, after which others get their turn.
 const BULK_BYTES: usize = 4096;
 /// First byte of what is typed.
@@ -90,21 +86,15 @@ async fn watch(watchful: Watchful, guest: GuestClient) -> End {
 }
 
 async fn say_farewell(mut to_viewer: SplitSink<WebSocket, Message>, end: End) {
-    let farewell = async {
-        let (code, reason) = match end {
-            End::ViewerGone => return,
-            End::Close(code, reason) => (code, reason.to_owned()),
-            End::BadFrame(reason) => {
-                let frame = error_frame(ErrorCode::BadFrame, &reason);
-                // The viewer may be gone already; then nobody needs the reason.
-                let _ = to_viewer.send(Message::Binary(frame.into())).await;
-                (close::PROTOCOL, "bad frame".to_owned())
-            }
-        };
-        let frame = CloseFrame { code, reason: Utf8Bytes::from(reason) };
-        let _ = to_viewer.send(Message::Close(Some(frame))).await;
+    let (last, code, reason) = match end {
+        End::ViewerGone => return,
+        End::Close(code, reason) => (None, code, reason),
+        End::BadFrame(reason) => {
+            let frame = error_frame(ErrorCode::BadFrame, &reason);
+            (Some(Message::Binary(frame.into())), close::PROTOCOL, "bad frame")
+        }
     };
-    let _ = timeout(CLOSE_PATIENCE, farewell).await;
+    websocket::close(&mut to_viewer, last, code, reason).await;
 }
 
 async fn upward(
@@ -141,9 +131,7 @@ async fn downward(
     mut from_guest: FrameReceiver,
     mut reports: watch::Receiver<Report>,
 ) -> End {
-    let mut ping = interval(PING_EVERY);
-    ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    ping.tick().await;
+    let mut pings = pings();
     let mut told = reports.borrow_and_update().status;
     let mut exited = false;
     loop {
@@ -170,7 +158,7 @@ async fn downward(
                 told = report.status;
                 Message::Binary(status_frame(report))
             }
-            _ = ping.tick() => Message::Ping(Bytes::new()),
+            _ = pings.tick() => Message::Ping(Bytes::new()),
         };
         let is_bulk = matches!(&message, Message::Binary(frame) if frame.len() > BULK_BYTES);
         if to_viewer.send(message).await.is_err() {

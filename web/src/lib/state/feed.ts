@@ -86,14 +86,16 @@ export function unasked(event: EventView): FeedEntry | undefined {
 
 interface SshData {
   key?: string;
+  certificate?: string;
   token?: string;
   address?: string;
   to?: string;
 }
 
 /** What let somebody in, from where, and what they were led to. */
-function byWhat({ key, token, address, to }: SshData): string {
-  const by = key ? `with the key “${key}”` : token ? `with the token “${token}”` : 'with a sign-in';
+function byWhat({ address, to, ...proof }: SshData): string {
+  const kind = (['key', 'certificate', 'token'] as const).find((kind) => proof[kind]);
+  const by = kind ? `with the ${kind} “${proof[kind]}”` : 'with a sign-in';
   return `${to ? `${to}, ` : ''}${by}${address ? `, from ${address}` : ''}`;
 }
 

@@ -154,15 +154,18 @@ impl Unplaced {
     }
 
     /// Changes names with what is there, which then goes. Some file systems write a file to the disk before it may replace
-    /// another by being renamed: ten thousand of them wait for that.
+    /// another by being renamed, and ten thousand of them wait for that. So a power cut may leave such a file empty, as it
+    /// may after `tar`.
     fn replace(&self, name: &Path) -> rustix::io::Result<()> {
-        let there = statat(&self.parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(there.st_mode) == FileType::Directory {
-            return Err(Errno::ISDIR);
+        match statat(&self.parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(there) if FileType::from_raw_mode(there.st_mode) == FileType::Directory => return Err(Errno::ISDIR),
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error),
         }
         match self.rename(name, RenameFlags::EXCHANGE) {
             Ok(()) => {}
-            Err(Errno::INVAL) => return renameat(&self.parent, &self.temporary, &self.parent, name),
+            // Not every file system can, and what was there may have gone.
+            Err(Errno::INVAL | Errno::NOENT) => return renameat(&self.parent, &self.temporary, &self.parent, name),
             Err(error) => return Err(error),
         }
         unlinkat(&self.parent, &self.temporary, AtFlags::empty()).inspect_err(|_| {
