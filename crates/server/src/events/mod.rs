@@ -113,7 +113,12 @@ impl Events {
 
     /// What has happened to a workspace, which whoever asks has seen to be the actor's: the newest before `before`, as many
     /// as make a page.
-    pub(crate) async fn of_workspace(&self, actor: &Actor, id: WorkspaceId, before: Option<EventId>) -> Result<Vec<News>> {
+    pub(crate) async fn of_workspace(
+        &self,
+        actor: &Actor,
+        id: WorkspaceId,
+        before: Option<EventId>,
+    ) -> Result<Vec<News>> {
         Ok(store::of_workspace(self.db.read(), actor.user, id, page::before(before), page::FETCH).await?)
     }
 
