@@ -23,6 +23,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Whether the server was named, by option or variable.
+    pub fn names_server(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// Where to sign in when nothing is known yet.
     pub fn url_or_default(&self, named: Option<String>) -> Result<String> {
         let url = named.or_else(|| self.url.clone());
@@ -141,6 +146,27 @@ fn choose(all: Vec<WorkspaceView>, word: &str) -> Result<WorkspaceView> {
     }
 }
 
+/// The one that a word means by its id or by the whole of its name. `of` gives both; `noun` and `listed_by` are for people.
+pub fn named<T>(all: Vec<T>, word: &str, of: impl Fn(&T) -> (String, &str), noun: &str, listed_by: &str) -> Result<T> {
+    let fits = |one: &T| {
+        let (id, name) = of(one);
+        id == word || name == word
+    };
+    let mut found: Vec<T> = all.into_iter().filter(fits).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (None, _) => {
+            Err(Failure::NotFound(format!("There is no {noun} {word:?}. `{listed_by}` lists those there are.")))
+        }
+        (Some(last), false) => {
+            found.push(last);
+            let ids: Vec<_> = found.iter().map(|one| format!("  {}", of(one).0)).collect();
+            let message = format!("Several are called {word:?}; name one by its id:\n{}", ids.join("\n"));
+            Err(Failure::NotFound(message))
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -158,6 +184,15 @@ mod tests {
         for bad in ["", "ftp://a", "https://a/b", "https://u:p@a", "https://a?b", "https://"] {
             assert!(matches!(address(bad), Err(Failure::Usage(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_name_means_one_thing_or_nothing() {
+        let all = vec![("1", "a"), ("2", "b"), ("3", "b")];
+        let find = |word: &str| named(all.clone(), word, |one| (one.0.into(), one.1), "thing", "rexec thing ls");
+        assert_eq!((find("a").unwrap(), find("3").unwrap()), (("1", "a"), ("3", "b")));
+        let told = |word: &str| find(word).unwrap_err().to_string();
+        assert!(told("b").contains("  2\n  3") && told("c").contains("`rexec thing ls`"), "{}", told("b"));
     }
 
     #[test]

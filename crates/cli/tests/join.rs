@@ -338,6 +338,12 @@ async fn a_token_joins_one_machine() {
     assert!(unit.contains(&words), "{unit}");
     let process = stage.join(&[]);
     status(&owner, machine.id, WorkspaceStatus::Running).await;
+    // While it runs the unit can be asked for, and nobody else can be the machine.
+    let told = stage.command(&["join", "--systemd"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&told.stdout).contains(&words), "{told:?}");
+    let second = stage.command(&["join"]).output().unwrap();
+    let why = String::from_utf8_lossy(&second.stderr);
+    assert!(!second.status.success() && why.contains("Another process of yours"), "{why}");
     process.signal("-TERM");
     assert!(process.ended().await.0.success());
 }

@@ -68,7 +68,8 @@ async fn connect_unix(rights: &Rights, path: String) -> Result<UnixStream, Guest
 
 fn refused(what: &str, error: &io::Error) -> GuestError {
     match Errno::from_io_error(error) {
-        Some(Errno::CONNREFUSED | Errno::NOENT) => {
+        // The last is said of the loopback of IPv6 where there is none, after that of IPv4 has refused.
+        Some(Errno::CONNREFUSED | Errno::NOENT | Errno::ADDRNOTAVAIL) => {
             refuse(ErrorCode::NotFound, format!("Nothing listens on {what} in the workspace."))
         }
         Some(Errno::ACCESS | Errno::PERM) => {

@@ -14,8 +14,8 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub struct JoinArguments {
-    /// The server; the one signed in to last when absent. `--token` is a join token, or not needed where you are
-    /// signed in.
+    /// The server; when absent the only one that this machine has joined, else the one signed in to last. `--token` is
+    /// a join token, or not needed where you are signed in.
     address: Option<String>,
     /// What the machine is to be called; its host name when absent.
     #[arg(long)]
@@ -53,24 +53,27 @@ pub enum JoinTokenCommand {
 
 /// Stays until it is asked to go, or is no machine of the server's any more.
 pub async fn join(connection: &Connection, arguments: JoinArguments) -> Result<ExitCode> {
-    let server = connection.url_or_default(arguments.address)?;
+    let server = server(connection, arguments.address)?;
     require_private(&server, arguments.insecure_http)?;
-    let Some(lock) = Lock::take(&server)? else {
-        return Err(Failure::Other(format!("Another process of yours has joined this machine to {server} already.")));
-    };
-    let known = match Known::load(&server)? {
-        Some(known) => {
+    let lock = Lock::take(&server)?;
+    let known = match (Known::load(&server)?, &lock) {
+        (Some(known), Some(_)) => {
             eprintln!("rexec: this machine is {:?} at {server} already", known.name);
             known
         }
-        None => register(connection, &server, arguments.name).await?,
+        (None, Some(_)) => register(connection, &server, arguments.name).await?,
+        // What starts the machine next time may be asked for while it runs.
+        (Some(known), None) if arguments.systemd => known,
+        (_, None) => {
+            let message = format!("Another process of yours has joined this machine to {server} already.");
+            return Err(Failure::Other(message));
+        }
     };
     if arguments.systemd {
         eprintln!("rexec: {:?} has joined; as root, put the unit where systemd finds it, and start it:", known.name);
         eprintln!("       rexec join {server} --systemd > /etc/systemd/system/rexec-machine.service");
         eprintln!("       systemctl enable --now rexec-machine");
-        show::print(&machine::unit(&known, arguments.insecure_http)?)?;
-        return Ok(ExitCode::SUCCESS);
+        return show::print(&machine::unit(&known, arguments.insecure_http)?).map(|()| ExitCode::SUCCESS);
     }
     eprintln!(
         "rexec: {:?} ({}) at {server}; Ctrl-C goes offline, `rexec leave` removes it",
@@ -91,6 +94,15 @@ pub async fn join(connection: &Connection, arguments: JoinArguments) -> Result<E
     };
     drop(lock);
     Ok(code)
+}
+
+/// The server that is meant: the one that is named, else the only one that this machine has joined, else the usual one.
+fn server(connection: &Connection, address: Option<String>) -> Result<String> {
+    let is_open = address.is_none() && !connection.names_server();
+    if is_open && let [only] = Known::every()?.as_slice() {
+        return Ok(only.server.clone());
+    }
+    connection.url_or_default(address)
 }
 
 /// Exchanges a join token for a credential; whoever is signed in makes the token on the way.
@@ -143,19 +155,15 @@ fn host_name() -> String {
 }
 
 pub async fn leave(connection: &Connection, arguments: LeaveArguments) -> Result<()> {
-    let none = || Failure::NotFound("This machine has not been joined to a server there.".into());
-    let known = match arguments.address {
-        Some(address) => Known::load(&connection.url_or_default(Some(address))?)?.ok_or_else(none)?,
-        None => match Known::every()?.as_slice() {
-            [] => return Err(none()),
-            [only] => only.clone(),
-            several => {
-                let servers: Vec<_> = several.iter().map(|known| format!("  {}", known.server)).collect();
-                let message = format!("This machine has joined several servers; name one:\n{}", servers.join("\n"));
-                return Err(Failure::NotFound(message));
-            }
-        },
-    };
+    let every = Known::every()?;
+    if arguments.address.is_none() && !connection.names_server() && every.len() > 1 {
+        let servers: Vec<_> = every.iter().map(|known| format!("  {}", known.server)).collect();
+        let message = format!("This machine has joined several servers; name one:\n{}", servers.join("\n"));
+        return Err(Failure::NotFound(message));
+    }
+    let server = server(connection, arguments.address)?;
+    let none = || Failure::NotFound(format!("This machine has not been joined to {server}."));
+    let known = Known::load(&server)?.ok_or_else(none)?;
     match Client::new(&known.server)?.with_token(&known.credential).leave_machine().await {
         Err(error) if !is_gone(&error) => return Err(error.into()),
         _ => {}

@@ -1,7 +1,7 @@
 //! `snapshot ls|new|rm|export|import`.
 
 use super::copy::pass;
-use crate::connection::{Connection, workspace};
+use crate::connection::{Connection, named, workspace};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age, size};
 use rexec_api::ids::SnapshotId;
@@ -26,10 +26,14 @@ pub enum SnapshotCommand {
         name: Option<String>,
     },
     /// Delete one.
-    Rm { id: SnapshotId },
+    Rm {
+        /// Its id or name.
+        snapshot: String,
+    },
     /// Write one as an archive (`tar.zst`).
     Export {
-        id: SnapshotId,
+        /// Its id or name.
+        snapshot: String,
         /// The file, which must not be there yet; `-` for standard output.
         file: PathBuf,
     },
@@ -52,8 +56,10 @@ pub async fn run(connection: &Connection, command: SnapshotCommand) -> Result<()
             let taken = client.take_snapshot(of, &NewSnapshot { name, wait_ms: Some(WAIT_MS_MAX) }).await?;
             tell(connection, &finished(&client, taken).await?)
         }
-        SnapshotCommand::Rm { id } => Ok(client.delete_snapshot(id).await?),
-        SnapshotCommand::Export { id, file } => export(&client, id, file).await,
+        SnapshotCommand::Rm { snapshot: word } => Ok(client.delete_snapshot(snapshot(&client, &word).await?).await?),
+        SnapshotCommand::Export { snapshot: word, file } => {
+            export(&client, snapshot(&client, &word).await?, file).await
+        }
         SnapshotCommand::Import { file, name } => {
             let body = if file.as_os_str() == "-" {
                 Body::wrap_stream(ReaderStream::new(tokio::io::stdin()))
@@ -64,6 +70,12 @@ pub async fn run(connection: &Connection, command: SnapshotCommand) -> Result<()
             tell(connection, &client.import_snapshot(name.as_deref(), body).await?)
         }
     }
+}
+
+/// The snapshot that a word means.
+pub(super) async fn snapshot(client: &Client, word: &str) -> Result<SnapshotId> {
+    let all = client.every::<SnapshotView>("/api/snapshots").await?;
+    Ok(named(all, word, |one| (one.id.to_string(), &one.name), "snapshot", "rexec snapshot ls")?.id)
 }
 
 async fn finished(client: &Client, mut taken: SnapshotView) -> Result<SnapshotView> {

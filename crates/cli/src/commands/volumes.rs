@@ -1,7 +1,7 @@
 //! `volume ls|restore|rm`: homes, those kept of deleted workspaces among them.
 
 use super::workspaces::running;
-use crate::connection::Connection;
+use crate::connection::{Connection, named};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age, size};
 use crate::tty;
@@ -16,13 +16,15 @@ pub enum VolumeCommand {
     Ls,
     /// Make a workspace of a kept home.
     Restore {
-        id: VolumeId,
+        /// Its id, or the name of the workspace that it was of.
+        home: String,
         /// That of before when absent.
         name: Option<String>,
     },
     /// Remove a kept home for good.
     Rm {
-        id: VolumeId,
+        /// Its id, or the name of the workspace that it was of.
+        home: String,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
@@ -33,13 +35,24 @@ pub async fn run(connection: &Connection, command: VolumeCommand) -> Result<()> 
     let client = connection.client()?;
     match command {
         VolumeCommand::Ls => list(connection, client.every("/api/volumes").await?),
-        VolumeCommand::Restore { id, name } => {
+        VolumeCommand::Restore { home: word, name } => {
+            let id = kept(&client, &word).await?;
             let made = client.restore_volume(id, &RestoreVolume { name, wait_ms: Some(0) }).await?;
             let made = running(&client, made).await?;
             if connection.json { show::json(&made) } else { show::print(&format!("{}\n", made.id)) }
         }
-        VolumeCommand::Rm { id, yes } => remove(&client, id, yes).await,
+        VolumeCommand::Rm { home: word, yes } => {
+            let id = kept(&client, &word).await?;
+            remove(&client, id, yes).await
+        }
     }
+}
+
+/// The home that a word means: of a name, the one that is kept, because one in use is neither restored nor removed.
+async fn kept(client: &Client, word: &str) -> Result<VolumeId> {
+    let mut all = client.every::<VolumeView>("/api/volumes").await?;
+    all.retain(|one| one.state == VolumeState::Kept || one.id.to_string() == word);
+    Ok(named(all, word, |one| (one.id.to_string(), &one.workspace_name), "kept home", "rexec volume ls")?.id)
 }
 
 fn list(connection: &Connection, all: Vec<VolumeView>) -> Result<()> {

@@ -1,10 +1,10 @@
 //! `ls`, `new`, `open`, `rm`, and the lifecycle.
 
+use super::snapshots;
 use crate::connection::{Connection, workspace, workspaces};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age};
 use crate::tty;
-use rexec_api::ids::SnapshotId;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{Client, Lifecycle};
 use std::collections::BTreeMap;
@@ -24,9 +24,9 @@ pub struct NewArguments {
     /// A container image instead.
     #[arg(long, conflicts_with = "template")]
     image: Option<String>,
-    /// A snapshot to begin as.
+    /// A snapshot to begin as: its id or name.
     #[arg(long, conflicts_with_all = ["template", "image", "git"])]
-    snapshot: Option<SnapshotId>,
+    snapshot: Option<String>,
     /// A repository to clone into the home.
     #[arg(long, value_name = "ADDRESS")]
     git: Option<String>,
@@ -61,11 +61,15 @@ pub fn variable(text: &str) -> std::result::Result<(String, String), String> {
 
 pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()> {
     let client = connection.client()?;
+    let snapshot = match &arguments.snapshot {
+        Some(word) => Some(snapshots::snapshot(&client, word).await?),
+        None => None,
+    };
     let request = NewWorkspace {
         name: arguments.name,
         template: arguments.template,
         image: arguments.image,
-        snapshot: arguments.snapshot,
+        snapshot,
         git_url: arguments.git,
         branch: arguments.branch,
         cpu: arguments.cpu,
