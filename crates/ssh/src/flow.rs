@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 use russh::ChannelId;
-use russh::server::Handle;
+use russh::{client, server};
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::io;
@@ -33,6 +33,33 @@ const GRANT_PART: u32 = 4;
 pub(crate) const CHANNELS_MAX: usize = 128;
 /// Once the connection has said good-bye, the other end has this long to close it.
 const LINGER_TIME: Duration = Duration::from_secs(5);
+
+/// By whom the peer is told that it may send more.
+pub(crate) enum Granting {
+    Server(server::Handle),
+    Client(client::Grants),
+}
+
+impl Granting {
+    fn grow_window(&self, id: ChannelId, bytes: u32) {
+        match self {
+            Self::Server(handle) => handle.grow_window(id, bytes),
+            Self::Client(grants) => grants.grow_window(id, bytes),
+        }
+    }
+}
+
+impl From<server::Handle> for Granting {
+    fn from(handle: server::Handle) -> Self {
+        Self::Server(handle)
+    }
+}
+
+impl From<client::Grants> for Granting {
+    fn from(grants: client::Grants) -> Self {
+        Self::Client(grants)
+    }
+}
 
 /// One connection's queues. Clones share them.
 #[derive(Clone)]
@@ -97,14 +124,19 @@ impl Flow {
         self.lane(id, |_| ());
     }
 
+    /// Channels whose data is queued here.
+    pub(crate) fn channels(&self) -> usize {
+        self.lock().lanes.len()
+    }
+
     /// The reader of a channel. There is one.
-    pub(crate) fn open(&self, id: ChannelId, handle: Handle) -> Inbound {
+    pub(crate) fn open(&self, id: ChannelId, granting: impl Into<Granting>) -> Inbound {
         let (news, closed) = self.lane(id, |lane| {
             lane.has_reader = true;
             (lane.news.clone(), lane.closed.clone())
         });
         let grants = Mutex::new(Grants { window: WINDOW_BYTES, taken: 0, since_grown: 0 });
-        Inbound { flow: self.clone(), id, handle, news, closed, grants }
+        Inbound { flow: self.clone(), id, granting: granting.into(), news, closed, grants }
     }
 
     /// Never waits. What comes for a channel that is not read any more is dropped.
@@ -118,6 +150,15 @@ impl Flow {
     /// Nothing more will come.
     pub(crate) fn end(&self, id: ChannelId) {
         if let Some(lane) = self.lock().lanes.get_mut(&id) {
+            lane.ended = true;
+            lane.news.notify_one();
+        }
+    }
+
+    /// The connection is gone: what has come in can still be taken.
+    pub(crate) fn end_all(&self) {
+        self.gone.cancel();
+        for lane in self.lock().lanes.values_mut() {
             lane.ended = true;
             lane.news.notify_one();
         }
@@ -174,7 +215,7 @@ impl Grants {
 pub(crate) struct Inbound {
     flow: Flow,
     id: ChannelId,
-    handle: Handle,
+    granting: Granting,
     news: Arc<Notify>,
     /// Cancelled when the peer has closed the channel, or the connection is gone.
     pub(crate) closed: CancellationToken,
@@ -200,7 +241,7 @@ impl Inbound {
         drop(inner);
         let mut grants = self.grants.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(grant) = grants.take(piece.len() as u32, waits).filter(|_| !ended) {
-            self.handle.grow_window(self.id, grant);
+            self.granting.grow_window(self.id, grant);
         }
         Some(Some(piece))
     }

@@ -4,7 +4,7 @@ use russh::keys::ssh_key;
 use russh::keys::{Algorithm, HashAlg, PrivateKey};
 
 /// Users' RSA keys with fewer bits are refused.
-const RSA_BITS_MIN: usize = 2048;
+pub(crate) const RSA_BITS_MIN: usize = 2048;
 /// Longest line with a public key; one of 16384 bits takes 2.8 kB.
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
@@ -59,6 +59,14 @@ impl PublicKey {
         }
     }
 
+    pub(crate) fn is_of(&self, algorithm: &Algorithm) -> bool {
+        match (self.inner.algorithm(), algorithm) {
+            // The hash is the signature's.
+            (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }) => true,
+            (own, other) => own == *other,
+        }
+    }
+
     /// Such as `ssh-ed25519`.
     pub fn algorithm(&self) -> String {
         self.inner.algorithm().to_string()
@@ -92,7 +100,7 @@ impl PartialEq for PublicKey {
 
 impl Eq for PublicKey {}
 
-fn bits(number: &[u8]) -> usize {
+pub(crate) fn bits(number: &[u8]) -> usize {
     let significant = number.iter().position(|byte| *byte != 0).map_or(&[][..], |first| &number[first..]);
     significant.first().map_or(0, |first| significant.len() * 8 - first.leading_zeros() as usize)
 }

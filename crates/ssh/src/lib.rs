@@ -1,4 +1,5 @@
-//! The SSH server as a library: the protocol, its bounds and its channels on russh, which lives only here.
+//! SSH on russh, which lives only here: the server as a library (the protocol, its bounds and its channels), and a
+//! [`client`] that keeps one connection.
 //!
 //! What stands behind a login is a [`Backend`]: it says who may enter, and gives a [`Target`] that runs
 //! commands, dials and listens. This crate knows no user, no workspace and no database, and does nothing
@@ -9,6 +10,7 @@
 //! What a connection can have stored here is bounded by [`flow`]; how many there are, by [`door`].
 
 mod backend;
+pub mod client;
 mod door;
 mod flow;
 mod forward;

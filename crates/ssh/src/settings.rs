@@ -6,8 +6,8 @@ use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, m
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Told to every client before it has said anything: neither a version nor a platform.
-const IDENTIFICATION: &str = "SSH-2.0-Rexec";
+/// Told to every peer before it has said anything: neither a version nor a platform.
+pub(crate) const IDENTIFICATION: &str = "SSH-2.0-Rexec";
 /// A refusal takes this long from when it was asked for, whatever was wrong.
 const REFUSAL_TIME: Duration = Duration::from_millis(250);
 /// Refusals on one connection. A client with many keys shows one after the other.
@@ -17,15 +17,15 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 /// ... this many times.
 const KEEPALIVES_MAX: usize = 3;
 /// Bytes in one packet of a channel, as OpenSSH has it.
-const PACKET_BYTES_MAX: u32 = 32 * 1024;
+pub(crate) const PACKET_BYTES_MAX: u32 = 32 * 1024;
 /// Messages of all channels on their way out, each of at most one packet.
 const OUTGOING_MESSAGES_MAX: usize = 8;
 /// Messages that russh would queue for a channel's reader. Data takes another way ([`crate::flow`]).
-const QUEUED_MESSAGES_MAX: usize = 32;
+pub(crate) const QUEUED_MESSAGES_MAX: usize = 32;
 /// Keys are exchanged anew after so many bytes in one direction...
-const REKEY_BYTES: usize = 1 << 30;
+pub(crate) const REKEY_BYTES: usize = 1 << 30;
 /// ... or after this time.
-const REKEY_TIME: Duration = Duration::from_secs(3600);
+pub(crate) const REKEY_TIME: Duration = Duration::from_secs(3600);
 
 const KEX: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
@@ -34,9 +34,9 @@ const KEX: &[kex::Name] = &[
     kex::EXTENSION_SUPPORT_AS_SERVER,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
 ];
-const CIPHERS: &[cipher::Name] =
+pub(crate) const CIPHERS: &[cipher::Name] =
     &[cipher::CHACHA20_POLY1305, cipher::AES_256_GCM, cipher::AES_256_CTR, cipher::AES_128_CTR];
-const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+pub(crate) const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
 /// How many there may be, and for how long.
 #[derive(Debug, Clone)]

@@ -7,6 +7,7 @@
 
 pub mod isolation;
 pub mod lifecycle;
+pub mod remote;
 pub mod storage;
 pub mod streams;
 mod world;
@@ -15,7 +16,8 @@ pub use world::{MakeEngine, TarBuilder, World};
 
 use crate::EngineError;
 
-/// Makes a test of every case of the contract.
+/// Makes a test of every case of the contract; with `transport` before the name, of those whose bytes take every way that
+/// there is: for one more transport of an engine that passes all of them.
 #[macro_export]
 macro_rules! engine_contract {
     ($make:expr) => {
@@ -27,6 +29,14 @@ macro_rules! engine_contract {
             streams: exec_is_binary_safe, exec_tells_how_it_ended, exec_runs_as_asked, exec_ends_with_its_stream,
                 exec_ends_with_its_container, events_are_told, stats_are_told;
             isolation: profile_holds, siblings_are_apart, networks_are_ensured_once, networks_have_no_ipv6;
+        );
+    };
+    (transport $make:expr) => {
+        $crate::engine_contract!(@cases $make;
+            lifecycle: lives_and_ends, what_is_not_there_is_told;
+            storage: archives_go_both_ways;
+            streams: exec_is_binary_safe, exec_tells_how_it_ended, exec_runs_as_asked, exec_ends_with_its_stream,
+                exec_ends_with_its_container, events_are_told, stats_are_told;
         );
     };
     (@cases $make:expr; $($module:ident: $($case:ident),+;)+) => {

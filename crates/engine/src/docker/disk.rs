@@ -72,8 +72,12 @@ impl DockerEngine {
         })
     }
 
-    /// An engine behind a socket is on our machine, and its directory is what it says unless we are in a container.
+    /// An engine behind a socket is on our machine, and its directory is what it says unless we are in a container. Of
+    /// another machine's disk its API tells nothing.
     pub(super) async fn measure_space(&self) -> Result<Option<DiskSpace>> {
+        if !self.address().is_local() {
+            return Ok(None);
+        }
         let Ok(space) = rustix::fs::statvfs(self.own_words().await?.root_dir.as_str()) else { return Ok(None) };
         let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
         let free_files = Some(space.f_favail).filter(|_| space.f_files > 0);

@@ -5,7 +5,8 @@
 //! the process meant and that `/proc` is the engine's. Whatever is otherwise (another machine, another
 //! process namespace, a layout unknown) is `None`, and the engine is asked.
 
-use crate::Stats;
+use super::DockerEngine;
+use crate::{Engine, EngineError, Result, Stats};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -13,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 /// Processes remembered; when there are more, all are looked up anew.
 const REMEMBERED_MAX: usize = 4096;
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
+/// Of an engine whose figures would be those of its whole machine.
+const UNMEASURED: &str = "without control groups it measures no container";
 /// More than any machine has: what the kernel says where there is no limit.
 const NO_LIMIT: u64 = 1 << 60;
 
@@ -181,6 +184,37 @@ fn moved(text: &str) -> (u64, u64) {
         }
     }
     sum
+}
+
+impl DockerEngine {
+    /// `None` where only the engine knows.
+    pub(super) async fn stats_from_kernel(&self, id: &str) -> Result<Option<Stats>> {
+        if !self.address().is_local() {
+            let measures = self.own_words().await?.control_groups;
+            return if measures { Ok(None) } else { Err(EngineError::Refused(UNMEASURED.into())) };
+        }
+        let read =
+            |process: Process| async move { tokio::task::spawn_blocking(move || read(&process)).await.ok().flatten() };
+        if let Some(process) = self.processes.of(id) {
+            if let Some(stats) = read(process).await {
+                return Ok(Some(stats));
+            }
+            self.processes.forget(id);
+        }
+        let found = self.inspect(id).await?.ok_or_else(|| EngineError::NotFound(format!("no container {id}")))?;
+        if found.pid == 0 {
+            return Ok(Some(Stats::default()));
+        }
+        let process = Process { pid: found.pid, id: found.id };
+        let stats = read(process.clone()).await;
+        if stats.is_some() {
+            self.processes.remember(id, process);
+        } else if !self.own_words().await?.control_groups {
+            // It would answer with what the whole machine uses.
+            return Err(EngineError::Refused(UNMEASURED.into()));
+        }
+        Ok(stats)
+    }
 }
 
 #[cfg(test)]

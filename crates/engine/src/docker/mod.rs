@@ -30,9 +30,9 @@ use bollard::models::{ContainerConfig, ContainerSummary, ExecConfig};
 use bollard::query_parameters::{
     CommitContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     DownloadFromContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectContainerOptionsBuilder,
-    InspectNetworkOptions, ListContainersOptionsBuilder, ListImagesOptions, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveImageOptions, RemoveVolumeOptions, StartContainerOptions, StatsOptionsBuilder,
-    StopContainerOptionsBuilder, TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListImagesOptions, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveImageOptions, RemoveVolumeOptions, StartContainerOptions, StatsOptionsBuilder, StopContainerOptionsBuilder,
+    TagImageOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use bytes::Bytes;
@@ -40,11 +40,16 @@ use faults::{engine_error, pull_error, start_error};
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use http_body_util::BodyExt;
+pub use rexec_ssh::PublicKey as HostKey;
+pub use rexec_ssh::client::{DialError, KnownHost, KnownHostError, PrivateKey, PrivateKeyError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore};
-use transport::{Address, Transport};
+use transport::Transport;
+pub use transport::{
+    Address, AddressError, Endpoint, EndpointError, SshMaterial, TlsFault, TlsMaterial, Unreachable, Validity,
+};
 use waiting::{failed, unavailable, watched, within};
 
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -97,9 +102,17 @@ impl DockerEngine {
         Ok(Some(image))
     }
 
-    /// An engine at `unix:///path`. Contacts nobody: an engine that is down is found by the calls.
+    /// An engine that lets in whoever reaches it: `unix:///path`, or `tcp://` on this machine. Contacts nobody: an
+    /// engine that is down is found by the calls.
     pub fn connect(address: &str) -> Result<DockerEngine> {
-        let transport = Transport::new(Address::parse(address)?);
+        let refused = |why: String| EngineError::Refused(format!("engine address {address:?}: {why}"));
+        let endpoint = Endpoint::parse(address).map_err(|error| refused(error.to_string()))?;
+        DockerEngine::at(Address::new(&endpoint, None, None).map_err(|error| refused(error.to_string()))?)
+    }
+
+    /// An engine at an address. Contacts nobody, as well.
+    pub fn at(address: Address) -> Result<DockerEngine> {
+        let transport = Transport::new(address);
         let sender = transport.clone();
         let send = move |request: BollardRequest| {
             let sender = sender.clone();
@@ -122,6 +135,11 @@ impl DockerEngine {
         })
     }
 
+    /// How it is reached.
+    pub fn address(&self) -> &Address {
+        self.transport.address()
+    }
+
     async fn own_words(&self) -> Result<&EngineInfo> {
         self.told.get_or_try_init(|| self.info()).await
     }
@@ -140,15 +158,6 @@ impl DockerEngine {
             }
             other => other,
         }
-    }
-
-    async fn network(&self, name: &str) -> Result<Option<networks::Seen>> {
-        if self.is_podman().await? {
-            return self.podman_network(profile::name(name)?).await;
-        }
-        let found = within(CALL_TIMEOUT, self.docker.inspect_network(name, None::<InspectNetworkOptions>)).await;
-        // Docker also finds networks by the start of an id.
-        Ok(found_or_none(found)?.filter(|network| network.name.as_deref() == Some(name)).map(networks::Seen::of))
     }
 
     async fn says_env(&self, image: &str, env: &[String]) -> Result<bool> {
@@ -173,32 +182,6 @@ impl DockerEngine {
             seen.extend(info?);
         }
         Ok(seen)
-    }
-
-    /// `None` where only the engine knows.
-    async fn stats_from_kernel(&self, id: &str) -> Result<Option<Stats>> {
-        let read = |process: local::Process| async move {
-            tokio::task::spawn_blocking(move || local::read(&process)).await.ok().flatten()
-        };
-        if let Some(process) = self.processes.of(id) {
-            if let Some(stats) = read(process).await {
-                return Ok(Some(stats));
-            }
-            self.processes.forget(id);
-        }
-        let found = self.inspect(id).await?.ok_or_else(|| EngineError::NotFound(format!("no container {id}")))?;
-        if found.pid == 0 {
-            return Ok(Some(Stats::default()));
-        }
-        let process = local::Process { pid: found.pid, id: found.id };
-        let stats = read(process.clone()).await;
-        if stats.is_some() {
-            self.processes.remember(id, process);
-        } else if !self.own_words().await?.control_groups {
-            // It would answer with what the whole machine uses.
-            return Err(EngineError::Refused("without control groups it measures no container".into()));
-        }
-        Ok(stats)
     }
 
     async fn wait_removed(&self, id: &str) -> Result<()> {
@@ -356,19 +339,7 @@ impl Engine for DockerEngine {
     }
 
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()> {
-        let request = networks::request(spec)?;
-        if let Some(there) = self.network(&spec.name).await? {
-            return networks::check(spec, &there);
-        }
-        match within(WORK_TIMEOUT, self.docker.create_network(request)).await {
-            Ok(_) => Ok(()),
-            // Another server was quicker.
-            Err(EngineError::Conflict(message)) => match self.network(&spec.name).await? {
-                Some(there) => networks::check(spec, &there),
-                None => Err(EngineError::Conflict(message)),
-            },
-            Err(error) => Err(error),
-        }
+        self.make_network(spec).await
     }
 
     async fn remove_network(&self, name: &str) -> Result<()> {

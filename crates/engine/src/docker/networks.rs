@@ -4,10 +4,15 @@
 //! a network safe to ensure when several servers start at once. A network that is there already is used only
 //! if it keeps containers apart as asked; it is never changed.
 
-use super::profile;
+use super::waiting::within;
+use super::{CALL_TIMEOUT, DockerEngine, POLL_INTERVAL, WORK_TIMEOUT, found_or_none, profile};
 use crate::{EngineError, NetworkSpec, Result};
 use bollard::models::{NetworkCreateRequest, NetworkInspect};
+use bollard::query_parameters::InspectNetworkOptions;
+use std::time::Duration;
 
+/// How long a network that is being made by another server may take to be found.
+const NETWORK_APPEARS_TIME: Duration = Duration::from_secs(2);
 const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
 const APART_OPTION: &str = "com.docker.network.bridge.enable_icc";
 /// The kernel's IFNAMSIZ, less its closing zero.
@@ -29,6 +34,39 @@ pub(super) fn request(spec: &NetworkSpec) -> Result<NetworkCreateRequest> {
         labels: Some(spec.labels.clone().into_iter().collect()),
         ..Default::default()
     })
+}
+
+impl DockerEngine {
+    pub(super) async fn make_network(&self, spec: &NetworkSpec) -> Result<()> {
+        let request = request(spec)?;
+        if let Some(there) = self.network(&spec.name).await? {
+            return check(spec, &there);
+        }
+        match within(WORK_TIMEOUT, self.docker.create_network(request)).await {
+            Ok(_) => Ok(()),
+            // Another server was quicker. Its network has the bridge a moment before it has a name.
+            Err(EngineError::Conflict(message)) => {
+                let deadline = tokio::time::Instant::now() + NETWORK_APPEARS_TIME;
+                loop {
+                    match self.network(&spec.name).await? {
+                        Some(there) => return check(spec, &there),
+                        None if tokio::time::Instant::now() >= deadline => return Err(EngineError::Conflict(message)),
+                        None => tokio::time::sleep(POLL_INTERVAL).await,
+                    }
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn network(&self, name: &str) -> Result<Option<Seen>> {
+        if self.is_podman().await? {
+            return self.podman_network(profile::name(name)?).await;
+        }
+        let found = within(CALL_TIMEOUT, self.docker.inspect_network(name, None::<InspectNetworkOptions>)).await;
+        // Docker also finds networks by the start of an id.
+        Ok(found_or_none(found)?.filter(|network| network.name.as_deref() == Some(name)).map(Seen::of))
+    }
 }
 
 /// What matters of a network that is there.

@@ -1,9 +1,22 @@
 //! How the bytes reach an engine: its address, one pool of kept-alive connections for requests,
 //! and fresh connections for streams.
 //!
-//! Every request carries the API version agreed on first contact, so that an engine's upgrade
+//! There are four ways to an engine ([`Address`]): its socket, TCP on this machine, TCP with mutual TLS, and a socket of
+//! another machine through SSH. Every request carries the API version agreed on first contact, so that an engine's upgrade
 //! does not change what an answer means. Invariant: what dials for the pool dials for the streams,
 //! so a transport that passes the contract passes it for both.
+
+mod address;
+mod endpoint;
+mod tcp;
+mod tls;
+mod unreachable;
+mod x509;
+
+pub use address::{Address, AddressError, SshMaterial};
+pub use endpoint::{Endpoint, EndpointError};
+pub use tls::{TlsFault, TlsMaterial, Validity};
+pub use unreachable::Unreachable;
 
 use crate::{ByteStream, EngineError, Result};
 use bollard::errors::Error;
@@ -18,13 +31,11 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde::de::DeserializeOwned;
 use std::io;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::UnixStream;
 use tokio::sync::OnceCell;
 
 /// The API that this engine's requests are written for: Docker 20.10, Podman 4.
@@ -42,38 +53,6 @@ const PODMAN: &str = "Podman Engine";
 
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Where an engine listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Address {
-    Unix(PathBuf),
-}
-
-impl Address {
-    pub(super) fn parse(address: &str) -> Result<Address> {
-        match address.split_once("://") {
-            Some(("unix", path)) if path.starts_with('/') => Ok(Address::Unix(path.into())),
-            Some(("unix", _)) => {
-                Err(EngineError::Refused(format!("engine address {address:?}: a unix socket needs an absolute path")))
-            }
-            Some((scheme, _)) => Err(EngineError::Refused(format!(
-                "engine address {address:?}: the scheme {scheme:?} is not supported, only unix:///path"
-            ))),
-            None => Err(EngineError::Refused(format!("engine address {address:?} has no scheme; write unix:///path"))),
-        }
-    }
-
-    async fn dial(&self) -> io::Result<Wire> {
-        match self {
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path)
-                    .await
-                    .map_err(|e| io::Error::new(e.kind(), format!("unix://{}: {e}", path.display())))?;
-                Ok(Wire(Box::new(stream)))
-            }
-        }
-    }
-}
-
 impl tower::Service<Uri> for Address {
     type Response = TokioIo<Wire>;
     type Error = io::Error;
@@ -90,7 +69,7 @@ impl tower::Service<Uri> for Address {
 }
 
 /// One connection to an engine, whatever it runs over.
-pub(super) struct Wire(Box<dyn ByteStream>);
+pub struct Wire(Box<dyn ByteStream>);
 
 impl Connection for Wire {
     fn connected(&self) -> Connected {
@@ -155,6 +134,10 @@ impl Transport {
             .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
             .build(address.clone());
         Transport(Arc::new(Shared { address, client, agreed: OnceCell::new() }))
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.0.address
     }
 
     /// A connection of one's own.
@@ -277,14 +260,6 @@ impl ApiVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses() {
-        assert_eq!(Address::parse("unix:///run/x.sock").expect("parses"), Address::Unix("/run/x.sock".into()));
-        for bad in ["tcp://1.2.3.4:2376", "ssh://a@b", "/var/run/docker.sock", "unix://relative", ""] {
-            assert!(matches!(Address::parse(bad), Err(EngineError::Refused(_))), "{bad}");
-        }
-    }
 
     #[test]
     fn podman_is_told_by_its_name() {
