@@ -7,7 +7,7 @@ use crate::db::Db;
 use crate::events::Events;
 use crate::exec::Execs;
 use crate::files::Files;
-use crate::hosts::Host;
+use crate::hosts::Fleet;
 use crate::http::health::Checks;
 use crate::http::streams::Streams;
 use crate::machines::Machines;
@@ -34,7 +34,7 @@ pub struct App {
     pub auth: Auth,
     pub accounts: Accounts,
     pub events: Events,
-    pub host: Arc<Host>,
+    pub fleet: Fleet,
     pub registries: Registries,
     pub templates: Templates,
     pub setups: Setups,

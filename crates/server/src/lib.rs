@@ -48,7 +48,7 @@ use crate::events::Events;
 use crate::events::bus::Bus;
 use crate::exec::Execs;
 use crate::files::Files;
-use crate::hosts::Host;
+use crate::hosts::{Fleet, Host};
 use crate::http::health::Checks;
 use crate::http::streams::Streams;
 use crate::machines::Machines;
@@ -131,23 +131,21 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sealer = Sealer::new(&secret).map_err(|e| StartError::Installation(error::Error::internal(e)))?;
     let registries = Registries::new(db.clone(), sealer.clone());
     let accounts = Accounts::new(db.clone(), auth.clone());
-    let host = local_host(&db, &config).await?;
-    let templates = Templates::load(host.clone(), config.images.templates_dir.as_deref())?;
+    let fleet = Fleet::new(local_host(&db, &config).await?)?;
+    let templates = Templates::load(fleet.clone(), config.images.templates_dir.as_deref())?;
     let bus = Bus::default();
     let events = Events::new(db.clone(), bus.clone());
     let crash = Crash::at(config.crash_at);
     let home_kept = config.storage.home_kept;
-    let upkeep = Arc::default();
     let deps = workspaces::Deps {
         db: db.clone(),
-        host: host.clone(),
+        fleet: fleet.clone(),
         bus,
         crash,
         registries: registries.clone(),
         templates: templates.clone(),
         setup_wanted: Arc::default(),
         home_kept,
-        upkeep,
         snapshot_news: tokio::sync::watch::Sender::default(),
         snapshot_bytes_max: config.storage.snapshot_bytes_max,
         host_free_bytes_min: config.disk.host_free_bytes_min,
@@ -187,7 +185,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         auth,
         accounts,
         events,
-        host,
+        fleet,
         registries,
         templates,
         setups: Setups::new(workspaces.clone(), tasks.clone()),
@@ -257,11 +255,11 @@ async fn local_host(db: &Db, config: &Config) -> Result<Arc<Host>, StartError> {
     };
     let (id, instance) = installation.await.map_err(|e: sea_orm::DbErr| StartError::Installation(e.into()))?;
     let engine = rexec_engine::docker::DockerEngine::connect(&address)?;
-    Ok(Host::new(id, instance, Arc::new(engine), config))
+    Ok(Host::new(id, hosts::LOCAL.into(), instance, Arc::new(engine), config))
 }
 
 fn add_checks(app: &AppState) {
-    let host = app.host.clone();
+    let host = app.fleet.local();
     app.checks.add("engine", move || {
         let ready = host.ready().map(|_| ());
         Box::pin(async move { ready })
@@ -286,16 +284,21 @@ fn add_checks(app: &AppState) {
 
 fn start_background(app: &AppState) {
     app.auth.start(&app.tasks);
-    let workspaces = app.workspaces.clone();
-    let tending = app.host.clone().tend(move |heard| workspaces.heard(heard));
-    app.tasks.spawn_abortable("host", tending);
-    app.tasks.spawn_abortable("sweep", app.workspaces.clone().keep_sweeping());
-    let disks = disk::Disks::new(app.workspaces.clone(), app.config.disk);
-    app.tasks.spawn_abortable("disks", disks.keep_measuring());
-    app.tasks.spawn("stats", app.stats.clone().keep_recording());
+    let (workspaces, volumes, stats, disk) =
+        (app.workspaces.clone(), app.volumes.clone(), app.stats.clone(), app.config.disk);
+    app.fleet.keep(app.tasks.clone(), move |host| {
+        let (heard, disks) = (workspaces.clone(), disk::Disks::new(workspaces.clone(), host.clone(), disk));
+        let sweeping = workspaces.clone().keep_sweeping(host.clone());
+        let tidying = volumes.clone().keep_up(host.clone());
+        let recording = stats.clone().keep_recording(host.clone());
+        async move {
+            let tending = host.tend(move |what| heard.heard(what));
+            tokio::join!(tending, sweeping, disks.keep_measuring(), tidying, recording);
+        }
+    });
+    app.tasks.spawn("stats", app.stats.clone().keep_storing());
     app.tasks.spawn_abortable("idle", app.workspaces.clone().keep_idle());
     app.tasks.spawn_abortable("setups", app.setups.clone().keep_up());
-    app.tasks.spawn_abortable("purge", app.volumes.clone().keep_up());
     app.tasks.spawn_abortable("ports", app.ports.clone().keep_telling());
     app.tasks.spawn_abortable("metrics-upkeep", async {
         let mut period = tokio::time::interval(http::metrics::UPKEEP_PERIOD);

@@ -16,6 +16,7 @@ mod store;
 use crate::config::DiskConfig;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::hosts::Host;
 use crate::time::now_ms;
 use crate::workspaces::lifecycle::Desired;
 use crate::workspaces::store::{Want, WantBy, Workspace};
@@ -24,7 +25,7 @@ use judge::{State, Verdict};
 use pace::{Free, Need, Walk};
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::FILE_BYTES_MIN;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_engine::{DiskLimits, DiskUsage, EngineError};
 use sea_orm::DbErr;
 use serde_json::json;
@@ -41,34 +42,37 @@ const FILLING_LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How much of its disk each workspace was last seen to have. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Gauge(Arc<Mutex<HashMap<WorkspaceId, u64>>>);
+pub struct Gauge(Arc<Mutex<HashMap<WorkspaceId, (HostId, u64)>>>);
 
 impl Gauge {
     /// `None`: not measured yet.
     pub fn of(&self, id: WorkspaceId) -> Option<u64> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).map(|(_, bytes)| *bytes)
     }
 
-    fn replace(&self, measured: HashMap<WorkspaceId, u64>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = measured;
+    /// Those of one host.
+    fn replace(&self, host: HostId, measured: &HashMap<WorkspaceId, u64>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, (of, _)| *of != host);
+        known.extend(measured.iter().map(|(id, bytes)| (*id, (host, *bytes))));
     }
 }
 
 /// Refuses to make anything more on a disk that is nearly full: what is there needs the rest.
-pub async fn require_space(deps: &Deps) -> Result<()> {
-    match spare_bytes(deps).await {
+pub async fn require_space(deps: &Deps, host: &Host) -> Result<()> {
+    match spare_bytes(deps, host).await {
         Some(0) => Err(nearly_full()),
         _ => Ok(()),
     }
 }
 
 /// Resolves when a host's disk has become nearly full: what fills it is to be given up.
-pub async fn until_nearly_full(deps: &Deps) {
+pub async fn until_nearly_full(deps: &Deps, host: &Host) {
     let mut period = tokio::time::interval(FILLING_LOOK_EVERY);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         period.tick().await;
-        if spare_bytes(deps).await == Some(0) {
+        if spare_bytes(deps, host).await == Some(0) {
             return;
         }
     }
@@ -76,8 +80,8 @@ pub async fn until_nearly_full(deps: &Deps) {
 
 /// What a host's disk has besides what is kept free. `None` where that cannot be seen: an engine that does not
 /// answer says so better itself.
-pub async fn spare_bytes(deps: &Deps) -> Option<u64> {
-    let space = deps.host.engine.disk_space().await.ok()??;
+pub async fn spare_bytes(deps: &Deps, host: &Host) -> Option<u64> {
+    let space = host.engine.disk_space().await.ok()??;
     Some(space.free_bytes.saturating_sub(deps.host_free_bytes_min))
 }
 
@@ -85,9 +89,10 @@ pub fn nearly_full() -> Error {
     Error::new(ErrorCode::HostFull, NEARLY_FULL).details(json!({ "resource": "disk" }))
 }
 
-/// Measures and judges.
+/// Measures and judges those of one host.
 pub struct Disks {
     deps: Arc<Deps>,
+    host: Arc<Host>,
     workspaces: Workspaces,
     config: DiskConfig,
     last: Option<(Instant, Walk)>,
@@ -101,9 +106,10 @@ pub struct Disks {
 }
 
 impl Disks {
-    pub fn new(workspaces: Workspaces, config: DiskConfig) -> Self {
+    pub fn new(workspaces: Workspaces, host: Arc<Host>, config: DiskConfig) -> Self {
         Self {
             deps: workspaces.deps(),
+            host,
             workspaces,
             config,
             last: None,
@@ -120,7 +126,7 @@ impl Disks {
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             period.tick().await;
-            if let Ok(facts) = self.deps.host.ready()
+            if let Ok(facts) = self.host.ready()
                 && let Err(error) = self.look(facts.disk).await
             {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot look after disks");
@@ -129,7 +135,7 @@ impl Disks {
     }
 
     async fn look(&mut self, held: DiskLimits) -> std::result::Result<(), DbErr> {
-        let engine = self.deps.host.engine.clone();
+        let engine = self.host.engine.clone();
         // Of what the engine itself holds only the files need a judge: root and home may have that much each.
         let held = held.volumes && held.root;
         let space = engine.disk_space().await.ok().flatten();
@@ -137,7 +143,7 @@ impl Disks {
             bytes: space.map(|space| if held { 0 } else { space.free_bytes }),
             files: space.and_then(|space| space.free_files),
         };
-        let tenants = store::tenants(self.deps.db.read(), self.deps.host.id).await?;
+        let tenants = store::tenants(self.deps.db.read(), self.host.id).await?;
         let limited = |tenant: &Tenant| tenant.runs && tenant.limit_bytes > 0;
         let need = if !tenants.iter().any(limited) {
             let any_new = tenants.iter().any(|tenant| tenant.runs && !self.walked.contains(&tenant.id));
@@ -192,7 +198,7 @@ impl Disks {
         let last = self.last_count.map(|(_, walk)| walk);
         if pace::is_count_due(last, since, free, is_pressing, self.config.rest_times) {
             let began = Instant::now();
-            files::count(&self.deps.host, &limited, &mut self.counts).await;
+            files::count(&self.host, &limited, &mut self.counts).await;
             self.last_count = Some((Instant::now(), Walk { took: began.elapsed(), free }));
         }
     }
@@ -210,7 +216,7 @@ impl Disks {
             bytes.map(|bytes| bytes.max(self.files_bytes(tenant.id).unwrap_or(0)))
         };
         let used: HashMap<_, _> = tenants.iter().filter_map(|tenant| Some((tenant.id, used(tenant)?))).collect();
-        self.deps.disk.replace(used.clone());
+        self.deps.disk.replace(self.host.id, &used);
         used
     }
 

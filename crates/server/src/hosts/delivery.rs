@@ -54,7 +54,9 @@ pub async fn deliver(host: &Host, dial_root: Option<&Path>) -> Result<Delivered>
     engine.volume_create(VOLUME, &Labels::from([("rexec.guest".into(), "1".into())]), None).await?;
     remove_leftovers(engine, &host.labels()).await?;
     let (helper, with_dial) = create_helper(engine, &host.labels_to_give(), dial_root).await?;
-    let done = fill(engine, &helper, dial_root.filter(|_| with_dial)).await;
+    // Hosts share the directory, and may be prepared at once.
+    let nonce_file = format!("{NONCE_FILE}-{}", host.id);
+    let done = fill(engine, &helper, dial_root.filter(|_| with_dial), &nonce_file).await;
     engine.remove(&helper).await?;
     done
 }
@@ -97,7 +99,7 @@ async fn create_helper(engine: &dyn Engine, labels: &Labels, dial_root: Option<&
     Ok((engine.create(&spec(None)).await?, false))
 }
 
-async fn fill(engine: &dyn Engine, helper: &str, dial_root: Option<&Path>) -> Result<Delivered> {
+async fn fill(engine: &dyn Engine, helper: &str, dial_root: Option<&Path>, nonce_file: &str) -> Result<Delivered> {
     let version = format!("v-{GUEST_HASH}");
     // Through the link, which some engines do not tell from what it leads to; the file is the last of a version.
     let named = read_file(engine, helper, &format!("{MOUNT}/current/{HASH_FILE}")).await?;
@@ -106,20 +108,20 @@ async fn fill(engine: &dyn Engine, helper: &str, dial_root: Option<&Path>) -> Re
         engine.archive_put(helper, MOUNT, guest_tar(&version)).await?;
     }
     let sees_dial_dir = match dial_root {
-        Some(root) => proves_shared(engine, helper, root).await?,
+        Some(root) => proves_shared(engine, helper, root, nonce_file).await?,
         None => false,
     };
     Ok(Delivered { sees_dial_dir })
 }
 
 /// Writes a random file into the dial directory and reads it back through the engine.
-async fn proves_shared(engine: &dyn Engine, helper: &str, root: &Path) -> Result<bool> {
+async fn proves_shared(engine: &dyn Engine, helper: &str, root: &Path, nonce_file: &str) -> Result<bool> {
     let nonce = uuid::Uuid::new_v4().to_string();
-    if let Err(error) = tokio::fs::write(root.join(NONCE_FILE), &nonce).await {
+    if let Err(error) = tokio::fs::write(root.join(nonce_file), &nonce).await {
         tracing::warn!(%error, "the dial directory cannot be written; using exec streams");
         return Ok(false);
     }
-    let seen = read_file(engine, helper, &format!("{DIAL_MOUNT}/{NONCE_FILE}")).await?;
+    let seen = read_file(engine, helper, &format!("{DIAL_MOUNT}/{nonce_file}")).await?;
     Ok(seen.is_some_and(|content| content == nonce.as_bytes()))
 }
 

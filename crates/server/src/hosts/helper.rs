@@ -172,7 +172,7 @@ fn container(mut labels: Labels, spec: HelperSpec, place: &str) -> ContainerSpec
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::{delivery, usual_socket};
+    use super::super::{LOCAL, delivery, usual_socket};
     use super::*;
     use crate::config::{Config, Sources};
     use rexec_api::guest::FILE_BYTES_MIN;
@@ -198,7 +198,7 @@ mod tests {
             let socket = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
             let socket = socket.unwrap_or_else(|| format!("unix://{}", usual_socket().display()));
             let engine = Arc::new(DockerEngine::connect(&socket).unwrap());
-            let host = Host::new(HostId::new(), uuid::Uuid::new_v4().to_string(), engine, &config);
+            let host = Host::new(HostId::new(), LOCAL.into(), uuid::Uuid::new_v4().to_string(), engine, &config);
             delivery::deliver(&host, None).await.unwrap();
             Self { host, _data: data }
         }

@@ -1,5 +1,5 @@
-//! Hosts: the container engines that run workspaces. Today there is one, the engine that
-//! `DOCKER_HOST` or a usual socket names; a fleet adds rows, not other words.
+//! Hosts: the container engines that run workspaces. One is always there, the engine that `DOCKER_HOST` or a
+//! usual socket names; `fleet.rs` knows them all.
 //!
 //! A host is tended by one task: it connects, prepares (guest volume, network, host rules), then
 //! pings, and says in a watch what it found. Nobody else decides whether a host is usable.
@@ -13,10 +13,13 @@
 
 pub mod delivery;
 pub mod dial;
+mod fleet;
 pub mod helper;
 pub mod nesting;
 pub mod pulls;
 pub mod store;
+
+pub use fleet::Fleet;
 
 use crate::config::{Config, NestedPolicy};
 use futures_util::StreamExt;
@@ -25,7 +28,7 @@ use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels, NetworkS
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The name of the host that needs no configuration.
 pub const LOCAL: &str = "local";
@@ -87,8 +90,6 @@ pub enum Heard {
     Container(WorkspaceId),
     /// A process of this workspace was ended because its memory was full.
     OutOfMemory(WorkspaceId),
-    /// The engine's events were interrupted: anything may have happened.
-    Gap,
 }
 
 /// One host.
@@ -102,6 +103,10 @@ pub struct Host {
     /// The network of every workspace, and its bridge on the host.
     pub network: String,
     pub pulls: pulls::Pulls,
+    /// Asks for a sweep at once: the engine's events were interrupted, anything may have happened.
+    pub gap: Notify,
+    /// Asks for a round of removing what is to go from here.
+    pub upkeep: Notify,
     /// The jobs that have a helper container here.
     helpers: helper::LiveJobs,
     /// Which runtimes were tried for containers inside of workspaces.
@@ -118,17 +123,19 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(id: HostId, instance: String, engine: Arc<dyn Engine>, config: &Config) -> Arc<Self> {
+    pub fn new(id: HostId, name: String, instance: String, engine: Arc<dyn Engine>, config: &Config) -> Arc<Self> {
         let connecting = HostState::Connecting { reason: UNTRIED.into() };
         Arc::new(Self {
             id,
-            name: LOCAL.into(),
-            region: "local".into(),
+            name,
+            region: LOCAL.into(),
             engine,
             instance,
             bridge: bridge_name(&config.engine.network),
             network: config.engine.network.clone(),
             pulls: pulls::Pulls::default(),
+            gap: Notify::new(),
+            upkeep: Notify::new(),
             helpers: helper::LiveJobs::default(),
             trials: nesting::Trials::default(),
             nested: config.engine.nested,
@@ -137,6 +144,30 @@ impl Host {
             allow_weaker: config.engine.allow_weaker_isolation,
             extra_labels: config.engine.labels.clone(),
             state: watch::Sender::new(connecting),
+        })
+    }
+
+    /// One that is never ready, for rows whose own is not there.
+    fn stand_in(&self, engine: Arc<dyn Engine>, reason: String) -> Arc<Self> {
+        Arc::new(Self {
+            id: HostId::new(),
+            name: "unknown".into(),
+            region: "unknown".into(),
+            engine,
+            instance: self.instance.clone(),
+            bridge: self.bridge.clone(),
+            network: self.network.clone(),
+            pulls: pulls::Pulls::default(),
+            gap: Notify::new(),
+            upkeep: Notify::new(),
+            helpers: helper::LiveJobs::default(),
+            trials: nesting::Trials::default(),
+            nested: self.nested,
+            runtime: self.runtime.clone(),
+            dial_root: self.dial_root.clone(),
+            allow_weaker: false,
+            extra_labels: Labels::new(),
+            state: watch::Sender::new(HostState::Offline { reason }),
         })
     }
 
@@ -189,7 +220,7 @@ impl Host {
     }
 
     /// Tends the host until dropped. `on_event` hears of every change to a workspace's container.
-    pub async fn tend(self: Arc<Self>, on_event: impl Fn(Heard)) {
+    pub async fn tend(&self, on_event: impl Fn(Heard)) {
         let mut retry = RETRY_FIRST;
         loop {
             match self.prepare().await {
@@ -344,7 +375,7 @@ impl Host {
                         Ok(()) => {
                             tokio::time::sleep(RETRY_FIRST).await;
                             events = self.engine.events(&self.labels());
-                            on_event(Heard::Gap);
+                            self.gap.notify_one();
                         }
                         Err(error) => return explain(&error),
                     },

@@ -73,6 +73,6 @@ pub async fn ready(State(app): State<AppState>) -> Response {
     let checks =
         results.into_iter().map(|(name, result)| (name, result.err().unwrap_or_else(|| "ok".to_owned()))).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let weaker = app.host.ready().map(|facts| facts.weaker.clone()).unwrap_or_default();
+    let weaker = app.fleet.local().ready().map(|facts| facts.weaker.clone()).unwrap_or_default();
     (status, Json(Readiness { ready, checks, weaker })).into_response()
 }

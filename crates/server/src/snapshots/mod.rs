@@ -61,7 +61,9 @@ impl Snapshots {
     /// At the start, before any driver: what a server that died was taking is given up.
     pub async fn repair(&self) -> Result<()> {
         let failure = Failure::given_up("The server stopped while it was taken. Take it again.");
-        store::fail_all(self.deps.db.write(), self.deps.host.id, &failure).await?;
+        for host in self.deps.fleet.all() {
+            store::fail_all(self.deps.db.write(), host.id, &failure).await?;
+        }
         Ok(())
     }
 
@@ -81,9 +83,10 @@ impl Snapshots {
         let name = new.name.clone().unwrap_or_else(|| row.name.clone());
         let asked = NewWorkspace { name: Some(name.clone()), wait_ms: new.wait_ms, ..Default::default() };
         validate::new_workspace(&asked)?;
-        self.deps.host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
+        let host = self.deps.fleet.of(row.host);
+        host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
         require_settled(&row)?;
-        self.workspaces.require_space().await?;
+        self.workspaces.require_space(&host).await?;
         let mut news = self.deps.snapshot_news.subscribe();
         let id = self.record(actor, &row, name).await?;
         self.deps.crash.point("snapshot.recorded");
@@ -127,7 +130,7 @@ impl Snapshots {
             // Whoever takes it hears that nobody wants it.
             self.workspaces.ask(row.workspace);
         }
-        self.deps.upkeep.notify_one();
+        self.deps.fleet.of(row.host).upkeep.notify_one();
         Ok(())
     }
 
@@ -150,6 +153,7 @@ impl Snapshots {
             owner: actor.user,
             workspace: row.id,
             workspace_name: row.name.clone(),
+            host: row.host,
             name,
             state: SnapshotState::Taking,
             reason: None,
@@ -164,7 +168,7 @@ impl Snapshots {
             clones: 0,
             created_ms: now_ms(),
         };
-        store::insert(&tx, &snapshot, self.deps.host.id).await?;
+        store::insert(&tx, &snapshot).await?;
         let event = NewEvent::of_user(actor.user, "snapshot.created").workspace(row.id);
         let logged = events::append(&tx, &event.data(json!({ "snapshot": id, "name": snapshot.name }))).await?;
         tx.commit().await?;

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub owner: UserId,
     pub workspace: WorkspaceId,
     pub workspace_name: String,
+    /// Where it lies.
+    pub host: Option<HostId>,
     pub name: String,
     pub state: SnapshotState,
     pub reason: Option<String>,
@@ -52,6 +54,7 @@ struct Row {
     owner_id: String,
     workspace_id: String,
     workspace_name: String,
+    host_id: Option<String>,
     name: String,
     state: String,
     reason: Option<String>,
@@ -67,7 +70,7 @@ struct Row {
     created_ms: i64,
 }
 
-const COLUMNS: &str = "id, owner_id, workspace_id, workspace_name, name, state, reason, error_code, image_ref, volume, base_image, \
+const COLUMNS: &str = "id, owner_id, workspace_id, workspace_name, host_id, name, state, reason, error_code, image_ref, volume, base_image, \
     plan_json, image_bytes, home_bytes, pause_ms, created_ms, (SELECT COUNT(*) FROM workspaces w \
     WHERE w.source_snapshot = snapshots.id AND w.deleted_ms IS NULL AND w.desired <> 'deleted') AS clones";
 const SHOWN: &str = "state IN ('taking', 'ready', 'failed')";
@@ -81,6 +84,7 @@ impl TryFrom<Row> for Snapshot {
             id: row.id.parse().map_err(|_| broken("id"))?,
             owner: row.owner_id.parse().map_err(|_| broken("owner_id"))?,
             workspace: row.workspace_id.parse().map_err(|_| broken("workspace_id"))?,
+            host: row.host_id.as_deref().map(|id| id.parse().map_err(|_| broken("host_id"))).transpose()?,
             state: match row.state.as_str() {
                 "taking" => SnapshotState::Taking,
                 "ready" => SnapshotState::Ready,
@@ -112,7 +116,7 @@ pub fn volume_name(id: SnapshotId) -> String {
     format!("{VOLUME}{}", id.0.simple())
 }
 
-pub async fn insert(conn: &impl ConnectionTrait, s: &Snapshot, host: HostId) -> Result<(), DbErr> {
+pub async fn insert(conn: &impl ConnectionTrait, s: &Snapshot) -> Result<(), DbErr> {
     db::execute(
         conn,
         "INSERT INTO snapshots (id, owner_id, workspace_id, workspace_name, host_id, name, state, image_ref, volume, \
@@ -122,7 +126,7 @@ pub async fn insert(conn: &impl ConnectionTrait, s: &Snapshot, host: HostId) -> 
             s.owner.to_string().into(),
             s.workspace.to_string().into(),
             s.workspace_name.clone().into(),
-            host.to_string().into(),
+            s.host.map(|host| host.to_string()).into(),
             s.name.clone().into(),
             s.image_ref.clone().into(),
             s.volume.clone().into(),

@@ -2,6 +2,7 @@
 //! removed yet is there for the next round.
 
 use super::store;
+use crate::hosts::Host;
 use crate::workspaces::Deps;
 use rexec_engine::{EngineError, PLAIN_IMAGES};
 use sea_orm::DbErr;
@@ -9,15 +10,15 @@ use sea_orm::DbErr;
 /// Snapshots of one round; more wait for the next.
 const ROUND_MAX: u64 = 100;
 
-pub async fn round(deps: &Deps) -> Result<(), DbErr> {
-    let engine = &deps.host.engine;
-    for left in store::volumes_left(deps.db.read(), deps.host.id, ROUND_MAX).await? {
+pub async fn round(deps: &Deps, host: &Host) -> Result<(), DbErr> {
+    let engine = &host.engine;
+    for left in store::volumes_left(deps.db.read(), host.id, ROUND_MAX).await? {
         match engine.remove_volume(&left.name).await {
             Ok(()) | Err(EngineError::NotFound(_)) => store::volume_gone(deps.db.write(), &left.id).await?,
             Err(error) => tracing::debug!(volume = left.name, %error, "a snapshot's volume cannot be removed yet"),
         }
     }
-    for left in store::images_left(deps.db.read(), deps.host.id, ROUND_MAX).await? {
+    for left in store::images_left(deps.db.read(), host.id, ROUND_MAX).await? {
         match engine.remove_image(&left.name).await {
             Ok(()) | Err(EngineError::NotFound(_) | EngineError::ImageNotFound(_)) => {
                 deps.crash.point("purge.image");
@@ -32,8 +33,8 @@ pub async fn round(deps: &Deps) -> Result<(), DbErr> {
 /// Removes what came about after its removal: the engine ends a commit that was begun even when nobody waits for it
 /// any more, and makes the volumes of a container that it is still making. With them go images that were made without
 /// the volumes of others, once no container is of them.
-pub async fn sweep(deps: &Deps) -> Result<(), DbErr> {
-    let (engine, host) = (&deps.host.engine, &deps.host);
+pub async fn sweep(deps: &Deps, host: &Host) -> Result<(), DbErr> {
+    let engine = &host.engine;
     let Ok(images) = engine.images().await else { return Ok(()) };
     for image in images.iter().flat_map(|image| &image.references) {
         // Refused while a container is of it; made once more when the next one is to be.

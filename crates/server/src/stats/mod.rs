@@ -138,7 +138,9 @@ async fn sample_for_viewers(deps: &Deps, series: &Series) {
         let pause = match store::subject(deps.db.read(), series.id).await {
             Ok(None) => return series.latest.send_modify(|latest| latest.over = true),
             Ok(Some(subject)) if subject.status == WorkspaceStatus::Running => {
-                let sampled = series.sample(&deps.db, &*deps.host.engine, &subject, deps.disk.of(subject.id)).await;
+                let sampled = series
+                    .sample(&deps.db, &*deps.fleet.of(subject.host).engine, &subject, deps.disk.of(subject.id))
+                    .await;
                 if sampled { WATCHED_EVERY } else { FIRST_SPAN }
             }
             Ok(Some(_)) | Err(_) => WATCHED_EVERY,

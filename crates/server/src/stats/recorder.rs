@@ -1,11 +1,14 @@
-//! The slow round: every workspace that runs is sampled for its history, and what is to outlive the server stored.
+//! The slow round over a host: every workspace that runs is sampled for its history. What is to outlive the server is
+//! stored for all of them together.
 
 use super::WorkspaceStats;
 use super::history::{self, Bucket};
 use super::store::{self, Subject};
+use crate::hosts::Host;
 use crate::time::now_ms;
 use futures_util::{StreamExt as _, stream};
 use rexec_api::ids::WorkspaceId;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
@@ -15,26 +18,29 @@ const ROUND_WIDTH: usize = 8;
 const ROUNDS_UNSAVED_MAX: u32 = 10;
 
 impl WorkspaceStats {
-    /// Records until the server stops, and then stores what is not stored yet.
-    pub async fn keep_recording(self) {
+    /// Stores what is recorded until the server stops, and then what is not stored yet.
+    pub async fn keep_storing(self) {
+        let mut period = tokio::time::interval(self.round_every() * ROUNDS_UNSAVED_MAX);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        period.tick().await;
         let tasks = self.tasks.clone();
-        tokio::select! {
-            () = tasks.stopping() => {}
-            () = self.record() => {}
+        loop {
+            tokio::select! {
+                () = tasks.stopping() => break,
+                _ = period.tick() => self.save().await,
+            }
         }
         self.save().await;
     }
 
-    async fn record(&self) {
+    /// Records what runs on a host, until dropped.
+    pub async fn keep_recording(self, host: Arc<Host>) {
         let mut period = tokio::time::interval(self.round_every());
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for round in 1u32.. {
+        loop {
             period.tick().await;
-            if self.deps.host.ready().is_ok() {
-                self.round().await;
-            }
-            if round.is_multiple_of(ROUNDS_UNSAVED_MAX) {
-                self.save().await;
+            if host.ready().is_ok() {
+                self.round(&host).await;
             }
         }
     }
@@ -43,10 +49,10 @@ impl WorkspaceStats {
         self.workspaces.config().stats_every
     }
 
-    async fn round(&self) {
-        match store::running(self.deps.db.read(), self.deps.host.id).await {
+    async fn round(&self, host: &Host) {
+        match store::running(self.deps.db.read(), host.id).await {
             Ok(running) => {
-                stream::iter(running).for_each_concurrent(ROUND_WIDTH, |subject| self.look(subject)).await;
+                stream::iter(running).for_each_concurrent(ROUND_WIDTH, |subject| self.look(host, subject)).await;
             }
             Err(error) => tracing::warn!(%error, "cannot read which workspaces run"),
         }
@@ -54,13 +60,13 @@ impl WorkspaceStats {
         self.series.lock().unwrap_or_else(std::sync::PoisonError::into_inner).retain(|_, series| !series.is_idle(now));
     }
 
-    async fn look(&self, subject: Subject) {
+    async fn look(&self, host: &Host, subject: Subject) {
         let series = self.series(subject.id);
         // One that was looked at much later than in the last round is being watched.
         let fresh_ms = i64::try_from(self.round_every().as_millis() / 2).unwrap_or(i64::MAX);
         let is_watched = series.last_ms().await.is_some_and(|last| (0..fresh_ms).contains(&(now_ms() - last)));
         if !is_watched {
-            series.sample(&self.deps.db, &*self.deps.host.engine, &subject, self.deps.disk.of(subject.id)).await;
+            series.sample(&self.deps.db, &*host.engine, &subject, self.deps.disk.of(subject.id)).await;
         }
     }
 

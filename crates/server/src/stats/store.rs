@@ -15,6 +15,7 @@ const COLUMN_COUNT: usize = 9;
 #[derive(Debug, Clone)]
 pub struct Subject {
     pub id: WorkspaceId,
+    pub host: Option<HostId>,
     pub status: WorkspaceStatus,
     pub generation: i64,
     pub cpu_milli: i64,
@@ -26,6 +27,7 @@ pub struct Subject {
 #[derive(FromQueryResult)]
 struct SubjectRow {
     id: String,
+    host_id: Option<String>,
     status: String,
     generation: i64,
     cpu_milli: i64,
@@ -33,13 +35,14 @@ struct SubjectRow {
     disk_mb: i64,
 }
 
-const SUBJECT: &str = "SELECT id, status, generation, cpu_milli, pids, disk_mb FROM workspaces \
+const SUBJECT: &str = "SELECT id, host_id, status, generation, cpu_milli, pids, disk_mb FROM workspaces \
     WHERE deleted_ms IS NULL AND desired <> 'deleted' AND machine_json IS NULL AND";
 
 impl SubjectRow {
     fn read(self) -> Option<Subject> {
         Some(Subject {
             id: self.id.parse().ok()?,
+            host: self.host_id.as_deref().map(str::parse).transpose().ok()?,
             status: WorkspaceStatus::parse(&self.status)?,
             generation: self.generation,
             cpu_milli: self.cpu_milli,

@@ -10,7 +10,7 @@ pub use parse::{Nested, RUN_BYTES_MAX, STEPS_MAX, SetupStep, Template};
 
 use crate::actor::Actor;
 use crate::error::{Error, Result};
-use crate::hosts::Host;
+use crate::hosts::Fleet;
 use crate::hosts::nesting::NoNesting;
 use crate::workspaces::Capacity;
 use rexec_api::error::ErrorCode;
@@ -58,12 +58,12 @@ pub struct TemplatesError(pub Vec<String>);
 #[derive(Clone)]
 pub struct Templates {
     by_id: Arc<BTreeMap<String, Template>>,
-    host: Arc<Host>,
+    fleet: Fleet,
 }
 
 impl Templates {
     /// A file of `overlay` takes the place of ours with the same name.
-    pub fn load(host: Arc<Host>, overlay: Option<&Path>) -> std::result::Result<Self, TemplatesError> {
+    pub fn load(fleet: Fleet, overlay: Option<&Path>) -> std::result::Result<Self, TemplatesError> {
         let mut faults = Vec::new();
         let mut by_id = BTreeMap::new();
         for (name, text) in EMBEDDED {
@@ -72,14 +72,15 @@ impl Templates {
         if let Some(directory) = overlay {
             read_overlay(directory, &mut by_id, &mut faults);
         }
-        if faults.is_empty() { Ok(Self { by_id: Arc::new(by_id), host }) } else { Err(TemplatesError(faults)) }
+        if faults.is_empty() { Ok(Self { by_id: Arc::new(by_id), fleet }) } else { Err(TemplatesError(faults)) }
     }
 
     /// All of them, in the order of their ids. Every user may see them.
     pub async fn list(&self, actor: &Actor) -> Result<TemplateList> {
         actor.authorise_list(Scope::WorkspacesRead)?;
-        let images = match self.host.ready() {
-            Ok(_) => self.host.engine.images().await.unwrap_or_else(|error| {
+        let host = self.fleet.local();
+        let images = match host.ready() {
+            Ok(_) => host.engine.images().await.unwrap_or_else(|error| {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot list the host's images");
                 Vec::new()
             }),
@@ -87,12 +88,12 @@ impl Templates {
         };
         let there: HashSet<String> = images.into_iter().flat_map(|image| image.references).collect();
         let no_nesting = match self.by_id.values().any(|template| template.nested.is_some()) {
-            true => self.host.nesting("").await.err(),
+            true => host.nesting("").await.err(),
             false => None,
         };
         let why = no_nesting.as_ref().map(NoNesting::reason);
         let items = self.by_id.values().map(|template| view(template, &there, why)).collect();
-        let host = self.host.ready().ok().map(|facts| Capacity::of(&facts.engine).view());
+        let host = host.ready().ok().map(|facts| Capacity::of(&facts.engine).view());
         Ok(TemplateList { items, next: None, host })
     }
 

@@ -10,6 +10,7 @@ mod upkeep;
 
 use crate::actor::Actor;
 use crate::error::{Error, Result};
+use crate::hosts::Host;
 use crate::page;
 use crate::snapshots;
 use crate::time::{now_ms, rfc3339};
@@ -67,7 +68,7 @@ impl Volumes {
         let logged = crate::events::append(&tx, &event.data(json!({ "volume": volume.id }))).await?;
         tx.commit().await?;
         self.deps.bus.publish_logged(actor.user, logged);
-        self.deps.upkeep.notify_one();
+        self.deps.fleet.of(volume.host).upkeep.notify_one();
         Ok(())
     }
 
@@ -89,31 +90,31 @@ impl Volumes {
         }
     }
 
-    async fn round(&self) -> std::result::Result<(), sea_orm::DbErr> {
-        upkeep::round(&self.deps, now_ms()).await?;
-        snapshots::upkeep::round(&self.deps).await
+    async fn round(&self, host: &Host) -> std::result::Result<(), sea_orm::DbErr> {
+        upkeep::round(&self.deps, host, now_ms()).await?;
+        snapshots::upkeep::round(&self.deps, host).await
     }
 
-    /// Removes what is to be removed, of homes and of snapshots, until dropped.
-    pub async fn keep_up(self) {
+    /// Removes what is to be removed, of homes and of snapshots on this host, until dropped.
+    pub async fn keep_up(self, host: Arc<Host>) {
         let mut period = tokio::time::interval(self.purge_every);
-        let mut host = self.deps.host.watch();
+        let mut state = host.watch();
         let mut sweeps = tokio::time::interval(SWEEP_EVERY);
         loop {
             tokio::select! {
                 _ = period.tick() => {}
-                _ = sweeps.tick(), if self.deps.host.ready().is_ok() => {
-                    if let Err(error) = snapshots::upkeep::sweep(&self.deps).await {
+                _ = sweeps.tick(), if host.ready().is_ok() => {
+                    if let Err(error) = snapshots::upkeep::sweep(&self.deps, &host).await {
                         tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for what snapshots left");
                     }
                     continue;
                 }
-                () = self.deps.upkeep.notified() => {}
+                () = host.upkeep.notified() => {}
                 // What could not be removed while the engine was away.
-                _ = host.changed() => sweeps.reset_immediately(),
+                _ = state.changed() => sweeps.reset_immediately(),
             }
-            if self.deps.host.ready().is_ok()
-                && let Err(error) = self.round().await
+            if host.ready().is_ok()
+                && let Err(error) = self.round(&host).await
             {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot remove what is to be purged yet");
             }

@@ -18,6 +18,8 @@ pub struct Volume {
     pub owner: UserId,
     /// The workspace whose home it is, or was last.
     pub workspace: WorkspaceId,
+    /// Where it lies.
+    pub host: Option<HostId>,
     /// Its name at the engine.
     pub name: String,
     pub workspace_name: String,
@@ -33,6 +35,7 @@ struct Row {
     id: String,
     owner_id: String,
     workspace_id: String,
+    host_id: Option<String>,
     name: String,
     workspace_name: String,
     state: String,
@@ -43,7 +46,7 @@ struct Row {
 }
 
 const COLUMNS: &str =
-    "id, owner_id, workspace_id, name, workspace_name, state, size_bytes, kept_ms, purge_after_ms, created_ms";
+    "id, owner_id, workspace_id, host_id, name, workspace_name, state, size_bytes, kept_ms, purge_after_ms, created_ms";
 
 impl TryFrom<Row> for Volume {
     type Error = DbErr;
@@ -54,6 +57,7 @@ impl TryFrom<Row> for Volume {
             id: row.id.parse().map_err(|_| broken("id"))?,
             owner: row.owner_id.parse().map_err(|_| broken("owner_id"))?,
             workspace: row.workspace_id.parse().map_err(|_| broken("workspace_id"))?,
+            host: row.host_id.as_deref().map(|id| id.parse().map_err(|_| broken("host_id"))).transpose()?,
             state: match row.state.as_str() {
                 "in_use" => VolumeState::InUse,
                 "kept" => VolumeState::Kept,

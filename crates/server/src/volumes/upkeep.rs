@@ -1,6 +1,7 @@
 //! One round of removing what the records say is to go. Whatever fails is there for the next round.
 
 use super::store;
+use crate::hosts::Host;
 use crate::workspaces::{self, Deps};
 use rexec_engine::EngineError;
 use sea_orm::DbErr;
@@ -8,11 +9,10 @@ use sea_orm::DbErr;
 /// Volumes of one round; more wait for the next.
 const ROUND_MAX: u64 = 200;
 
-pub(super) async fn round(deps: &Deps, now_ms: i64) -> Result<(), DbErr> {
-    let host = deps.host.id;
-    store::condemn_due(deps.db.write(), host, now_ms).await?;
-    for name in store::condemned(deps.db.read(), host, ROUND_MAX).await? {
-        match deps.host.engine.remove_volume(&name).await {
+pub(super) async fn round(deps: &Deps, host: &Host, now_ms: i64) -> Result<(), DbErr> {
+    store::condemn_due(deps.db.write(), host.id, now_ms).await?;
+    for name in store::condemned(deps.db.read(), host.id, ROUND_MAX).await? {
+        match host.engine.remove_volume(&name).await {
             Ok(()) | Err(EngineError::NotFound(_)) => {
                 deps.crash.point("purge.volume");
                 let tx = deps.db.begin().await?;
@@ -23,17 +23,17 @@ pub(super) async fn round(deps: &Deps, now_ms: i64) -> Result<(), DbErr> {
             Err(error) => tracing::warn!(volume = name, %error, "a volume cannot be removed yet"),
         }
     }
-    measure(deps, now_ms).await
+    measure(deps, host, now_ms).await
 }
 
 /// Tells of kept homes how large they are: they do not change any more.
-async fn measure(deps: &Deps, now_ms: i64) -> Result<(), DbErr> {
-    let names = store::unmeasured(deps.db.read(), deps.host.id, ROUND_MAX).await?;
+async fn measure(deps: &Deps, host: &Host, now_ms: i64) -> Result<(), DbErr> {
+    let names = store::unmeasured(deps.db.read(), host.id, ROUND_MAX).await?;
     if names.is_empty() {
         return Ok(());
     }
     // Another walk of the engine's disk may be under way: then the next round asks again.
-    let Ok(usage) = deps.host.engine.disk_usage().await else { return Ok(()) };
+    let Ok(usage) = host.engine.disk_usage().await else { return Ok(()) };
     for name in names {
         let size = usage.volumes.get(&name).and_then(|bytes| i64::try_from(*bytes).ok());
         store::measured(deps.db.write(), &name, size, now_ms).await?;

@@ -34,7 +34,7 @@ impl Workspaces {
         if row.is_machine() {
             machine::require_change(&change)?;
         }
-        if let Ok(facts) = self.deps.host.ready() {
+        if let Ok(facts) = self.deps.fleet.of(row.host).ready() {
             Capacity::of(&facts.engine).require(change.cpu, change.memory_mb)?;
         }
         if let Some(gb) = change.disk_gb.filter(|gb| disk_mb(*gb) != row.disk_mb) {

@@ -12,12 +12,13 @@ use crate::config::CustomImages;
 use crate::error::{Error, Result};
 use crate::events::bus::News;
 use crate::events::{self, NewEvent};
-use crate::hosts::HostFacts;
 use crate::hosts::dial::GuestKey;
 use crate::hosts::nesting::NoNesting;
+use crate::hosts::{Host, HostFacts};
 use crate::setups;
 use crate::snapshots;
 use crate::snapshots::plan::SnapshotPlan;
+use crate::snapshots::store::Snapshot;
 use crate::templates::Template;
 use crate::time::now_ms;
 use crate::volumes;
@@ -41,12 +42,13 @@ impl Workspaces {
         validate::new_workspace(&new)?;
         self.require_image(actor, &new)?;
         let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;
-        let capacity = Capacity::of(&self.require_runtime(new.runtime.as_deref()).await?.engine);
+        let host = self.host_for(actor, &new).await?;
+        let capacity = Capacity::of(&self.require_runtime(&host, new.runtime.as_deref()).await?.engine);
         capacity.require(new.cpu, new.memory_mb)?;
-        self.require_space().await?;
+        self.require_space(&host).await?;
         let row = match new.snapshot {
-            Some(snapshot) => self.record_clone(actor, &new, snapshot).await?,
-            None => self.record_new(actor, &new, template),
+            Some(snapshot) => self.record_clone(actor, &new, &host, snapshot).await?,
+            None => self.record_new(actor, &new, &host, template),
         };
         let row = capacity.fit(row);
         self.require_nesting(&row).await?;
@@ -129,7 +131,7 @@ impl Workspaces {
         Ok(())
     }
 
-    pub(super) fn record(&self, actor: &Actor, new: &NewWorkspace) -> Workspace {
+    pub(super) fn record(&self, actor: &Actor, new: &NewWorkspace, host: &Host) -> Workspace {
         let id = WorkspaceId::new();
         Workspace {
             id,
@@ -157,7 +159,7 @@ impl Workspaces {
             status: WorkspaceStatus::Pending,
             status_reason: None,
             error_code: None,
-            host: Some(self.deps.host.id),
+            host: Some(host.id),
             generation: 0,
             volume: format!("rexec-home-{}", id.0.simple()),
             home_state: HomeState::Ready,
@@ -176,8 +178,8 @@ impl Workspaces {
     }
 
     /// From a template or an image, and perhaps for a repository.
-    fn record_new(&self, actor: &Actor, new: &NewWorkspace, template: Option<&Template>) -> Workspace {
-        let mut row = self.record(actor, new);
+    fn record_new(&self, actor: &Actor, new: &NewWorkspace, host: &Host, template: Option<&Template>) -> Workspace {
+        let mut row = self.record(actor, new, host);
         let mut plan = template.map(Plan::of).unwrap_or_default();
         if let Some(template) = template {
             row.template = Some(template.id.clone());
@@ -216,16 +218,28 @@ impl Workspaces {
         }
     }
 
-    /// As the snapshot's workspace was, where the request does not say otherwise.
-    async fn record_clone(&self, actor: &Actor, new: &NewWorkspace, id: SnapshotId) -> Result<Workspace> {
+    /// A clone is made where its snapshot lies.
+    async fn host_for(&self, actor: &Actor, new: &NewWorkspace) -> Result<Arc<Host>> {
+        match new.snapshot {
+            Some(id) => Ok(self.deps.fleet.of(self.snapshot_of(actor, id).await?.host)),
+            None => Ok(self.deps.fleet.local()),
+        }
+    }
+
+    async fn snapshot_of(&self, actor: &Actor, id: SnapshotId) -> Result<Snapshot> {
         let snapshot = snapshots::store::find(self.deps.db.read(), id).await?;
-        let snapshot = snapshot.filter(|s| actor.owns(s.owner)).ok_or_else(|| Error::not_found("snapshot"))?;
+        snapshot.filter(|s| actor.owns(s.owner)).ok_or_else(|| Error::not_found("snapshot"))
+    }
+
+    /// As the snapshot's workspace was, where the request does not say otherwise.
+    async fn record_clone(&self, actor: &Actor, new: &NewWorkspace, host: &Host, id: SnapshotId) -> Result<Workspace> {
+        let snapshot = self.snapshot_of(actor, id).await?;
         if snapshot.state != SnapshotState::Ready {
             let message = "The snapshot is not ready. Wait until it is, or take another.";
             return Err(Error::field("snapshot", message));
         }
         let plan: SnapshotPlan = serde_json::from_str(&snapshot.plan_json).map_err(Error::internal)?;
-        let fresh = self.record(actor, new);
+        let fresh = self.record(actor, new, host);
         // What prepared it is in its image.
         let workspace = Plan { setup: Vec::new(), ..Plan::parse(&plan.workspace) };
         let mut env = plan.env;
@@ -241,16 +255,15 @@ impl Workspaces {
             cpu_milli: plan.cpu_milli.filter(|_| new.cpu.is_none()).unwrap_or(fresh.cpu_milli),
             memory_mb: plan.memory_mb.filter(|_| new.memory_mb.is_none()).unwrap_or(fresh.memory_mb),
             pids: plan.pids.filter(|_| new.pids.is_none()).unwrap_or(fresh.pids),
-            runtime: new.runtime.clone().unwrap_or_else(|| self.inherited_runtime(plan.runtime)),
+            runtime: new.runtime.clone().unwrap_or_else(|| self.inherited_runtime(host, plan.runtime)),
             env,
             ..fresh
         })
     }
 
     /// The host; refuses a runtime that may not be asked for, or that it does not have, before anything is made.
-    pub(super) async fn require_runtime(&self, runtime: Option<&str>) -> Result<Arc<HostFacts>> {
-        let facts =
-            self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
+    pub(super) async fn require_runtime(&self, host: &Host, runtime: Option<&str>) -> Result<Arc<HostFacts>> {
+        let facts = host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         let Some(name) = runtime else { return Ok(facts) };
         let (policy, there) = (self.runtime_policy(&facts), &facts.engine.runtimes);
         let offered = policy.of_host(there);
@@ -272,17 +285,17 @@ impl Workspaces {
     }
 
     /// What one had that is made again: an archive may name any runtime, and an operator thinks again.
-    pub(super) fn inherited_runtime(&self, before: String) -> String {
+    pub(super) fn inherited_runtime(&self, host: &Host, before: String) -> String {
         let allows =
             |facts: &HostFacts| facts.engine.runtimes.contains(&before) && self.runtime_policy(facts).allows(&before);
         let usual = || self.config.engine.runtime.clone().unwrap_or_default();
-        if self.deps.host.ready().is_ok_and(|facts| allows(&facts)) { before } else { usual() }
+        if host.ready().is_ok_and(|facts| allows(&facts)) { before } else { usual() }
     }
 
     /// Refuses a workspace with containers inside where the host does not allow those, before anything is made.
     pub(super) async fn require_nesting(&self, row: &Workspace) -> Result<()> {
         let Some(nested) = &row.nested else { return Ok(()) };
-        self.deps.host.nesting(&row.runtime).await.map_err(|no| match no {
+        self.deps.fleet.of(row.host).nesting(&row.runtime).await.map_err(|no| match no {
             NoNesting::Refused(reason) => {
                 Error::new(ErrorCode::NestedUnavailable, format!("{reason} Or choose another template."))
                     .details(json!({ "field": "template", "nested": nested }))

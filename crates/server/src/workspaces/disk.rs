@@ -13,16 +13,16 @@ pub(super) fn disk_mb(gb: Option<u32>) -> i64 {
 }
 
 impl Workspaces {
-    /// How the host holds those limits that workspaces have.
-    pub(super) fn disk_enforced(&self) -> DiskEnforced {
-        match self.deps.host.ready() {
+    /// How its host holds those limits that workspaces have.
+    pub(super) fn disk_enforced(&self, row: &Workspace) -> DiskEnforced {
+        match self.deps.fleet.of(row.host).ready() {
             Ok(facts) if facts.disk.volumes && facts.disk.root => DiskEnforced::Quota,
             _ => DiskEnforced::Measured,
         }
     }
 
     pub(super) fn may_set_disk(&self, row: &Workspace, gb: Option<u32>) -> Result<()> {
-        if self.disk_enforced() == DiskEnforced::Quota {
+        if self.disk_enforced(row) == DiskEnforced::Quota {
             return Err(Error::new(
                 ErrorCode::UnsupportedByHost,
                 "The host gives a disk its size when it is made. Take a snapshot and create a workspace of it with \

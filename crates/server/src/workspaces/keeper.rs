@@ -245,9 +245,9 @@ impl Workspaces {
         Ok(())
     }
 
-    /// Whether the host can hold a workspace still, as far as that is known.
-    pub(super) fn pauses(&self) -> bool {
-        self.deps.host.ready().map_or(true, |facts| facts.engine.control_groups)
+    /// Whether its host can hold a workspace still, as far as that is known.
+    pub(super) fn pauses(&self, row: &Workspace) -> bool {
+        self.deps.fleet.of(row.host).ready().map_or(true, |facts| facts.engine.control_groups)
     }
 
     /// When what happens to this workspace: as the server says, where it does not say itself; where nothing can be
@@ -258,7 +258,7 @@ impl Workspaces {
             return Thresholds { pause_after: None, stop_after: None, lifetime: None, delete_after: None };
         }
         let own = idle::with_own(&self.config.cleanup.thresholds, &row.idle);
-        if self.pauses() { own } else { Thresholds { pause_after: None, ..own } }
+        if self.pauses(row) { own } else { Thresholds { pause_after: None, ..own } }
     }
 }
 

@@ -49,7 +49,7 @@ use crate::actor::Actor;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
-use crate::hosts::Heard;
+use crate::hosts::{Heard, Host};
 use crate::page;
 use crate::tasks::Tasks;
 use crate::time::now_ms;
@@ -66,7 +66,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::{Want, WantBy, Workspace};
-use tokio::sync::Notify;
 
 const NO_PAUSE: &str =
     "The host cannot hold a workspace still: its engine has no control groups. Stop the workspace instead.";
@@ -91,13 +90,11 @@ pub struct Workspaces {
     config: Arc<Config>,
     tasks: Tasks,
     slots: Arc<Mutex<HashMap<WorkspaceId, Arc<Slot>>>>,
-    /// Asks for a sweep at once.
-    gap: Arc<Notify>,
 }
 
 impl Workspaces {
     pub fn new(deps: Deps, config: Arc<Config>, tasks: Tasks) -> Self {
-        Self { deps: Arc::new(deps), config, tasks, slots: Arc::default(), gap: Arc::default() }
+        Self { deps: Arc::new(deps), config, tasks, slots: Arc::default() }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -125,7 +122,7 @@ impl Workspaces {
         Ok(())
     }
 
-    /// The engine says that something happened to a workspace's container, or may have to any.
+    /// An engine says that something happened to a workspace's container.
     pub fn heard(&self, heard: Heard) {
         match heard {
             Heard::Container(id) => {
@@ -139,7 +136,6 @@ impl Workspaces {
                     slot.tell_out_of_memory();
                 }
             }
-            Heard::Gap => self.gap.notify_one(),
         }
     }
 
@@ -158,9 +154,10 @@ impl Workspaces {
         let row = self.owned_container(actor, Scope::WorkspacesWrite, id, "lifecycle").await?;
         let intent = lifecycle::ask(row.intent, row.status, request).ok_or_else(|| refused(&row, request))?;
         if intent.desired != Desired::Stopped {
-            self.deps.host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
+            let host = self.deps.fleet.of(row.host);
+            host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         }
-        if intent.desired == Desired::Paused && !self.pauses() {
+        if intent.desired == Desired::Paused && !self.pauses(&row) {
             return Err(Error::new(ErrorCode::UnsupportedByHost, NO_PAUSE));
         }
         let event = lifecycle::changes(row.intent, intent, row.status).then(|| request_event(request));
@@ -189,8 +186,8 @@ impl Workspaces {
     }
 
     /// Refuses what needs room on a host that has hardly any.
-    pub(crate) async fn require_space(&self) -> Result<()> {
-        crate::disk::require_space(&self.deps).await
+    pub(crate) async fn require_space(&self, host: &Host) -> Result<()> {
+        crate::disk::require_space(&self.deps, host).await
     }
 
     /// The workspace, where it is the actor's and what is to be done there lies within this scope.

@@ -7,6 +7,7 @@ use super::{Outcome, Workspaces, incident, validate};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::hosts::Host;
 use crate::setups;
 use crate::snapshots;
 use crate::volumes;
@@ -23,10 +24,11 @@ impl Workspaces {
         // Checks as those of a creation that names as much.
         let asked = NewWorkspace { name: request.name, wait_ms: request.wait_ms, ..Default::default() };
         validate::new_workspace(&asked)?;
-        let capacity = Capacity::of(&self.require_runtime(None).await?.engine);
-        self.require_volume(volume).await?;
-        self.require_space().await?;
-        let row = capacity.fit(self.record_restored(actor, volume, &asked).await?);
+        let host = self.deps.fleet.of(volume.host);
+        let capacity = Capacity::of(&self.require_runtime(&host, None).await?.engine);
+        require_volume(&host, volume).await?;
+        self.require_space(&host).await?;
+        let row = capacity.fit(self.record_restored(actor, &host, volume, &asked).await?);
         self.require_nesting(&row).await?;
         let tx = self.deps.db.begin().await?;
         self.require_room(&tx).await?;
@@ -52,8 +54,14 @@ impl Workspaces {
         self.bring_up(actor, &row, made, wait).await
     }
 
-    async fn record_restored(&self, actor: &Actor, volume: &Volume, asked: &NewWorkspace) -> Result<Workspace> {
-        let fresh = self.record(actor, asked);
+    async fn record_restored(
+        &self,
+        actor: &Actor,
+        host: &Host,
+        volume: &Volume,
+        asked: &NewWorkspace,
+    ) -> Result<Workspace> {
+        let fresh = self.record(actor, asked, host);
         let name = asked.name.clone().unwrap_or_else(|| volume.workspace_name.clone());
         let volume = volume.name.clone();
         // Without a tombstone it begins as any other workspace.
@@ -67,7 +75,7 @@ impl Workspaces {
             status_reason: is_gone.then(|| incident::snapshot_gone(&image)),
             source_snapshot: before.source_snapshot.filter(|_| !is_gone),
             image,
-            runtime: self.inherited_runtime(before.runtime),
+            runtime: self.inherited_runtime(host, before.runtime),
             id: fresh.id,
             name,
             volume,
@@ -93,13 +101,13 @@ impl Workspaces {
             ..before
         })
     }
+}
 
-    /// A home that somebody removed at the engine would come back empty.
-    async fn require_volume(&self, volume: &Volume) -> Result<()> {
-        let there = self.deps.host.has_volume(&volume.name).await;
-        if there.map_err(|error| Error::new(ErrorCode::EngineUnavailable, crate::hosts::explain(&error)))? {
-            return Ok(());
-        }
-        Err(Error::new(ErrorCode::NotFound, "The host has that home no more: somebody removed its volume there."))
+/// A home that somebody removed at the engine would come back empty.
+async fn require_volume(host: &Host, volume: &Volume) -> Result<()> {
+    let there = host.has_volume(&volume.name).await;
+    if there.map_err(|error| Error::new(ErrorCode::EngineUnavailable, crate::hosts::explain(&error)))? {
+        return Ok(());
     }
+    Err(Error::new(ErrorCode::NotFound, "The host has that home no more: somebody removed its volume there."))
 }

@@ -8,6 +8,7 @@ use super::limits::Refusal;
 use super::machine::Arrival;
 use super::presence::Presence;
 use rexec_api::error::ErrorCode;
+use rexec_api::ids::HostId;
 use rexec_api::progress::PullView;
 use rexec_api::setups::SetupProgress;
 use rexec_api::workspaces::WorkspaceStatus;
@@ -51,6 +52,8 @@ pub struct Slot {
     link: watch::Sender<Option<GuestClient>>,
     /// A joined machine that has connected and waits for its driver.
     arrival: Mutex<Option<Arrival>>,
+    /// The one that its driver turned to; none before, when it is looked after by the local one.
+    host: Mutex<Option<HostId>>,
     /// What is known of its use.
     pub presence: Presence,
 }
@@ -69,6 +72,7 @@ impl Slot {
             doing: watch::Sender::default(),
             link: watch::Sender::new(None),
             arrival: Mutex::default(),
+            host: Mutex::default(),
             presence: Presence::default(),
         }
     }
@@ -103,6 +107,14 @@ impl Slot {
 
     pub(super) fn take_arrival(&self) -> Option<Arrival> {
         self.arrival.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn set_host(&self, host: HostId) {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner) = Some(host);
+    }
+
+    pub(super) fn host(&self) -> Option<HostId> {
+        *self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the driver tell this from now on, where nothing more important is to be told.

@@ -5,11 +5,12 @@
 //! are nudged whose container is not as they said. A thousand quiet workspaces cost one request.
 
 use super::Workspaces;
-use crate::hosts::LABEL_WORKSPACE;
-use rexec_api::ids::WorkspaceId;
+use crate::hosts::{Host, LABEL_WORKSPACE};
+use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::{Summary, SummaryState};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Instant;
 use tokio::time::MissedTickBehavior;
 
@@ -17,23 +18,23 @@ use tokio::time::MissedTickBehavior;
 const DURATION: &str = "rexec_sweep_duration_seconds";
 
 impl Workspaces {
-    /// Sweeps for ever.
-    pub async fn keep_sweeping(self) {
+    /// Sweeps one host for ever.
+    pub async fn keep_sweeping(self, host: Arc<Host>) {
         let mut period = tokio::time::interval(self.config.sweep_every);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = period.tick() => {}
-                () = self.gap.notified() => {}
+                () = host.gap.notified() => {}
             }
             // A host that comes back nudges every driver by itself.
-            if self.deps.host.ready().is_err() {
+            if host.ready().is_err() {
                 continue;
             }
             let began = Instant::now();
-            match self.deps.host.engine.summaries(&self.deps.host.labels()).await {
+            match host.engine.summaries(&host.labels()).await {
                 Ok(containers) => {
-                    let nudged = self.compare(&containers);
+                    let nudged = self.compare(host.id, &containers);
                     metrics::histogram!(DURATION).record(began.elapsed().as_secs_f64());
                     tracing::debug!(containers = containers.len(), nudged, "swept");
                 }
@@ -43,15 +44,15 @@ impl Workspaces {
     }
 
     /// Nudges the drivers that have something to look at; how many these were.
-    fn compare(&self, containers: &[Summary]) -> usize {
+    fn compare(&self, host: HostId, containers: &[Summary]) -> usize {
         let mut states: HashMap<WorkspaceId, Vec<SummaryState>> = HashMap::new();
         for container in containers {
             if let Some(id) = container.labels.get(LABEL_WORKSPACE).and_then(|id| id.parse().ok()) {
                 states.entry(id).or_default().push(container.state);
             }
         }
-        let mut nudged = 0;
-        for (id, slot) in self.lock().iter() {
+        let (mut nudged, local) = (0, self.deps.fleet.local().id);
+        for (id, slot) in self.lock().iter().filter(|(_, slot)| slot.host().unwrap_or(local) == host) {
             let reports = slot.reports();
             let report = reports.borrow();
             // A driver that is not done looks again by itself.

@@ -21,7 +21,8 @@ impl Workspaces {
     }
 
     pub(super) fn view(&self, actor: &Actor, row: &Workspace) -> WorkspaceView {
-        let facts = self.deps.host.ready().ok();
+        let host = self.deps.fleet.of(row.host);
+        let facts = host.ready().ok();
         let runtime = if row.is_machine() {
             String::new()
         } else if row.runtime.is_empty() {
@@ -42,14 +43,14 @@ impl Workspaces {
             branch: row.git_branch.clone(),
             forward_ports: Plan::of_row(row).ports,
             snapshot: row.source_snapshot.as_ref().and_then(|id| id.parse().ok()),
-            region: self.deps.host.region.clone(),
-            host: (actor.is_admin() && !row.is_machine()).then(|| self.deps.host.name.clone()),
+            region: host.region.clone(),
+            host: (actor.is_admin() && !row.is_machine()).then(|| host.name.clone()),
             runtime,
             cpu: limits.cpu,
             memory_mb: limits.memory_mb,
             pids: limits.pids,
             disk_gb: u32::try_from(row.disk_mb >> 10).ok().filter(|gb| *gb > 0),
-            disk_enforced: (row.disk_mb > 0).then(|| self.disk_enforced()),
+            disk_enforced: (row.disk_mb > 0).then(|| self.disk_enforced(row)),
             created_at: rfc3339(row.created_ms),
             started_at: row.started_ms.map(rfc3339),
             limits_wanted: row.wish.map(|wish| wish.view()),

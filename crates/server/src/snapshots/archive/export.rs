@@ -4,11 +4,11 @@ use super::manifest::{About, Manifest};
 use super::{HOME, PIECE_BYTES, PIECES_MAX, ROOT, home_mount, of_engine, of_stream, stopping, too_many};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
+use crate::hosts::Host;
 use crate::hosts::helper::{Helper, HelperSpec};
 use crate::snapshots::Snapshots;
 use crate::snapshots::store::Snapshot;
 use crate::time::rfc3339;
-use crate::workspaces::Deps;
 use bytes::{Bytes, BytesMut};
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::SnapshotId;
@@ -44,18 +44,19 @@ impl Snapshots {
         let row = self.owned(actor, id).await?;
         require_ready(&row)?;
         let turn = self.transfers.take(actor.user).map_err(too_many)?;
-        self.deps.host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
+        let host = self.deps.fleet.of(row.host);
+        host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
         let name = row.name.clone();
         let (begun, has_begun) = oneshot::channel();
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
-        let (deps, tasks) = (self.deps.clone(), self.tasks.clone());
+        let tasks = self.tasks.clone();
         self.tasks.spawn("export", async move {
-            let packing = Packing { deps, row, sender };
+            let packing = Packing { host, row, sender };
             let is_whole = tokio::select! {
                 is_whole = packing.run(begun) => is_whole,
                 () = tasks.stopping() => false,
             };
-            if let Err(error) = Helper::remove_of(&packing.deps.host, &packing.job()).await {
+            if let Err(error) = Helper::remove_of(&packing.host, &packing.job()).await {
                 tracing::warn!(%error, "a helper stays behind until the next start");
             }
             drop(turn);
@@ -81,7 +82,7 @@ fn require_ready(row: &Snapshot) -> Result<()> {
 }
 
 struct Packing {
-    deps: Arc<Deps>,
+    host: Arc<Host>,
     row: Snapshot,
     /// `None` is the end.
     sender: mpsc::Sender<Option<Bytes>>,
@@ -115,7 +116,7 @@ impl Packing {
 
     /// Up to the first bytes: whatever fails before them is told as an error.
     async fn begin(&self) -> Result<(Helper, Box<dyn ByteStream>, Bytes)> {
-        let host = &self.deps.host;
+        let host = &self.host;
         let image = self.row.image_ref.clone().unwrap_or_else(|| self.row.base_image.clone());
         let info = host.engine.image(&image).await.map_err(of_engine)?;
         let volume = self.row.volume.clone().unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::hosts::delivery::EMPTY_IMAGE;
 use crate::hosts::helper::{Helper, HelperSpec};
-use crate::hosts::{LABEL_HELPER, LABEL_SNAPSHOT};
+use crate::hosts::{Host, LABEL_HELPER, LABEL_SNAPSHOT};
 use crate::snapshots::store::{self, Imported, Snapshot, Taken};
 use crate::snapshots::{Snapshots, plan};
 use crate::time::now_ms;
@@ -65,20 +65,21 @@ impl Snapshots {
             validate::name(name)?;
         }
         let turn = self.transfers.take(actor.user).map_err(too_many)?;
-        self.deps.host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
-        disk::require_space(&self.deps).await?;
-        let snapshot = self.record_import(actor, name.clone()).await?;
+        let host = self.deps.fleet.local();
+        host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
+        disk::require_space(&self.deps, &host).await?;
+        let snapshot = self.record_import(actor, &host, name.clone()).await?;
         self.deps.crash.point("import.recorded");
         let id = snapshot.id;
         let (pieces, receiver) = mpsc::channel(PIECES_MAX);
         let (told, outcome) = oneshot::channel();
         let (deps, tasks) = (self.deps.clone(), self.tasks.clone());
         self.tasks.spawn("import", async move {
-            let unpacking = Unpacking { deps, snapshot, name };
+            let unpacking = Unpacking { deps, host, snapshot, name };
             let done = tokio::select! {
                 done = unpacking.run(receiver) => done,
                 () = tasks.stopping() => Err(stopping()),
-                () = disk::until_nearly_full(&unpacking.deps) => Err(disk::nearly_full()),
+                () = disk::until_nearly_full(&unpacking.deps, &unpacking.host) => Err(disk::nearly_full()),
             };
             if done.is_err() {
                 unpacking.take_back().await;
@@ -97,7 +98,7 @@ impl Snapshots {
         self.get(actor, import.id).await
     }
 
-    async fn record_import(&self, actor: &Actor, name: Option<String>) -> Result<Snapshot> {
+    async fn record_import(&self, actor: &Actor, host: &Host, name: Option<String>) -> Result<Snapshot> {
         let id = SnapshotId::new();
         let tx = self.deps.db.begin().await?;
         let (count, bytes) = store::usage(&tx, actor.user).await?;
@@ -108,6 +109,7 @@ impl Snapshots {
             // That of the archive may be anybody's here.
             workspace: WorkspaceId::new(),
             workspace_name: String::new(),
+            host: Some(host.id),
             name: name.unwrap_or_else(|| UNNAMED.into()),
             state: SnapshotState::Taking,
             reason: None,
@@ -122,7 +124,7 @@ impl Snapshots {
             clones: 0,
             created_ms: now_ms(),
         };
-        store::insert(&tx, &snapshot, self.deps.host.id).await?;
+        store::insert(&tx, &snapshot).await?;
         tx.commit().await?;
         Ok(snapshot)
     }
@@ -130,6 +132,7 @@ impl Snapshots {
 
 struct Unpacking {
     deps: Arc<Deps>,
+    host: Arc<Host>,
     snapshot: Snapshot,
     /// What the owner wants it to be called.
     name: Option<String>,
@@ -141,7 +144,7 @@ impl Unpacking {
     }
 
     async fn run(&self, pieces: mpsc::Receiver<Piece>) -> Result<()> {
-        let host = &self.deps.host;
+        let host = &self.host;
         let volume = store::volume_name(self.snapshot.id);
         let mut labels = host.labels_to_give();
         labels.insert(LABEL_SNAPSHOT.into(), self.snapshot.id.to_string());
@@ -191,7 +194,7 @@ impl Unpacking {
         if let Ok(Said::Refused(why)) = serde_json::from_str(&first) {
             return Err(why.into());
         }
-        let empty = self.deps.host.engine.image(EMPTY_IMAGE).await.map_err(of_engine)?;
+        let empty = self.host.engine.image(EMPTY_IMAGE).await.map_err(of_engine)?;
         let arrived = Arrived::read(&first, empty.map(|image| image.architecture).unwrap_or_default().as_str())?;
         self.require_quota(arrived.bytes()).await?;
         match serde_json::from_str(&line(&mut said).await?) {
@@ -211,7 +214,7 @@ impl Unpacking {
     }
 
     async fn finish(&self, image: &str, arrived: &Arrived) -> Result<()> {
-        let size = self.deps.host.engine.image(image).await.map_err(of_engine)?.map_or(0, |image| image.size_bytes);
+        let size = self.host.engine.image(image).await.map_err(of_engine)?.map_or(0, |image| image.size_bytes);
         let (size, home) = (arrived.root.at_least(size), arrived.home.at_least(arrived.home.bytes));
         let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let taken = Taken {
@@ -249,7 +252,7 @@ impl Unpacking {
 
     /// Nothing of it stays; what cannot be removed now, the rounds of `upkeep` remove.
     async fn take_back(&self) {
-        let host = &self.deps.host;
+        let host = &self.host;
         if let Err(error) = Helper::remove_of(host, &self.job()).await {
             tracing::warn!(%error, "a helper stays behind until the next start");
         }
@@ -259,7 +262,7 @@ impl Unpacking {
         // One that was deleted meanwhile may be buried already, before its image was made.
         let _ = host.engine.remove_image(&store::image_name(self.snapshot.id)).await;
         let _ = host.engine.remove_volume(&store::volume_name(self.snapshot.id)).await;
-        self.deps.upkeep.notify_one();
+        self.host.upkeep.notify_one();
     }
 }
 

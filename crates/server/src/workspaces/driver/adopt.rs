@@ -11,7 +11,7 @@ impl Driver {
     /// The image is fetched before anything is removed: one that cannot be had costs nothing.
     pub(super) async fn adopt_image(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
         let Some(found) = row.image_found.clone() else { return Ok(Progress::Again(None)) };
-        if self.deps.host.engine.image(&found).await?.is_none() {
+        if self.host.engine.image(&found).await?.is_none() {
             let wanted = Workspace { image: found.clone(), ..row.clone() };
             match self.pull(ticket, &wanted).await {
                 Ok(Progress::Heard) => return Ok(Progress::Heard),
@@ -22,8 +22,8 @@ impl Driver {
         let reason = Some("Making it again from the image that its repository names.");
         self.observe(ticket, row, WorkspaceStatus::Creating, reason, |_| {}).await?;
         self.unlink();
-        for container in self.deps.host.engine.containers(&self.labels()).await? {
-            self.deps.host.engine.remove(&container.id).await?;
+        for container in self.host.engine.containers(&self.labels()).await? {
+            self.host.engine.remove(&container.id).await?;
         }
         self.deps.crash.point("adopt.removed");
         store::take_found_image(self.deps.db.write(), row.id).await?;

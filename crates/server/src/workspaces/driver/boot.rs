@@ -36,10 +36,10 @@ impl Driver {
         let disk = facts.disk;
         if let Some(bytes) = container::disk_bytes(row).filter(|_| disk.volumes) {
             // The container's own mount would make it without a size.
-            let labels = container::home_labels(row, &self.deps.host);
-            self.deps.host.engine.volume_create(&row.volume, &labels, Some(bytes)).await?;
+            let labels = container::home_labels(row, &self.host);
+            self.host.engine.volume_create(&row.volume, &labels, Some(bytes)).await?;
         }
-        let mut spec = container::spec(&made, &self.deps.host, disk, dial_dir);
+        let mut spec = container::spec(&made, &self.host, disk, dial_dir);
         match self.make(&mut spec).await {
             Ok(_) => {
                 self.deps.crash.point("create.made");
@@ -56,7 +56,7 @@ impl Driver {
     /// Makes a container of an image that asks for no volumes, so that all it writes is in its root or its home, where
     /// the engine can make one.
     async fn make(&self, spec: &mut ContainerSpec) -> Result<String, EngineError> {
-        let (engine, image) = (&self.deps.host.engine, spec.image.clone());
+        let (engine, image) = (&self.host.engine, spec.image.clone());
         spec.image = engine.without_volumes(&image).await?.unwrap_or_else(|| image.clone());
         match engine.create(spec).await {
             // Nobody was using the one that was made for this, so a round of tidying up took it away.
@@ -89,7 +89,7 @@ impl Driver {
             self.open_desk(row)?;
         }
         let name = container_name(row);
-        let engine = self.deps.host.engine.clone();
+        let engine = self.host.engine.clone();
         engine.start(&name).await?;
         self.deps.crash.point("create.started");
         let booted = row.intent.boot_seq;
@@ -110,7 +110,7 @@ impl Driver {
         if row.nested.is_none() {
             return Ok(());
         }
-        self.deps.host.nesting(&row.runtime).await.map_err(|no| match no {
+        self.host.nesting(&row.runtime).await.map_err(|no| match no {
             NoNesting::Refused(reason) => StepError::NotNested(reason),
             NoNesting::Unknown(reason) => EngineError::Unavailable(reason.into()).into(),
         })
@@ -134,7 +134,7 @@ impl Driver {
         };
         let link = match dialled {
             Some((stream, lanes)) => Link::over_dial(stream, lanes, &configure).await?,
-            None => Link::over_exec(&*self.deps.host.engine, &container_name(row), &configure).await?,
+            None => Link::over_exec(&*self.host.engine, &container_name(row), &configure).await?,
         };
         tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");
         self.slot.publish_link(Some(link.client.clone()));
@@ -163,7 +163,7 @@ impl Driver {
 
     /// Listens for the workspace's guest; the directory's path when that works.
     pub(super) fn open_desk(&mut self, row: &Workspace) -> Result<Option<String>, StepError> {
-        let dir = self.deps.host.dial_dir(self.id);
+        let dir = self.host.dial_dir(self.id);
         if self.desk.is_none() {
             let key = GuestKey::from_hex(&row.guest_key).ok_or(StepError::Key)?;
             match DialDesk::open(&dir, key) {

@@ -18,7 +18,7 @@ const STOP_GRACE_SECONDS: u32 = 10;
 impl Driver {
     pub(super) async fn stop(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
         self.observe(ticket, row, WorkspaceStatus::Stopping, None, |_| {}).await?;
-        self.deps.host.engine.stop(&container_name(row), STOP_GRACE_SECONDS).await?;
+        self.host.engine.stop(&container_name(row), STOP_GRACE_SECONDS).await?;
         self.unlink();
         Ok(Progress::Again(None))
     }
@@ -26,8 +26,8 @@ impl Driver {
     pub(super) async fn remove(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
         self.unlink();
         self.observe(ticket, row, WorkspaceStatus::Stopping, None, |_| {}).await?;
-        for container in self.deps.host.engine.containers(&self.labels()).await? {
-            self.deps.host.engine.remove(&container.id).await?;
+        for container in self.host.engine.containers(&self.labels()).await? {
+            self.host.engine.remove(&container.id).await?;
         }
         Ok(Progress::Again(Some(Seen::Missing)))
     }
@@ -38,14 +38,14 @@ impl Driver {
         let keeps = row.want.by != WantBy::Purge
             && (was_lived_in || volumes::store::was_kept(self.deps.db.read(), &row.volume).await?);
         if !keeps {
-            match self.deps.host.engine.remove_volume(&row.volume).await {
+            match self.host.engine.remove_volume(&row.volume).await {
                 Ok(()) | Err(EngineError::NotFound(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         self.deps.crash.point("delete.removed");
         self.desk = None;
-        let dir = self.deps.host.dial_dir(self.id);
+        let dir = self.host.dial_dir(self.id);
         if let Err(error) = std::fs::remove_dir_all(&dir)
             && error.kind() != std::io::ErrorKind::NotFound
         {
@@ -68,7 +68,7 @@ impl Driver {
         }
         tx.commit().await?;
         self.deps.crash.point("delete.released");
-        self.deps.upkeep.notify_one();
+        self.host.upkeep.notify_one();
         self.deps.snapshot_news.send_modify(|count| *count += 1);
         Ok(Progress::Gone)
     }

@@ -19,16 +19,16 @@ impl Driver {
         let from = from.ok_or(StepError::SourceGone)?;
         store::set_home_state(self.deps.db.write(), row.id, HomeState::Filling).await?;
         self.deps.crash.point("fill.recorded");
-        let (deps, slot) = (self.deps.clone(), self.slot.clone());
-        let labels = container::home_labels(row, &deps.host);
-        let size = deps.host.ready().ok().filter(|facts| facts.disk.volumes).and_then(|_| container::disk_bytes(row));
-        deps.host.engine.volume_create(&row.volume, &labels, size).await?;
+        let (deps, slot, host) = (self.deps.clone(), self.slot.clone(), self.host.clone());
+        let labels = container::home_labels(row, &host);
+        let size = host.ready().ok().filter(|facts| facts.disk.volumes).and_then(|_| container::disk_bytes(row));
+        host.engine.volume_create(&row.volume, &labels, size).await?;
         let job = format!("fill-{}", row.id.0.simple());
-        let helper = open_copier(&deps, job, &from, &row.volume).await?;
+        let helper = open_copier(&host, job, &from, &row.volume).await?;
         let copying = async { copied(helper.run(&["volume", "copy", FROM, TO]).await?).await };
         let outcome = tokio::select! {
             done = copying => Some(done),
-            () = disk::until_nearly_full(&deps) => Some(Err(StepError::HostFull)),
+            () = disk::until_nearly_full(&deps, &host) => Some(Err(StepError::HostFull)),
             () = until_unwanted(&deps, &slot, row, ticket, None, || std::future::ready(true)) => None,
         };
         helper.close().await?;

@@ -47,7 +47,7 @@ impl Driver {
     }
 
     async fn try_limits(&mut self, row: &Workspace, wish: &Wish, is_up: bool) -> Result<Option<Refusal>, StepError> {
-        let (engine, name) = (self.deps.host.engine.clone(), container_name(row));
+        let (engine, name) = (self.host.engine.clone(), container_name(row));
         let in_force = Wish::of(row);
         let used = match is_up && wish.takes_from(&in_force) {
             true => engine.stats_once(&name).await?,

@@ -12,13 +12,13 @@ impl Driver {
     /// What the engine shows; whatever befell the container is noted on the way.
     pub(super) async fn look(&mut self, row: &Workspace) -> Result<Seen, StepError> {
         if row.intent.desired == Desired::Deleted {
-            let any = !self.deps.host.engine.containers(&self.labels()).await?.is_empty();
+            let any = !self.host.engine.containers(&self.labels()).await?.is_empty();
             return Ok(if any { Seen::Exited } else { Seen::Missing });
         }
         if row.generation == 0 {
             return Ok(Seen::Missing);
         }
-        let Some(container) = self.deps.host.engine.inspect(&container_name(row)).await? else {
+        let Some(container) = self.host.engine.inspect(&container_name(row)).await? else {
             if row.intent.booted_seq > 0 {
                 self.note = Some(incident::VANISHED.into());
             }

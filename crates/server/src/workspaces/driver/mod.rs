@@ -35,7 +35,7 @@ use crate::db::Db;
 use crate::disk::Gauge;
 use crate::events::bus::Bus;
 use crate::hosts::pulls::Pull;
-use crate::hosts::{self, Host, HostFacts};
+use crate::hosts::{self, Fleet, Host, HostFacts, HostState};
 use crate::registries::Registries;
 use crate::snapshots;
 use crate::templates::Templates;
@@ -55,7 +55,7 @@ const STEPS_MAX: u32 = 24;
 /// What every driver works with.
 pub struct Deps {
     pub db: Db,
-    pub host: Arc<Host>,
+    pub fleet: Fleet,
     /// Where news of workspaces is told.
     pub bus: Bus,
     pub crash: Crash,
@@ -65,8 +65,6 @@ pub struct Deps {
     pub setup_wanted: Arc<Notify>,
     /// How long the home of a deleted workspace is kept.
     pub home_kept: Duration,
-    /// Asks for a round of removing what is to go.
-    pub upkeep: Arc<Notify>,
     /// Counts the snapshots that were taken or failed, for those who wait for one.
     pub snapshot_news: watch::Sender<u64>,
     /// What one user's snapshots may take up.
@@ -94,6 +92,9 @@ pub struct Driver {
     /// Known from the first look at the record.
     owner: Option<UserId>,
     deps: Arc<Deps>,
+    /// The record's host, as of the last look at the record.
+    host: Arc<Host>,
+    host_state: watch::Receiver<HostState>,
     slot: Arc<Slot>,
     desk: Option<DialDesk>,
     link: Option<Link>,
@@ -113,9 +114,12 @@ pub struct Driver {
 
 impl Driver {
     pub fn new(id: WorkspaceId, deps: Arc<Deps>, slot: Arc<Slot>) -> Self {
+        let host = deps.fleet.local();
         Self {
             id,
             owner: None,
+            host_state: host.watch(),
+            host,
             deps,
             slot,
             desk: None,
@@ -132,11 +136,10 @@ impl Driver {
 
     /// Drives until the workspace is buried.
     pub async fn run(mut self) {
-        let mut host_state = self.deps.host.watch();
         let mut retry = RETRY_FIRST;
         loop {
             let ticket = self.slot.ticket();
-            host_state.mark_unchanged();
+            self.host_state.mark_unchanged();
             let rest = self.pass(ticket).await;
             let pause = match rest {
                 Rest::Gone => return,
@@ -156,7 +159,7 @@ impl Driver {
             tokio::select! {
                 () = self.slot.nudged(ticket) => retry = RETRY_FIRST,
                 () = tokio::time::sleep(pause.unwrap_or_default()), if pause.is_some() => {}
-                _ = host_state.changed(), if !parked => retry = RETRY_FIRST,
+                _ = self.host_state.changed(), if !parked => retry = RETRY_FIRST,
                 () = closed(client) => self.unlink(),
             }
         }
@@ -171,6 +174,7 @@ impl Driver {
                 Err(error) => return self.failed(ticket, None, StepError::Database(error)).await,
             };
             self.owner = Some(row.owner);
+            self.turn_to(self.deps.fleet.of(row.host));
             if row.is_machine() {
                 return self.machine_pass(ticket, &row).await;
             }
@@ -181,7 +185,7 @@ impl Driver {
             if self.slot.take_out_of_memory() {
                 self.note = Some(incident::out_of_memory(row.memory_mb));
             }
-            let facts = match self.deps.host.ready() {
+            let facts = match self.host.ready() {
                 Ok(facts) => facts,
                 Err(reason) => return self.host_away(ticket, &row, reason).await,
             };
@@ -195,6 +199,19 @@ impl Driver {
         }
         tracing::error!(workspace.id = %self.id, "a pass does not come to an end; pausing");
         Rest::Retry
+    }
+
+    /// Works with this host from now on; what was open at another is let go.
+    fn turn_to(&mut self, host: Arc<Host>) {
+        if Arc::ptr_eq(&host, &self.host) {
+            return;
+        }
+        self.unlink();
+        self.give_up_pull();
+        // Before its state is looked at: no change between the two is missed.
+        self.host_state = host.watch();
+        self.slot.set_host(host.id);
+        self.host = host;
     }
 
     /// A workspace in `error` waits for someone to ask; the first pass after a start of the server
@@ -258,12 +275,12 @@ impl Driver {
             Step::Start => self.start(ticket, row, facts).await,
             Step::Connect => self.connect(row, facts).await,
             Step::Pause => {
-                self.deps.host.engine.pause(&container_name(row)).await?;
+                self.host.engine.pause(&container_name(row)).await?;
                 Ok(Progress::Again(Some(Seen::Paused)))
             }
             Step::Unpause => {
                 self.hold_pings(false);
-                self.deps.host.engine.unpause(&container_name(row)).await?;
+                self.host.engine.unpause(&container_name(row)).await?;
                 Ok(Progress::Again(Some(Seen::Running)))
             }
             Step::Stop => self.stop(ticket, row).await,
@@ -273,7 +290,7 @@ impl Driver {
     }
 
     fn labels(&self) -> Labels {
-        let mut labels = self.deps.host.labels();
+        let mut labels = self.host.labels();
         labels.insert(hosts::LABEL_WORKSPACE.into(), self.id.to_string());
         labels
     }

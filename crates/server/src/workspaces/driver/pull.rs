@@ -51,7 +51,7 @@ impl Driver {
     pub(super) async fn join_pull(&self, owner: UserId, image: &str) -> Result<Arc<Pull>, StepError> {
         let credentials = self.deps.registries.credentials(owner, image).await?;
         let (id, auth) = credentials.map(|credentials| (credentials.id, credentials.auth)).unzip();
-        let host = &self.deps.host;
+        let host = &self.host;
         Ok(host.pulls.join(image, id, || host.engine.pull(image, auth.as_ref())))
     }
 

@@ -55,7 +55,7 @@ impl Driver {
                 self.unlink();
                 let given_up = Failure::given_up("The workspace could not be brought to where it is to be taken.");
                 if let Ok(1..) = snapshots::store::fail(self.deps.db.write(), self.id, &given_up).await {
-                    self.deps.upkeep.notify_one();
+                    self.host.upkeep.notify_one();
                     self.deps.snapshot_news.send_modify(|count| *count += 1);
                 }
                 if let Err(error) = self.write(row, WorkspaceStatus::Error, Some(&message), Some(code), |_| {}).await {

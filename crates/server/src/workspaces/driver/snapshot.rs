@@ -13,7 +13,7 @@
 use super::volume::{Copied, FROM, TO, copied, copy_failed, open_copier, until_unwanted};
 use super::{Driver, Progress, StepError};
 use crate::disk;
-use crate::hosts::{self, helper::Helper};
+use crate::hosts::{self, Host, helper::Helper};
 use crate::snapshots::store::{self, Failure, Snapshot, Taken};
 use crate::time::now_ms;
 use crate::workspaces::Deps;
@@ -42,6 +42,7 @@ const OVER_QUOTA: &str = "It would take more than your snapshots may take up. De
 /// One snapshot being taken; owns all it needs, so that it can be dropped at any await.
 struct Taking {
     deps: Arc<Deps>,
+    host: Arc<Host>,
     row: Workspace,
     snapshot: Snapshot,
     /// Of a workspace that runs.
@@ -85,6 +86,7 @@ impl Driver {
         let (deps, slot): (Arc<Deps>, Arc<Slot>) = (self.deps.clone(), self.slot.clone());
         let taking = Taking {
             deps: deps.clone(),
+            host: self.host.clone(),
             row: row.clone(),
             client: self.link.as_ref().map(|link| link.client.clone()),
             is_running: status == WorkspaceStatus::Running,
@@ -101,16 +103,16 @@ impl Driver {
         let outcome = tokio::select! {
             outcome = taking.run() => outcome.map_err(|error| told(&error)),
             () = until_unwanted(&deps, &slot, row, ticket, Some(standing), wanted) => Err(Failure::given_up(GIVEN_UP)),
-            () = disk::until_nearly_full(&deps) => Err(told(&StepError::HostFull)),
+            () = disk::until_nearly_full(&deps, &self.host) => Err(told(&StepError::HostFull)),
         };
         tracing::debug!(workspace.id = %self.id, snapshot = %id, steps = taking.laps.told(), "a snapshot was taken or given up");
         if let Err(failure) = outcome {
             // A helper that was left in the middle would hold the volume.
-            if let Err(error) = Helper::remove_of(&deps.host, &taking.job()).await {
+            if let Err(error) = Helper::remove_of(&self.host, &taking.job()).await {
                 tracing::warn!(workspace.id = %self.id, %error, "a helper stays behind until the next start");
             }
             store::fail(deps.db.write(), self.id, &failure).await?;
-            deps.upkeep.notify_one();
+            self.host.upkeep.notify_one();
         }
         deps.snapshot_news.send_modify(|count| *count += 1);
         Ok(Progress::Again(None))
@@ -123,7 +125,7 @@ impl Taking {
     }
 
     async fn run(&self) -> Result<(), StepError> {
-        let host = &self.deps.host;
+        let host = &self.host;
         // Before anything is frozen or copied; what grows until then is seen again, but not the number of files.
         let root_bytes = self.require_room_for_root().await?;
         let root_least = self.root_least().await?;
@@ -135,7 +137,7 @@ impl Taking {
         host.engine.volume_create(&volume, &labels, None).await?;
         self.deps.crash.point("snapshot.volume");
         self.laps.end("volume");
-        let helper = open_copier(&self.deps, self.job(), &self.row.volume, &volume).await?;
+        let helper = open_copier(host, self.job(), &self.row.volume, &volume).await?;
         self.laps.end("helper");
         let mut taken = self.copy(helper).await?;
         if taken.image_ref.is_some() {
@@ -166,9 +168,9 @@ impl Taking {
         self.laps.end("first pass");
         self.deps.crash.point("snapshot.copying");
         self.hold_pings(true);
-        let (engine, name) = (&self.deps.host.engine, container_name(&self.row));
+        let (engine, name) = (&self.host.engine, container_name(&self.row));
         let paused = Instant::now();
-        let stands_still = self.deps.host.ready().map_or(true, |facts| facts.engine.control_groups);
+        let stands_still = self.host.ready().map_or(true, |facts| facts.engine.control_groups);
         if stands_still {
             engine.pause(&name).await?;
         }
@@ -229,13 +231,13 @@ impl Taking {
     /// What a commit of the root would write: a file of terabytes that is one hole, in full.
     async fn require_room_for_root(&self) -> Result<u64, StepError> {
         let name = container_name(&self.row);
-        let bytes = match self.deps.host.engine.written_bytes(&name).await {
+        let bytes = match self.host.engine.written_bytes(&name).await {
             Ok(Some(bytes)) => bytes,
             // The commit says what that means.
             Ok(None) | Err(EngineError::NotFound(_)) => return Ok(0),
             Err(error) => return Err(error.into()),
         };
-        match disk::spare_bytes(&self.deps).await {
+        match disk::spare_bytes(&self.deps, &self.host).await {
             Some(spare) if bytes > spare => Err(StepError::RootTooLarge { bytes, spare }),
             _ => Ok(bytes),
         }
@@ -243,7 +245,7 @@ impl Taking {
 
     /// What the files that it has changed in its root come to at the least, however empty they are.
     async fn root_least(&self) -> Result<u64, StepError> {
-        match self.deps.host.engine.written_files(&container_name(&self.row)).await {
+        match self.host.engine.written_files(&container_name(&self.row)).await {
             Ok(files) => Ok(files.unwrap_or(0).saturating_mul(FILE_BYTES_MIN)),
             Err(EngineError::NotFound(_)) => Ok(0),
             Err(error) => Err(error.into()),
@@ -253,7 +255,7 @@ impl Taking {
     /// Makes an image of the root file system; what it cannot have of it, it says.
     async fn commit(&self) -> Result<(Option<String>, Option<String>), StepError> {
         let runtime = match self.row.runtime.as_str() {
-            "" => self.deps.host.ready().map(|facts| facts.engine.default_runtime.clone()).unwrap_or_default(),
+            "" => self.host.ready().map(|facts| facts.engine.default_runtime.clone()).unwrap_or_default(),
             named => named.to_owned(),
         };
         if !matches!(runtime.as_str(), "runc" | "crun" | "youki" | "io.containerd.runc.v2") {
@@ -266,7 +268,7 @@ impl Taking {
         // The guest's key is in the container's environment: it must not be in an image.
         let env = vec![format!("{}=0", rexec_api::guest::KEY_VARIABLE)];
         let config = CommitConfig { labels: hidden.into(), env, pause: false };
-        match self.deps.host.engine.commit(&container_name(&self.row), &image, &config).await {
+        match self.host.engine.commit(&container_name(&self.row), &image, &config).await {
             Ok(_) => {
                 self.laps.end("commit");
                 Ok((Some(image), self.left_out().await?))
@@ -278,7 +280,7 @@ impl Taking {
 
     /// What its image keeps in volumes of its own, where the engine cannot do without them.
     async fn left_out(&self) -> Result<Option<String>, StepError> {
-        let container = self.deps.host.engine.inspect(&container_name(&self.row)).await?;
+        let container = self.host.engine.inspect(&container_name(&self.row)).await?;
         let paths = container.map(|container| container.unnamed_volumes).unwrap_or_default();
         Ok((!paths.is_empty()).then(|| {
             format!(
@@ -295,7 +297,7 @@ impl Taking {
         image_ref: Option<String>,
         reason: Option<String>,
     ) -> Result<Taken, StepError> {
-        let engine = &self.deps.host.engine;
+        let engine = &self.host.engine;
         let size = async |image: &str| Ok::<_, EngineError>(engine.image(image).await?.map_or(0, |i| i.size_bytes));
         let image_bytes = match &image_ref {
             Some(image) => size(image).await?.saturating_sub(size(&self.snapshot.base_image).await?),

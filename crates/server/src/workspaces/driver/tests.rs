@@ -243,13 +243,14 @@ async fn bench() -> (Bench, Driver) {
     let db = Db::open(&DatabaseUrl::Sqlite(dir.path().join("rexec.db"))).await.unwrap();
     let engine = Arc::new(FakeEngine::default());
     let host_id = hosts::store::ensure_local(db.write(), hosts::LOCAL, "", now_ms()).await.unwrap();
-    let host = Host::new(host_id, "test".into(), engine.clone(), &config);
+    let host = Host::new(host_id, hosts::LOCAL.into(), "test".into(), engine.clone(), &config);
     host.declare_ready(HostFacts {
         engine: facts(),
         dials: false,
         disk: DiskLimits { volumes: false, root: false },
         weaker: Vec::new(),
     });
+    let fleet = Fleet::new(host).unwrap();
     let id = WorkspaceId::new();
     record(&db, id, host_id).await;
     let slot = Arc::new(Slot::new(WorkspaceStatus::Pending));
@@ -257,12 +258,11 @@ async fn bench() -> (Bench, Driver) {
         db: db.clone(),
         bus: Bus::default(),
         crash: Crash::default(),
-        templates: Templates::load(host.clone(), None).unwrap(),
-        host,
+        templates: Templates::load(fleet.clone(), None).unwrap(),
+        fleet,
         setup_wanted: Arc::default(),
         registries: Registries::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap()),
         home_kept: Duration::ZERO,
-        upkeep: Arc::default(),
         snapshot_news: tokio::sync::watch::Sender::default(),
         snapshot_bytes_max: 0,
         host_free_bytes_min: 0,
@@ -357,6 +357,35 @@ fn a_guest_that_hangs_up_when_met_is_met_again_after_pauses_and_that_is_said() {
             () = unsteady => {}
             () = bench.told("that it cannot be reached", away) => {}
         }
+        bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
+    });
+}
+
+#[test]
+fn a_workspace_whose_host_is_not_in_the_fleet_says_so_and_comes_back_with_it() {
+    with_driver(async |bench| {
+        bench.engine.state().image = true;
+        bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
+        let other = hosts::store::ensure_local(bench.db.write(), "elsewhere", "", now_ms()).await.unwrap();
+        let local = hosts::store::ensure_local(bench.db.write(), hosts::LOCAL, "", now_ms()).await.unwrap();
+        let moved = "UPDATE workspaces SET host_id = $1 WHERE id = $2";
+        let put = async |host: HostId| {
+            let values = [host.to_string().into(), bench.id.to_string().into()];
+            execute(bench.db.write(), moved, values).await.unwrap();
+            bench.slot.nudge()
+        };
+        put(other).await;
+        let away = |r: &Report| {
+            r.status == WorkspaceStatus::Unreachable
+                && r.error == Some(ErrorCode::EngineUnavailable)
+                && r.reason.as_ref().is_some_and(|reason| reason.contains("not one of this server's"))
+        };
+        bench.told("that its host is not there", away).await;
+        // Not even what should be gone is taken for gone: an engine that were asked would panic.
+        let ticket = bench.want(Desired::Deleted).await;
+        bench.told("that it waits", move |r| r.ticket >= ticket && away(r)).await;
+        bench.want(Desired::Running).await;
+        put(local).await;
         bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
     });
 }

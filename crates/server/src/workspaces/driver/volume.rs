@@ -1,6 +1,7 @@
 //! What copying a volume and taking a snapshot share: the helper, and the watch over what is wanted meanwhile.
 
 use super::StepError;
+use crate::hosts::Host;
 use crate::hosts::helper::{Helper, HelperSpec};
 use crate::workspaces::Deps;
 use crate::workspaces::slot::{Report, Slot};
@@ -23,8 +24,8 @@ pub(super) struct Copied {
 }
 
 /// Opens the helper that copies the volume `from` to the volume `to`, which must be there.
-pub(super) async fn open_copier(deps: &Deps, job: String, from: &str, to: &str) -> Result<Helper, StepError> {
-    if !deps.host.has_volume(from).await? {
+pub(super) async fn open_copier(host: &Host, job: String, from: &str, to: &str) -> Result<Helper, StepError> {
+    if !host.has_volume(from).await? {
         return Err(StepError::SourceGone);
     }
     let mount = |volume: &str, path: &str, read_only| Mount {
@@ -34,7 +35,7 @@ pub(super) async fn open_copier(deps: &Deps, job: String, from: &str, to: &str) 
         labels: Labels::new(),
     };
     let mounts = vec![mount(from, FROM, true), mount(to, TO, false)];
-    Ok(Helper::open(&deps.host, HelperSpec { job, mounts, ..HelperSpec::default() }).await?)
+    Ok(Helper::open(host, HelperSpec { job, mounts, ..HelperSpec::default() }).await?)
 }
 
 /// Reads to the end what a copy says last.

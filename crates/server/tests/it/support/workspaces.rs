@@ -79,7 +79,7 @@ impl Stage {
     async fn open(place: &Place, extra: &[(&str, &str)], change: impl Fn(&mut Config)) -> Self {
         let server = start(place, extra, change).await;
         let (client, _) = Client::new(&server.base).unwrap().register("ada@example.com", PASSWORD).await.unwrap();
-        let instance = server.running.app.host.instance.clone();
+        let instance = server.running.app.fleet.local().instance.clone();
         Self { server, client, engine: DockerEngine::connect(&engine_address()).unwrap(), instance }
     }
 
@@ -146,10 +146,10 @@ async fn start(place: &Place, extra: &[(&str, &str)], change: impl Fn(&mut Confi
     let mut config = place.config(&variables);
     change(&mut config);
     let server = place.start_as(config).await;
-    let mut host = server.running.app.host.watch();
+    let mut host = server.running.app.fleet.local().watch();
     let ready = host.wait_for(|state| state.facts().is_some());
     if tokio::time::timeout(PATIENCE, ready).await.is_err() {
-        panic!("no container engine is ready ({:?}): run `make setup`", server.running.app.host.ready());
+        panic!("no container engine is ready ({:?}): run `make setup`", server.running.app.fleet.local().ready());
     }
     server
 }
