@@ -18,6 +18,9 @@ pub struct Readiness {
     /// What its machine does not hold workspaces to, in sentences.
     #[serde(default)]
     pub weaker: Vec<String>,
+    /// By which SSH host key the engine's machine is known, where it is reached through SSH.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine_host_key: Option<String>,
 }
 
 /// What credentials are for.

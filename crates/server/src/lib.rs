@@ -91,6 +91,8 @@ pub enum StartError {
     Installation(#[source] error::Error),
     #[error("cannot use the container engine")]
     Engine(#[from] rexec_engine::EngineError),
+    #[error("cannot use the container engine")]
+    EngineAddress(#[from] rexec_engine::docker::AddressError),
     #[error("another server runs on the data directory {0}; stop it first, or give this one its own REXEC_DATA_DIR")]
     DataDirInUse(String),
     #[error(transparent)]
@@ -131,7 +133,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sealer = Sealer::new(&secret).map_err(|e| StartError::Installation(error::Error::internal(e)))?;
     let registries = Registries::new(db.clone(), sealer.clone());
     let accounts = Accounts::new(db.clone(), auth.clone());
-    let fleet = Fleet::new(local_host(&db, &config).await?)?;
+    let fleet = Fleet::new(local_host(&db, &config, &tasks).await?)?;
     let templates = Templates::load(fleet.clone(), config.images.templates_dir.as_deref())?;
     let bus = Bus::default();
     let events = Events::new(db.clone(), bus.clone());
@@ -246,16 +248,21 @@ async fn ssh_listener(config: &Config) -> Result<Option<TcpListener>, http::list
 }
 
 /// The host whose engine `DOCKER_HOST` or a usual socket names.
-async fn local_host(db: &Db, config: &Config) -> Result<Arc<Host>, StartError> {
-    let socket = config.engine.socket.clone().unwrap_or_else(hosts::usual_socket);
-    let address = format!("unix://{}", socket.display());
+async fn local_host(db: &Db, config: &Config, tasks: &Tasks) -> Result<Arc<Host>, StartError> {
+    let endpoint = hosts::remote::endpoint(&config.engine.access).to_string();
     let installation = async {
-        let id = hosts::store::ensure_local(db.write(), hosts::LOCAL, &address, time::now_ms()).await?;
-        Ok((id, hosts::store::ensure_instance(db.write()).await?))
+        let kept = hosts::store::ensure_local(db.write(), hosts::LOCAL, &endpoint, time::now_ms()).await?;
+        Ok((kept, hosts::store::ensure_instance(db.write()).await?))
     };
-    let (id, instance) = installation.await.map_err(|e: sea_orm::DbErr| StartError::Installation(e.into()))?;
-    let engine = rexec_engine::docker::DockerEngine::connect(&address)?;
-    Ok(Host::new(id, hosts::LOCAL.into(), instance, Arc::new(engine), config))
+    let (kept, instance) = installation.await.map_err(|e: sea_orm::DbErr| StartError::Installation(e.into()))?;
+    let address = hosts::remote::address(&config.engine.access, kept.host_key.as_deref())?;
+    let is_here = address.is_local();
+    let engine = rexec_engine::docker::DockerEngine::at(address)?;
+    let host = Host::new(kept.id, hosts::LOCAL.into(), instance, Arc::new(engine.clone()), is_here, config);
+    let keeping = hosts::remote::keep_host_key(engine.clone(), host.clone(), db.clone(), kept.host_key);
+    tasks.spawn_abortable("host-key", keeping);
+    tasks.spawn_abortable("certificates", hosts::remote::watch_certificates(engine, host.clone()));
+    Ok(host)
 }
 
 fn add_checks(app: &AppState) {

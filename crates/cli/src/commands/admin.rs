@@ -87,6 +87,9 @@ async fn status(connection: &Connection, client: &Client) -> Result<()> {
             table.row(vec![name.clone().into(), Cell::new(state, tint)]);
         }
         table.print()?;
+        if let Some(key) = &found.engine_host_key {
+            show::print(&format!("The engine's machine is known by its SSH host key {key}.\n"))?;
+        }
         for sentence in &found.weaker {
             show::print(&format!("{}\n", show::tinted(sentence, Tint::Warm)))?;
         }

@@ -67,9 +67,8 @@ mod by_command {
         let endpoint = Endpoint::parse(&format!("ssh://root@127.0.0.1:{}/no/such.sock", sshd.port())).expect("good");
         let key = PrivateKey::read(&sshd.key()).expect("a key");
         let address = Address::new(&endpoint, None, Some(SshMaterial { key, known: None })).expect("good");
-        let error = DockerEngine::at(address).expect("an engine").info().await.expect_err("no engine is there");
-        let told = format!("{error:?}");
-        assert!(told.contains("/no/such.sock"), "{told}");
+        let why = why_not(&DockerEngine::at(address).expect("an engine")).await;
+        assert!(why.contains("ended at once") && why.contains("no such file"), "{why}");
     }
 
     #[tokio::test]
@@ -98,7 +97,7 @@ async fn the_first_host_key_is_kept_and_another_is_refused() {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let error = engine.info().await.expect_err("it is another host");
-            let why = error.unreachable().map(ToString::to_string).unwrap_or_default();
+            let why = error.unreachable().map(|why| why.to_string()).unwrap_or_default();
             if why.contains(&first.fingerprint()) && why.contains(&other) {
                 break;
             }
@@ -151,6 +150,18 @@ async fn a_key_that_is_not_let_in_is_told() {
     let _ = other.await;
     let why = why_not(&at(port)).await;
     assert!(why.contains("refuses connections"), "{why}");
+}
+
+/// As `docs/deploy-paas.md` advises.
+#[tokio::test]
+async fn a_key_may_be_for_the_socket_alone() {
+    let sshd = Sshd::start("");
+    let limits = "restrict,port-forwarding,permitlisten=\"localhost:1\",command=\"/bin/false\"";
+    sshd.limit_key(limits);
+    sshd.engine(None).ping().await.expect("answers");
+    sshd.limit_key("restrict,command=\"/bin/false\"");
+    let why = why_not(&sshd.engine(None)).await;
+    assert!(why.contains("dial-stdio") && why.contains("ended at once"), "{why}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,17 +13,16 @@ const REFUSED: [(&[&str], &str); 1] = [(
 )];
 
 /// Accepted, and without effect for now.
-const NOT_YET: [(&[&str], &str); 14] = [
+const NOT_YET: [(&[&str], &str); 13] = [
     (&["REXEC_ADVERTISE_URL"], "this version runs one server"),
     (
         &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],
         "this version keeps sessions in the database and limits in the process",
     ),
     (
-        &["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DIND_CERTS_VOLUME", "DOCKER_TLS_CERTDIR"],
-        "TLS concerns engines on the network; this version drives a local socket",
+        &["DIND_CERTS_VOLUME", "DOCKER_TLS_CERTDIR"],
+        "certificates are read where DOCKER_CERT_PATH says, and no container is given them",
     ),
-    (&["SSH_PRIVATE_KEY"], "it concerns engines reached by SSH; this version drives a local socket"),
     (
         &["REXEC_POOL_SIZE", "COMPUTE_WARM_POOL_SIZE"],
         "there is no warm pool in this version; workspaces are started when asked for",

@@ -5,6 +5,7 @@
 //! What a variable is called, and its aliases, stand in [`Config::from_sources`]; those that
 //! belong to capabilities this version does not have are in `later.rs`.
 
+mod access;
 mod cleanup;
 mod disk;
 mod github;
@@ -16,6 +17,7 @@ mod sources;
 mod ssh;
 mod storage;
 
+pub use access::Access;
 pub use cleanup::{CleanupConfig, SECONDS_MAX, Thresholds, Use, Uses};
 pub use disk::DiskConfig;
 pub use images::{CustomImages, ImagesConfig};
@@ -131,8 +133,7 @@ impl Default for Limits {
 /// What the server needs to know of the container engine and the workspaces on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// The engine's unix socket; the usual places are tried when absent.
-    pub socket: Option<PathBuf>,
+    pub access: Access,
     pub workspace_image: String,
     /// The OCI runtime of workspaces that do not name one; the engine's own default when absent.
     pub runtime: Option<String>,
@@ -396,7 +397,7 @@ fn limits(reader: &mut Reader) -> Limits {
 
 fn engine(reader: &mut Reader) -> EngineConfig {
     EngineConfig {
-        socket: docker_host(reader),
+        access: access::take(reader),
         workspace_image: reader
             .text(&["REXEC_WORKSPACE_IMAGE", "COMPUTE_WORKSPACE_IMAGE"])
             .map_or_else(|| WORKSPACE_IMAGE_DEFAULT.to_owned(), |(_, text)| text),
@@ -459,21 +460,6 @@ fn crash_at(reader: &mut Reader) -> Option<&'static str> {
         reader.fault(&name, &format!("must be one of {}", crate::crash::POINTS.join(", ")));
     }
     point
-}
-
-fn docker_host(reader: &mut Reader) -> Option<PathBuf> {
-    let (name, text) = reader.text(&["DOCKER_HOST"])?;
-    match text.split_once("://") {
-        Some(("unix", path)) if path.starts_with('/') => Some(PathBuf::from(path)),
-        Some(("tcp" | "ssh" | "http" | "https", _)) => {
-            reader.fault(&name, "names an engine on the network, which this version cannot drive yet; use the socket of a local one, such as `unix:///var/run/docker.sock`");
-            None
-        }
-        _ => {
-            reader.fault(&name, "must be a socket such as `unix:///var/run/docker.sock`");
-            None
-        }
-    }
 }
 
 #[cfg(test)]

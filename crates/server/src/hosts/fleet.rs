@@ -106,7 +106,7 @@ mod tests {
     fn host(name: &str) -> Arc<Host> {
         let config = Config::from_sources(&Sources::from_env([("REXEC_DATA_DIR", "/nonexistent")])).unwrap();
         let engine = Arc::new(DockerEngine::connect(NOWHERE).unwrap());
-        Host::new(HostId::new(), name.into(), "test".into(), engine, &config)
+        Host::new(HostId::new(), name.into(), "test".into(), engine, true, &config)
     }
 
     #[tokio::test]

@@ -198,7 +198,7 @@ mod tests {
             let socket = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
             let socket = socket.unwrap_or_else(|| format!("unix://{}", usual_socket().display()));
             let engine = Arc::new(DockerEngine::connect(&socket).unwrap());
-            let host = Host::new(HostId::new(), LOCAL.into(), uuid::Uuid::new_v4().to_string(), engine, &config);
+            let host = Host::new(HostId::new(), LOCAL.into(), uuid::Uuid::new_v4().to_string(), engine, true, &config);
             delivery::deliver(&host, None).await.unwrap();
             Self { host, _data: data }
         }

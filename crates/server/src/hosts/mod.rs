@@ -1,5 +1,5 @@
 //! Hosts: the container engines that run workspaces. One is always there, the engine that `DOCKER_HOST` or a
-//! usual socket names; `fleet.rs` knows them all.
+//! usual socket names, here or on another machine; `fleet.rs` knows them all.
 //!
 //! A host is tended by one task: it connects, prepares (guest volume, network, host rules), then
 //! pings, and says in a watch what it found. Nobody else decides whether a host is usable.
@@ -17,6 +17,7 @@ mod fleet;
 pub mod helper;
 pub mod nesting;
 pub mod pulls;
+pub mod remote;
 pub mod store;
 
 pub use fleet::Fleet;
@@ -26,7 +27,7 @@ use futures_util::StreamExt;
 use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels, NetworkSpec, firewall};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -52,6 +53,8 @@ const UNTRIED: &str = "The container engine has not answered yet. Try again in a
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Why the rules of this machine do not hold there.
 const ROOTLESS: &str = "the engine is rootless, and its network is none that this machine's rules see";
+/// Why there are no rules of ours on another machine.
+const ELSEWHERE: &str = "the engine is on another machine, whose firewall cannot be set from here";
 /// How often the host's rules are looked at: a firewall reload can take them away.
 const RULES_EVERY: Duration = Duration::from_secs(60);
 
@@ -115,6 +118,10 @@ pub struct Host {
     /// Of workspaces that do not name one; the engine's own when absent.
     runtime: Option<String>,
     bridge: String,
+    /// Whether paths and firewall rules of this machine are the engine's.
+    is_here: bool,
+    /// Fingerprint of the machine's SSH key, once it was shown.
+    host_key: OnceLock<String>,
     dial_root: PathBuf,
     allow_weaker: bool,
     /// Given to what we make, besides our own.
@@ -123,7 +130,15 @@ pub struct Host {
 }
 
 impl Host {
-    pub fn new(id: HostId, name: String, instance: String, engine: Arc<dyn Engine>, config: &Config) -> Arc<Self> {
+    /// `is_here` when the engine's machine is this one.
+    pub fn new(
+        id: HostId,
+        name: String,
+        instance: String,
+        engine: Arc<dyn Engine>,
+        is_here: bool,
+        config: &Config,
+    ) -> Arc<Self> {
         let connecting = HostState::Connecting { reason: UNTRIED.into() };
         Arc::new(Self {
             id,
@@ -140,6 +155,8 @@ impl Host {
             trials: nesting::Trials::default(),
             nested: config.engine.nested,
             runtime: config.engine.runtime.clone(),
+            is_here,
+            host_key: OnceLock::new(),
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
             extra_labels: config.engine.labels.clone(),
@@ -164,6 +181,8 @@ impl Host {
             trials: nesting::Trials::default(),
             nested: self.nested,
             runtime: self.runtime.clone(),
+            is_here: false,
+            host_key: OnceLock::new(),
             dial_root: self.dial_root.clone(),
             allow_weaker: false,
             extra_labels: Labels::new(),
@@ -212,6 +231,16 @@ impl Host {
     /// Whether there is a volume of ours of this name: an engine makes one that is missing, empty.
     pub async fn has_volume(&self, name: &str) -> Result<bool, EngineError> {
         Ok(self.engine.volumes(&self.labels()).await?.iter().any(|volume| volume.name == name))
+    }
+
+    /// By which its machine is known, where that is reached through SSH and was.
+    pub fn host_key(&self) -> Option<&str> {
+        self.host_key.get().map(String::as_str)
+    }
+
+    fn show_host_key(&self, fingerprint: String) {
+        // There is one to show in a server's life.
+        let _ = self.host_key.set(fingerprint);
     }
 
     /// Where the server listens for this workspace's guest.
@@ -309,7 +338,11 @@ impl Host {
         self.engine.disk_limits(&name, delivery::EMPTY_IMAGE, &self.labels_to_give()).await
     }
 
+    /// Not for another machine: it may have a directory of that name.
     fn make_dial_root(&self) -> Option<&Path> {
+        if !self.is_here {
+            return None;
+        }
         match std::fs::create_dir_all(&self.dial_root) {
             Ok(()) => Some(&self.dial_root),
             Err(error) => {
@@ -338,17 +371,27 @@ impl Host {
     /// Sets this machine's rules on what workspaces send; what stays open, in sentences.
     async fn close_network(&self, info: &EngineInfo) -> Vec<String> {
         let is_open = |whom: &str, why: &str| format!("Workspaces could reach {whom}: {why}.");
-        let shut = match info.rootless {
-            true => Err(ROOTLESS.to_owned()),
-            false => firewall::close_host(&self.bridge).await.map_err(|error| error.to_string()),
+        let shut = match self.beyond_reach(info) {
+            Some(why) => Err(why.to_owned()),
+            None => firewall::close_host(&self.bridge).await.map_err(|error| error.to_string()),
         };
         let apart = match (&shut, info.networks_apart) {
             (_, true) => Ok(()),
             (Ok(()), false) => firewall::filter_bridges().await.map_err(|error| error.to_string()),
             (Err(why), false) => Err(why.clone()),
         };
-        let ports = shut.err().map(|why| is_open("this machine's ports", &why));
+        let ports_of = if self.is_here { "this machine's ports" } else { "its machine's ports and networks" };
+        let ports = shut.err().map(|why| is_open(ports_of, &why));
         ports.into_iter().chain(apart.err().map(|why| is_open("each other", &why))).collect()
+    }
+
+    /// Why this machine's rules cannot close the engine's network.
+    fn beyond_reach(&self, info: &EngineInfo) -> Option<&'static str> {
+        match (self.is_here, info.rootless) {
+            (false, _) => Some(ELSEWHERE),
+            (true, true) => Some(ROOTLESS),
+            (true, false) => None,
+        }
     }
 
     /// Pings, passes events on, keeps the rules; returns why the host counts as lost.
@@ -432,6 +475,9 @@ fn bridge_name(network: &str) -> String {
 /// An engine's failure as a sentence for people; the particulars go to the log.
 pub fn explain(error: &EngineError) -> String {
     tracing::debug!(error = error as &dyn std::error::Error, "engine error");
+    if let Some(why) = error.unreachable() {
+        return remote::explain(&why);
+    }
     match error {
         EngineError::Unavailable(_) => {
             "The container engine does not answer. Start it, or point DOCKER_HOST at one that runs.".into()

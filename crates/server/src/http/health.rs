@@ -56,6 +56,9 @@ pub struct Readiness {
     /// What the engine's machine does not hold workspaces to, in sentences; the operator has allowed it
     /// (`REXEC_ALLOW_WEAKER_ISOLATION`).
     pub weaker: Vec<String>,
+    /// By which SSH host key the engine's machine is known (`SHA256:...`), where it is reached through SSH and was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine_host_key: Option<String>,
 }
 
 /// The process is alive.
@@ -73,6 +76,8 @@ pub async fn ready(State(app): State<AppState>) -> Response {
     let checks =
         results.into_iter().map(|(name, result)| (name, result.err().unwrap_or_else(|| "ok".to_owned()))).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let weaker = app.fleet.local().ready().map(|facts| facts.weaker.clone()).unwrap_or_default();
-    (status, Json(Readiness { ready, checks, weaker })).into_response()
+    let local = app.fleet.local();
+    let weaker = local.ready().map(|facts| facts.weaker.clone()).unwrap_or_default();
+    let engine_host_key = local.host_key().map(str::to_owned);
+    (status, Json(Readiness { ready, checks, weaker, engine_host_key })).into_response()
 }

@@ -19,6 +19,7 @@ mod m0013_ssh_keys;
 mod m0014_ssh_host_keys;
 mod m0016_device_logins;
 mod m0017_machines;
+mod m0018_host_keys;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -47,6 +48,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_ssh_host_keys::Migration),
             Box::new(m0016_device_logins::Migration),
             Box::new(m0017_machines::Migration),
+            Box::new(m0018_host_keys::Migration),
         ]
     }
 }

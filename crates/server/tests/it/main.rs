@@ -27,6 +27,7 @@ mod preview_calls;
 mod preview_traffic;
 mod previews;
 mod raw_files;
+mod remote;
 mod setups;
 mod sign_in;
 mod snapshots;

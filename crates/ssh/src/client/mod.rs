@@ -66,6 +66,8 @@ pub enum DialError {
     Broken(String),
     #[error("too many streams on one SSH connection")]
     Full,
+    #[error("the SSH server does not open {socket}, and `{command}` ended at once there{said}")]
+    Ended { socket: String, command: String, said: String },
     #[error("the SSH server opens neither {socket} ({why}) nor runs `{fallback}` ({fallback_why})")]
     NoWay { socket: String, why: String, fallback: String, fallback_why: String },
 }

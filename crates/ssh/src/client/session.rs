@@ -1,7 +1,7 @@
 //! One connection of a client: known host, login, and streams by either way.
 
 use super::known::{self, KnownHost};
-use super::stream::{Complaint, Stream};
+use super::stream::{Command, Complaint, Stream};
 use super::{DialError, PrivateKey, Seen, Settings, tame};
 use crate::flow::{Flow, Granting, WINDOW_BYTES};
 use crate::keys::PublicKey;
@@ -225,7 +225,8 @@ impl Session {
             }
         };
         let started = tokio::time::timeout(OPEN_TIME, started).await;
-        let stream = self.stream(channel, Some(complaint));
+        let command = Command { line: self.fallback.clone(), socket: self.socket.clone(), complaint };
+        let stream = self.stream(channel, Some(command));
         match started {
             Ok(Ok(())) => Ok(stream),
             Ok(Err(why)) => Err(Opening::Refused(why)),
@@ -233,12 +234,12 @@ impl Session {
         }
     }
 
-    fn stream(&self, channel: Channel<Msg>, complaint: Option<Complaint>) -> Stream {
+    fn stream(&self, channel: Channel<Msg>, command: Option<Command>) -> Stream {
         let grants = self.handle.grants();
         let inbound = self.flow.open(channel.id(), Granting::from(grants.clone()));
         // Its reading half is dropped: data comes by the handler.
         let (_, write) = channel.split();
-        Stream::new(write, inbound, grants, complaint)
+        Stream::new(write, inbound, grants, command)
     }
 }
 

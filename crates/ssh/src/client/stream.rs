@@ -3,6 +3,7 @@
 //! Shutting it down tells the peer that no more will come, and leaves the other way open. Dropping it closes the channel.
 
 use super::link::Ask;
+use super::{DialError, tame};
 use crate::flow::Inbound;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -21,6 +22,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// What a command says to its standard error, to be told when it says nothing else.
 pub(super) type Complaint = Arc<std::sync::Mutex<Vec<u8>>>;
 
+/// What leads to the socket in its stead.
+pub(super) struct Command {
+    pub line: String,
+    pub socket: String,
+    pub complaint: Complaint,
+}
+
 pub struct Stream {
     id: ChannelId,
     half: ChannelWriteHalf<Msg>,
@@ -32,7 +40,7 @@ pub struct Stream {
     closed: Pin<Box<WaitForCancellationFutureOwned>>,
     connection: CancellationToken,
     grants: Grants,
-    complaint: Option<Complaint>,
+    command: Option<Command>,
     has_read: bool,
     has_ended: bool,
     /// The connection stays while there is a stream of it.
@@ -40,12 +48,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(
-        half: ChannelWriteHalf<Msg>,
-        inbound: Inbound,
-        grants: Grants,
-        complaint: Option<Complaint>,
-    ) -> Self {
+    pub(super) fn new(half: ChannelWriteHalf<Msg>, inbound: Inbound, grants: Grants, command: Option<Command>) -> Self {
         Self {
             id: half.id(),
             write: Box::pin(half.make_writer()),
@@ -56,7 +59,7 @@ impl Stream {
             reading: None,
             piece: Bytes::new(),
             grants,
-            complaint,
+            command,
             has_read: false,
             has_ended: false,
             _link: None,
@@ -77,12 +80,18 @@ impl Stream {
         if self.connection.is_cancelled() {
             return Err(io::Error::new(io::ErrorKind::ConnectionReset, "the SSH connection is gone"));
         }
-        let complaint = self.complaint.as_ref().filter(|_| !self.has_read);
-        let said = complaint.map(|said| said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone());
-        match said.filter(|said| !said.is_empty()) {
-            Some(said) => Err(io::Error::other(crate::client::tame(&said))),
-            None => Ok(()),
-        }
+        self.ended_at_once().map_or(Ok(()), Err)
+    }
+
+    /// A command that ends without a word led nowhere.
+    fn ended_at_once(&mut self) -> Option<io::Error> {
+        let command = self.command.take().filter(|_| !self.has_read)?;
+        let said = tame(&command.complaint.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        Some(io::Error::other(DialError::Ended {
+            socket: command.socket,
+            command: command.line,
+            said: if said.is_empty() { said } else { format!(": {said}") },
+        }))
     }
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -124,7 +133,9 @@ impl AsyncWrite for Stream {
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.poll_closed(cx)?;
+        if let Err(error) = self.poll_closed(cx) {
+            return Poll::Ready(Err(self.ended_at_once().unwrap_or(error)));
+        }
         self.write.as_mut().poll_write(cx, bytes)
     }
 

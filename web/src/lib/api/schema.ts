@@ -2370,6 +2370,8 @@ export interface components {
             checks: {
                 [key: string]: string;
             };
+            /** @description By which SSH host key the engine's machine is known (`SHA256:...`), where it is reached through SSH and was. */
+            engine_host_key?: string | null;
             /** @description Whether requests can be served in full. */
             ready: boolean;
             /**

@@ -114,6 +114,13 @@ impl Sshd {
         }
     }
 
+    /// Puts options before the key of who may log in (sshd(8), AUTHORIZED_KEYS FILE FORMAT).
+    pub fn limit_key(&self, options: &str) {
+        let line = self.read("client.pub");
+        let key = line.find("ssh-ed25519 ").map_or("", |at| &line[at..]);
+        std::fs::write(self.dir.path().join("client.pub"), format!("{options} {key}")).expect("writes");
+    }
+
     /// As a machine that was set up anew, or another one.
     pub fn change_host_keys(&mut self) {
         for (name, kind) in [("host_ed25519", "ed25519"), ("host_rsa", "rsa")] {

@@ -66,11 +66,15 @@ impl From<Unreachable> for io::Error {
 
 impl EngineError {
     /// Why no connection was made, if that is what went wrong.
-    pub fn unreachable(&self) -> Option<&Unreachable> {
+    pub fn unreachable(&self) -> Option<Unreachable> {
         let mut next: Option<&(dyn Error + 'static)> = Some(self);
         while let Some(error) = next {
             if let Some(found) = error.downcast_ref::<Unreachable>() {
-                return Some(found);
+                return Some(found.clone());
+            }
+            // What a stream through SSH turned out to lead to.
+            if let Some(found) = error.downcast_ref::<DialError>() {
+                return Some(Unreachable::Ssh(found.clone()));
             }
             // An `io::Error` passes over what it holds when it is asked for its source.
             let held = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

@@ -242,8 +242,8 @@ async fn bench() -> (Bench, Driver) {
     let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
     let db = Db::open(&DatabaseUrl::Sqlite(dir.path().join("rexec.db"))).await.unwrap();
     let engine = Arc::new(FakeEngine::default());
-    let host_id = hosts::store::ensure_local(db.write(), hosts::LOCAL, "", now_ms()).await.unwrap();
-    let host = Host::new(host_id, hosts::LOCAL.into(), "test".into(), engine.clone(), &config);
+    let host_id = hosts::store::ensure_local(db.write(), hosts::LOCAL, "", now_ms()).await.unwrap().id;
+    let host = Host::new(host_id, hosts::LOCAL.into(), "test".into(), engine.clone(), true, &config);
     host.declare_ready(HostFacts {
         engine: facts(),
         dials: false,
@@ -366,8 +366,8 @@ fn a_workspace_whose_host_is_not_in_the_fleet_says_so_and_comes_back_with_it() {
     with_driver(async |bench| {
         bench.engine.state().image = true;
         bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
-        let other = hosts::store::ensure_local(bench.db.write(), "elsewhere", "", now_ms()).await.unwrap();
-        let local = hosts::store::ensure_local(bench.db.write(), hosts::LOCAL, "", now_ms()).await.unwrap();
+        let other = hosts::store::ensure_local(bench.db.write(), "elsewhere", "", now_ms()).await.unwrap().id;
+        let local = hosts::store::ensure_local(bench.db.write(), hosts::LOCAL, "", now_ms()).await.unwrap().id;
         let moved = "UPDATE workspaces SET host_id = $1 WHERE id = $2";
         let put = async |host: HostId| {
             let values = [host.to_string().into(), bench.id.to_string().into()];
