@@ -35,7 +35,7 @@ pub struct GuestClient {
     closed: watch::Receiver<()>,
     pings_held: Arc<watch::Sender<bool>>,
     lanes: Option<Lanes>,
-    /// For long frames of its terminals.
+    /// For its long frames and answers.
     budget: Budget,
 }
 
@@ -77,6 +77,11 @@ impl GuestClient {
             Self { requests, closed, pings_held: Arc::new(pings_held), lanes: None, budget: Budget::default() },
             driver,
         ))
+    }
+
+    /// Shares this budget with others.
+    pub fn within(self, budget: Budget) -> Self {
+        Self { budget, ..self }
     }
 
     /// For a guest that can dial again: its terminals get lanes.
@@ -129,8 +134,8 @@ impl GuestClient {
                 outlet.send(Piece::plain(Bytes::from(body))).await?;
                 outlet.finish()?;
             }
-            let (_, mut inlet) = accepted(answer).await?;
-            json::parse(&json::collect(&mut inlet, ANSWER_BYTES_MAX).await?)
+            let (_, mut inlet) = accepted(answer, &self.budget).await?;
+            json::read(&mut inlet, ANSWER_BYTES_MAX, &self.budget).await
         };
         timeout(limit, whole).await.map_err(|_| ChannelError::TimedOut)?
     }
@@ -139,7 +144,7 @@ impl GuestClient {
     pub(crate) async fn stream(&self, head: Head) -> Result<(Outlet, Inlet)> {
         let accept = async {
             let (outlet, answer) = self.open(head, false).await?;
-            let (_, inlet) = accepted(answer).await?;
+            let (_, inlet) = accepted(answer, &self.budget).await?;
             Ok((outlet, inlet))
         };
         timeout(CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)?
@@ -164,7 +169,7 @@ impl GuestClient {
         head.headers.push((LANE_HEADER, json::header(&expected.id)?));
         let accept = async {
             let (mut outlet, answer) = self.open(head, false).await?;
-            let (headers, inlet) = accepted(answer).await?;
+            let (headers, inlet) = accepted(answer, &self.budget).await?;
             if !headers.contains_key(LANE_HEADER) {
                 let sender = FrameSender::new(outlet, GUEST_FRAME_BYTES_MAX);
                 return Ok((sender, FrameReceiver::new(inlet, bytes_max).within(&self.budget)));
@@ -182,7 +187,7 @@ impl GuestClient {
         let accept = async {
             // Kept until the answer is there: a dropped request would be reset.
             let (_outlet, answer) = self.open(head, true).await?;
-            accepted(answer).await
+            accepted(answer, &self.budget).await
         };
         let (headers, inlet) = timeout(FILE_CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)??;
         Ok((headers, BodyReceiver::new(inlet)))
@@ -192,14 +197,15 @@ impl GuestClient {
     pub(crate) async fn upload<T>(&self, head: Head, limit: Duration) -> Result<Sending<T>> {
         let (outlet, answer) =
             timeout(CALL_TIMEOUT, self.open(head, false)).await.map_err(|_| ChannelError::TimedOut)??;
-        Ok(Sending { body: Some(BodySender::new(outlet)), answer: Some(answer), limit, settles: PhantomData })
+        let (body, answer) = (Some(BodySender::new(outlet)), Some(answer));
+        Ok(Sending { body, answer, limit, budget: self.budget.clone(), settles: PhantomData })
     }
 
     /// Frames that only the guest sends; dropping the receiver ends them.
     pub(crate) async fn listen(&self, head: Head, bytes_max: usize) -> Result<FrameReceiver> {
         let accept = async {
             let (_outlet, answer) = self.open(head, true).await?;
-            accepted(answer).await
+            accepted(answer, &self.budget).await
         };
         let (_, inlet) = timeout(FILE_CALL_TIMEOUT, accept).await.map_err(|_| ChannelError::TimedOut)??;
         Ok(FrameReceiver::new(inlet, bytes_max))
@@ -214,23 +220,19 @@ pub(crate) struct Head {
 }
 
 /// Waits for the answer's head; a refusal becomes an error.
-async fn accepted(answer: ResponseFuture) -> Result<(HeaderMap, Inlet)> {
+async fn accepted(answer: ResponseFuture, budget: &Budget) -> Result<(HeaderMap, Inlet)> {
     let (head, body) = answer.await?.into_parts();
     let mut inlet = Inlet::new(body);
     if head.status.is_success() {
         return Ok((head.headers, inlet));
     }
-    Err(refusal(head.status, &mut inlet).await)
+    Err(refusal(head.status, &mut inlet, budget).await)
 }
 
-async fn refusal(status: StatusCode, inlet: &mut Inlet) -> ChannelError {
-    let body = match json::collect(inlet, REFUSAL_BYTES_MAX).await {
-        Ok(body) => body,
-        Err(error) => return error,
-    };
-    match json::parse::<GuestError>(&body) {
+async fn refusal(status: StatusCode, inlet: &mut Inlet, budget: &Budget) -> ChannelError {
+    match json::read::<GuestError>(inlet, REFUSAL_BYTES_MAX, budget).await {
         Ok(error) => ChannelError::Guest(error),
-        Err(_) => ChannelError::protocol(format!("a refusal {status} without a reason")),
+        Err(error) => ChannelError::protocol(format!("a refusal {status} without a reason: {error}")),
     }
 }
 
@@ -243,6 +245,7 @@ pub struct Sending<T> {
     body: Option<BodySender>,
     answer: Option<ResponseFuture>,
     limit: Duration,
+    budget: Budget,
     settles: PhantomData<fn() -> T>,
 }
 
@@ -283,9 +286,9 @@ impl<T: DeserializeOwned> Sending<T> {
             let (head, body) = answer.await?.into_parts();
             let mut inlet = Inlet::new(body);
             if !head.status.is_success() {
-                return Err(refusal(head.status, &mut inlet).await);
+                return Err(refusal(head.status, &mut inlet, &self.budget).await);
             }
-            json::parse(&json::collect(&mut inlet, ANSWER_BYTES_MAX).await?)
+            json::read(&mut inlet, ANSWER_BYTES_MAX, &self.budget).await
         };
         timeout(self.limit, settle).await.map_err(|_| ChannelError::TimedOut)?
     }

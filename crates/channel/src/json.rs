@@ -1,6 +1,7 @@
 //! JSON in headers and bodies, and percent-encoding in queries; all bounded.
 
 use crate::HEADER_JSON_BYTES_MAX;
+use crate::budget::{ANSWER_FREE_BYTES, Budget};
 use crate::error::{ChannelError, Result};
 use crate::stream::Inlet;
 use http::HeaderValue;
@@ -40,16 +41,21 @@ pub(crate) fn header<T: Serialize>(value: &T) -> Result<HeaderValue> {
     Ok(value)
 }
 
-/// The whole body, of `bytes_max` at most.
-pub(crate) async fn collect(inlet: &mut Inlet, bytes_max: usize) -> Result<Vec<u8>> {
+/// What the whole body says, of `bytes_max` at most and of what the budget has left.
+pub(crate) async fn read<T: DeserializeOwned>(inlet: &mut Inlet, bytes_max: usize, budget: &Budget) -> Result<T> {
     let mut body = Vec::new();
+    let mut share = budget.take(0)?;
     while let Some(bytes) = inlet.chunk().await? {
-        if body.len() + bytes.len() > bytes_max {
+        let length = body.len() + bytes.len();
+        if length > bytes_max {
             return Err(ChannelError::protocol(format!("a body is over the limit of {bytes_max} bytes")));
+        }
+        if length > ANSWER_FREE_BYTES {
+            share.grow(bytes.len())?;
         }
         body.extend_from_slice(&bytes);
     }
-    Ok(body)
+    parse(&body)
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {

@@ -38,6 +38,7 @@ mod tunnel;
 mod vigil;
 
 pub use body::{BodyReceiver, BodySender};
+pub use budget::Budget;
 pub use client::{FileSender, GuestClient, Sending};
 pub use error::{ChannelError, Result};
 pub use frames::{FrameReceiver, FrameSender};

@@ -112,6 +112,13 @@ async fn handle(guest: Rc<Guest>, mut call: Call) {
             }
             tx.finish().unwrap();
         }
+        ("GET", "/files/list") => {
+            let mut body = call.file(&content(0)).unwrap();
+            for _ in 0..70 {
+                body.send(vec![b' '; 100_000].into()).await.unwrap();
+            }
+            std::future::pending().await
+        }
         ("GET", "/ports") => std::future::pending().await,
         _ => call.answer::<()>(Err(refused(ErrorCode::NoSuchRoute))).await,
     }
@@ -416,4 +423,14 @@ async fn answers_that_are_not_as_agreed_are_faults() {
         driver.await.unwrap();
         guest.await.unwrap();
     }
+}
+
+#[test]
+fn answers_without_an_end_share_what_memory_there_is() {
+    with_guest(|client, _| async move {
+        use futures_util::stream::{FuturesUnordered, StreamExt as _};
+        let mut asked: FuturesUnordered<_> = (0..12).map(|_| client.list("/", None, 1)).collect();
+        let first = tokio::time::timeout(PATIENCE, asked.next()).await.unwrap().unwrap();
+        assert!(matches!(&first, Err(ChannelError::Protocol(why)) if why.contains("are taken")), "{first:?}");
+    });
 }

@@ -50,14 +50,20 @@ impl Connection {
             None => match (&logins.current, &self.token) {
                 (Some(url), _) => url.clone(),
                 (None, Some(_)) => DEFAULT_URL.into(),
-                (None, None) => return Err(signed_out("You are not signed in.")),
+                (None, None) => {
+                    let message = "You are not signed in. Sign in with `rexec login ADDRESS`, or set REXEC_TOKEN to an API token.";
+                    return Err(Failure::SignedOut(message.into()));
+                }
             },
         };
         let token = match &self.token {
             Some(token) => checked(token)?,
             None => match logins.servers.get(&url) {
                 Some(login) => login.token.clone(),
-                None => return Err(signed_out(&format!("You are not signed in to {url}."))),
+                None => {
+                    let advice = format!("Sign in with `rexec login {url}`, or set REXEC_TOKEN to an API token.");
+                    return Err(Failure::SignedOut(format!("You are not signed in to {url}. {advice}")));
+                }
             },
         };
         Ok(Client::new(url)?.with_token(token))
@@ -67,10 +73,6 @@ impl Connection {
     pub fn client_of(&self, url: &str) -> Result<Client> {
         Self { url: Some(url.to_owned()), ..self.clone() }.client()
     }
-}
-
-fn signed_out(what: &str) -> Failure {
-    Failure::SignedOut(format!("{what} Sign in with `rexec login`, or set REXEC_TOKEN to an API token."))
 }
 
 /// A token as it was given: an API token's typing error is told without asking anybody.
@@ -110,7 +112,7 @@ pub async fn workspaces(client: &Client) -> Result<Vec<WorkspaceView>> {
     Ok(client.every("/api/workspaces").await?)
 }
 
-/// The workspace that a word means: its id, its name, or the beginning of either if that is one workspace's alone.
+/// The workspace that a word means: its name, its id, or the beginning of its id if that is one's alone.
 pub async fn workspace(client: &Client, word: &str) -> Result<WorkspaceView> {
     if let Ok(id) = word.parse() {
         return client.workspace(id).await.map_err(|error| match error {
@@ -126,15 +128,13 @@ fn unknown(word: &str) -> Failure {
 }
 
 fn choose(all: Vec<WorkspaceView>, word: &str) -> Result<WorkspaceView> {
-    let fits = |exact: bool| {
-        let fits = move |w: &&WorkspaceView| {
-            if exact { w.name == word } else { w.name.starts_with(word) || w.id.to_string().starts_with(word) }
-        };
+    let fits = |by_name: bool| {
+        let fits = move |w: &&WorkspaceView| if by_name { w.name == word } else { w.id.to_string().starts_with(word) };
         all.iter().filter(fits).collect::<Vec<_>>()
     };
     let found = match fits(true) {
-        exact if exact.is_empty() && !word.is_empty() => fits(false),
-        exact => exact,
+        none if none.is_empty() && !word.is_empty() => fits(false),
+        named => named,
     };
     match found.as_slice() {
         [] => Err(unknown(word)),

@@ -2,6 +2,7 @@
 //!
 //! Answers go to standard output, talk to standard error; `failure` has the exit codes.
 
+mod browser;
 mod commands;
 mod connection;
 mod failure;
@@ -23,14 +24,18 @@ use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
 use rexec_client::Lifecycle;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Long-lived buffers of many sizes fragment the system's allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// How long a command that is interrupted may take to tidy up.
+const TIDY_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Instant, isolated Linux machines on hardware that you own.
 #[derive(Parser)]
-#[command(name = "rexec", version, arg_required_else_help = true)]
+#[command(name = "rexec", version, arg_required_else_help = true, after_help = failure::EXIT_CODES)]
 struct Arguments {
     #[command(flatten)]
     connection: Connection,
@@ -56,7 +61,7 @@ enum Command {
     Ls(workspaces::ListArguments),
     /// List what workspaces can be made from.
     Templates,
-    /// Print where the page shows a workspace.
+    /// Open a workspace in the browser; without a desktop, print its address.
     Open { workspace: String },
     /// Hold a terminal of a workspace; Ctrl-] lets go.
     Attach(attach::AttachArguments),
@@ -139,7 +144,7 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        Err(failure) if is_exec => {
+        Err(failure) if is_exec && !failure.is_broken_pipe() => {
             failure.tell();
             ExitCode::from(EXIT_OF_OURS)
         }
@@ -152,8 +157,13 @@ fn speak(connection: &Connection, command: Command) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::io("the runtime"))?;
     let done = runtime.block_on(run(connection, command));
-    // A thread may still wait for input that nobody will type.
-    runtime.shutdown_background();
+    if matches!(done, Err(Failure::Interrupted)) {
+        // What was half made is taken away.
+        runtime.shutdown_timeout(TIDY_PATIENCE);
+    } else {
+        // A thread may still wait for input that nobody will type.
+        runtime.shutdown_background();
+    }
     done
 }
 
@@ -170,7 +180,10 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Attach(arguments) => return attach::run(connection, arguments).await,
         Command::Exec(arguments) => return exec::run(connection, arguments).await,
         Command::Ssh(arguments) => return ssh::ssh(connection, arguments).await,
-        Command::Cp(arguments) => copy::run(connection, arguments).await?,
+        Command::Cp(arguments) => tokio::select! {
+            done = copy::run(connection, arguments) => done?,
+            _ = tokio::signal::ctrl_c() => return Err(Failure::Interrupted),
+        },
         Command::Sync(arguments) => sync::run(connection, arguments).await?,
         Command::Ports(arguments) => ports::run(connection, arguments).await?,
         Command::Forward(arguments) => forward::run(connection, arguments).await?,

@@ -14,7 +14,7 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let beside = PathBuf::from(beside);
     let written = || {
         if let Some(directory) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+            make_directory(directory)?;
         }
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
         if let Ok(known) = fs::metadata(&path) {
@@ -28,6 +28,11 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
         let _ = fs::remove_file(&beside);
         Failure::io(path.display().to_string())(error)
     })
+}
+
+/// Makes a directory, and those above it that are missing, for this user alone.
+pub fn make_directory(path: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Where files of ours are kept: in `$XDG_CONFIG_HOME`, else in `~/.config`.

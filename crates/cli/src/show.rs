@@ -58,6 +58,15 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
+/// A name as a shell reads it, where a person may copy it.
+pub fn word(name: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '/' | ':' | '@');
+    let dashes = if name.starts_with('-') { "-- " } else { "" };
+    let quoted =
+        if name.chars().all(is_plain) { name.to_owned() } else { format!("'{}'", name.replace('\'', "'\\''")) };
+    format!("{dashes}{}", plain(&quoted))
+}
+
 /// Anybody's text in a colour, where a person is looking.
 pub fn tinted(text: &str, tint: Tint) -> String {
     let code = if is_coloured() { tint.code() } else { "" };

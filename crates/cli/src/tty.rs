@@ -5,9 +5,10 @@ use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, t
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 /// What a program may have left on: other screen, hidden cursor, mouse, focus, paste, keypad, colours (xterm's
-/// control sequences, DECRST).
-const RESET: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\
-\x1b[?1015l\x1b[?2004l\x1b[?2026l\x1b[?1l\x1b>\x1b[>4;0m\x1b[r\x1b(B\x1b[0m";
+/// control sequences, DECRST). Leaving the other screen and DECSTBM move the cursor, so its place is kept (DECSC, DECRC).
+const RESET: &[u8] =
+    b"\x1b7\x1b[?1049l\x1b[?25h\x1b[?9l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\
+\x1b[?1015l\x1b[?2004l\x1b[?2026l\x1b[?1l\x1b>\x1b[>4;0m\x1b7\x1b[r\x1b8\x1b(B\x1b[0m";
 
 /// Gives the terminal back when dropped.
 pub struct Raw {

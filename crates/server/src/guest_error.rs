@@ -2,6 +2,7 @@
 //! short list, its sentences are shortened and kept to one line.
 
 use crate::error::Error;
+use crate::text::misleads;
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::GuestError;
 use rexec_channel::ChannelError;
@@ -70,5 +71,5 @@ fn details(code: ErrorCode, number: Option<u64>) -> serde_json::Value {
 
 /// A guest's sentence, shortened and kept to one line.
 pub(crate) fn tame(message: &str) -> String {
-    message.chars().take(MESSAGE_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    message.chars().take(MESSAGE_CHARS_MAX).map(|c| if misleads(c) { ' ' } else { c }).collect()
 }

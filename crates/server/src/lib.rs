@@ -33,6 +33,7 @@ pub mod stats;
 pub mod tasks;
 pub mod templates;
 pub mod terminals;
+mod text;
 pub mod time;
 pub mod turns;
 pub mod volumes;
@@ -152,6 +153,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         snapshot_bytes_max: config.storage.snapshot_bytes_max,
         host_free_bytes_min: config.disk.host_free_bytes_min,
         disk: disk::Gauge::default(),
+        budgets: workspaces::Budgets::default(),
     };
     let workspaces = Workspaces::new(deps, Arc::clone(&config), tasks.clone());
     let ports = Ports::new(ports::Deps {

@@ -5,7 +5,7 @@ use crate::backend::{Destination, Peer, Place, Proof, Pty, Size, Target, Work};
 use crate::door::{Failure, Visit};
 use crate::flow::Flow;
 use crate::forward::{self, Forwards, Reception};
-use crate::keys::{Certificate, PublicKey};
+use crate::keys::{Certificate, Permits, PublicKey};
 use crate::outbound::{Outbound, signal_name};
 use crate::server::Shared;
 use crate::session::{self, Prepared};
@@ -36,6 +36,7 @@ pub(crate) struct Connection {
     entered: CancellationToken,
     flow: Flow,
     target: Option<Arc<dyn Target>>,
+    permits: Permits,
     sessions: HashMap<ChannelId, Prepared>,
     forwards: Forwards,
 }
@@ -49,7 +50,7 @@ impl Connection {
         flow: Flow,
     ) -> Self {
         let (sessions, forwards) = Default::default();
-        Self { shared, peer, visit, entered, flow, target: None, sessions, forwards }
+        Self { shared, peer, visit, entered, flow, target: None, permits: Permits::ALL, sessions, forwards }
     }
 
     fn refuse(&self) -> Auth {
@@ -89,7 +90,7 @@ impl Connection {
     }
 
     fn dial(&self, channel: Channel<Msg>, to: Destination, reply: ChannelOpenHandle, session: &Session) {
-        let Some(target) = self.admit() else { return };
+        let Some(target) = self.admit().filter(|_| self.permits.forwarding) else { return };
         let (inbound, outbound) = self.ways(channel, session);
         self.shared.tasks.spawn(forward::dial(target, to, reply, inbound, outbound));
     }
@@ -110,7 +111,7 @@ impl Connection {
     }
 
     async fn listen(&mut self, at: Place, reception: Reception) -> Option<u16> {
-        let target = self.target.clone()?;
+        let target = self.target.clone().filter(|_| self.permits.forwarding)?;
         self.forwards.add(target, at, reception).await
     }
 }
@@ -171,9 +172,15 @@ impl Handler for Connection {
     ) -> Result<Auth, Error> {
         let accepted = Certificate::accept(certificate, &self.shared.authorities);
         let entered = match accepted {
-            Some(certificate) => self.judge(login, Proof::Certificate(&certificate)).await,
+            Some(certificate) => {
+                self.permits = certificate.permits;
+                self.judge(login, Proof::Certificate(&certificate)).await
+            }
             None => false,
         };
+        if !entered {
+            self.permits = Permits::ALL;
+        }
         Ok(if entered { Auth::Accept } else { self.refuse() })
     }
 
@@ -284,7 +291,8 @@ impl Handler for Connection {
         session: &mut Session,
     ) -> Result<(), Error> {
         let pty = Pty { term: term.to_owned(), size: size(cols, rows) };
-        let taken = self.sessions.get_mut(&id).is_some_and(|prepared| prepared.set_pty(pty));
+        let may = self.permits.terminals;
+        let taken = may && self.sessions.get_mut(&id).is_some_and(|prepared| prepared.set_pty(pty));
         if taken { session.channel_success(id) } else { session.channel_failure(id) }
     }
 
@@ -300,7 +308,7 @@ impl Handler for Connection {
     }
 
     async fn agent_request(&mut self, id: ChannelId, _session: &mut Session) -> Result<bool, Error> {
-        Ok(self.sessions.get_mut(&id).is_some_and(Prepared::set_agent))
+        Ok(self.permits.agent && self.sessions.get_mut(&id).is_some_and(Prepared::set_agent))
     }
 
     async fn shell_request(&mut self, id: ChannelId, session: &mut Session) -> Result<(), Error> {

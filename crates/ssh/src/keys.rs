@@ -117,6 +117,19 @@ pub struct Certificate {
     pub principals: Vec<String>,
     /// Until when it is valid, in seconds since 1970; the greatest number: for ever.
     pub valid_before: u64,
+    pub permits: Permits,
+}
+
+/// What may be asked for besides commands and files: of a certificate, what its extensions name (PROTOCOL.certkeys).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permits {
+    pub terminals: bool,
+    pub forwarding: bool,
+    pub agent: bool,
+}
+
+impl Permits {
+    pub const ALL: Self = Self { terminals: true, forwarding: true, agent: true };
 }
 
 impl Certificate {
@@ -126,12 +139,17 @@ impl Certificate {
         let authority = authorities.iter().find(|known| known.inner.key_data() == certificate.signature_key())?.clone();
         let fingerprint = authority.inner.fingerprint(HashAlg::Sha256);
         certificate.validate([&fingerprint]).ok()?;
+        // With SHA-1, which whoever can make two texts of one digest could use.
+        if certificate.signature().algorithm() == (Algorithm::Rsa { hash: None }) {
+            return None;
+        }
         let conditions = certificate.critical_options().iter().next().is_some();
         if !certificate.cert_type().is_user() || conditions || certificate.valid_principals().is_empty() {
             return None;
         }
         let key = PublicKey { inner: ssh_key::PublicKey::from(certificate.public_key().clone()) };
         key.acceptable().ok()?;
+        let named = |extension: &str| certificate.extensions().iter().any(|(name, _)| name == extension);
         Some(Self {
             key,
             authority,
@@ -139,6 +157,11 @@ impl Certificate {
             serial: certificate.serial(),
             principals: certificate.valid_principals().to_vec(),
             valid_before: certificate.valid_before(),
+            permits: Permits {
+                terminals: named("permit-pty"),
+                forwarding: named("permit-port-forwarding"),
+                agent: named("permit-agent-forwarding"),
+            },
         })
     }
 }

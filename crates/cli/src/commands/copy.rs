@@ -55,6 +55,8 @@ impl End {
         match text.split_once(':') {
             _ if text == "-" => Self::Standard,
             Some((workspace, path)) if !workspace.is_empty() && !workspace.contains('/') => {
+                // The home is where a relative path begins anyhow.
+                let path = path.strip_prefix("~/").unwrap_or(if path == "~" { "" } else { path });
                 Self::There { workspace: workspace.into(), path: path.into() }
             }
             _ => Self::Here(text.into()),
@@ -85,6 +87,8 @@ struct Place {
     client: Client,
     id: WorkspaceId,
     path: String,
+    /// The path as it was given.
+    typed: String,
 }
 
 /// An absolute path; what is relative is meant from the home.
@@ -99,7 +103,7 @@ fn absolute(path: String, machine: Option<&MachineView>) -> String {
 impl Place {
     async fn of(client: Client, workspace: &str, path: String) -> Result<Self> {
         let view = awake(&client, workspace).await?;
-        Ok(Self { path: absolute(path, view.machine.as_ref()), id: view.id, client })
+        Ok(Self { path: absolute(path.clone(), view.machine.as_ref()), typed: path, id: view.id, client })
     }
 
     /// Whether a folder has the path; `None` when nothing has.
@@ -111,9 +115,11 @@ impl Place {
         }
     }
 
+    /// What it is called here: by what was typed, because where a home is only the workspace says.
     fn name(&self) -> Result<&str> {
-        let name = self.path.trim_end_matches('/').rsplit('/').next().filter(|name| !name.is_empty());
-        name.ok_or_else(|| Failure::Usage(format!("{:?} has no name to copy it under.", self.path)))
+        let name = self.typed.trim_end_matches('/').rsplit('/').next();
+        let name = name.filter(|name| !matches!(*name, "" | "." | ".."));
+        name.ok_or_else(|| Failure::Usage(format!("{:?} has no name to copy it under: give one.", self.typed)))
     }
 
     async fn fetch(&self, to: End, recursive: bool) -> Result<()> {
@@ -155,9 +161,9 @@ impl Place {
     async fn fetch_folder(&self, to: &Path) -> Result<()> {
         let mut response = self.client.archive(self.id, &self.path, ArchiveFormat::Tar).await?;
         let (mut sender, receiver) = tokio::io::duplex(PIPE_BYTES);
-        let (shown, to, name) = (to.display().to_string(), to.to_owned(), self.name()?.to_owned());
+        let (shown, to) = (to.display().to_string(), to.to_owned());
         let reader = SyncIoBridge::new(receiver);
-        let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &to, &name));
+        let unpacked = tokio::task::spawn_blocking(move || unpack(reader, &to));
         let mut progress = Progress::new(&self.path, None);
         let sent = async {
             while let Some(piece) = response.chunk().await.map_err(ClientError::from)? {
@@ -227,22 +233,42 @@ impl Place {
     }
 }
 
-/// An archive of a folder begins with its name. A new folder has its own once it is whole; one that is there is
-/// added to.
-fn unpack(reader: impl Read, to: &Path, name: &str) -> io::Result<()> {
+/// An archive of a folder begins with its name, of which nothing that is made here depends: the workspace wrote it. It is
+/// unpacked beside, and when it is whole a new folder gets its name; one that is there is added to.
+fn unpack(reader: impl Read, to: &Path) -> io::Result<()> {
     let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let beside = tempfile::Builder::new().prefix(".rexec-").tempdir_in(parent)?;
     let mut archive = tar::Archive::new(reader);
-    archive.set_preserve_permissions(true);
-    // Nothing is written outside of the folder, whatever the archive says.
-    if to.exists() {
-        archive.unpack(parent)?;
-    } else {
-        let beside = tempfile::Builder::new().prefix(".rexec-").tempdir_in(parent)?;
-        archive.unpack(&beside)?;
-        std::fs::rename(beside.path().join(name), to)?;
-    }
+    // Nothing leaves the directory by links or `..`, and no file runs as somebody else: both by default.
+    archive.unpack(&beside)?;
     // To the end of the stream, or what sends it would be cut off.
-    io::copy(&mut archive.into_inner(), &mut io::sink()).map(drop)
+    io::copy(&mut archive.into_inner(), &mut io::sink())?;
+    let mut entries = std::fs::read_dir(&beside)?;
+    let folder = match (entries.next().transpose()?, entries.next()) {
+        (Some(only), None) if only.file_type()?.is_dir() => only.path(),
+        _ => return Err(io::Error::new(io::ErrorKind::InvalidData, "the archive is not of one folder")),
+    };
+    if std::fs::symlink_metadata(to).is_err() {
+        return std::fs::rename(folder, to);
+    }
+    merge(&folder, to)
+}
+
+/// Moves what is in one folder to another, in the place of what is called the same there; folders are added to.
+fn merge(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let (entry, is_folder) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?.is_dir())))?;
+        let place = to.join(entry.file_name().unwrap_or_default());
+        match std::fs::symlink_metadata(&place) {
+            Ok(there) if there.is_dir() && is_folder => merge(&entry, &place)?,
+            // A folder takes the place of nothing but a folder.
+            Ok(_) if is_folder => {
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, place.display().to_string()));
+            }
+            _ => std::fs::rename(&entry, &place)?,
+        }
+    }
+    Ok(())
 }
 
 fn needs_recursive(path: &str) -> Failure {
@@ -311,6 +337,7 @@ impl Drop for Progress {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -319,7 +346,9 @@ mod tests {
         let there = |path: &str| End::There { workspace: "box".into(), path: path.into() };
         assert_eq!(End::parse("box:/etc/hosts"), there("/etc/hosts"));
         assert_eq!(End::parse("box:notes/a:b"), there("notes/a:b"));
-        assert_eq!(End::parse("box:"), there(""));
+        for (home, path) in [("box:", ""), ("box:~", ""), ("box:~/a", "a"), ("box:~a", "~a")] {
+            assert_eq!(End::parse(home), there(path));
+        }
         assert_eq!(End::parse("-"), End::Standard);
         for here in ["a", "./a:b", "/a:b", ":a"] {
             assert_eq!(End::parse(here), End::Here(here.into()), "{here}");
@@ -334,5 +363,50 @@ mod tests {
         assert_eq!(absolute("a".into(), Some(&machine("/root"))), "/root/a");
         assert_eq!(absolute("a".into(), Some(&machine(""))), "/home/user/a");
         assert_eq!(absolute("/a".into(), Some(&machine("/root"))), "/a");
+    }
+
+    fn archive(entries: &[(&str, u32)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (name, mode) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_gnu_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
+            header.set_size(name.len() as u64);
+            header.set_mode(*mode);
+            header.set_cksum();
+            tar.append(&header, name.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    #[test]
+    fn a_folder_is_all_that_an_archive_becomes() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let (to, names) = (home.path().join("here"), |path: &Path| {
+            let mut names: Vec<_> = path.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        });
+        let unpacked = |entries: &[(&str, u32)]| unpack(&archive(entries)[..], &to);
+        unpacked(&[("proj/a", 0o6755), ("proj/sub/b", 0o644)]).unwrap();
+        assert_eq!(names(&to), ["a", "sub"]);
+        assert_eq!(to.join("a").metadata().unwrap().permissions().mode() & 0o7777, 0o755);
+        // What is there already is kept, or replaced by what has its name.
+        std::fs::write(to.join("mine"), "").unwrap();
+        unpacked(&[("proj/a", 0o644), ("proj/sub/c", 0o644)]).unwrap();
+        assert_eq!(
+            (names(&to), names(&to.join("sub"))),
+            (vec!["a".into(), "mine".into(), "sub".into()], vec!["b".into(), "c".into()])
+        );
+        // Nothing gets a place beside it, whether it is there or not.
+        for entries in [&[("proj/x", 0o644), (".bashrc", 0o644)][..], &[("x", 0o644)], &[("../x", 0o644)], &[]] {
+            assert!(unpacked(entries).is_err(), "{entries:?}");
+            assert_eq!(names(home.path()), ["here"]);
+            assert!(!to.join("x").exists());
+        }
+        // A link that is there is replaced, not followed.
+        std::os::unix::fs::symlink(home.path(), to.join("link")).unwrap();
+        assert!(unpacked(&[("proj/link/x", 0o644)]).is_err());
+        assert_eq!(names(home.path()), ["here"]);
     }
 }

@@ -1,22 +1,19 @@
 //! `login` by a browser, on this machine or any other (RFC 8628): an address and a code are shown, and somebody
 //! who is signed in there approves.
 
+use crate::browser;
 use crate::failure::{Failure, Result};
 use crate::show::plain;
 use rexec_api::device::{DeviceAuthorization, DeviceToken, SLOW_DOWN_S};
 use rexec_api::error::ErrorCode;
 use rexec_client::{Client, ClientError};
-use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// The shortest pause between two questions, whatever a server says.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The longest, after many failures to reach it.
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
-/// Opens what a person's desktop opens addresses with.
-const OPENER: &str = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
 
 pub async fn sign_in(client: &Client, client_name: &str, opens_browser: bool) -> Result<DeviceToken> {
     let begun = match client.begin_device_login(client_name).await {
@@ -27,7 +24,7 @@ pub async fn sign_in(client: &Client, client_name: &str, opens_browser: bool) ->
         }
         begun => begun?,
     };
-    let opened = opens_browser && has_desktop() && open(&begun.verification_uri_complete);
+    let opened = opens_browser && browser::open(&begun.verification_uri_complete);
     tell(&begun, opened);
     let granted = wait(client, &begun).await;
     if std::io::stderr().is_terminal() {
@@ -80,26 +77,6 @@ fn next_interval(interval: Duration, error: ClientError) -> Result<Duration> {
     }
 }
 
-/// Whether a person could see a browser that opens here: not through SSH, and where there is a screen.
-fn has_desktop() -> bool {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    if ["SSH_CONNECTION", "SSH_TTY"].into_iter().any(set) {
-        return false;
-    }
-    cfg!(target_os = "macos") || ["DISPLAY", "WAYLAND_DISPLAY", "BROWSER"].into_iter().any(set)
-}
-
-/// Whether the opener was started. What becomes of it is nobody's failure.
-fn open(address: &str) -> bool {
-    // It would take anything else for a file or an option.
-    if !(address.starts_with("https://") || address.starts_with("http://")) {
-        return false;
-    }
-    let mut command = tokio::process::Command::new(OsStr::new(OPENER));
-    command.arg(address).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    command.spawn().is_ok()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -121,12 +98,5 @@ mod tests {
         }
         let cut = ClientError::Strange(http::StatusCode::BAD_GATEWAY);
         assert_eq!(next_interval(Duration::from_secs(50), cut).unwrap(), INTERVAL_MAX);
-    }
-
-    #[test]
-    fn only_addresses_are_opened() {
-        for bad in ["file:///etc/passwd", "--help", "javascript:alert(1)"] {
-            assert!(!open(bad), "{bad}");
-        }
     }
 }

@@ -9,6 +9,7 @@ use rexec_api::ids::JoinTokenId;
 use rexec_api::machines::{JOIN_TOKEN, JoinMachine, NewJoinToken};
 use rexec_api::workspaces::NAME_CHARS_MAX;
 use rexec_client::{Client, ClientError};
+use std::io::IsTerminal as _;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
@@ -197,12 +198,11 @@ pub async fn tokens(connection: &Connection, command: JoinTokenCommand) -> Resul
             if connection.json {
                 return show::json(&made);
             }
-            eprintln!(
-                "Once, until {}, on the machine itself: rexec join {} --token",
-                made.view.expires_at,
-                client.base()
-            );
-            show::print(&format!("{}\n", made.token))
+            eprintln!("Once, until {}, on the machine itself:", made.view.expires_at);
+            // For a program the token alone, for a person what is to be typed.
+            let is_seen = std::io::stdout().is_terminal();
+            let before = if is_seen { format!("rexec join {} --token ", client.base()) } else { String::new() };
+            show::print(&format!("{before}{}\n", made.token))
         }
         JoinTokenCommand::Rm { id } => client.revoke_join_token(id).await.map_err(Failure::from),
     }

@@ -1,10 +1,9 @@
 //! `keys ls|add|import|rm|sync`.
 
-use crate::connection::{Connection, workspace};
+use crate::connection::{Connection, named, workspace};
 use crate::failure::{Failure, Result};
 use crate::private_file;
 use crate::show::{self, Table, age};
-use rexec_api::ids::SshKeyId;
 use rexec_api::ssh::NewSshKey;
 use std::path::PathBuf;
 use tokio::io::AsyncReadExt as _;
@@ -32,7 +31,10 @@ pub enum KeysCommand {
         username: String,
     },
     /// Delete one.
-    Rm { id: SshKeyId },
+    Rm {
+        /// Its id or name.
+        key: String,
+    },
     /// Write your keys into a workspace's authorized_keys, for an sshd of its own.
     Sync { workspace: String },
 }
@@ -74,7 +76,11 @@ pub async fn run(connection: &Connection, command: KeysCommand) -> Result<()> {
             }
             Ok(())
         }
-        KeysCommand::Rm { id } => client.delete_ssh_key(id).await.map_err(Failure::from),
+        KeysCommand::Rm { key: word } => {
+            let all = client.ssh_keys().await?.items;
+            let key = named(all, &word, |one| (one.id.to_string(), &one.name), "key", "rexec keys ls")?;
+            client.delete_ssh_key(key.id).await.map_err(Failure::from)
+        }
         KeysCommand::Sync { workspace: word } => {
             let synced = client.sync_ssh_keys(workspace(&client, &word).await?.id).await?;
             if connection.json {

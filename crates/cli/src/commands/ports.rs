@@ -1,14 +1,16 @@
 //! `ports`, and `ports --open`.
 
+use crate::browser;
 use crate::connection::{Connection, workspace};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age};
-use rexec_api::ports::{OpenPort, Visibility};
+use rexec_api::ports::{PortList, Visibility};
+use std::io::IsTerminal as _;
 
 #[derive(Debug, clap::Args)]
 pub struct PortsArguments {
     workspace: String,
-    /// Print an address that opens the preview of this port in a browser. It signs in once: hand it to nobody.
+    /// Open the preview of this port in the browser, which has to be signed in there; without a desktop, print its address.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     open: Option<u16>,
 }
@@ -17,8 +19,7 @@ pub async fn run(connection: &Connection, arguments: PortsArguments) -> Result<(
     let client = connection.client()?;
     let id = workspace(&client, &arguments.workspace).await?.id;
     if let Some(port) = arguments.open {
-        let opened = client.open_port(id, port, &OpenPort::default()).await?;
-        return if connection.json { show::json(&opened) } else { show::print(&format!("{}\n", opened.url)) };
+        return open(connection, client.ports(id).await?, port);
     }
     let ports = client.ports(id).await?;
     if connection.json {
@@ -43,4 +44,20 @@ pub async fn run(connection: &Connection, arguments: PortsArguments) -> Result<(
         eprintln!("{why}");
     }
     Ok(())
+}
+
+fn open(connection: &Connection, ports: PortList, port: u16) -> Result<()> {
+    if let Some(why) = ports.previews_unavailable {
+        return Err(Failure::Other(why));
+    }
+    let found = ports.items.into_iter().find(|one| one.port == port);
+    let found = found.ok_or_else(|| Failure::NotFound(format!("Nothing listens on port {port} in it.")))?;
+    if connection.json {
+        return show::json(&found);
+    }
+    let address = found.url.unwrap_or_default();
+    if std::io::stdout().is_terminal() && browser::open(&address) {
+        eprintln!("Your browser opens it.");
+    }
+    show::print(&format!("{}\n", show::plain(&address)))
 }

@@ -1,9 +1,8 @@
 //! `token ls|new|rm`.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, named};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age};
-use rexec_api::ids::TokenId;
 use rexec_api::tokens::{NewToken, Scope};
 
 #[derive(Debug, clap::Subcommand)]
@@ -17,7 +16,7 @@ pub enum TokenCommand {
         /// What it may do, such as `workspaces:read`; may be given several times.
         #[arg(long = "scope", value_name = "SCOPE", default_value = "all", value_parser = scope)]
         scopes: Vec<Scope>,
-        /// Days until it runs out; never when absent.
+        /// Days until it runs out; when absent never, or with the token that makes it.
         #[arg(long, value_name = "DAYS")]
         days: Option<u32>,
         /// The only workspaces that it reaches; may be given several times.
@@ -25,7 +24,11 @@ pub enum TokenCommand {
         workspaces: Vec<String>,
     },
     /// Revoke one.
-    Rm { id: TokenId },
+    Rm {
+        /// Its id or name.
+        #[arg(value_name = "TOKEN")]
+        named: String,
+    },
 }
 
 fn scope(text: &str) -> std::result::Result<Scope, String> {
@@ -43,7 +46,7 @@ pub async fn run(connection: &Connection, command: TokenCommand) -> Result<()> {
             if connection.json {
                 return show::json(&tokens);
             }
-            let mut table = Table::new(&["ID", "NAME", "SCOPES", "BEGINS", "USED", "EXPIRES"]);
+            let mut table = Table::new(&["ID", "NAME", "SCOPES", "REACHES", "BEGINS", "USED", "EXPIRES"]);
             for token in tokens {
                 let scopes: Vec<_> = token.scopes.iter().map(|scope| scope.as_str()).collect();
                 let used = token.last_used_at.as_deref().map_or("never".into(), |time| format!("{} ago", age(time)));
@@ -52,11 +55,17 @@ pub async fn run(connection: &Connection, command: TokenCommand) -> Result<()> {
                     (false, None) => "never".into(),
                     (false, Some(time)) => time.into(),
                 };
+                let reaches = match token.workspaces.as_deref().map(<[_]>::len) {
+                    None => "all workspaces".to_owned(),
+                    Some(1) => "1 workspace".to_owned(),
+                    Some(count) => format!("{count} workspaces"),
+                };
                 let name = if token.current { format!("{} (this one)", token.name) } else { token.name };
                 table.row(vec![
                     token.id.to_string().into(),
                     name.into(),
                     scopes.join(" ").into(),
+                    reaches.into(),
                     token.hint.into(),
                     used.into(),
                     ends,
@@ -77,6 +86,10 @@ pub async fn run(connection: &Connection, command: TokenCommand) -> Result<()> {
             eprintln!("Keep it now: it is not shown again.");
             show::print(&format!("{}\n", made.token))
         }
-        TokenCommand::Rm { id } => client.revoke_token(id).await.map_err(Failure::from),
+        TokenCommand::Rm { named: word } => {
+            let all = client.tokens().await?.items;
+            let token = named(all, &word, |one| (one.id.to_string(), &one.name), "token", "rexec token ls")?;
+            client.revoke_token(token.id).await.map_err(Failure::from)
+        }
     }
 }

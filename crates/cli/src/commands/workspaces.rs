@@ -1,6 +1,7 @@
 //! `ls`, `new`, `open`, `rm`, and the lifecycle.
 
 use super::snapshots;
+use crate::browser;
 use crate::connection::{Connection, workspace, workspaces};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age};
@@ -65,6 +66,11 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
         Some(word) => Some(snapshots::snapshot(&client, word).await?),
         None => None,
     };
+    if let Some(name) = &arguments.name
+        && workspaces(&client).await?.iter().any(|one| one.name == *name)
+    {
+        return Err(Failure::Other(format!("You have a workspace called {name:?} already. Choose another name.")));
+    }
     let request = NewWorkspace {
         name: arguments.name,
         template: arguments.template,
@@ -87,7 +93,11 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
     if connection.json {
         return show::json(&made);
     }
-    eprintln!("Attach with: rexec attach {}", made.name);
+    let name = show::word(&made.name);
+    if made.git_url.is_some() {
+        eprintln!("It is set up now: rexec logs --setup -f {name}");
+    }
+    eprintln!("Attach with: rexec attach {name}");
     show::print(&format!("{}\n", made.id))
 }
 
@@ -221,13 +231,14 @@ pub async fn rm(connection: &Connection, arguments: RemoveArguments) -> Result<(
     for word in &arguments.of.workspaces {
         found.push(workspace(&client, word).await?);
     }
-    if arguments.purge && !arguments.yes {
-        let names: Vec<_> = found.iter().map(|w| w.name.as_str()).collect();
-        let question = format!("Delete {} and all files of the home for good?", names.join(", "));
-        if !std::io::stdin().is_terminal() {
+    if !arguments.yes {
+        let names: Vec<_> = found.iter().map(|w| show::plain(&w.name)).collect();
+        let what = if arguments.purge { " and all files of the home for good" } else { ", all but its home" };
+        let is_asked = std::io::stdin().is_terminal();
+        if arguments.purge && !is_asked {
             return Err(Failure::Usage("--purge without a terminal to ask on needs --yes.".into()));
         }
-        if !tty::confirm(&question)? {
+        if is_asked && !tty::confirm(&format!("Delete {}{what}?", names.join(", ")))? {
             return Err(Failure::Other("Nothing was deleted.".into()));
         }
     }
@@ -238,7 +249,7 @@ pub async fn rm(connection: &Connection, arguments: RemoveArguments) -> Result<(
             client.delete_workspace(one.id).await?
         }
         if !connection.json {
-            let kept = if arguments.purge { "" } else { "; its home is kept for a while" };
+            let kept = if arguments.purge { "" } else { "; its home is kept for a while: `rexec volume ls`" };
             show::print(&format!("{}: deleted{kept}\n", one.name))?;
         }
     }
@@ -249,7 +260,11 @@ pub async fn rm(connection: &Connection, arguments: RemoveArguments) -> Result<(
 pub async fn open(connection: &Connection, word: &str) -> Result<()> {
     let client = connection.client()?;
     let found = workspace(&client, word).await?;
-    show::print(&format!("{}/workspaces/{}\n", client.base(), found.id))
+    let address = format!("{}/w/{}", client.base(), found.id);
+    if std::io::stdout().is_terminal() && browser::open(&address) {
+        eprintln!("Your browser opens it.");
+    }
+    show::print(&format!("{address}\n"))
 }
 
 /// A workspace that a terminal or command is for, running.

@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 /// What this machine is to a server.
@@ -72,9 +73,10 @@ impl Lock {
         let shown = path.display().to_string();
         let taken = || {
             if let Some(directory) = path.parent() {
-                fs::create_dir_all(directory)?;
+                private_file::make_directory(directory)?;
             }
-            let file = File::options().create(true).truncate(false).write(true).open(&path)?;
+            // Whoever may open it could lock it.
+            let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => Ok(Some(Self(file))),
                 Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

@@ -24,6 +24,8 @@ pub enum News {
     /// The newest entries of a workspace's log, the newest first.
     Log(WorkspaceId, Vec<EventView>),
     Said(String, Tint),
+    /// There is no list to be had, and why.
+    Lost(String),
 }
 
 /// What is to be done.
@@ -97,11 +99,21 @@ pub struct Model {
     pub mode: Mode,
     /// The last thing said, and how.
     pub said: Option<(String, Tint)>,
+    /// That is that there is no list.
+    is_lost: bool,
 }
 
 impl Model {
     pub fn new(account: String) -> Self {
-        Self { account, workspaces: None, usage: HashMap::new(), selected: None, mode: Mode::List, said: None }
+        Self {
+            account,
+            workspaces: None,
+            usage: HashMap::new(),
+            selected: None,
+            mode: Mode::List,
+            said: None,
+            is_lost: false,
+        }
     }
 
     pub fn list(&self) -> &[WorkspaceView] {
@@ -142,11 +154,18 @@ impl Model {
                 }
             }
             News::Said(text, tint) => self.said = Some((text, tint)),
+            News::Lost(why) => {
+                self.said = Some((why, Tint::Bad));
+                self.is_lost = true;
+            }
         }
     }
 
     /// The selection stays with its workspace, or, when that is gone, in its place.
     fn list_is(&mut self, list: Vec<WorkspaceView>) {
+        if std::mem::take(&mut self.is_lost) {
+            self.said = None;
+        }
         let place = self.place().unwrap_or(0);
         self.usage.retain(|id, _| list.iter().any(|one| one.id == *id && is_measured(one.status)));
         if let Mode::Deleting(id) | Mode::Log { id, .. } = &self.mode

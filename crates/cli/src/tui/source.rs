@@ -80,7 +80,7 @@ impl Server {
                     figures.follow(&list);
                     self.tell(News::List(list)).await;
                 }
-                Err(failure) => self.tell(News::Said(failure.to_string(), Tint::Bad)).await,
+                Err(failure) => self.tell(News::Lost(failure.to_string())).await,
             }
             let _ = tokio::time::timeout(LIST_EVERY, self.changed.notified()).await;
             tokio::time::sleep(TOGETHER).await;

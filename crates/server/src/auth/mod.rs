@@ -322,6 +322,8 @@ impl Auth {
         if !store::revoke(&tx, actor.user, session, now_ms()).await? {
             return Err(Error::not_found("session"));
         }
+        // Whatever it has approved is not to outlive it.
+        device::store::remove_approved(&tx, actor.user).await?;
         let event = NewEvent::of_user(actor.user, "session.revoked").data(serde_json::json!({ "session_id": session }));
         events::append(&tx, &event).await?;
         tx.commit().await?;

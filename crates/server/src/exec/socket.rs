@@ -86,7 +86,13 @@ struct Connection {
 impl Connection {
     async fn serve(self, socket: WebSocket, reach: Reach) {
         let (mut sink, mut source) = socket.split();
-        let end = match self.begin(&mut sink, &mut source, &reach.guest).await {
+        let begun = tokio::select! {
+            // First: what may not be any more is not begun.
+            biased;
+            end = self.over(&reach.guest) => Err(end),
+            begun = self.begin(&mut sink, &mut source, &reach.guest) => begun,
+        };
+        let end = match begun {
             Ok((to_guest, from_guest)) => tokio::select! {
                 // What the command has said last goes out before anything ends it.
                 biased;

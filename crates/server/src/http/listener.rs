@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use socket2::SockRef;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,9 @@ const HEAD_PATIENCE: Duration = Duration::from_secs(15);
 /// How long, in milliseconds, a client may take nothing of what was sent: each keeps up to a megabyte of a file or preview in
 /// memory. The kernel then ends the connection (TCP_USER_TIMEOUT, tcp(7)).
 const READER_PATIENCE_MS: u32 = 120_000;
+/// The kernel takes no more of what a client does not take, besides what is on its way (TCP_NOTSENT_LOWAT, tcp(7)); by
+/// itself it would keep megabytes for each.
+const UNSENT_BYTES_MAX: u32 = 256 * 1024;
 /// How long requests under way may take once the server stops.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(8);
 /// The pause after `accept` failed: without free descriptors it would fail in a busy loop.
@@ -99,6 +103,7 @@ async fn accept(
     // A keystroke's echo must not wait for more bytes to come.
     stream.set_nodelay(true)?;
     rustix::net::sockopt::set_tcp_user_timeout(&stream, READER_PATIENCE_MS)?;
+    SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok((stream, peer, place))
 }
 

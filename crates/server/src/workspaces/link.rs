@@ -9,7 +9,7 @@
 
 use crate::hosts::dial::{self, Dialled, GuestKey};
 use rexec_api::guest::{Configure, MachineFacts, PROGRAM, PROTOCOL};
-use rexec_channel::{ChannelError, GuestClient, Lanes};
+use rexec_channel::{Budget, ChannelError, GuestClient, Lanes};
 use rexec_engine::{Engine, ExecStart};
 use std::path::Path;
 use std::time::Duration;
@@ -117,25 +117,35 @@ pub enum LinkError {
 
 impl Link {
     /// Over a connection that the guest dialled.
-    pub async fn over_dial(stream: UnixStream, lanes: Lanes, configure: &Configure) -> Result<Self, LinkError> {
-        let mut link = Self::establish(stream, configure).await?;
+    pub async fn over_dial(
+        stream: UnixStream,
+        lanes: Lanes,
+        configure: &Configure,
+        budget: Budget,
+    ) -> Result<Self, LinkError> {
+        let mut link = Self::establish(stream, configure, budget).await?;
         link.client = link.client.clone().with_lanes(lanes);
         Ok(link)
     }
 
     /// Over the stdio of `guest connect`, run by the engine as root.
-    pub async fn over_exec(engine: &dyn Engine, container: &str, configure: &Configure) -> Result<Self, LinkError> {
+    pub async fn over_exec(
+        engine: &dyn Engine,
+        container: &str,
+        configure: &Configure,
+        budget: Budget,
+    ) -> Result<Self, LinkError> {
         let exec = ExecStart { command: vec![PROGRAM.into(), "connect".into()], user: "0:0".into(), env: Vec::new() };
         let stream = engine.exec_stream(container, &exec).await?;
-        Self::establish(stream, configure).await
+        Self::establish(stream, configure, budget).await
     }
 
     /// Over a byte stream that a joined machine has brought.
-    pub async fn over_stream(stream: DuplexStream, configure: &Configure) -> Result<Self, LinkError> {
-        Self::establish(stream, configure).await
+    pub async fn over_stream(stream: DuplexStream, configure: &Configure, budget: Budget) -> Result<Self, LinkError> {
+        Self::establish(stream, configure, budget).await
     }
 
-    async fn establish<T>(io: T, configure: &Configure) -> Result<Self, LinkError>
+    async fn establish<T>(io: T, configure: &Configure, budget: Budget) -> Result<Self, LinkError>
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
@@ -144,7 +154,7 @@ impl Link {
             // Owned by the link from here on: dropping it on any later error ends the task.
             let driver = tokio::spawn(connection);
             let mut link = Self {
-                client,
+                client: client.within(budget),
                 boot_id: uuid::Uuid::nil(),
                 machine: MachineFacts::default(),
                 version: String::new(),

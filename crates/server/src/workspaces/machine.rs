@@ -12,6 +12,7 @@ use super::{Workspaces, settled};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::http::tunnel::End;
+use crate::text::misleads;
 use crate::time::now_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::{HOME, MachineFacts};
@@ -179,7 +180,7 @@ pub(super) fn told(row: &Workspace, facts: &MachineFacts, version: &str) -> Work
 }
 
 fn tame(word: &str) -> String {
-    word.chars().filter(|c| !c.is_control()).take(WORD_CHARS_MAX).collect()
+    word.chars().filter(|c| !misleads(*c)).take(WORD_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //!
 //! Invariant: every public method checks its actor first. What an actor may not see is not there.
 
+mod budgets;
 mod capacity;
 mod change;
 pub(crate) mod container;
@@ -37,6 +38,7 @@ pub mod validate;
 mod view;
 mod waker;
 
+pub use budgets::Budgets;
 pub(crate) use capacity::Capacity;
 pub(crate) use container::name_of as container_name;
 pub use driver::Deps;

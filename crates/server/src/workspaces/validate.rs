@@ -3,6 +3,7 @@
 use crate::config::SECONDS_MAX;
 use crate::error::{Error, Result};
 use crate::setups::git;
+use crate::text::misleads;
 use rexec_api::idle::IdleSettings;
 use rexec_api::workspaces::{
     CPU_MAX, CPU_MIN, DISK_GB_MAX, DISK_GB_MIN, ENV_BYTES_MAX, ENV_VARIABLES_MAX, MEMORY_MB_MAX, MEMORY_MB_MIN,
@@ -108,9 +109,8 @@ pub fn idle(settings: &IdleSettings) -> Result<()> {
 }
 
 pub fn name(text: &str) -> Result<()> {
-    let fits = (1..=NAME_CHARS_MAX).contains(&text.chars().count())
-        && text.trim() == text
-        && !text.chars().any(char::is_control);
+    let fits =
+        (1..=NAME_CHARS_MAX).contains(&text.chars().count()) && text.trim() == text && !text.chars().any(misleads);
     if fits {
         return Ok(());
     }

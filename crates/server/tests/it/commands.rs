@@ -2,10 +2,13 @@
 
 use crate::support::workspaces::{eventually, on_stage};
 use crate::support::{Backend, PASSWORD, PATIENCE};
+use futures_util::StreamExt as _;
 use rexec_api::error::ErrorCode;
-use rexec_api::exec::ExecStart;
+use rexec_api::exec::{ExecStart, SUBPROTOCOL};
 use rexec_api::tokens::{NewToken, Scope};
 use rexec_client::{Client, ClientError, CommandEvents, CommandOutput};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
 fn shell(script: &str) -> ExecStart {
     let command = ["sh", "-c", script].map(str::to_owned).into();
@@ -88,11 +91,22 @@ async fn what_may_not_or_cannot_run_is_told_with_its_code() {
         // What let it in ends, and the command with it.
         let new = NewToken { name: "ci".into(), scopes: vec![Scope::Exec], expires_in_days: None, workspaces: None };
         let made = client.create_token(&new).await.unwrap();
+        // One who has not said yet what is to run, and says it later.
+        let mut request = format!("{}/api/workspaces/{id}/exec/ws", client.base().replacen("http", "ws", 1))
+            .into_client_request()
+            .unwrap();
+        let headers = request.headers_mut();
+        headers.insert("authorization", format!("Bearer {}", made.token).parse().unwrap());
+        headers.insert("sec-websocket-protocol", SUBPROTOCOL.parse().unwrap());
+        let stream = TcpStream::connect(stage.server.running.addr).await.unwrap();
+        let (mut late, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         let by_token = anyone.clone().with_token(made.token);
         let (_input, mut events) = by_token.run_command(id, &shell("echo up; sleep 600")).await.unwrap();
         assert_eq!(next(&mut events).await.unwrap(), CommandOutput::Stdout("up\n".into()));
         client.revoke_token(made.view.id).await.unwrap();
         assert_eq!(code(next(&mut events).await), Some(ErrorCode::TokenRevoked));
+        let told = tokio::time::timeout(PATIENCE, late.next()).await.unwrap().unwrap().unwrap();
+        assert!(told.to_text().unwrap().contains("token_revoked"), "{told}");
         stage
     })
     .await;

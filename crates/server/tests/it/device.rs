@@ -173,6 +173,16 @@ async fn who_approves_gives_no_more_than_there_is(backend: Backend) {
         assert_eq!(decide(server, &short, "approve", code(&begun)).await.status, StatusCode::NO_CONTENT);
         let lasts = finish(server, &begun).await.json()["expires_in"].as_u64().unwrap();
         assert!(lasts <= 24 * 3600, "{lasts}");
+
+        // What has approved and is gone lets nobody in.
+        for gone in [&short, &person] {
+            let begun = begin(server).await;
+            assert_eq!(decide(server, gone, "approve", code(&begun)).await.status, StatusCode::NO_CONTENT);
+            let bearer = format!("Bearer {gone}");
+            let left = server.send(Method::POST, "/api/auth/logout", &[("authorization", &bearer)], None).await;
+            assert_eq!(left.status, StatusCode::NO_CONTENT);
+            assert_eq!(finish(server, &begun).await.code(), "expired_token");
+        }
     })
     .await;
 }

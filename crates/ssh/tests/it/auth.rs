@@ -92,12 +92,48 @@ async fn certificates_of_an_authority() {
         ("a-host", "ca", &["-n", "alice", "-h"], 255),
         ("other-authority", "mallory", &["-n", "alice"], 255),
     ] {
-        world.key(case, &["-t", "ed25519"]).await;
-        let mut sign = tokio::process::Command::new("ssh-keygen");
-        sign.arg("-q").arg("-s").arg(scratch.path(ca)).args(["-I", case]).args(options);
-        finish(sign.arg(world.path(case).with_extension("pub")), b"").await.ok();
+        sign(&world, &scratch, (case, ca, options)).await;
         let done = finish(world.ssh_as(case).args(["ws@127.0.0.1", "echo in"]), b"").await;
         assert_eq!(done.code, Some(code), "{case} {}", done.err);
+    }
+}
+
+/// A key, and a certificate of it by an authority's key.
+async fn sign(world: &World, scratch: &World, (case, ca, options): (&str, &str, &[&str])) {
+    world.key(case, &["-t", "ed25519"]).await;
+    let mut sign = tokio::process::Command::new("ssh-keygen");
+    sign.arg("-q").arg("-s").arg(scratch.path(ca)).args(["-I", case]).args(options);
+    finish(sign.arg(world.path(case).with_extension("pub")), b"").await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_signed_soundly_and_give_what_they_permit() {
+    let scratch = World::new().await;
+    let rsa = scratch.key("ca", &["-t", "rsa", "-b", "3072"]).await;
+    let world = World::with(Bounds::default(), vec![rsa]).await;
+    world.local.principals.lock().expect("principals").insert("ws".into(), "alice".into());
+    for (case, options, code) in [
+        ("good", &["-n", "alice", "-t", "rsa-sha2-256"][..], 0),
+        ("bare", &["-n", "alice", "-t", "rsa-sha2-512", "-O", "clear"], 0),
+        ("sha-1", &["-n", "alice", "-t", "ssh-rsa"], 255),
+    ] {
+        sign(&world, &scratch, (case, "ca", options)).await;
+        let done = finish(world.ssh_as(case).args(["ws@127.0.0.1", "echo in"]), b"").await;
+        assert_eq!(done.code, Some(code), "{case} {}", done.err);
+    }
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let there = listener.local_addr().expect("an address").to_string();
+    for (case, may) in [("good", true), ("bare", false)] {
+        let done = finish(world.ssh_as(case).args(["-tt", "ws@127.0.0.1", "exit 3"]), b"").await;
+        assert_eq!(done.err.contains("PTY allocation request failed"), !may, "{case} {}", done.err);
+        let mut forwarded = world.ssh_as(case);
+        let forwarded = finish(forwarded.args(["-W", &there, "ws@127.0.0.1"]), b"");
+        if may {
+            let (done, _) = tokio::join!(forwarded, async { drop(listener.accept().await) });
+            done.ok();
+        } else {
+            assert!(forwarded.await.err.contains("administratively prohibited"), "{case}");
+        }
     }
 }
 

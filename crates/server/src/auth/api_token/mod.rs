@@ -6,6 +6,7 @@
 pub mod http;
 mod store;
 
+use super::device;
 use super::{Auth, STANDING_CACHE, STANDINGS_MAX, TOUCH_MS, role_of};
 use crate::actor::{Actor, Grant, Via};
 use crate::error::{Error, Result};
@@ -197,6 +198,7 @@ impl Auth {
     pub(super) async fn end_token(&self, actor: &Actor, id: TokenId) -> Result<()> {
         let tx = self.inner.db.begin().await?;
         let name = store::remove(&tx, actor.user, id).await?.ok_or_else(|| Error::not_found("token"))?;
+        device::store::remove_approved(&tx, actor.user).await?;
         let data = json!({ "token_id": id, "name": name, "by_token": by_token(actor) });
         events::append(&tx, &NewEvent::of_user(actor.user, "token.revoked").data(data)).await?;
         tx.commit().await?;

@@ -10,7 +10,7 @@
 //! user code is of use only to somebody signed in, who may try few of them.
 
 pub mod http;
-mod store;
+pub(super) mod store;
 
 use super::Auth;
 use super::api_token::{hash, issue_login_token};
@@ -18,6 +18,7 @@ use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::http::origin::Scene;
+use crate::text::misleads;
 use crate::time::{now_ms, rfc3339};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -233,11 +234,7 @@ fn authorization(device_code: String, user_code: String, page: &str) -> DeviceAu
 
 fn client_name(name: &str) -> Result<String> {
     let name = name.trim();
-    // A name that turns the line's direction would say something else than it is.
-    let is_strange = |c: char| {
-        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if (1..=CLIENT_NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(is_strange) {
+    if (1..=CLIENT_NAME_CHARS_MAX).contains(&name.chars().count()) && !name.chars().any(misleads) {
         return Ok(name.to_owned());
     }
     let message =

@@ -126,6 +126,12 @@ pub async fn take(conn: &impl ConnectionTrait, hash: &str) -> Result<bool, DbErr
     Ok(execute(conn, "DELETE FROM device_logins WHERE device_hash = $1", [hash.into()]).await? == 1)
 }
 
+/// Forgets what a user has approved and no machine has fetched.
+pub async fn remove_approved(conn: &impl ConnectionTrait, by: UserId) -> Result<u64, DbErr> {
+    let text = "DELETE FROM device_logins WHERE user_id = $1 AND state = 'approved'";
+    execute(conn, text, [by.to_string().into()]).await
+}
+
 /// Forgets those that have run out.
 pub async fn remove_expired(conn: &impl ConnectionTrait, now_ms: i64) -> Result<u64, DbErr> {
     execute(conn, "DELETE FROM device_logins WHERE expires_ms <= $1", [now_ms.into()]).await

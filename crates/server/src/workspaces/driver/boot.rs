@@ -121,7 +121,7 @@ impl Driver {
         if self.linked_at.is_some_and(|at| at.elapsed() < LINK_STEADY) {
             return Err(LinkError::Unsteady.into());
         }
-        let configure = container::configuration(row);
+        let (configure, budget) = (container::configuration(row), self.deps.budgets.of(row.owner));
         if dials(facts, row) {
             self.open_desk(row)?;
         }
@@ -133,8 +133,8 @@ impl Driver {
             None => None,
         };
         let link = match dialled {
-            Some((stream, lanes)) => Link::over_dial(stream, lanes, &configure).await?,
-            None => Link::over_exec(&*self.host.engine, &container_name(row), &configure).await?,
+            Some((stream, lanes)) => Link::over_dial(stream, lanes, &configure, budget).await?,
+            None => Link::over_exec(&*self.host.engine, &container_name(row), &configure, budget).await?,
         };
         tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");
         self.slot.publish_link(Some(link.client.clone()));

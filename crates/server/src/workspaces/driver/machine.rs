@@ -9,6 +9,7 @@
 //! Invariant: the engine is never asked about a machine.
 
 use super::{Driver, Rest, StepError};
+use crate::guest_error::tame;
 use crate::http::tunnel::End;
 use crate::setups;
 use crate::time::now_ms;
@@ -25,6 +26,9 @@ use tokio::sync::oneshot;
 /// A connection that broke, or a server that has started: so long a machine has to come back unnoticed.
 const RETURN_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often the log is told that a machine cannot be met.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 const REPLACED: End = (close::REPLACED, "the machine has connected anew");
 const REMOVED: End = (close::ENDED, "the machine was removed");
 
@@ -36,6 +40,8 @@ pub(super) struct Meeting {
     boot_id: uuid::Uuid,
     /// Since when it is not there.
     missed_since: Option<Instant>,
+    /// When the log was last told of one that was not met.
+    told_unmet: Option<Instant>,
 }
 
 impl Driver {
@@ -50,7 +56,7 @@ impl Driver {
         if let Some(arrival) = self.slot.take_arrival()
             && let Err(error) = self.meet(&mut row, arrival).await
         {
-            tracing::info!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "a machine was not met");
+            self.tell_unmet(&error);
         }
         let written = if self.link_lives() {
             self.meeting.missed_since = None;
@@ -76,8 +82,17 @@ impl Driver {
         }
     }
 
+    /// To the log, which whoever is there is not to fill: its own words are among the causes.
+    fn tell_unmet(&mut self, error: &StepError) {
+        if self.meeting.told_unmet.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.meeting.told_unmet = Some(Instant::now());
+            tracing::info!(workspace.id = %self.id, why = tame(&error.to_string()), "a machine was not met");
+        }
+    }
+
     async fn meet(&mut self, row: &mut Workspace, arrival: Arrival) -> Result<(), StepError> {
-        let link = Link::over_stream(arrival.stream, &container::configuration(row)).await?;
+        let link =
+            Link::over_stream(arrival.stream, &container::configuration(row), self.deps.budgets.of(row.owner)).await?;
         // Only now: one that cannot even say hello takes nobody's place.
         if let Some(before) = self.meeting.farewell.replace(arrival.farewell) {
             let _ = before.send(REPLACED);

@@ -24,6 +24,7 @@ mod tests;
 mod verdict;
 mod volume;
 
+use super::budgets::Budgets;
 use super::container::container_name;
 use super::incident::{self, Incidents};
 use super::lifecycle::{Around, Desired, Seen, Step, decide};
@@ -73,6 +74,8 @@ pub struct Deps {
     pub host_free_bytes_min: u64,
     /// What each has on its host's disk, as last measured.
     pub disk: Gauge,
+    /// Of the server's memory, for what guests say.
+    pub budgets: Budgets,
 }
 
 /// How a pass ended.

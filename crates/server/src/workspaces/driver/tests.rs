@@ -267,6 +267,7 @@ async fn bench() -> (Bench, Driver) {
         snapshot_bytes_max: 0,
         host_free_bytes_min: 0,
         disk: Gauge::default(),
+        budgets: Budgets::default(),
     };
     let deps = Arc::new(deps);
     let driver = Driver::new(id, deps, slot.clone());
