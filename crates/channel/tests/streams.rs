@@ -396,7 +396,7 @@ async fn long_frames_of_one_guest_are_bounded_together() {
         frames.spawn(async move { (rx.recv().await, tx, rx) });
     }
     let (first, ..) = tokio::time::timeout(PATIENCE, frames.join_next()).await.unwrap().unwrap().unwrap();
-    assert!(first.unwrap_err().to_string().contains("taken by others"));
+    assert!(first.unwrap_err().to_string().contains("are taken"));
     frames.shutdown().await;
     drop(client);
     driver.await.unwrap();
