@@ -171,17 +171,13 @@ impl Handler for Connection {
         certificate: &ssh_key::Certificate,
     ) -> Result<Auth, Error> {
         let accepted = Certificate::accept(certificate, &self.shared.authorities);
-        let entered = match accepted {
-            Some(certificate) => {
+        match accepted {
+            Some(certificate) if self.judge(login, Proof::Certificate(&certificate)).await => {
                 self.permits = certificate.permits;
-                self.judge(login, Proof::Certificate(&certificate)).await
+                Ok(Auth::Accept)
             }
-            None => false,
-        };
-        if !entered {
-            self.permits = Permits::ALL;
+            _ => Ok(self.refuse()),
         }
-        Ok(if entered { Auth::Accept } else { self.refuse() })
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {

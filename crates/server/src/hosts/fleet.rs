@@ -1,8 +1,7 @@
 //! The fleet: every host that this server knows, by its id, each kept by a task of its own.
 //!
 //! What is about a row asks [`Fleet::of`] for the row's host at the moment it needs it, and keeps that for one
-//! piece of work. A host that is changed so that it must be reached anew is another `Host` under the same id; the one
-//! before says that it is offline, so whoever watched it comes back and finds the new one.
+//! piece of work. Today the local host is the only member; the seam for those that come and go later is here.
 //!
 //! Invariant: there is always an answer. A row whose host is not in the fleet gets one that is never ready and whose
 //! engine refuses every connection: its workspaces are `unreachable`, with the reason, and nothing of theirs is touched.
