@@ -28,7 +28,7 @@ struct Arguments {
     /// Interleaved pairs of the figures that start something.
     #[arg(long, default_value_t = 7)]
     pairs: usize,
-    /// Only these: create, terminal, sleep, echo, crowd, bulk, memory, scale, files, snapshot, preview, ssh.
+    /// Only these: create, terminal, sleep, echo, crowd, bulk, memory, scale, files, snapshot, preview, ssh, transport, pool, placement, many, gvisor.
     scenarios: Vec<String>,
 }
 
@@ -75,6 +75,22 @@ async fn main() -> anyhow::Result<()> {
             }
             if wants("preview") {
                 scenarios::preview::run(&mut stage, &mut report).await?;
+            }
+            if wants("transport") {
+                let (binary, socket) = (&arguments.rexec, &arguments.socket);
+                scenarios::transport::run(&ours, stage.workspace, binary, socket, &mut report).await?;
+            }
+            if wants("pool") {
+                scenarios::pool::run(&mut stage, &arguments.rexec, &arguments.socket, &mut report).await?;
+            }
+            if wants("placement") {
+                scenarios::placement::run(&mut report);
+            }
+            if wants("many") {
+                scenarios::many::run(&mut stage, &mut report).await?;
+            }
+            if wants("gvisor") {
+                scenarios::gvisor::run(&arguments.rexec, &arguments.socket, arguments.pairs, &mut report).await?;
             }
             if wants("ssh") {
                 scenarios::ssh::run(&ours, stage.workspace, &mut report).await?;

@@ -38,8 +38,13 @@ pub struct Terminal {
 
 impl Ours {
     pub async fn start(binary: &Path, socket: &Path) -> Result<Self> {
+        Self::start_with(binary, socket, &[]).await
+    }
+
+    /// With these variables besides.
+    pub async fn start_with(binary: &Path, socket: &Path, variables: &[(&str, &str)]) -> Result<Self> {
         let data = tempfile::tempdir()?;
-        let (child, base) = serve(binary, socket, data.path()).await?;
+        let (child, base) = serve(binary, socket, data.path(), variables).await?;
         let (client, _) = Client::new(base)?.register(EMAIL, PASSWORD).await?;
         let ours = Self { client, child, data };
         ours.until_ready().await?;
@@ -49,7 +54,7 @@ impl Ours {
     /// Ends the server and starts another on the same data; nobody is signed in to it yet.
     pub async fn restart(mut self, binary: &Path, socket: &Path) -> Result<Self> {
         self.end().await?;
-        let (child, base) = serve(binary, socket, self.data.path()).await?;
+        let (child, base) = serve(binary, socket, self.data.path(), &[]).await?;
         Ok(Self { client: Client::new(base)?, child, data: self.data })
     }
 
@@ -108,7 +113,7 @@ impl Ours {
 }
 
 /// Runs a server and gives the address that it says.
-async fn serve(binary: &Path, socket: &Path, data: &Path) -> Result<(Child, String)> {
+async fn serve(binary: &Path, socket: &Path, data: &Path, variables: &[(&str, &str)]) -> Result<(Child, String)> {
     let mut child = Command::new(binary)
         .arg("serve")
         .env_clear()
@@ -120,8 +125,10 @@ async fn serve(binary: &Path, socket: &Path, data: &Path) -> Result<(Child, Stri
         .env("DOCKER_HOST", format!("unix://{}", socket.display()))
         .env("REXEC_REQUESTS_PER_SECOND", "0")
         .env("REXEC_SIGN_INS_PER_MINUTE", "0")
+        .env("REXEC_PREPULL", "false")
         // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
         .env("REXEC_ENGINE_LABELS", "rexec.test=bench")
+        .envs(variables.iter().copied())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .stdin(Stdio::null())

@@ -34,7 +34,9 @@ export async function sweep(label) {
     for (const { Name } of volumes) await call('DELETE', `/volumes/${Name}`);
     const images = await call('GET', `/images/json?filters=${filters}`);
     for (const { RepoTags, Id } of images) {
-      for (const name of RepoTags?.length ? RepoTags : [Id]) await call('DELETE', `/images/${name}?force=true`);
+      // An image without a name has, in some versions, this one.
+      const names = RepoTags?.filter((name) => name !== '<none>:<none>') ?? [];
+      for (const name of names.length ? names : [Id]) await call('DELETE', `/images/${name}?force=true`);
     }
     return containers.length + volumes.length + images.length === 0;
   }, CALL_MS_MAX);

@@ -194,6 +194,16 @@ async function round(options, made) {
   await page.getByTestId('toggle-activity').click();
   await page.getByTestId('activity-entry').first().waitFor();
   await shoot('44-activity');
+  await see('52-servers', '/servers', 'server');
+  await page.getByTestId('server-more').click();
+  await shoot('53-server-details');
+  await page.getByTestId('new-server').click();
+  await page.getByTestId('server-name').fill('ws-1');
+  await page.getByTestId('server-hostname').fill('no-such-host.invalid');
+  for (const part of ['ca', 'cert', 'key']) await page.getByTestId(`server-tls_${part}_path`).fill(`/nowhere/${part}.pem`);
+  await page.getByTestId('server-add').click();
+  await page.locator('[data-testid=server-tls_ca_path][aria-invalid=true]').waitFor();
+  await shoot('54-server-refused');
   await see('49-device', '/device', 'device-typed');
   const { body } = await server.ask('POST', '/api/auth/device', { client_name: 'rexec on laptop' });
   await see('50-device-decision', `/device?code=${body.user_code}`, 'device-approve');

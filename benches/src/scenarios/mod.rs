@@ -3,13 +3,18 @@
 pub mod bulk;
 pub mod echo;
 pub mod files;
+pub mod gvisor;
+pub mod many;
 pub mod memory;
+pub mod placement;
+pub mod pool;
 pub mod preview;
 pub mod scale;
 pub mod sleep;
 pub mod snapshot;
 pub mod ssh;
 pub mod starting;
+pub mod transport;
 
 use crate::ours::Ours;
 use crate::peer::Peer;
@@ -32,8 +37,12 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     pub async fn open(ours: &'a Ours, socket: &Path) -> Result<Self> {
+        Self::around(ours, socket, ours.workspace().await?.id).await
+    }
+
+    /// With a container like this workspace's.
+    pub async fn around(ours: &'a Ours, socket: &Path, workspace: WorkspaceId) -> Result<Self> {
         let peer = Peer::new(socket);
-        let workspace = ours.workspace().await?.id;
         let model = peer.workspace(workspace).await?;
         let home = format!("rexec-bench-{}", uuid::Uuid::new_v4().simple());
         let container = peer.container_like(&model, &home, &home).await?;

@@ -141,11 +141,22 @@ codes! {
     ImageUnauthorised = "image_unauthorised", 422;
     /// The host lacks the OCI runtime that was asked for.
     RuntimeUnavailable = "runtime_unavailable", 422;
+    /// By that OCI runtime the host would lose what workspaces write, or starts none; found by trying.
+    RuntimeUnfit = "runtime_unfit", 422;
     /// This server's policy does not let you ask for that OCI runtime; `details.runtimes` lists those that you may.
     RuntimeNotAllowed = "runtime_not_allowed", 403;
     /// A requested limit or option is not offered by the host.
     UnsupportedByHost = "unsupported_by_host", 422;
+    /// The servers have no room for it now; `details.hosts` says of each what it lacks, or `details.resource` what is short.
     HostFull = "host_full", 503;
+    /// No server could ever take it as it is asked for; `details.hosts` says of each why.
+    NoHost = "no_host", 422;
+    /// The server that was named cannot be used; `details.fault` says why in one word.
+    ServerUnfit = "server_unfit", 422;
+    /// Another server has that name, or is that engine; `details.host` names it.
+    ServerExists = "server_exists", 409;
+    /// Something lies on the server still; `details` counts it.
+    ServerInUse = "server_in_use", 409;
     /// The container engine does not answer or refused.
     EngineUnavailable = "engine_unavailable", 503;
     EngineError = "engine_error", 502;
@@ -178,6 +189,14 @@ codes! {
     QuotaExceeded = "quota_exceeded", 409;
     /// Something is at work on the workspace that this must wait for; `details.doing` says what.
     WorkspaceBusy = "workspace_busy", 409;
+    /// Only a stopped workspace can be moved to another server; stop it first.
+    NotStopped = "not_stopped", 409;
+    /// The workspace lies on the server already that it was to be moved to.
+    AlreadyThere = "already_there", 409;
+    /// What came to the other server is not what left the first; the workspace is as it was there. Move it again.
+    MoveUnverified = "move_unverified", 502;
+    /// The move was not finished because something else was asked of the workspace; move it again.
+    MoveGivenUp = "move_given_up", 409;
     /// The new limit is below what the workspace uses now.
     LimitBelowUse = "limit_below_use", 409;
     /// The workspace is over its disk limit.
@@ -206,6 +225,8 @@ codes! {
     MachineGone = "machine_gone", 410;
     /// The host does not allow containers inside of workspaces.
     NestedUnavailable = "nested_unavailable", 422;
+    /// Too many wait already for their host to make them; `details.max` says how many may. Try again in a minute.
+    QueueFull = "queue_full", 503;
     RateLimited = "rate_limited", 429;
     /// As many downloads, tunnels, commands and streams of events are open for you as there may be; `details.max` says how many.
     TooManyStreams = "too_many_streams", 429;

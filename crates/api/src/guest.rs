@@ -106,6 +106,17 @@ pub struct MachineFacts {
     pub memory_mb: u32,
 }
 
+/// What `guest firewall close` says on a host's own machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallClosed {
+    /// Something had to be set: before, the machine was not closed.
+    pub changed: bool,
+    /// Whether its kernel asks rules also about packets between two ports of one bridge.
+    pub bridges_filtered: bool,
+    /// The release of the kernel whose rules these are.
+    pub kernel: String,
+}
+
 /// Who a user's processes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserSpec {

@@ -19,6 +19,7 @@ pub mod ports;
 pub mod progress;
 pub mod raw_path;
 pub mod registries;
+pub mod servers;
 pub mod setups;
 pub mod snapshots;
 pub mod ssh;

@@ -11,10 +11,17 @@ pub struct ProgressView {
     pub status: WorkspaceStatus,
     /// Why it stands there, in a sentence, when that is not plain.
     pub reason: Option<String>,
+    /// Its place, from 1, among those that wait for their host to make or start them; people come before what is
+    /// kept warm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_position: Option<u32>,
     /// The image that is being fetched.
     pub pull: Option<PullView>,
     /// The step of the set-up that runs.
     pub setup: Option<SetupProgress>,
+    /// Compressed bytes that have come to the server that it is moved to.
+    #[serde(default)]
+    pub moved_bytes: Option<u64>,
 }
 
 /// A pull, layer by layer, in the order in which the engine first told of them.

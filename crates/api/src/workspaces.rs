@@ -1,5 +1,6 @@
 //! Workspaces: what may be asked for, and what is seen of one.
 
+use crate::error::ErrorCode;
 use crate::idle::{IdleSettings, IdleView, null_is_said};
 use crate::ids::{SnapshotId, UserId, WorkspaceId};
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub const WAIT_MS_MAX: u64 = 120_000;
 pub const GIT_URL_BYTES_MAX: usize = 2048;
 pub const GIT_BRANCH_BYTES_MAX: usize = 255;
 
-/// A request for a workspace. Fields that later capabilities bring (`region`, `host`, `egress`) are refused by name until they are there.
+/// A request for a workspace. Fields that later capabilities bring (`egress`) are refused by name until they are there.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -72,6 +73,18 @@ pub struct NewWorkspace {
     /// An OCI runtime by name, such as `runc` or `runsc`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
+    /// Where it is to be, of the regions that servers are in; any of them when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// A server by name: administrators only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Of the server's processor, such as `amd64` or `arm64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// Labels that the server must have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub host_labels: BTreeMap<String, String>,
     /// Environment of every terminal and exec.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
@@ -235,6 +248,59 @@ pub struct WorkspaceView {
     /// while it is not: `image` is empty then, and CPU and memory are what it says that it has.
     #[serde(default)]
     pub machine: Option<MachineView>,
+    /// Its last move to another server, until it has run there.
+    #[serde(default)]
+    pub moving: Option<MoveView>,
+}
+
+/// Where a stopped workspace is to be moved: without either, to another server of the same region.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct MoveWorkspace {
+    /// To some other server of this region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// To the server of this name; for administrators.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// How long to wait before answering 202, in milliseconds: 25000 unless told, 120000 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_ms: Option<u64>,
+}
+
+/// How far a move is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MoveState {
+    /// Its files are on their way; it lies where it lay.
+    Moving,
+    /// It lies there, verified. What it was made of is kept where it was until it has run at the new place.
+    Unproven,
+    /// It lies where it lay; `reason` says why.
+    Failed,
+}
+
+/// A move to another server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct MoveView {
+    pub state: MoveState,
+    /// That of the server that it goes to.
+    pub region: String,
+    /// That server's name, for administrators only.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Compressed bytes that are there.
+    #[serde(default)]
+    pub bytes: u64,
+    #[serde(default)]
+    pub reason: Option<String>,
+    #[serde(default)]
+    pub error_code: Option<ErrorCode>,
+    /// RFC 3339; when it was asked for.
+    pub asked_at: String,
 }
 
 /// A joined machine in its own words; empty before it was connected for the first time.

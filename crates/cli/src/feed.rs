@@ -47,6 +47,7 @@ fn known(kind: &str) -> Option<Entry> {
         "workspace.deleted" => ("deleted", Tint::Faint),
         "workspace.restored" => ("restored", Tint::Good),
         "workspace.renamed" => ("renamed", Tint::Plain),
+        "workspace.moved" => ("moved to another server", Tint::Plain),
         "workspace.started" => ("started", Tint::Good),
         "workspace.stopped" => ("stopped", Tint::Faint),
         "workspace.restarted" => ("restarted", Tint::Good),

@@ -17,8 +17,8 @@ mod tui;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
-    account, admin, attach, copy, exec, forward, join, keys, logs, ports, snapshots, ssh, sync, tokens, volumes,
-    workspaces,
+    account, admin, attach, copy, exec, forward, join, keys, logs, moving, ports, snapshots, ssh, sync, tokens,
+    volumes, workspaces,
 };
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
@@ -89,6 +89,8 @@ enum Command {
     Pause(workspaces::Several),
     /// Wake workspaces.
     Resume(workspaces::Several),
+    /// Move a stopped workspace to another server.
+    Move(moving::MoveArguments),
     /// Delete workspaces; their homes are kept for a while.
     Rm(workspaces::RemoveArguments),
     /// Take, list, delete, export and import snapshots.
@@ -193,6 +195,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Restart(of) => workspaces::lifecycle(connection, of, Lifecycle::Restart).await?,
         Command::Pause(of) => workspaces::lifecycle(connection, of, Lifecycle::Pause).await?,
         Command::Resume(of) => workspaces::lifecycle(connection, of, Lifecycle::Resume).await?,
+        Command::Move(arguments) => moving::run(connection, arguments).await?,
         Command::Rm(arguments) => workspaces::rm(connection, arguments).await?,
         Command::Snapshot(command) => snapshots::run(connection, command).await?,
         Command::Keys(command) => keys::run(connection, command).await?,

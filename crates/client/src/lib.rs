@@ -16,7 +16,7 @@ mod stats;
 mod terminal;
 mod tunnel;
 
-pub use admin::{CredentialsFor, Readiness};
+pub use admin::{CredentialsFor, Readiness, ServerRequest, Sources};
 pub use events::Heard;
 pub use exec::{CommandEvents, CommandInput, CommandOutput};
 pub use files::Piece;
@@ -41,7 +41,7 @@ use rexec_api::templates::TemplateView;
 use rexec_api::terminals::{NewTerminal, TerminalView};
 use rexec_api::tokens::{CreatedToken, NewToken, TokenView};
 use rexec_api::volumes::{RestoreVolume, VolumeView};
-use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WorkspaceView};
+use rexec_api::workspaces::{MoveWorkspace, NewWorkspace, PatchWorkspace, WorkspaceView};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -187,6 +187,11 @@ impl Client {
     pub async fn lifecycle(&self, id: WorkspaceId, request: Lifecycle) -> Result<WorkspaceView> {
         let path = format!("/api/workspaces/{id}/{}", request.path());
         json(self.request(Method::POST, &path).send().await?).await
+    }
+
+    /// Moves a stopped workspace to another server.
+    pub async fn move_workspace(&self, id: WorkspaceId, to: &MoveWorkspace) -> Result<WorkspaceView> {
+        self.send(Method::POST, &format!("/api/workspaces/{id}/move"), to).await
     }
 
     pub async fn delete_workspace(&self, id: WorkspaceId) -> Result<()> {

@@ -53,6 +53,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// A bridge network whose containers cannot reach each other.
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()>;
+    /// The bridge of a network that is there; `None` where there is none of that name, or it is of another kind.
+    async fn network_bridge(&self, name: &str) -> Result<Option<String>>;
     async fn remove_network(&self, name: &str) -> Result<()>;
 
     /// Makes a container, not started. A taken name is [`EngineError::Conflict`]; an image for another

@@ -11,6 +11,7 @@ pub struct EngineInfo {
     pub kind: &'static str,
     pub version: String,
     pub api_version: String,
+    /// Of its machine, such as `amd64`, in the words of the OCI image specification.
     pub architecture: String,
     /// The release of the kernel that it runs on, as `uname -r` says it.
     pub kernel: String,
@@ -109,8 +110,8 @@ pub struct Limits {
 /// removed.
 pub const PLAIN_IMAGES: &str = "rexec/plain:";
 
-/// Which of the engine's two security profiles a container has. Both drop the same capabilities, forbid new
-/// privileges and cover the same paths of `/proc` and `/sys`.
+/// Which of the engine's security profiles a container has. All forbid new privileges and cover the same paths of `/proc`
+/// and `/sys`; those of workspaces drop the same capabilities.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Profile {
     #[default]
@@ -118,6 +119,9 @@ pub enum Profile {
     /// User namespaces, mounts within them and `/dev/net/tun` besides: what a rootless engine inside needs. More of
     /// the host's kernel can be reached then, where the runtime has none of its own.
     Nesting,
+    /// Never a workspace's: for a program of ours that sets its host's firewall rules. The host's own network, the one
+    /// capability over it, and nothing that can be written.
+    Firewall,
 }
 
 /// A container to make. The security profile (capabilities, no-new-privileges, seccomp, restart

@@ -10,6 +10,7 @@ mod descriptors;
 mod dial;
 mod exec;
 mod files;
+pub mod firewall;
 mod guest;
 pub mod helper;
 mod home;

@@ -1,7 +1,7 @@
 //! The one binary inside a workspace: PID 1, the server's way to it, SFTP and `sudo`; and in a helper container
-//! of the server's own: PID 1 there, the work on volumes, and the trial of nested containers.
+//! of the server's own: PID 1 there, the work on volumes, the trial of nested containers, and the rules of its host.
 
-use rexec_guest::{connect, helper, init, nested, sftp, sudo, volume};
+use rexec_guest::{connect, firewall, helper, init, nested, sftp, sudo, volume};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Some("connect") => connect::run(),
         Some("helper") => helper::run(),
         Some("volume") => volume::run(arguments),
+        Some("firewall") => firewall::run(arguments),
         Some("idmap") => nested::idmap(arguments),
         Some("nested") => nested::run(arguments),
         Some("sftp") => sftp::run(),
@@ -26,7 +27,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: guest init | connect | helper | volume ... | idmap ... | nested ... | sftp | sudo ... | version"
+                "usage: guest init | connect | helper | volume ... | firewall ... | idmap ... | nested ... | sftp | sudo ... | version"
             );
             return ExitCode::from(2);
         }

@@ -8,6 +8,7 @@ use crate::events::Events;
 use crate::exec::Execs;
 use crate::files::Files;
 use crate::hosts::Fleet;
+use crate::hosts::admin::Servers;
 use crate::http::health::Checks;
 use crate::http::streams::Streams;
 use crate::machines::Machines;
@@ -35,6 +36,7 @@ pub struct App {
     pub accounts: Accounts,
     pub events: Events,
     pub fleet: Fleet,
+    pub servers: Servers,
     pub registries: Registries,
     pub templates: Templates,
     pub setups: Setups,

@@ -4,7 +4,7 @@
 //! Invariant: a release build never arms one; its configuration refuses `REXEC_CRASH_AT`.
 
 /// Every point; those of one thing in the order in which it passes them.
-pub const POINTS: [&str; 29] = [
+pub const POINTS: [&str; 36] = [
     "create.recorded",
     "create.generation",
     "create.made",
@@ -34,6 +34,13 @@ pub const POINTS: [&str; 29] = [
     "import.unpacked",
     "import.committed",
     "import.ready",
+    "move.recorded",
+    "move.committed",
+    "move.volume",
+    "move.unpacked",
+    "move.made",
+    "move.landed",
+    "move.proven",
 ];
 
 /// The point that is armed, if any.

@@ -49,6 +49,8 @@ use crate::events::Events;
 use crate::events::bus::Bus;
 use crate::exec::Execs;
 use crate::files::Files;
+use crate::hosts::admin::Servers;
+use crate::hosts::elastic::Elastic;
 use crate::hosts::{Fleet, Host};
 use crate::http::health::Checks;
 use crate::http::streams::Streams;
@@ -96,6 +98,8 @@ pub enum StartError {
     EngineAddress(#[from] rexec_engine::docker::AddressError),
     #[error("another server runs on the data directory {0}; stop it first, or give this one its own REXEC_DATA_DIR")]
     DataDirInUse(String),
+    #[error("cannot make machines at Hetzner Cloud; look at HCLOUD_TOKEN")]
+    Elastic(#[from] rexec_provision::hetzner::Error),
     #[error(transparent)]
     Templates(#[from] templates::TemplatesError),
     #[error(transparent)]
@@ -135,6 +139,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let registries = Registries::new(db.clone(), sealer.clone());
     let accounts = Accounts::new(db.clone(), auth.clone());
     let fleet = Fleet::new(local_host(&db, &config, &tasks).await?)?;
+    let servers = Servers::new(db.clone(), fleet.clone(), sealer.clone(), Arc::clone(&config));
+    servers.load().await.map_err(StartError::Installation)?;
+    let elastic = Elastic::new(&config, db.clone(), fleet.clone(), servers.clone(), sealer.clone())?;
     let templates = Templates::load(fleet.clone(), config.images.templates_dir.as_deref())?;
     let bus = Bus::default();
     let events = Events::new(db.clone(), bus.clone());
@@ -154,6 +161,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         host_free_bytes_min: config.disk.host_free_bytes_min,
         disk: disk::Gauge::default(),
         budgets: workspaces::Budgets::default(),
+        moves: Arc::new(tokio::sync::Semaphore::new(workspaces::MOVES_MAX)),
     };
     let workspaces = Workspaces::new(deps, Arc::clone(&config), tasks.clone());
     let ports = Ports::new(ports::Deps {
@@ -190,6 +198,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         accounts,
         events,
         fleet,
+        servers,
         registries,
         templates,
         setups: Setups::new(workspaces.clone(), tasks.clone()),
@@ -211,6 +220,9 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     add_checks(&app);
     app.snapshots.repair().await.map_err(StartError::Installation)?;
     start_background(&app);
+    if let Some(elastic) = elastic {
+        app.tasks.spawn_abortable("elastic", elastic.keep());
+    }
     app.ports.reopen().await.map_err(StartError::Installation)?;
     app.workspaces.adopt().await.map_err(StartError::Installation)?;
     if let Some(listener) = ssh_listener {
@@ -268,9 +280,11 @@ async fn local_host(db: &Db, config: &Config, tasks: &Tasks) -> Result<Arc<Host>
 }
 
 fn add_checks(app: &AppState) {
-    let host = app.fleet.local();
+    let fleet = app.fleet.clone();
     app.checks.add("engine", move || {
-        let ready = host.ready().map(|_| ());
+        // One will do: what lies on another says so itself.
+        let any = fleet.all().iter().any(|host| host.ready().is_ok());
+        let ready = if any { Ok(()) } else { fleet.local().ready().map(|_| ()) };
         Box::pin(async move { ready })
     });
     let db = app.db.clone();
@@ -295,14 +309,18 @@ fn start_background(app: &AppState) {
     app.auth.start(&app.tasks);
     let (workspaces, volumes, stats, disk) =
         (app.workspaces.clone(), app.volumes.clone(), app.stats.clone(), app.config.disk);
+    let (mut images, prepull) = (app.templates.images(), app.config.prepull);
+    images.insert(0, app.config.engine.workspace_image.clone());
     app.fleet.keep(app.tasks.clone(), move |host| {
         let (heard, disks) = (workspaces.clone(), disk::Disks::new(workspaces.clone(), host.clone(), disk));
         let sweeping = workspaces.clone().keep_sweeping(host.clone());
         let tidying = volumes.clone().keep_up(host.clone());
         let recording = stats.clone().keep_recording(host.clone());
+        let imaging = host.clone().keep_images(images.clone(), prepull);
+        let pooling = workspaces.clone().keep_pool(host.clone());
         async move {
             let tending = host.tend(move |what| heard.heard(what));
-            tokio::join!(tending, sweeping, disks.keep_measuring(), tidying, recording);
+            tokio::join!(tending, sweeping, disks.keep_measuring(), tidying, recording, pooling, imaging);
         }
     });
     app.tasks.spawn("stats", app.stats.clone().keep_storing());

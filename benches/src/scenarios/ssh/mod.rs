@@ -1,6 +1,6 @@
 //! SSH: our gateway, with a workspace behind it, against OpenSSH's `sshd`, which runs programs on this machine itself.
 
-mod sides;
+pub mod sides;
 
 use super::echo;
 use crate::ours::Ours;

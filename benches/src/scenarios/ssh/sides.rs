@@ -135,13 +135,13 @@ fn options(key: &Path, known: &Path, port: u16) -> Vec<String> {
     options
 }
 
-async fn keygen(path: &PathBuf) -> Result<()> {
+pub async fn keygen(path: &PathBuf) -> Result<()> {
     finish(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(path)).await
 }
 
 /// An `sshd` with nothing but what these figures need. Bash reads `~/.bashrc` for one that has no shell above it; whatever
 /// this machine's says would be counted as the server's.
-async fn sshd(dir: &Path) -> Result<(Child, u16)> {
+pub async fn sshd(dir: &Path) -> Result<(Child, u16)> {
     std::fs::create_dir_all(PRIVILEGE_DIRECTORY)?;
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let keys = dir.join("authorized_keys");

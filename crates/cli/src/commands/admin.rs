@@ -1,5 +1,6 @@
 //! `admin`: what a server's administrator looks after. Whether somebody is one, the server says.
 
+use super::servers::{self, ServersCommand};
 use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age};
@@ -18,6 +19,11 @@ pub enum AdminCommand {
     HostKeys {
         #[command(subcommand)]
         command: Option<HostKeysCommand>,
+    },
+    /// The servers that workspaces run on: list them, add, test, drain and delete them.
+    Servers {
+        #[command(subcommand)]
+        command: Option<ServersCommand>,
     },
     /// Credentials that images are fetched with, or repositories cloned with.
     Registries {
@@ -68,6 +74,7 @@ pub async fn run(connection: &Connection, command: AdminCommand) -> Result<()> {
             }
             host_keys(connection, client.rotate_ssh_host_key().await?.items)
         }
+        AdminCommand::Servers { command } => servers::run(connection, &client, command).await,
         AdminCommand::Registries { git, command } => {
             let of = if git { CredentialsFor::Repositories } else { CredentialsFor::Images };
             registries(connection, &client, of, command).await

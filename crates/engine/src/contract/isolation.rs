@@ -78,6 +78,8 @@ pub async fn networks_are_ensured_once(world: &World) {
     for ensured in all {
         ensured.expect("whoever is first");
     }
+    assert_eq!(engine.network_bridge(&network.name).await.expect("tells").as_ref(), Some(&network.bridge));
+    assert_eq!(engine.network_bridge("rexec-no-such-network").await.expect("tells"), None);
     let mut other = network.clone();
     other.bridge = format!("rx{}o", &world.id[..11]);
     assert_kind(engine.ensure_network(&other).await, "Conflict");

@@ -342,6 +342,10 @@ impl Engine for DockerEngine {
         self.make_network(spec).await
     }
 
+    async fn network_bridge(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.network(name).await?.and_then(|there| there.bridge))
+    }
+
     async fn remove_network(&self, name: &str) -> Result<()> {
         gone_is_done(within(WORK_TIMEOUT, self.docker.remove_network(profile::name(name)?)).await)
     }

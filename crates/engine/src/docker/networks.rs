@@ -59,7 +59,7 @@ impl DockerEngine {
         }
     }
 
-    async fn network(&self, name: &str) -> Result<Option<Seen>> {
+    pub(super) async fn network(&self, name: &str) -> Result<Option<Seen>> {
         if self.is_podman().await? {
             return self.podman_network(profile::name(name)?).await;
         }

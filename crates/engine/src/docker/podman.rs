@@ -8,7 +8,7 @@ use super::faults::engine_error;
 use super::transport::{Body, json as read_json};
 use super::waiting::unavailable;
 use super::{CALL_TIMEOUT, DockerEngine, hijack, label_filters, networks};
-use crate::{CommitConfig, ContainerSpec, Engine, EngineError, EngineInfo, Labels, Result};
+use crate::{CommitConfig, ContainerSpec, Engine, EngineError, EngineInfo, Labels, Profile, Result};
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerUpdateBody, ResourcesUlimits,
 };
@@ -126,8 +126,8 @@ impl DockerEngine {
                 )));
             }
         }
-        // Docker has IPv6 off where a network has it off.
-        if Path::new(KERNEL_V6).exists() {
+        // Docker has IPv6 off where a network has it off; the host's own is the host's.
+        if spec.profile != Profile::Firewall && Path::new(KERNEL_V6).exists() {
             let off = |of: &str| (format!("net.ipv6.conf.{of}.disable_ipv6"), "1".to_owned());
             host.sysctls = Some(["all", "default"].map(off).into());
         }

@@ -1,7 +1,8 @@
 //! The container profile: what a workspace may do on its host, the same for every one but those that hold
-//! containers, which may make user namespaces and mounts besides ([`Profile::Nesting`]).
+//! containers, which may make user namespaces and mounts besides ([`Profile::Nesting`]). Our own helper that sets a host's
+//! firewall rules has the host's network, and in exchange hardly anything else ([`Profile::Firewall`]).
 //!
-//! Invariant: nothing in a [`ContainerSpec`] can widen it. A spec that would (the host's network,
+//! Invariant: nothing else in a [`ContainerSpec`] can widen it. A spec that would (the host's network,
 //! another container's, a limit of zero that Docker reads as none) is refused, not corrected.
 
 use super::seccomp;
@@ -14,6 +15,9 @@ use std::collections::HashMap;
 
 /// What the guest needs to become the workspace's user and to own files; `apt install` works with these.
 const CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
+/// What setting rules takes, and nothing of the above.
+const FIREWALL_CAPABILITIES: &[&str] = &["NET_ADMIN"];
+const HOST_NETWORK: &str = "host";
 /// `/dev/shm`; it counts towards the memory limit. Browsers fail with less.
 const SHM_BYTES: i64 = 64 * 1024 * 1024;
 /// How long a stop without a grace of its own waits before it kills.
@@ -63,9 +67,14 @@ fn absolute(path: &str) -> Result<String> {
     Err(EngineError::Refused(format!("{path:?} is no path to mount")))
 }
 
-fn network(network: &str) -> Result<String> {
+fn network(spec: &ContainerSpec) -> Result<String> {
+    let network = &spec.network;
     match name(network)? {
-        "host" | "bridge" | "default" | "nat" => {
+        HOST_NETWORK if spec.profile == Profile::Firewall => Ok(HOST_NETWORK.into()),
+        _ if spec.profile == Profile::Firewall => {
+            Err(EngineError::Refused(format!("the network {network:?} is not the host's")))
+        }
+        HOST_NETWORK | "bridge" | "default" | "nat" => {
             Err(EngineError::Refused(format!("the network {network:?} does not keep workspaces apart")))
         }
         own => Ok(own.to_owned()),
@@ -146,6 +155,15 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>> {
     Ok(mounts)
 }
 
+/// What shares the host's network may write nowhere, so that nothing but its program can come to run there.
+fn require_read_only(spec: &ContainerSpec) -> Result<()> {
+    let writes = spec.mounts.iter().any(|mount| !mount.read_only) || spec.dial_dir.is_some();
+    match spec.profile == Profile::Firewall && writes {
+        true => Err(EngineError::Refused("a mount that can be written beside the host's network".into())),
+        false => Ok(()),
+    }
+}
+
 /// Naming no seccomp profile is the engine's default one. AppArmor's for containers denies every mount, in whatever
 /// namespace; without it the covered paths, capabilities and namespaces hold alone.
 fn security(profile: Profile) -> Vec<String> {
@@ -168,10 +186,16 @@ fn devices(profile: Profile) -> Option<Vec<DeviceMapping>> {
 
 fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
     let amounts = amounts(&spec.limits)?;
+    require_read_only(spec)?;
+    let is_firewall = spec.profile == Profile::Firewall;
+    let capabilities = if is_firewall { FIREWALL_CAPABILITIES } else { CAPABILITIES };
     Ok(HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
-        cap_add: Some(CAPABILITIES.iter().map(|&c| c.to_owned()).collect()),
+        cap_add: Some(capabilities.iter().map(|&c| c.to_owned()).collect()),
         privileged: Some(false),
+        readonly_rootfs: is_firewall.then_some(true),
+        // Somebody else's root, as it is where an engine remaps users, has no say over the host's network.
+        userns_mode: is_firewall.then(|| "host".to_owned()),
         security_opt: Some(security(spec.profile)),
         devices: devices(spec.profile),
         nano_cpus: Some(amounts.nano_cpus),
@@ -186,7 +210,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
         init: Some(false),
         // The guest keeps what terminals say; a log of PID 1's stdio would only fill the host's disk.
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
-        network_mode: Some(network(&spec.network)?),
+        network_mode: Some(network(spec)?),
         runtime: spec.runtime.clone(),
         storage_opt: size(spec.root_bytes)?,
         mounts: Some(mounts(spec)?),
@@ -328,6 +352,29 @@ mod tests {
         let back = HostConfig { devices: None, security_opt: usual.security_opt.clone(), ..nesting };
         assert_eq!(back, usual);
         assert_eq!((usual.privileged, usual.masked_paths, usual.binds), (Some(false), None, None));
+    }
+
+    /// The host's network is had by what can do nothing with it but set rules.
+    #[test]
+    fn the_hosts_network_is_for_its_rules_alone() {
+        let firewall = ContainerSpec { profile: Profile::Firewall, network: "host".into(), ..spec() };
+        let host = container(&firewall).expect("allowed").host_config.expect("there");
+        assert_eq!((host.network_mode.as_deref(), host.readonly_rootfs), (Some("host"), Some(true)));
+        assert_eq!(host.cap_add.as_deref(), Some(&["NET_ADMIN".to_owned()][..]));
+        assert_eq!(host.cap_drop.as_deref(), Some(&["ALL".to_owned()][..]));
+        assert_eq!(host.security_opt.as_deref(), Some(&["no-new-privileges:true".to_owned()][..]));
+        assert_eq!((host.privileged, host.devices, host.pid_mode), (Some(false), None, None));
+        let volume =
+            |read_only| crate::Mount { volume: "v".into(), path: "/m".into(), read_only, labels: Labels::new() };
+        assert!(container(&ContainerSpec { mounts: vec![volume(true)], ..firewall.clone() }).is_ok());
+        for wrong in [
+            ContainerSpec { network: "apart".into(), ..firewall.clone() },
+            ContainerSpec { mounts: vec![volume(false)], ..firewall.clone() },
+            ContainerSpec { dial_dir: Some(("/run/dial".into(), "/dial".into())), ..firewall.clone() },
+            ContainerSpec { profile: Profile::Nesting, ..firewall.clone() },
+        ] {
+            assert!(matches!(container(&wrong), Err(EngineError::Refused(_))), "{wrong:?}");
+        }
     }
 
     #[test]

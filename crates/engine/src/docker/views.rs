@@ -29,7 +29,7 @@ pub(super) fn engine(info: SystemInfo, api_version: String) -> EngineInfo {
         kind: "docker",
         version: info.server_version.unwrap_or_default(),
         api_version,
-        architecture: info.architecture.unwrap_or_default(),
+        architecture: oci_architecture(info.architecture.unwrap_or_default()),
         kernel: info.kernel_version.unwrap_or_default(),
         cpus: unsigned(info.ncpu) as u32,
         memory_bytes: unsigned(info.mem_total),
@@ -176,6 +176,18 @@ pub(super) fn event(event: EventMessage) -> Option<EngineEvent> {
     })
 }
 
+/// An engine tells its machine as `uname` does; images, and those who ask for a server, use the words of the OCI image
+/// specification.
+fn oci_architecture(machine: String) -> String {
+    match machine.as_str() {
+        "x86_64" => "amd64".into(),
+        "aarch64" => "arm64".into(),
+        "i386" | "i686" => "386".into(),
+        "armv6l" | "armv7l" => "arm".into(),
+        _ => machine,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,5 +226,12 @@ mod tests {
         assert!(info.rootless);
         assert!(!info.memory_limit && !info.cpu_limit && !info.pids_limit && !info.seccomp);
         assert!(!info.control_groups && engine(SystemInfo::default(), "1.41".into()).control_groups);
+    }
+
+    #[test]
+    fn machines_are_told_as_images_tell_them() {
+        for (machine, told) in [("x86_64", "amd64"), ("aarch64", "arm64"), ("armv7l", "arm"), ("riscv64", "riscv64")] {
+            assert_eq!(super::oci_architecture(machine.into()), told);
+        }
     }
 }

@@ -136,7 +136,7 @@ fn material(reader: &mut Reader, directory: Option<PathBuf>) -> Option<TlsMateri
         }
     };
     let (ca, certificate, key) = (read("ca.pem"), read("cert.pem"), read("key.pem"));
-    Some(TlsMaterial { ca: ca?, certificate: certificate?, key: key? })
+    Some(TlsMaterial { ca: ca?, certificate: certificate?, key: key?, name: None })
 }
 
 fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {

@@ -13,7 +13,7 @@ const REFUSED: [(&[&str], &str); 1] = [(
 )];
 
 /// Accepted, and without effect for now.
-const NOT_YET: [(&[&str], &str); 13] = [
+const NOT_YET: [(&[&str], &str); 12] = [
     (&["REXEC_ADVERTISE_URL"], "this version runs one server"),
     (
         &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],
@@ -22,10 +22,6 @@ const NOT_YET: [(&[&str], &str); 13] = [
     (
         &["DIND_CERTS_VOLUME", "DOCKER_TLS_CERTDIR"],
         "certificates are read where DOCKER_CERT_PATH says, and no container is given them",
-    ),
-    (
-        &["REXEC_POOL_SIZE", "COMPUTE_WARM_POOL_SIZE"],
-        "there is no warm pool in this version; workspaces are started when asked for",
     ),
     (&["REXEC_WORKSPACE_STORAGE", "COMPUTE_WORKSPACE_STORAGE"], "workspaces keep their files on the engine's volumes"),
     (&["TTYD_INTERNAL_NETWORK"], "this version has no closed network; workspaces reach the network directly"),

@@ -8,10 +8,14 @@
 mod access;
 mod cleanup;
 mod disk;
+mod elastic;
 mod github;
 mod images;
 mod later;
 mod nested;
+mod placement;
+mod pool;
+mod prepull;
 mod previews;
 mod sources;
 mod ssh;
@@ -20,13 +24,17 @@ mod storage;
 pub use access::Access;
 pub use cleanup::{CleanupConfig, SECONDS_MAX, Thresholds, Use, Uses};
 pub use disk::DiskConfig;
+pub use elastic::{ElasticConfig, ElasticRegion};
 pub use images::{CustomImages, ImagesConfig};
 pub use nested::NestedPolicy;
+pub use pool::PoolConfig;
+pub use prepull::PrepullConfig;
 pub use previews::PreviewConfig;
 pub use sources::Sources;
 pub use ssh::{SshConfig, SshListen};
 pub use storage::StorageConfig;
 
+use crate::hosts::placement::Strategy;
 use crate::secret::Secret;
 use sources::Reader;
 use std::collections::BTreeMap;
@@ -145,6 +153,8 @@ pub struct EngineConfig {
     pub network: String,
     /// On which hosts workspaces may hold containers of their own.
     pub nested: NestedPolicy,
+    /// Of several hosts that could take a workspace, which does.
+    pub placement: Strategy,
     /// Labels for every container and volume that this server makes, besides its own.
     pub labels: BTreeMap<String, String>,
     /// Run workspaces although the host cannot keep all that the profile promises.
@@ -173,6 +183,10 @@ pub struct Config {
     pub images: ImagesConfig,
     pub storage: StorageConfig,
     pub disk: DiskConfig,
+    pub pool: PoolConfig,
+    /// Machines that come and go with demand, where the operator wants that.
+    pub elastic: Option<ElasticConfig>,
+    pub prepull: PrepullConfig,
     /// How often each workspace that runs is sampled for its history. No variable sets it.
     pub stats_every: Duration,
     /// Tell of each workspace on `/metrics`: too many labels for a large fleet.
@@ -216,6 +230,9 @@ impl Config {
             images: images::take(&mut reader),
             storage: storage::take(&mut reader),
             disk: disk::take(&mut reader),
+            pool: pool::take(&mut reader),
+            elastic: elastic::take(&mut reader),
+            prepull: prepull::take(&mut reader),
             stats_every: STATS_EVERY,
             metrics_workspaces: flag(&mut reader, "REXEC_METRICS_WORKSPACES"),
             cleanup: cleanup::take(&mut reader, mode),
@@ -408,6 +425,7 @@ fn engine(reader: &mut Reader) -> EngineConfig {
             .map(|n| n as u32),
         network: reader.text(&["REXEC_NETWORK"]).map_or_else(|| "rexec".to_owned(), |(_, text)| text),
         nested: nested::take(reader),
+        placement: placement::take(reader),
         labels: labels(reader),
         allow_weaker_isolation: flag(reader, "REXEC_ALLOW_WEAKER_ISOLATION"),
     }

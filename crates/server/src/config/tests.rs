@@ -1,7 +1,7 @@
 use super::*;
 
 /// A configuration from these variables, with a data directory that goes away again.
-fn config(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
+pub fn config(env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
     Config::from_sources(&sources(dir.path(), env))
 }
@@ -12,7 +12,7 @@ fn sources(dir: &Path, env: &[(&str, &str)]) -> Sources {
     Sources::from_env(all)
 }
 
-fn faults(env: &[(&str, &str)]) -> Vec<String> {
+pub fn faults(env: &[(&str, &str)]) -> Vec<String> {
     config(env).unwrap_err().0
 }
 

@@ -73,21 +73,8 @@ async fn remove_leftovers(engine: &dyn Engine, labels: &Labels) -> Result<()> {
 }
 
 async fn create_helper(engine: &dyn Engine, labels: &Labels, dial_root: Option<&Path>) -> Result<(String, bool)> {
-    let spec = |dial_dir| ContainerSpec {
-        name: format!("{HELPER}{}", uuid::Uuid::new_v4().simple()),
-        hostname: "delivery".into(),
-        image: EMPTY_IMAGE.into(),
-        command: vec!["/never-started".into()],
-        env: Vec::new(),
-        labels: labels.clone(),
-        network: "none".into(),
-        runtime: None,
-        profile: Profile::Usual,
-        limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
-        mounts: vec![Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: false, labels: Labels::new() }],
-        root_bytes: None,
-        dial_dir,
-    };
+    let volume = || Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: false, labels: Labels::new() };
+    let spec = |dial_dir| ContainerSpec { mounts: vec![volume()], dial_dir, ..never_started(labels, EMPTY_IMAGE) };
     if let Some(root) = dial_root.and_then(Path::to_str) {
         match engine.create(&spec(Some((root.to_owned(), DIAL_MOUNT.to_owned())))).await {
             Ok(id) => return Ok((id, true)),
@@ -97,6 +84,32 @@ async fn create_helper(engine: &dyn Engine, labels: &Labels, dial_root: Option<&
         }
     }
     Ok((engine.create(&spec(None)).await?, false))
+}
+
+fn never_started(labels: &Labels, image: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: format!("{HELPER}{}", uuid::Uuid::new_v4().simple()),
+        hostname: "delivery".into(),
+        image: image.into(),
+        command: vec!["/never-started".into()],
+        env: Vec::new(),
+        labels: labels.clone(),
+        network: "none".into(),
+        runtime: None,
+        profile: Profile::Usual,
+        limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
+        mounts: Vec::new(),
+        root_bytes: None,
+        dial_dir: None,
+    }
+}
+
+/// A file's content in an image, by a container that is never started.
+pub(super) async fn file_of_image(host: &Host, image: &str, path: &str) -> Result<Option<Vec<u8>>> {
+    let container = host.engine.create(&never_started(&host.labels_to_give(), image)).await?;
+    let read = read_file(&*host.engine, &container, path).await;
+    host.engine.remove(&container).await?;
+    read
 }
 
 async fn fill(engine: &dyn Engine, helper: &str, dial_root: Option<&Path>, nonce_file: &str) -> Result<Delivered> {

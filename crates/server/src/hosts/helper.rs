@@ -1,7 +1,7 @@
 //! Helper containers: our own guest binary at work on a host's volumes, for the server.
 //!
 //! A helper sees the volumes it is given and nothing else: no network, no key, no capability that a
-//! workspace lacks. What is to be done in it are commands of the guest binary, one exec each; PID 1
+//! workspace lacks; but for the one that sets its host's rules (`closing.rs`), which sees no volume. What is to be done in it are commands of the guest binary, one exec each; PID 1
 //! only waits. It belongs to one job, by whose name it is found again.
 //!
 //! **Trust.** A helper on a tenant's image runs none of it: our program is static, and it and every other mount lie
@@ -14,13 +14,17 @@
 use super::delivery::{EMPTY_IMAGE, VOLUME, program};
 use super::{Host, LABEL_HELPER};
 use rexec_api::guest::MOUNT;
-use rexec_engine::{ByteStream, ContainerSpec, Engine, EngineError, ExecStart, Labels, Limits, Mount, Profile, Result};
+use rexec_engine::{
+    ByteStream, ContainerSpec, Engine, EngineError, ExecFailure, ExecStart, Labels, Limits, Mount, Profile, Result,
+};
 use std::collections::HashSet;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const NAME: &str = "rexec-helper-";
 /// Copying needs little; the account of a million files some 200 MiB.
-const LIMITS: Limits = Limits { cpu: 1.0, memory_bytes: 512 << 20, pids: 32 };
+/// gVisor's own threads count among the processes: with 32 its kernel does not come up.
+const LIMITS: Limits = Limits { cpu: 1.0, memory_bytes: 512 << 20, pids: 256 };
 
 /// A helper to open.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +33,7 @@ pub struct HelperSpec {
     pub job: String,
     /// `None` for the engine's own.
     pub runtime: Option<String>,
-    /// The usual one but for trials of the other.
+    /// The usual one, but for trials of nesting and for the host's rules.
     pub profile: Profile,
     /// Its root file system, which may be a tenant's; `None` for an empty one.
     pub image: Option<String>,
@@ -140,6 +144,17 @@ impl Helper {
     }
 }
 
+/// Why a helper's command failed, by the last line of what it said; any other failure is the engine's.
+pub(super) fn fault_of(error: io::Error) -> Result<String> {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<ExecFailure>()) {
+        Some(failure) => {
+            let line = failure.stderr.lines().last().unwrap_or_default();
+            Ok(line.trim_start_matches("rexec-guest: ").to_owned())
+        }
+        None => Err(EngineError::Unavailable(error.into())),
+    }
+}
+
 /// 122 random bits.
 fn unguessable() -> String {
     format!("/.rexec-{}", uuid::Uuid::new_v4().simple())
@@ -152,6 +167,7 @@ fn container(mut labels: Labels, spec: HelperSpec, place: &str) -> ContainerSpec
     labels.insert(LABEL_HELPER.into(), spec.job.clone());
     mounts.push(Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Labels::new() });
     mounts.iter_mut().for_each(|mount| mount.path.insert_str(0, place));
+    let network = if spec.profile == Profile::Firewall { "host" } else { "none" };
     ContainerSpec {
         name: format!("{NAME}{}", spec.job),
         hostname: "helper".into(),
@@ -159,7 +175,7 @@ fn container(mut labels: Labels, spec: HelperSpec, place: &str) -> ContainerSpec
         command: vec![program(place), "helper".into()],
         env: Vec::new(),
         labels,
-        network: "none".into(),
+        network: network.into(),
         runtime: spec.runtime,
         profile: spec.profile,
         limits: LIMITS,
@@ -177,7 +193,6 @@ mod tests {
     use crate::config::{Config, Sources};
     use rexec_api::guest::FILE_BYTES_MIN;
     use rexec_api::ids::HostId;
-    use rexec_engine::ExecFailure;
     use rexec_engine::docker::DockerEngine;
     use serde_json::{Value, json};
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};

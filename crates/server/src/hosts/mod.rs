@@ -11,24 +11,49 @@
 //! Invariant: a host is `ready` only when its network is closed as the profile promises, or the
 //! operator has said in so many words that it need not be.
 
+pub mod access;
+pub mod admin;
+mod by;
+mod changing;
+mod clearing;
+mod closing;
 pub mod delivery;
 pub mod dial;
+pub mod elastic;
+pub mod fitness;
 mod fleet;
 pub mod helper;
+pub mod http;
+pub mod images;
 pub mod nesting;
+mod network;
+pub mod placement;
+mod pool_desk;
 pub mod pulls;
 pub mod remote;
+pub mod reserve;
 pub mod store;
+mod trials;
+pub mod turns;
 
 pub use fleet::Fleet;
 
 use crate::config::{Config, NestedPolicy};
+use crate::time::now_ms;
+use crate::workspaces::RuntimePolicy;
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use network::bridge_name;
+use pool_desk::PoolDesk;
 use rexec_api::ids::{HostId, WorkspaceId};
-use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels, NetworkSpec, firewall};
+use rexec_engine::docker::{Address, DockerEngine};
+use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::pin::pin;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
+use store::HostRow;
 use tokio::sync::{Notify, watch};
 
 /// The name of the host that needs no configuration.
@@ -51,12 +76,6 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 /// What is said of a host until the first attempt to prepare it has ended, and how long a request waits for that.
 const UNTRIED: &str = "The container engine has not answered yet. Try again in a moment.";
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);
-/// Why the rules of this machine do not hold there.
-const ROOTLESS: &str = "the engine is rootless, and its network is none that this machine's rules see";
-/// Why there are no rules of ours on another machine.
-const ELSEWHERE: &str = "the engine is on another machine, whose firewall cannot be set from here";
-/// How often the host's rules are looked at: a firewall reload can take them away.
-const RULES_EVERY: Duration = Duration::from_secs(60);
 
 /// What is known of a usable host.
 #[derive(Debug, Clone)]
@@ -105,23 +124,37 @@ pub struct Host {
     pub instance: String,
     /// The network of every workspace, and its bridge on the host.
     pub network: String,
-    pub pulls: pulls::Pulls,
+    pub pulls: Arc<pulls::Pulls>,
+    /// Who may have the engine make or start something.
+    pub turns: Arc<turns::Turns>,
     /// Asks for a sweep at once: the engine's events were interrupted, anything may have happened.
     pub gap: Notify,
     /// Asks for a round of removing what is to go from here.
     pub upkeep: Notify,
+    /// Asks for a look at the warm ones here, and what was last seen of them.
+    pub pool: PoolDesk,
+    /// Images that it is to have before anyone asks.
+    pub images: Arc<images::ImageDesk>,
+    /// When it last answered; 0: not yet.
+    seen_ms: AtomicI64,
+    /// How the engine is reached, where that is known to be Docker's way.
+    pub address: Option<Address>,
     /// The jobs that have a helper container here.
     helpers: helper::LiveJobs,
     /// Which runtimes were tried for containers inside of workspaces.
-    trials: nesting::Trials,
+    trials: Arc<trials::Trials<nesting::Verdict>>,
+    /// Which were tried for keeping what is written, and why not.
+    fitness: Arc<trials::Trials<Option<String>>>,
     nested: NestedPolicy,
     /// Of workspaces that do not name one; the engine's own when absent.
     runtime: Option<String>,
-    bridge: String,
+    /// Those that may be asked for besides; those with a kernel of their own when absent.
+    runtimes: Option<Vec<String>>,
+    bridge: Mutex<String>,
     /// Whether paths and firewall rules of this machine are the engine's.
     is_here: bool,
     /// Fingerprint of the machine's SSH key, once it was shown.
-    host_key: OnceLock<String>,
+    host_key: Arc<OnceLock<String>>,
     dial_root: PathBuf,
     allow_weaker: bool,
     /// Given to what we make, besides our own.
@@ -146,17 +179,24 @@ impl Host {
             region: LOCAL.into(),
             engine,
             instance,
-            bridge: bridge_name(&config.engine.network),
+            bridge: Mutex::new(bridge_name(&config.engine.network)),
             network: config.engine.network.clone(),
-            pulls: pulls::Pulls::default(),
+            pulls: Arc::default(),
+            turns: Arc::default(),
             gap: Notify::new(),
             upkeep: Notify::new(),
+            pool: PoolDesk::default(),
+            images: Arc::default(),
+            seen_ms: AtomicI64::new(0),
+            address: None,
             helpers: helper::LiveJobs::default(),
-            trials: nesting::Trials::default(),
+            trials: Arc::default(),
+            fitness: Arc::default(),
             nested: config.engine.nested,
             runtime: config.engine.runtime.clone(),
+            runtimes: config.engine.runtimes.clone(),
             is_here,
-            host_key: OnceLock::new(),
+            host_key: Arc::default(),
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
             extra_labels: config.engine.labels.clone(),
@@ -164,29 +204,91 @@ impl Host {
         })
     }
 
-    /// One that is never ready, for rows whose own is not there.
-    fn stand_in(&self, engine: Arc<dyn Engine>, reason: String) -> Arc<Self> {
+    /// One of the fleet, besides the local one.
+    pub fn of_row(row: &HostRow, instance: String, engine: DockerEngine, config: &Config) -> Arc<Self> {
+        let (address, is_here) = (Some(engine.address().clone()), engine.address().is_local());
+        let mut host = Self::new(row.id, row.name.clone(), instance, Arc::new(engine), is_here, config);
+        if let Some(host) = Arc::get_mut(&mut host) {
+            host.region.clone_from(&row.region);
+            host.address = address;
+            // Engines that share a machine each have a bridge of their own.
+            host.set_bridge(bridge_name(&format!("{}@{}", host.network, row.id)));
+        }
+        host
+    }
+
+    fn bridge(&self) -> String {
+        self.bridge.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_bridge(&self, name: String) {
+        *self.bridge.lock().unwrap_or_else(PoisonError::into_inner) = name;
+    }
+
+    /// The same engine under another name or in another region.
+    fn renamed(&self, row: &HostRow) -> Arc<Self> {
+        let state = self.state.borrow().clone();
+        let mut host = self.like(self.engine.clone(), state);
+        if let Some(host) = Arc::get_mut(&mut host) {
+            host.id = row.id;
+            host.name.clone_from(&row.name);
+            host.region.clone_from(&row.region);
+            host.address.clone_from(&self.address);
+            host.seen_ms = AtomicI64::new(self.seen_ms.load(Ordering::Relaxed));
+            host.pulls = self.pulls.clone();
+            host.turns = self.turns.clone();
+            host.images = self.images.clone();
+            host.helpers = self.helpers.clone();
+            host.trials = self.trials.clone();
+            host.fitness = self.fitness.clone();
+            host.is_here = self.is_here;
+            host.host_key = self.host_key.clone();
+            host.allow_weaker = self.allow_weaker;
+            host.extra_labels.clone_from(&self.extra_labels);
+        }
+        host
+    }
+
+    /// One that is never ready, for rows whose own is not there; of a row, where its own cannot be reached at all.
+    fn stand_in(&self, row: Option<&HostRow>, engine: Arc<dyn Engine>, reason: String) -> Arc<Self> {
+        let mut host = self.like(engine, HostState::Offline { reason });
+        if let (Some(row), Some(host)) = (row, Arc::get_mut(&mut host)) {
+            host.id = row.id;
+            host.name.clone_from(&row.name);
+            host.region.clone_from(&row.region);
+        }
+        host
+    }
+
+    fn like(&self, engine: Arc<dyn Engine>, state: HostState) -> Arc<Self> {
         Arc::new(Self {
             id: HostId::new(),
             name: "unknown".into(),
             region: "unknown".into(),
             engine,
             instance: self.instance.clone(),
-            bridge: self.bridge.clone(),
+            bridge: Mutex::new(self.bridge()),
             network: self.network.clone(),
-            pulls: pulls::Pulls::default(),
+            pulls: Arc::default(),
+            turns: Arc::default(),
             gap: Notify::new(),
             upkeep: Notify::new(),
+            pool: PoolDesk::default(),
+            images: Arc::default(),
+            seen_ms: AtomicI64::new(0),
+            address: None,
             helpers: helper::LiveJobs::default(),
-            trials: nesting::Trials::default(),
+            trials: Arc::default(),
+            fitness: Arc::default(),
             nested: self.nested,
             runtime: self.runtime.clone(),
+            runtimes: self.runtimes.clone(),
             is_here: false,
-            host_key: OnceLock::new(),
+            host_key: Arc::default(),
             dial_root: self.dial_root.clone(),
             allow_weaker: false,
             extra_labels: Labels::new(),
-            state: watch::Sender::new(HostState::Offline { reason }),
+            state: watch::Sender::new(state),
         })
     }
 
@@ -233,6 +335,12 @@ impl Host {
         Ok(self.engine.volumes(&self.labels()).await?.iter().any(|volume| volume.name == name))
     }
 
+    /// Which runtimes workspaces may have here.
+    pub(crate) fn runtime_policy<'a>(&'a self, facts: &'a HostFacts) -> RuntimePolicy<'a> {
+        let default = self.runtime.as_deref().unwrap_or(&facts.engine.default_runtime);
+        RuntimePolicy { default, allowed: self.runtimes.as_deref() }
+    }
+
     /// By which its machine is known, where that is reached through SSH and was.
     pub fn host_key(&self) -> Option<&str> {
         self.host_key.get().map(String::as_str)
@@ -248,11 +356,38 @@ impl Host {
         self.dial_root.join(workspace.0.simple().to_string())
     }
 
+    /// When it last answered, in milliseconds since 1970.
+    pub fn seen_ms(&self) -> Option<i64> {
+        Some(self.seen_ms.load(Ordering::Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    fn is_seen(&self) {
+        self.seen_ms.store(now_ms(), Ordering::Relaxed);
+    }
+
+    /// Connects and makes it ready, once, for whoever adds it or wants to know.
+    pub async fn prove(&self) -> Result<HostFacts, String> {
+        let facts = self.prepare().await?;
+        self.turns.fit(facts.engine.cpus as usize);
+        self.is_seen();
+        Ok(facts)
+    }
+
+    /// Proven a moment ago: usable at once.
+    pub fn declare(&self, facts: HostFacts) {
+        self.state.send_replace(HostState::Ready(Arc::new(facts)));
+    }
+
+    /// Another has its place: whoever watches comes back and finds that one.
+    fn retire(&self, reason: &str) {
+        self.state.send_replace(HostState::Offline { reason: reason.into() });
+    }
+
     /// Tends the host until dropped. `on_event` hears of every change to a workspace's container.
     pub async fn tend(&self, on_event: impl Fn(Heard)) {
         let mut retry = RETRY_FIRST;
         loop {
-            match self.prepare().await {
+            match self.prove().await {
                 Ok(facts) => {
                     retry = RETRY_FIRST;
                     // At the start the server's own last line says enough; news is a host that comes back.
@@ -272,7 +407,13 @@ impl Host {
                     }
                     let facts = Arc::new(facts);
                     self.state.send_replace(HostState::Ready(facts.clone()));
-                    let reason = self.watch_over(&facts.engine, &on_event).await;
+                    let reason = {
+                        let watching = pin!(self.watch_over(&facts.engine, &on_event));
+                        match select(watching, pin!(self.try_usual_runtime(&facts))).await {
+                            Either::Left((reason, _)) => reason,
+                            Either::Right(((), watching)) => watching.await,
+                        }
+                    };
                     tracing::warn!(host = self.name, reason, "host went offline");
                     self.state.send_replace(HostState::Offline { reason });
                 }
@@ -283,12 +424,6 @@ impl Host {
                 }
             }
         }
-    }
-
-    /// Declares the host usable without asking an engine.
-    #[cfg(test)]
-    pub fn declare_ready(&self, facts: HostFacts) {
-        self.state.send_replace(HostState::Ready(Arc::new(facts)));
     }
 
     fn say_why_not(&self, reason: String) {
@@ -308,18 +443,17 @@ impl Host {
         });
     }
 
+    /// As [`explain`]; how servers besides the first are reached no variable says.
+    fn why(&self, error: &EngineError) -> String {
+        if self.name == LOCAL { explain(error) } else { access::Fault::of(error).message }
+    }
+
     async fn prepare(&self) -> Result<HostFacts, String> {
-        let info = self.engine.info().await.map_err(|e| explain(&e))?;
+        let info = self.engine.info().await.map_err(|e| self.why(&e))?;
         let dial_root = self.make_dial_root();
-        let delivered = delivery::deliver(self, dial_root).await.map_err(|e| explain(&e))?;
-        helper::Helper::leftovers(self).await.map_err(|e| explain(&e))?;
-        let network = NetworkSpec {
-            name: self.network.clone(),
-            bridge: self.bridge.clone(),
-            internal: false,
-            labels: Labels::from([("rexec.network".into(), "1".into())]),
-        };
-        self.engine.ensure_network(&network).await.map_err(|e| explain(&e))?;
+        let delivered = delivery::deliver(self, dial_root).await.map_err(|e| self.why(&e))?;
+        helper::Helper::leftovers(self).await.map_err(|e| self.why(&e))?;
+        self.ensure_network().await.map_err(|e| self.why(&e))?;
         let weaker = self.shortfalls(&info).await;
         if !weaker.is_empty() && !self.allow_weaker {
             return Err(format!(
@@ -328,7 +462,8 @@ impl Host {
             ));
         }
         self.trials.forget();
-        let disk = self.disk_limits().await.map_err(|e| explain(&e))?;
+        self.fitness.forget();
+        let disk = self.disk_limits().await.map_err(|e| self.why(&e))?;
         Ok(HostFacts { engine: info, dials: delivered.sees_dial_dir, disk, weaker })
     }
 
@@ -354,7 +489,7 @@ impl Host {
 
     /// What the profile promises and this host does not keep, in sentences.
     async fn shortfalls(&self, info: &EngineInfo) -> Vec<String> {
-        let mut weaker = self.close_network(info).await;
+        let mut weaker = self.close_network(info).await.all();
         for (holds, what) in [
             (info.memory_limit, "memory limits"),
             (info.cpu_limit, "CPU limits"),
@@ -368,37 +503,11 @@ impl Host {
         weaker
     }
 
-    /// Sets this machine's rules on what workspaces send; what stays open, in sentences.
-    async fn close_network(&self, info: &EngineInfo) -> Vec<String> {
-        let is_open = |whom: &str, why: &str| format!("Workspaces could reach {whom}: {why}.");
-        let shut = match self.beyond_reach(info) {
-            Some(why) => Err(why.to_owned()),
-            None => firewall::close_host(&self.bridge).await.map_err(|error| error.to_string()),
-        };
-        let apart = match (&shut, info.networks_apart) {
-            (_, true) => Ok(()),
-            (Ok(()), false) => firewall::filter_bridges().await.map_err(|error| error.to_string()),
-            (Err(why), false) => Err(why.clone()),
-        };
-        let ports_of = if self.is_here { "this machine's ports" } else { "its machine's ports and networks" };
-        let ports = shut.err().map(|why| is_open(ports_of, &why));
-        ports.into_iter().chain(apart.err().map(|why| is_open("each other", &why))).collect()
-    }
-
-    /// Why this machine's rules cannot close the engine's network.
-    fn beyond_reach(&self, info: &EngineInfo) -> Option<&'static str> {
-        match (self.is_here, info.rootless) {
-            (false, _) => Some(ELSEWHERE),
-            (true, true) => Some(ROOTLESS),
-            (true, false) => None,
-        }
-    }
-
     /// Pings, passes events on, keeps the rules; returns why the host counts as lost.
     async fn watch_over(&self, info: &EngineInfo, on_event: &impl Fn(Heard)) -> String {
         let mut events = self.engine.events(&self.labels());
         let mut ping = tokio::time::interval(PING_EVERY);
-        let mut rules = tokio::time::interval(RULES_EVERY);
+        let mut rules = tokio::time::interval(self.rules_every());
         rules.tick().await;
         let mut lost = 0;
         loop {
@@ -419,23 +528,31 @@ impl Host {
                             tokio::time::sleep(RETRY_FIRST).await;
                             events = self.engine.events(&self.labels());
                             self.gap.notify_one();
+                            // Whatever had the engine started anew may have emptied the tables.
+                            rules.reset_immediately();
                         }
-                        Err(error) => return explain(&error),
+                        Err(error) => return self.why(&error),
                     },
                 },
                 _ = ping.tick() => match self.engine.ping().await {
-                    Ok(()) => lost = 0,
+                    Ok(()) => {
+                        lost = 0;
+                        self.is_seen();
+                    }
                     Err(error) => {
                         lost += 1;
                         if lost >= PINGS_LOST_MAX {
-                            return explain(&error);
+                            return self.why(&error);
                         }
                     }
                 },
                 _ = rules.tick() => {
-                    let open = self.close_network(info).await;
-                    if !open.is_empty() && !self.allow_weaker {
-                        return open.join(" ");
+                    let closing = self.close_network(info).await;
+                    if !closing.open.is_empty() && !self.allow_weaker {
+                        return closing.open.join(" ");
+                    }
+                    if let Some(why) = closing.unseen {
+                        tracing::warn!(host = self.name, why, "the host's rules cannot be looked at");
                     }
                 }
             }
@@ -461,15 +578,6 @@ pub fn usual_socket() -> PathBuf {
     let listens = |path: &&String| std::os::unix::net::UnixStream::connect(path).is_ok();
     let found = usual.iter().find(listens).or_else(|| usual.iter().find(|path| Path::new(path).exists()));
     PathBuf::from(found.unwrap_or(&usual[0]))
-}
-
-/// The bridge of a network: a name that host rules can hold to, 15 bytes at most (IFNAMSIZ - 1).
-fn bridge_name(network: &str) -> String {
-    if network == "rexec" {
-        return "rexec0".into();
-    }
-    use sha2::Digest as _;
-    format!("rexec-{}", hex::encode(&sha2::Sha256::digest(network)[..4]))
 }
 
 /// An engine's failure as a sentence for people; the particulars go to the log.

@@ -7,16 +7,12 @@
 //!
 //! Invariant: no container is made with [`Profile::Nesting`] but the trial and what [`Host::nesting`] agreed to.
 
-use super::helper::{Helper, HelperSpec};
+use super::helper::{Helper, HelperSpec, fault_of};
 use super::{Host, HostFacts, shares_kernel};
 use crate::config::NestedPolicy;
-use rexec_engine::{EngineError, ExecFailure, Profile};
-use std::collections::HashMap;
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use rexec_engine::{EngineError, Profile};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
-use tokio::sync::OnceCell;
 
 const TRIAL_MAX: Duration = Duration::from_secs(20);
 /// The kernel's release and a word.
@@ -29,21 +25,6 @@ pub struct Verdict {
     isolates: bool,
     /// Why it does not work.
     fault: Option<String>,
-}
-
-/// What was found out about a host's runtimes since it came.
-#[derive(Default)]
-pub struct Trials(Mutex<HashMap<String, Arc<OnceCell<Verdict>>>>);
-
-impl Trials {
-    /// The host may be another machine now.
-    pub(super) fn forget(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-
-    fn of(&self, runtime: &str) -> Arc<OnceCell<Verdict>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(runtime.to_owned()).or_default().clone()
-    }
 }
 
 /// Why a host does not let workspaces hold containers.
@@ -122,17 +103,6 @@ async fn run(helper: &Helper) -> Result<(Option<String>, Option<String>), Engine
         Err(error) => Some(fault_of(error)?),
     };
     Ok((kernel, fault))
-}
-
-/// The last line of a trial that failed; any other failure is the engine's.
-fn fault_of(error: io::Error) -> Result<String, EngineError> {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<ExecFailure>()) {
-        Some(failure) => {
-            let line = failure.stderr.lines().last().unwrap_or_default();
-            Ok(line.trim_start_matches("rexec-guest: ").to_owned())
-        }
-        None => Err(EngineError::Unavailable(error.into())),
-    }
 }
 
 /// What the operator's word forbids; `isolates` is `None` as long as nothing was tried.

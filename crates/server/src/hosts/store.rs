@@ -1,8 +1,11 @@
 //! The SQL of hosts, and of the settings that say which installation this is.
 
+use super::placement::Amount;
 use crate::db;
 use rexec_api::ids::HostId;
+use rexec_api::servers::ServerState;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+use std::collections::BTreeMap;
 
 /// A host as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,9 +16,97 @@ pub struct Kept {
 }
 
 #[derive(FromQueryResult)]
-struct Row {
+struct KeptRow {
     id: String,
     host_key: Option<String>,
+}
+
+/// What is recorded of a host.
+#[derive(Debug, Clone)]
+pub struct HostRow {
+    pub id: HostId,
+    pub name: String,
+    /// For people; it lacks what it takes to be let in.
+    pub address: String,
+    pub region: String,
+    pub state: ServerState,
+    /// 0: without a limit.
+    pub total: Amount,
+    pub used: Amount,
+    pub workspaces: i64,
+    pub workspaces_max: Option<i64>,
+    pub labels: BTreeMap<String, String>,
+    /// Those that workspaces may have; `None`: whatever the settings allow.
+    pub runtimes: Option<Vec<String>>,
+    /// How it is reached, sealed; absent of the local one.
+    pub access_sealed: Option<String>,
+    pub created_ms: i64,
+    /// What the provider calls its machine, of one that was made with demand.
+    pub machine_id: Option<i64>,
+}
+
+#[derive(FromQueryResult)]
+struct Row {
+    id: String,
+    name: String,
+    address: String,
+    region: String,
+    state: String,
+    total_cpu_milli: i64,
+    total_memory_mb: i64,
+    total_disk_mb: i64,
+    used_cpu_milli: i64,
+    used_memory_mb: i64,
+    used_disk_mb: i64,
+    used_workspaces: i64,
+    workspaces_max: Option<i64>,
+    labels_json: String,
+    runtimes_json: Option<String>,
+    access_sealed: Option<String>,
+    created_ms: i64,
+    machine_id: Option<i64>,
+}
+
+const COLUMNS: &str = "id, name, address, region, state, total_cpu_milli, total_memory_mb, total_disk_mb, used_cpu_milli, \
+    used_memory_mb, used_disk_mb, used_workspaces, workspaces_max, labels_json, runtimes_json, access_sealed, created_ms, \
+    (SELECT provider_id FROM elastic_machines WHERE elastic_machines.id = hosts.id) AS machine_id";
+/// A host that was deleted leaves its row, which the tombstones of workspaces name.
+const REMOVED: &str = "removed";
+
+impl TryFrom<Row> for HostRow {
+    type Error = DbErr;
+
+    fn try_from(row: Row) -> Result<Self, DbErr> {
+        let broken = |what: &str| DbErr::Type(format!("host {} has an unreadable {what}", row.id));
+        Ok(Self {
+            id: row.id.parse().map_err(|_| broken("id"))?,
+            state: if row.state == ServerState::Draining.as_str() {
+                ServerState::Draining
+            } else {
+                ServerState::Active
+            },
+            total: Amount {
+                cpu_milli: row.total_cpu_milli,
+                memory_mb: row.total_memory_mb,
+                disk_mb: row.total_disk_mb,
+            },
+            used: Amount { cpu_milli: row.used_cpu_milli, memory_mb: row.used_memory_mb, disk_mb: row.used_disk_mb },
+            labels: serde_json::from_str(&row.labels_json).map_err(|_| broken("labels_json"))?,
+            runtimes: row
+                .runtimes_json
+                .as_deref()
+                .map(|json| serde_json::from_str(json).map_err(|_| broken("runtimes_json")))
+                .transpose()?,
+            name: row.name,
+            address: row.address,
+            region: row.region,
+            workspaces: row.used_workspaces,
+            workspaces_max: row.workspaces_max,
+            access_sealed: row.access_sealed,
+            created_ms: row.created_ms,
+            machine_id: row.machine_id,
+        })
+    }
 }
 
 /// The row of the local host, made when it is not there; safe for two servers at once. At another address it is another
@@ -34,7 +125,8 @@ pub async fn ensure_local(conn: &impl ConnectionTrait, name: &str, address: &str
         [name.into(), address.into()],
     )
     .await?;
-    let row = db::fetch_one::<Row, _>(conn, "SELECT id, host_key FROM hosts WHERE name = $1", [name.into()]).await?;
+    let row =
+        db::fetch_one::<KeptRow, _>(conn, "SELECT id, host_key FROM hosts WHERE name = $1", [name.into()]).await?;
     let kept = row.and_then(|row| Some(Kept { id: row.id.parse().ok()?, host_key: row.host_key }));
     kept.ok_or_else(|| DbErr::Type("the local host has no readable id".into()))
 }
@@ -43,6 +135,126 @@ pub async fn ensure_local(conn: &impl ConnectionTrait, name: &str, address: &str
 pub async fn keep_host_key(conn: &impl ConnectionTrait, id: HostId, key: &str) -> Result<(), DbErr> {
     db::execute(conn, "UPDATE hosts SET host_key = $2 WHERE id = $1", [id.to_string().into(), key.into()]).await?;
     Ok(())
+}
+
+/// All that were not deleted, by name.
+pub async fn all(conn: &impl ConnectionTrait) -> Result<Vec<HostRow>, DbErr> {
+    let text = format!("SELECT {COLUMNS} FROM hosts WHERE state <> '{REMOVED}' ORDER BY name");
+    db::fetch_all::<Row, _>(conn, &text, []).await?.into_iter().map(HostRow::try_from).collect()
+}
+
+pub async fn find(conn: &impl ConnectionTrait, id: HostId) -> Result<Option<HostRow>, DbErr> {
+    let text = format!("SELECT {COLUMNS} FROM hosts WHERE id = $1 AND state <> '{REMOVED}'");
+    db::fetch_one::<Row, _>(conn, &text, [id.to_string().into()]).await?.map(HostRow::try_from).transpose()
+}
+
+/// One that is new; an error that `db::is_duplicate` knows where the name is taken.
+pub async fn insert(conn: &impl ConnectionTrait, host: &HostRow) -> Result<(), DbErr> {
+    db::execute(
+        conn,
+        "INSERT INTO hosts (id, name, address, region, state, total_cpu_milli, total_memory_mb, total_disk_mb, \
+         workspaces_max, labels_json, runtimes_json, access_sealed, created_ms, used_cpu_milli, used_memory_mb) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0)",
+        [
+            host.id.to_string().into(),
+            host.name.clone().into(),
+            host.address.clone().into(),
+            host.region.clone().into(),
+            host.state.as_str().into(),
+            host.total.cpu_milli.into(),
+            host.total.memory_mb.into(),
+            host.total.disk_mb.into(),
+            host.workspaces_max.into(),
+            json(&host.labels)?.into(),
+            host.runtimes.as_ref().map(json).transpose()?.into(),
+            host.access_sealed.clone().into(),
+            host.created_ms.into(),
+        ],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Writes what an administrator says of it; its state and what workspaces use of it stay. `false`: it is gone.
+pub async fn update(conn: &impl ConnectionTrait, host: &HostRow) -> Result<bool, DbErr> {
+    let text = format!(
+        "UPDATE hosts SET name = $1, address = $2, region = $3, total_cpu_milli = $4, total_memory_mb = $5, \
+         total_disk_mb = $6, workspaces_max = $7, labels_json = $8, runtimes_json = $9, access_sealed = $10 \
+         WHERE id = $11 AND state <> '{REMOVED}'"
+    );
+    let values = [
+        host.name.clone().into(),
+        host.address.clone().into(),
+        host.region.clone().into(),
+        host.total.cpu_milli.into(),
+        host.total.memory_mb.into(),
+        host.total.disk_mb.into(),
+        host.workspaces_max.into(),
+        json(&host.labels)?.into(),
+        host.runtimes.as_ref().map(json).transpose()?.into(),
+        host.access_sealed.clone().into(),
+        host.id.to_string().into(),
+    ];
+    Ok(db::execute(conn, &text, values).await? > 0)
+}
+
+/// Whether workspaces are made there. `false`: it is gone.
+pub async fn set_state(conn: &impl ConnectionTrait, id: HostId, state: ServerState) -> Result<bool, DbErr> {
+    let text = format!("UPDATE hosts SET state = $1 WHERE id = $2 AND state <> '{REMOVED}'");
+    Ok(db::execute(conn, &text, [state.as_str().into(), id.to_string().into()]).await? > 0)
+}
+
+/// The names of the volumes that lie on it by what is recorded: homes in use and kept ones.
+pub async fn volumes(conn: &impl ConnectionTrait, id: HostId) -> Result<Vec<String>, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Name {
+        name: String,
+    }
+    let text = "SELECT name FROM volumes WHERE host_id = $1 AND state IN ('in_use', 'kept')";
+    let rows = db::fetch_all::<Name, _>(conn, text, [id.to_string().into()]).await?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
+/// How much lies on it: workspaces, homes that are kept or on their way out, snapshots.
+pub struct Load {
+    /// Warm ones too.
+    pub workspaces: i64,
+    pub warm: i64,
+    pub homes: i64,
+    pub snapshots: i64,
+}
+
+/// Takes a host out for good, which frees its name; `Some`: something lies there, and nothing is changed once the
+/// transaction is given up.
+pub async fn remove(tx: &sea_orm::DatabaseTransaction, id: HostId) -> Result<Option<Load>, DbErr> {
+    // First of all: whoever makes a workspace there waits for this, and finds it gone.
+    let text = "UPDATE hosts SET state = $1, name = id, access_sealed = NULL WHERE id = $2";
+    db::execute(tx, text, [REMOVED.into(), id.to_string().into()]).await?;
+    let load = load(tx, id).await?;
+    Ok((load.workspaces + load.homes + load.snapshots > 0).then_some(load))
+}
+
+pub async fn load(conn: &impl ConnectionTrait, id: HostId) -> Result<Load, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Count {
+        count: i64,
+    }
+    let count = async |text: &str| {
+        let row = db::fetch_one::<Count, _>(conn, text, [id.to_string().into()]).await?;
+        Ok::<_, DbErr>(row.map_or(0, |row| row.count))
+    };
+    Ok(Load {
+        workspaces: count("SELECT COUNT(*) AS count FROM workspaces WHERE host_id = $1 AND deleted_ms IS NULL").await?,
+        warm: count("SELECT COUNT(*) AS count FROM workspaces WHERE host_id = $1 AND deleted_ms IS NULL AND pool_key IS NOT NULL")
+            .await?,
+        homes: count("SELECT COUNT(*) AS count FROM volumes WHERE host_id = $1 AND state IN ('kept', 'purging', 'moving', 'moved')").await?,
+        snapshots: count("SELECT COUNT(*) AS count FROM snapshots WHERE host_id = $1 AND (volume IS NOT NULL OR image_ref IS NOT NULL)")
+            .await?,
+    })
+}
+
+fn json(value: &impl serde::Serialize) -> Result<String, DbErr> {
+    serde_json::to_string(value).map_err(|e| DbErr::Json(e.to_string()))
 }
 
 /// The name of this installation on the engines that it uses: made once, kept in the database.

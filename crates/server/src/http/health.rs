@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, join_all};
 use http::StatusCode;
+use rexec_api::servers::ImageState;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -56,6 +57,11 @@ pub struct Readiness {
     /// What the engine's machine does not hold workspaces to, in sentences; the operator has allowed it
     /// (`REXEC_ALLOW_WEAKER_ISOLATION`).
     pub weaker: Vec<String>,
+    /// OCI runtimes of the engine's machine that were tried and by which nothing runs there, and why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub runtimes_unfit: BTreeMap<String, String>,
+    /// Images that the engine is to have before anyone asks for them, by how far they are; nothing waits for these.
+    pub images: BTreeMap<ImageState, u32>,
     /// By which SSH host key the engine's machine is known (`SHA256:...`), where it is reached through SSH and was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_host_key: Option<String>,
@@ -78,6 +84,11 @@ pub async fn ready(State(app): State<AppState>) -> Response {
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let local = app.fleet.local();
     let weaker = local.ready().map(|facts| facts.weaker.clone()).unwrap_or_default();
+    let mut images = BTreeMap::new();
+    for image in local.images.seen() {
+        *images.entry(image.state).or_default() += 1;
+    }
     let engine_host_key = local.host_key().map(str::to_owned);
-    (status, Json(Readiness { ready, checks, weaker, engine_host_key })).into_response()
+    let runtimes_unfit = local.unfit();
+    (status, Json(Readiness { ready, checks, weaker, runtimes_unfit, images, engine_host_key })).into_response()
 }

@@ -22,7 +22,7 @@ mod words;
 use crate::app::AppState;
 use crate::error::Error;
 use crate::{
-    accounts, auth, events, exec, files, machines, ports, registries, setups, snapshots, ssh, ssh_keys, stats,
+    accounts, auth, events, exec, files, hosts, machines, ports, registries, setups, snapshots, ssh, ssh_keys, stats,
     templates, terminals, volumes, workspaces,
 };
 use axum::Router;
@@ -61,6 +61,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(auth::api_token::http::routes())
         .merge(workspaces::http::routes())
         .merge(machines::http::routes())
+        .merge(hosts::http::routes())
         .merge(templates::http::routes())
         .merge(setups::http::routes())
         .merge(ssh_keys::http::routes())

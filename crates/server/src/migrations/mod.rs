@@ -20,6 +20,10 @@ mod m0014_ssh_host_keys;
 mod m0016_device_logins;
 mod m0017_machines;
 mod m0018_host_keys;
+mod m0020_fleet;
+mod m0022_elastic;
+mod m0023_pool;
+mod m0024_moves;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -49,6 +53,10 @@ impl MigratorTrait for Migrator {
             Box::new(m0016_device_logins::Migration),
             Box::new(m0017_machines::Migration),
             Box::new(m0018_host_keys::Migration),
+            Box::new(m0020_fleet::Migration),
+            Box::new(m0022_elastic::Migration),
+            Box::new(m0023_pool::Migration),
+            Box::new(m0024_moves::Migration),
         ]
     }
 }

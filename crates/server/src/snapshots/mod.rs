@@ -28,7 +28,7 @@ use rexec_api::error::ErrorCode;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
 use rexec_api::snapshots::{NewSnapshot, SnapshotState, SnapshotView};
 use rexec_api::tokens::Scope;
-use rexec_api::workspaces::{NAME_CHARS_MAX, NewWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
+use rexec_api::workspaces::{MoveState, NAME_CHARS_MAX, NewWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,10 +143,7 @@ impl Snapshots {
                 .details(json!({ "doing": "snapshot" })));
         }
         plan::allow(count, bytes, &self.quota)?;
-        let base = match &row.source_snapshot {
-            Some(source) => store::base_image(&tx, source).await?,
-            None => None,
-        };
+        let base = store::base_of(&tx, &row.image).await?;
         let plan = serde_json::to_string(&SnapshotPlan::of(row)).map_err(Error::internal)?;
         let snapshot = Snapshot {
             id,
@@ -160,7 +157,7 @@ impl Snapshots {
             error_code: None,
             image_ref: Some(store::image_name(id)),
             volume: Some(store::volume_name(id)),
-            base_image: base.unwrap_or_else(|| row.image.clone()),
+            base_image: base,
             plan_json: plan,
             image_bytes: 0,
             home_bytes: 0,
@@ -190,6 +187,11 @@ fn require_settled(row: &Workspace) -> Result<()> {
         && row.status.as_str() == row.intent.desired.as_str()
         && row.generation > 0
         && row.home_state == HomeState::Ready;
+    // What it is made of lies there, and no container yet.
+    if row.moving.as_ref().is_some_and(|moving| moving.is_unproven || moving.state == MoveState::Moving) {
+        let message = "It is being moved, or was moved and has not run since. Start it at its new place first.";
+        return Err(Error::new(ErrorCode::WorkspaceBusy, message).details(json!({ "doing": "move" })));
+    }
     if settled {
         return Ok(());
     }

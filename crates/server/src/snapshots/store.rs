@@ -6,11 +6,14 @@
 //!     +--> failed ----deleted--------+
 //! ```
 //!
+//! `moving` is the image of a workspace on its way to another host (`workspaces/moving`): nobody's snapshot, then `deleting`.
+//!
 //! `volume` and `image_ref` name what the engine may have of it, from before it has it until it has it no
 //! more: of those `failed` or `deleting` that is to be removed.
 
 use crate::db;
 use crate::page;
+use crate::workspaces::store::Workspace;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{HostId, SnapshotId, UserId, WorkspaceId};
 use rexec_api::snapshots::SnapshotState;
@@ -137,6 +140,51 @@ pub async fn insert(conn: &impl ConnectionTrait, s: &Snapshot) -> Result<(), DbE
     )
     .await
     .map(|_| ())
+}
+
+/// An image of a workspace's root that a move makes at one host: no snapshot of anybody's, but its name and removal are
+/// those of one.
+pub async fn insert_moving(
+    conn: &impl ConnectionTrait,
+    id: SnapshotId,
+    host: HostId,
+    of: &Workspace,
+    base: &str,
+    now_ms: i64,
+) -> Result<(), DbErr> {
+    db::execute(
+        conn,
+        "INSERT INTO snapshots (id, owner_id, workspace_id, workspace_name, host_id, name, state, image_ref, base_image, \
+         plan_json, created_ms) VALUES ($1, $2, $3, $4, $5, $4, 'moving', $6, $7, '{}', $8)",
+        [
+            id.to_string().into(),
+            of.owner.to_string().into(),
+            of.id.to_string().into(),
+            of.name.clone().into(),
+            host.to_string().into(),
+            image_name(id).into(),
+            base.into(),
+            now_ms.into(),
+        ],
+    )
+    .await
+    .map(|_| ())
+}
+
+/// Its image goes once no workspace is made of it.
+pub async fn let_go(conn: &impl ConnectionTrait, id: SnapshotId) -> Result<(), DbErr> {
+    let text = "UPDATE snapshots SET state = 'deleting' WHERE id = $1 AND state = 'moving'";
+    db::execute(conn, text, [id.to_string().into()]).await.map(|_| ())
+}
+
+/// What the first of its line was made from.
+pub async fn base_of(conn: &impl ConnectionTrait, image: &str) -> Result<String, DbErr> {
+    let id = image.strip_prefix(IMAGE).and_then(|id| id.parse::<SnapshotId>().ok());
+    let base = match id {
+        Some(id) => base_image(conn, &id.to_string()).await?,
+        None => None,
+    };
+    Ok(base.unwrap_or_else(|| image.to_owned()))
 }
 
 /// A page of an owner's snapshots, newest first; `only` those of these workspaces.

@@ -11,7 +11,7 @@ const ROWS_MAX: usize = 500;
 const COLUMNS: &str = "workspace_id, at_ms, covered_ms, cpu_ms, memory_bytes, disk_bytes, rx_bytes, tx_bytes, pids";
 const COLUMN_COUNT: usize = 9;
 
-/// A workspace as its statistics need it.
+/// A workspace as its statistics need it. A warm one has none: they would be its next owner's.
 #[derive(Debug, Clone)]
 pub struct Subject {
     pub id: WorkspaceId,
@@ -36,7 +36,7 @@ struct SubjectRow {
 }
 
 const SUBJECT: &str = "SELECT id, host_id, status, generation, cpu_milli, pids, disk_mb FROM workspaces \
-    WHERE deleted_ms IS NULL AND desired <> 'deleted' AND machine_json IS NULL AND";
+    WHERE deleted_ms IS NULL AND desired <> 'deleted' AND machine_json IS NULL AND pool_key IS NULL AND";
 
 impl SubjectRow {
     fn read(self) -> Option<Subject> {

@@ -97,6 +97,12 @@ impl Templates {
         Ok(TemplateList { items, next: None, host })
     }
 
+    /// What workspaces are made from that name a template, each once.
+    pub fn images(&self) -> Vec<String> {
+        let images: std::collections::BTreeSet<&String> = self.by_id.values().map(|template| &template.image).collect();
+        images.into_iter().cloned().collect()
+    }
+
     pub fn find(&self, id: &str) -> Result<&Template> {
         self.by_id.get(id).ok_or_else(|| {
             let ids: Vec<&str> = self.by_id.keys().map(String::as_str).collect();

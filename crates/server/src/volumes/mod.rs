@@ -14,7 +14,7 @@ use crate::hosts::Host;
 use crate::page;
 use crate::snapshots;
 use crate::time::{now_ms, rfc3339};
-use crate::workspaces::{Deps, Outcome, Workspaces};
+use crate::workspaces::{Deps, Outcome, Workspaces, moving};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::VolumeId;
@@ -91,6 +91,7 @@ impl Volumes {
     }
 
     async fn round(&self, host: &Host) -> std::result::Result<(), sea_orm::DbErr> {
+        moving::upkeep::round(&self.deps, host).await?;
         upkeep::round(&self.deps, host, now_ms()).await?;
         snapshots::upkeep::round(&self.deps, host).await
     }

@@ -4,7 +4,12 @@
 //!   in_use --workspace deleted--> kept --purge, or its time is up--> purging --> purged
 //!     ^                            |
 //!     +--------- restored ---------+
+//!
+//!   moving --its workspace is here--> moved --it has run there--> purging
 //! ```
+//!
+//! The last line is of a second record, of the home of a workspace that moves to another host (`workspaces/moving`):
+//! first what is made there, then what is left behind.
 
 use crate::db;
 use crate::page;
@@ -175,16 +180,28 @@ pub async fn condemn_due(conn: &impl ConnectionTrait, host: HostId, now_ms: i64)
     db::execute(conn, text, [now_ms.into(), host.to_string().into()]).await
 }
 
+/// A home by its name at the engine, and the workspace that had it last.
 #[derive(FromQueryResult)]
-struct Name {
+struct LeftRow {
     name: String,
+    workspace_id: String,
 }
 
-/// The names of at most `limit` volumes that the engine is to remove.
-pub async fn condemned(conn: &impl ConnectionTrait, host: HostId, limit: u64) -> Result<Vec<String>, DbErr> {
-    let text = "SELECT name FROM volumes WHERE state = 'purging' AND host_id = $1 ORDER BY id LIMIT $2";
+pub type Left = (String, WorkspaceId);
+
+impl LeftRow {
+    fn read(self) -> Result<Left, DbErr> {
+        let broken = |_| DbErr::Type(format!("volume {} has an unreadable workspace_id", self.name));
+        let workspace = self.workspace_id.parse().map_err(broken)?;
+        Ok((self.name, workspace))
+    }
+}
+
+/// At most `limit` volumes that the engine is to remove.
+pub async fn condemned(conn: &impl ConnectionTrait, host: HostId, limit: u64) -> Result<Vec<Left>, DbErr> {
+    let text = "SELECT name, workspace_id FROM volumes WHERE state = 'purging' AND host_id = $1 ORDER BY id LIMIT $2";
     let values = [host.to_string().into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
-    Ok(db::fetch_all::<Name, _>(conn, text, values).await?.into_iter().map(|row| row.name).collect())
+    db::fetch_all::<LeftRow, _>(conn, text, values).await?.into_iter().map(LeftRow::read).collect()
 }
 
 /// The engine has removed it.
@@ -193,20 +210,22 @@ pub async fn purged(conn: &impl ConnectionTrait, name: &str) -> Result<(), DbErr
 }
 
 /// Kept volumes that nobody has measured yet.
-pub async fn unmeasured(conn: &impl ConnectionTrait, host: HostId, limit: u64) -> Result<Vec<String>, DbErr> {
-    let text = "SELECT name FROM volumes WHERE state = 'kept' AND measured_ms IS NULL AND host_id = $1 LIMIT $2";
+pub async fn unmeasured(conn: &impl ConnectionTrait, host: HostId, limit: u64) -> Result<Vec<Left>, DbErr> {
+    let text =
+        "SELECT name, workspace_id FROM volumes WHERE state = 'kept' AND measured_ms IS NULL AND host_id = $1 LIMIT $2";
     let values = [host.to_string().into(), i64::try_from(limit).unwrap_or(i64::MAX).into()];
-    Ok(db::fetch_all::<Name, _>(conn, text, values).await?.into_iter().map(|row| row.name).collect())
+    db::fetch_all::<LeftRow, _>(conn, text, values).await?.into_iter().map(LeftRow::read).collect()
 }
 
-/// What a home was seen to have; `None`: the engine does not tell, and what is known of it stands.
+/// What a kept home was seen to have; `None`: the engine does not tell, and what is known of it stands. `false`: it is not
+/// kept any more.
 pub async fn measured(
     conn: &impl ConnectionTrait,
     name: &str,
     size_bytes: Option<i64>,
     now_ms: i64,
-) -> Result<(), DbErr> {
-    let text =
-        "UPDATE volumes SET size_bytes = COALESCE(CAST($1 AS BIGINT), size_bytes), measured_ms = $2 WHERE name = $3";
-    db::execute(conn, text, [size_bytes.into(), now_ms.into(), name.into()]).await.map(|_| ())
+) -> Result<bool, DbErr> {
+    let text = "UPDATE volumes SET size_bytes = COALESCE(CAST($1 AS BIGINT), size_bytes), measured_ms = $2 \
+                WHERE name = $3 AND state = 'kept'";
+    Ok(db::execute(conn, text, [size_bytes.into(), now_ms.into(), name.into()]).await? > 0)
 }

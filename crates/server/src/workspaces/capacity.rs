@@ -26,6 +26,14 @@ impl Capacity {
         }
     }
 
+    pub fn cores_milli(self) -> Option<i64> {
+        self.cpus.map(|cpus| i64::from(cpus) * 1000)
+    }
+
+    pub fn memory_mb(self) -> Option<i64> {
+        self.memory_mb.map(i64::from)
+    }
+
     pub fn view(self) -> HostCapacity {
         HostCapacity { cpu: self.cpus.map(f64::from), memory_mb: self.memory_mb }
     }

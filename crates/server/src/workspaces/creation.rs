@@ -4,16 +4,19 @@ use super::capacity::Capacity;
 use super::disk::disk_mb;
 use super::lifecycle::{Desired, Intent};
 use super::plan::Plan;
-use super::runtimes::Policy;
 use super::store::{self, HomeState, SourceState, Want, WantBy, Workspace};
-use super::{Outcome, Report, Workspaces, names, settled, validate};
+use super::{Outcome, Report, Workspaces, choice, names, settled, validate};
 use crate::actor::Actor;
 use crate::config::CustomImages;
 use crate::error::{Error, Result};
 use crate::events::bus::News;
 use crate::events::{self, NewEvent};
 use crate::hosts::dial::GuestKey;
+use crate::hosts::fitness::Unfit;
 use crate::hosts::nesting::NoNesting;
+use crate::hosts::placement::Amount;
+use crate::hosts::reserve;
+use crate::hosts::turns::WAITING_MAX;
 use crate::hosts::{Host, HostFacts};
 use crate::setups;
 use crate::snapshots;
@@ -24,17 +27,21 @@ use crate::time::now_ms;
 use crate::volumes;
 use crate::volumes::store::NewHome;
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::{EventId, SnapshotId, WorkspaceId};
+use rexec_api::ids::{EventId, SnapshotId, UserId, WorkspaceId};
 use rexec_api::snapshots::SnapshotState;
 use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{NewWorkspace, PIDS_MAX, PatchWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 
 /// What a workspace has when its request does not say.
-const CPU_MILLI_DEFAULT: i64 = 2000;
-const MEMORY_MB_DEFAULT: u32 = 2048;
+pub const CPU_MILLI_DEFAULT: i64 = 2000;
+pub const MEMORY_MB_DEFAULT: u32 = 2048;
+/// Workspaces that are recorded at once. Each holds a connection to the database, and those on one host wait for each
+/// other there: of many at once the others wait here, in their turn, and leave connections to everyone else.
+pub(super) const RECORDED_AT_ONCE_MAX: usize = 6;
 
 impl Workspaces {
     pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Outcome> {
@@ -42,16 +49,54 @@ impl Workspaces {
         validate::new_workspace(&new)?;
         self.require_image(actor, &new)?;
         let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;
-        let host = self.host_for(actor, &new).await?;
-        let capacity = Capacity::of(&self.require_runtime(&host, new.runtime.as_deref()).await?.engine);
+        let snapshot = match new.snapshot {
+            Some(id) => Some(self.snapshot_of(actor, id).await?),
+            None => None,
+        };
+        let wanted = self.wanted(actor, &new, snapshot.as_ref())?;
+        let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
+        let mut hosts = self.hosts_for(actor, &wanted).await?;
+        // One that everybody may choose: a host without it lacks something, and another has it.
+        let usual = self.usual_image(&new, template);
+        if let Some(image) = usual {
+            hosts.sort_by_key(|host| host.images.has_failed(image));
+        }
+        let mut refused = None;
+        for host in hosts {
+            let made = match self.make_on(actor, &host, &new, template, snapshot.clone()).await {
+                Ok((row, made)) => self.bring_up(actor, &row, made, wait).await,
+                Err(error) => Err(error),
+            };
+            match made {
+                Ok(made) => return Ok(made),
+                Err(error) if choice::is_of_one_host(&error) => drop(refused.get_or_insert(error)),
+                Err(error) if usual.is_some() && choice::lacks_image(&error) => drop(refused.get_or_insert(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.unwrap_or_else(choice::all_full))
+    }
+
+    /// Records it on this host, which nothing is asked of yet.
+    async fn make_on(
+        &self,
+        actor: &Actor,
+        host: &Host,
+        new: &NewWorkspace,
+        template: Option<&Template>,
+        snapshot: Option<Snapshot>,
+    ) -> Result<(Workspace, EventId)> {
+        let capacity = Capacity::of(&self.require_runtime(host, new.runtime.as_deref()).await?.engine);
         capacity.require(new.cpu, new.memory_mb)?;
-        self.require_space(&host).await?;
-        let row = match new.snapshot {
-            Some(snapshot) => self.record_clone(actor, &new, &host, snapshot).await?,
-            None => self.record_new(actor, &new, &host, template),
+        self.require_space(host).await?;
+        require_turn(host)?;
+        let row = match snapshot {
+            Some(snapshot) => self.record_clone(actor, new, host, snapshot)?,
+            None => self.record_new(actor, new, host, template),
         };
         let row = capacity.fit(row);
         self.require_nesting(&row).await?;
+        let _turn = self.turn_to_record().await;
         let tx = self.deps.db.begin().await?;
         if let Some(snapshot) = new.snapshot
             && !snapshots::store::hold(&tx, snapshot).await?
@@ -59,20 +104,21 @@ impl Workspaces {
             return Err(Error::not_found("snapshot"));
         }
         self.require_room(&tx).await?;
-        store::insert(&tx, &row).await?;
+        // One that runs already costs no engine call.
+        let (row, is_warm) = match self.claim(&tx, host, &row).await? {
+            Some(warm) => (warm, true),
+            None => {
+                self.insert_on(&tx, host, &row).await?;
+                (row, false)
+            }
+        };
         let steps = setups::steps_of(row.id, row.git_url.is_some(), &Plan::of_row(&row).setup);
         for step in &steps {
             setups::store::insert(&tx, step).await?;
         }
-        let home = NewHome {
-            owner: row.owner,
-            workspace: row.id,
-            host: row.host,
-            name: &row.volume,
-            workspace_name: &row.name,
-            now_ms: row.created_ms,
-        };
-        volumes::store::insert(&tx, &home).await?;
+        if !is_warm {
+            volumes::store::insert(&tx, &home_of(&row)).await?;
+        }
         let created = NewEvent::of_user(actor.user, "workspace.created").workspace(row.id);
         let logged = events::append(&tx, &created.data(json!({ "name": row.name, "image": row.image }))).await?;
         tx.commit().await?;
@@ -82,9 +128,31 @@ impl Workspaces {
         if !steps.is_empty() {
             self.deps.setup_wanted.notify_one();
         }
+        Ok((row, made))
+    }
 
-        let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
-        self.bring_up(actor, &row, made, wait).await
+    /// To be held for as long as the transaction that records one.
+    pub(super) async fn turn_to_record(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.recording.acquire().await.ok()
+    }
+
+    /// The record, and with it what it needs of the host: both or neither.
+    pub(super) async fn insert_on(
+        &self,
+        tx: &sea_orm::DatabaseTransaction,
+        host: &Host,
+        row: &Workspace,
+    ) -> Result<()> {
+        let amount = Amount { cpu_milli: row.cpu_milli, memory_mb: row.memory_mb, disk_mb: row.disk_mb };
+        while !reserve::take(tx, host.id, amount).await? {
+            // What runs for nobody makes room for somebody.
+            if row.pool.is_some() || !self.yield_room(tx, host).await? {
+                return Err(choice::all_full());
+            }
+        }
+        store::insert(tx, row).await?;
+        Ok(reserve::taken_by(tx, row.id, amount).await?)
     }
 
     pub(super) async fn require_room(&self, tx: &sea_orm::DatabaseTransaction) -> Result<()> {
@@ -131,11 +199,11 @@ impl Workspaces {
         Ok(())
     }
 
-    pub(super) fn record(&self, actor: &Actor, new: &NewWorkspace, host: &Host) -> Workspace {
+    pub(super) fn record(&self, owner: UserId, new: &NewWorkspace, host: &Host) -> Workspace {
         let id = WorkspaceId::new();
         Workspace {
             id,
-            owner: actor.user,
+            owner,
             name: new.name.clone().unwrap_or_else(names::make_up),
             template: None,
             plan_json: "{}".into(),
@@ -174,12 +242,14 @@ impl Workspaces {
             delete_warned_ms: None,
             delete_told_ms: None,
             machine: None,
+            pool: None,
+            moving: None,
         }
     }
 
     /// From a template or an image, and perhaps for a repository.
     fn record_new(&self, actor: &Actor, new: &NewWorkspace, host: &Host, template: Option<&Template>) -> Workspace {
-        let mut row = self.record(actor, new, host);
+        let mut row = self.record(actor.user, new, host);
         let mut plan = template.map(Plan::of).unwrap_or_default();
         if let Some(template) = template {
             row.template = Some(template.id.clone());
@@ -207,6 +277,15 @@ impl Workspaces {
         }
     }
 
+    /// The image of a template or of this server.
+    fn usual_image<'a>(&'a self, new: &NewWorkspace, template: Option<&'a Template>) -> Option<&'a str> {
+        match template {
+            Some(template) => Some(&template.image),
+            None if new.image.is_none() && new.snapshot.is_none() => Some(&self.config.engine.workspace_image),
+            None => None,
+        }
+    }
+
     /// The server's own image is everyone's.
     fn require_image(&self, actor: &Actor, new: &NewWorkspace) -> Result<()> {
         match &new.image {
@@ -218,35 +297,26 @@ impl Workspaces {
         }
     }
 
-    /// A clone is made where its snapshot lies.
-    async fn host_for(&self, actor: &Actor, new: &NewWorkspace) -> Result<Arc<Host>> {
-        match new.snapshot {
-            Some(id) => Ok(self.deps.fleet.of(self.snapshot_of(actor, id).await?.host)),
-            None => Ok(self.deps.fleet.local()),
-        }
-    }
-
     async fn snapshot_of(&self, actor: &Actor, id: SnapshotId) -> Result<Snapshot> {
         let snapshot = snapshots::store::find(self.deps.db.read(), id).await?;
         snapshot.filter(|s| actor.owns(s.owner)).ok_or_else(|| Error::not_found("snapshot"))
     }
 
     /// As the snapshot's workspace was, where the request does not say otherwise.
-    async fn record_clone(&self, actor: &Actor, new: &NewWorkspace, host: &Host, id: SnapshotId) -> Result<Workspace> {
-        let snapshot = self.snapshot_of(actor, id).await?;
+    fn record_clone(&self, actor: &Actor, new: &NewWorkspace, host: &Host, snapshot: Snapshot) -> Result<Workspace> {
         if snapshot.state != SnapshotState::Ready {
             let message = "The snapshot is not ready. Wait until it is, or take another.";
             return Err(Error::field("snapshot", message));
         }
         let plan: SnapshotPlan = serde_json::from_str(&snapshot.plan_json).map_err(Error::internal)?;
-        let fresh = self.record(actor, new, host);
+        let fresh = self.record(actor.user, new, host);
         // What prepared it is in its image.
         let workspace = Plan { setup: Vec::new(), ..Plan::parse(&plan.workspace) };
         let mut env = plan.env;
         env.extend(new.env.clone());
         Ok(Workspace {
             image: snapshot.image_ref.unwrap_or(snapshot.base_image),
-            source_snapshot: Some(id.to_string()),
+            source_snapshot: Some(snapshot.id.to_string()),
             home_state: HomeState::Empty,
             template: plan.template,
             plan_json: workspace.to_json(),
@@ -265,10 +335,12 @@ impl Workspaces {
     pub(super) async fn require_runtime(&self, host: &Host, runtime: Option<&str>) -> Result<Arc<HostFacts>> {
         let facts = host.ready_or_tried().await.map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         let Some(name) = runtime else { return Ok(facts) };
-        let (policy, there) = (self.runtime_policy(&facts), &facts.engine.runtimes);
+        let (policy, there) = (host.runtime_policy(&facts), &facts.engine.runtimes);
         let offered = policy.of_host(there);
         let (code, message) = match there.iter().any(|runtime| runtime == name) {
-            true if policy.allows(name) => return Ok(facts),
+            true if policy.allows(name) => {
+                return host.require_fit(name).await.map(|()| facts).map_err(unfit);
+            }
             true => (ErrorCode::RuntimeNotAllowed, format!("This server does not run workspaces by `{name}`")),
             false => (ErrorCode::RuntimeUnavailable, format!("The host has no runtime `{name}`")),
         };
@@ -276,18 +348,10 @@ impl Workspaces {
             .details(json!({ "field": "runtime", "runtimes": offered })))
     }
 
-    fn runtime_policy<'a>(&'a self, facts: &'a HostFacts) -> Policy<'a> {
-        let engine = &self.config.engine;
-        Policy {
-            default: engine.runtime.as_deref().unwrap_or(&facts.engine.default_runtime),
-            allowed: engine.runtimes.as_deref(),
-        }
-    }
-
     /// What one had that is made again: an archive may name any runtime, and an operator thinks again.
     pub(super) fn inherited_runtime(&self, host: &Host, before: String) -> String {
         let allows =
-            |facts: &HostFacts| facts.engine.runtimes.contains(&before) && self.runtime_policy(facts).allows(&before);
+            |facts: &HostFacts| facts.engine.runtimes.contains(&before) && host.runtime_policy(facts).allows(&before);
         let usual = || self.config.engine.runtime.clone().unwrap_or_default();
         if host.ready().is_ok_and(|facts| allows(&facts)) { before } else { usual() }
     }
@@ -302,5 +366,34 @@ impl Workspaces {
             }
             NoNesting::Unknown(reason) => Error::new(ErrorCode::EngineUnavailable, reason),
         })
+    }
+}
+
+/// One more may wait for the engine. Those that exist already may always: there are only so many.
+fn require_turn(host: &Host) -> Result<()> {
+    if !host.turns.is_full() {
+        return Ok(());
+    }
+    let message = format!("{WAITING_MAX} workspaces wait already for their host to make them. Try again in a minute.");
+    Err(Error::new(ErrorCode::QueueFull, message).details(json!({ "max": WAITING_MAX })))
+}
+
+/// The home that it is made with.
+pub(super) fn home_of(row: &Workspace) -> NewHome<'_> {
+    NewHome {
+        owner: row.owner,
+        workspace: row.id,
+        host: row.host,
+        name: &row.volume,
+        workspace_name: &row.name,
+        now_ms: row.created_ms,
+    }
+}
+
+fn unfit(unfit: Unfit) -> Error {
+    match unfit {
+        Unfit::Refused(reason) => Error::new(ErrorCode::RuntimeUnfit, format!("{reason} Ask for another."))
+            .details(json!({ "field": "runtime" })),
+        Unfit::Unknown(reason) => Error::new(ErrorCode::EngineUnavailable, reason),
     }
 }

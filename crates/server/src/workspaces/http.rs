@@ -14,7 +14,7 @@ use rexec_api::Page;
 use rexec_api::error::ErrorBody;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::progress::ProgressView;
-use rexec_api::workspaces::{NewWorkspace, PatchWorkspace, WAIT_MS_DEFAULT, WAIT_MS_MAX, WorkspaceView};
+use rexec_api::workspaces::{MoveWorkspace, NewWorkspace, PatchWorkspace, WAIT_MS_DEFAULT, WAIT_MS_MAX, WorkspaceView};
 use serde::Deserialize;
 use std::time::Duration;
 use utoipa_axum::router::OpenApiRouter;
@@ -30,6 +30,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(pause))
         .routes(routes!(resume))
         .routes(routes!(progress))
+        .routes(routes!(move_workspace))
 }
 
 /// Create a workspace.
@@ -182,6 +183,31 @@ async fn delete(
     let home = if purge { Home::Purge } else { Home::Keep };
     let gone = app.workspaces.delete(&actor, id, home, wait.duration()?).await?;
     Ok(if gone { StatusCode::NO_CONTENT } else { StatusCode::ACCEPTED })
+}
+
+/// Move a stopped workspace to another server, with its home and its root file system.
+///
+/// What comes there is compared with what left, by its hash. Until it has run at its new place, what it was made of is kept
+/// where it was. To start or delete it meanwhile gives the move up.
+#[utoipa::path(
+    post, path = "/api/workspaces/{id}/move", tag = "workspaces",
+    params(("id" = WorkspaceId, Path)),
+    request_body = MoveWorkspace,
+    responses(
+        (status = 200, description = "It lies there.", body = WorkspaceView),
+        (status = 202, description = "Still on its way after `wait_ms`; `moving` says how far, and why if it fails.", body = WorkspaceView),
+        (status = "4XX", description = "Refused: `not_stopped`, `already_there`, `no_host`, `not_for_machines` and others.", body = ErrorBody),
+        (status = "5XX", description = "It lies where it lay: `host_full`, `move_unverified`, `engine_unavailable` and others.", body = ErrorBody),
+    )
+)]
+async fn move_workspace(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Json(to): Json<MoveWorkspace>,
+) -> Result<(StatusCode, Json<WorkspaceView>)> {
+    let Outcome { view, done } = app.workspaces.relocate(&actor, id, to).await?;
+    Ok((if done { StatusCode::OK } else { StatusCode::ACCEPTED }, Json(view)))
 }
 
 /// One route for each request to the lifecycle: they differ in name and meaning only.

@@ -253,8 +253,8 @@ impl Workspaces {
     /// When what happens to this workspace: as the server says, where it does not say itself; where nothing can be
     /// paused, nothing is told to be.
     pub(super) fn thresholds(&self, row: &Workspace) -> Thresholds {
-        if row.is_machine() {
-            // It is not ours to put down.
+        if row.is_machine() || row.pool.is_some() {
+            // Not ours to put down, or the pool's alone.
             return Thresholds { pause_after: None, stop_after: None, lifetime: None, delete_after: None };
         }
         let own = idle::with_own(&self.config.cleanup.thresholds, &row.idle);

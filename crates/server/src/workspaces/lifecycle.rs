@@ -85,6 +85,8 @@ pub struct Around {
     pub snapshot_wanted: bool,
     /// It is to have other limits.
     pub limits_wanted: bool,
+    /// It is to be moved to another host.
+    pub move_wanted: bool,
 }
 
 /// The next thing to do.
@@ -97,6 +99,8 @@ pub enum Step {
     FillHome,
     /// All is as it should be, and that is what the snapshot is to show.
     Snapshot(WorkspaceStatus),
+    /// Bring all there is of it, at rest, to another host.
+    Move,
     /// Give the container other limits where there is one.
     Limit,
     Create,
@@ -121,6 +125,7 @@ pub fn decide(intent: Intent, seen: Seen, around: Around) -> Step {
         // Whatever is made or started next has them from the first.
         Step::Create | Step::Start | Step::Settled(_) if around.limits_wanted => Step::Limit,
         Step::Settled(status) if around.snapshot_wanted && around.home_filled => Step::Snapshot(status),
+        Step::Settled(WorkspaceStatus::Stopped) if around.move_wanted && around.home_filled => Step::Move,
         step => step,
     }
 }
@@ -221,6 +226,10 @@ mod tests {
                 Step::FillHome => self.around.home_filled = true,
                 Step::Snapshot(_) => self.around.snapshot_wanted = false,
                 Step::Limit => self.around.limits_wanted = false,
+                Step::Move => {
+                    self.around.move_wanted = false;
+                    self.seen = Seen::Missing;
+                }
                 Step::Create => self.seen = Seen::Created,
                 Step::Start => {
                     self.seen = Seen::Running;
@@ -248,14 +257,17 @@ mod tests {
             Just(Seen::Exited),
             Just(Seen::Changing)
         ];
-        let around = any::<[bool; 6]>().prop_map(
-            |[image_present, guest_ready, home_filled, snapshot_wanted, limits_wanted, image_outdated]| Around {
-                image_present,
-                guest_ready,
-                home_filled,
-                snapshot_wanted,
-                limits_wanted,
-                image_outdated,
+        let around = any::<[bool; 7]>().prop_map(
+            |[image_present, guest_ready, home_filled, snapshot_wanted, limits_wanted, image_outdated, move_wanted]| {
+                Around {
+                    image_present,
+                    guest_ready,
+                    home_filled,
+                    snapshot_wanted,
+                    limits_wanted,
+                    image_outdated,
+                    move_wanted,
+                }
             },
         );
         (prop::sample::select(Desired::ALL.to_vec()), 0..3i64, 0..3i64, seen, around).prop_map(
@@ -282,6 +294,15 @@ mod tests {
                 world.obey(step);
             }
             prop_assert!(world.released && world.intent.desired == Desired::Deleted);
+        }
+
+        /// Nothing that runs, or is to run, is moved.
+        #[test]
+        fn only_what_rests_moves(world in world()) {
+            if decide(world.intent, world.seen, world.around) == Step::Move {
+                prop_assert_eq!(world.intent.desired, Desired::Stopped);
+                prop_assert!(!matches!(world.seen, Seen::Running | Seen::Paused | Seen::Changing));
+            }
         }
 
         /// A home is only ever let go when its owner wants the workspace deleted.

@@ -1,6 +1,7 @@
 //! What a workspace may use at most, and whether it can be held to less than it uses: pure.
 
 use super::store::Workspace;
+use crate::hosts::reserve::NO_ROOM;
 use rexec_api::error::ErrorCode;
 use rexec_api::workspaces::{LimitsView, PIDS_MAX, PatchWorkspace};
 use rexec_engine::{Limits, Stats};
@@ -37,6 +38,15 @@ impl Wish {
             cpu_milli: change.cpu.map_or(before.cpu_milli, |cpu| (cpu * 1000.0).round() as i64),
             memory_mb: change.memory_mb.map_or(before.memory_mb, i64::from),
             pids: change.pids.map_or(before.pids, i64::from),
+        }
+    }
+
+    /// The larger of each.
+    pub fn most(&self, other: &Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.max(other.cpu_milli),
+            memory_mb: self.memory_mb.max(other.memory_mb),
+            pids: self.pids.max(other.pids),
         }
     }
 
@@ -97,6 +107,11 @@ impl Wish {
 }
 
 impl Refusal {
+    pub fn no_room() -> Self {
+        let message = format!("{NO_ROOM} Its limits are as before.");
+        Self { code: ErrorCode::HostFull, message, below_use: None }
+    }
+
     const fn below_use(field: &'static str, used: u64, message: String) -> Self {
         Self { code: ErrorCode::LimitBelowUse, message, below_use: Some((field, used)) }
     }

@@ -113,6 +113,8 @@ pub(super) fn require_change(change: &PatchWorkspace) -> Result<()> {
 pub(crate) fn record(owner: UserId, name: String) -> Workspace {
     let id = WorkspaceId::new();
     Workspace {
+        pool: None,
+        moving: None,
         id,
         owner,
         name,

@@ -9,6 +9,7 @@
 mod budgets;
 mod capacity;
 mod change;
+mod choice;
 pub(crate) mod container;
 mod creation;
 mod disk;
@@ -21,9 +22,11 @@ pub mod lifecycle;
 mod limits;
 mod link;
 pub(crate) mod machine;
+pub mod moving;
 mod names;
 mod outlook;
 pub mod plan;
+mod pool;
 mod presence;
 mod progress;
 mod reach;
@@ -41,8 +44,12 @@ mod waker;
 pub use budgets::Budgets;
 pub(crate) use capacity::Capacity;
 pub(crate) use container::name_of as container_name;
+pub use creation::{CPU_MILLI_DEFAULT, MEMORY_MB_DEFAULT};
 pub use driver::Deps;
+pub use moving::MOVES_MAX;
+pub(crate) use pool::held as held_warm;
 pub use reach::{Met, Reach, Waking};
+pub(crate) use runtimes::Policy as RuntimePolicy;
 pub use slot::Report;
 pub use used::Used;
 pub use waker::{InUse, Waker};
@@ -51,6 +58,7 @@ use crate::actor::Actor;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::hosts::reserve::{self, Hold};
 use crate::hosts::{Heard, Host};
 use crate::page;
 use crate::tasks::Tasks;
@@ -68,6 +76,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::{Want, WantBy, Workspace};
+use tokio::sync::Semaphore;
 
 const NO_PAUSE: &str =
     "The host cannot hold a workspace still: its engine has no control groups. Stop the workspace instead.";
@@ -92,21 +101,24 @@ pub struct Workspaces {
     config: Arc<Config>,
     tasks: Tasks,
     slots: Arc<Mutex<HashMap<WorkspaceId, Arc<Slot>>>>,
+    /// Taken by those that are being recorded.
+    recording: Arc<Semaphore>,
 }
 
 impl Workspaces {
     pub fn new(deps: Deps, config: Arc<Config>, tasks: Tasks) -> Self {
-        Self { deps: Arc::new(deps), config, tasks, slots: Arc::default() }
+        let recording = Arc::new(Semaphore::new(creation::RECORDED_AT_ONCE_MAX));
+        Self { deps: Arc::new(deps), config, tasks, slots: Arc::default(), recording }
     }
 
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// How many there are in each state, as their drivers last said.
+    /// How many there are in each state, as their drivers last said; warm ones are the pool's.
     pub(crate) fn counts(&self) -> HashMap<WorkspaceStatus, usize> {
         let mut counts = HashMap::new();
-        for slot in self.lock().values() {
+        for slot in self.lock().values().filter(|slot| !slot.is_warm()) {
             *counts.entry(slot.reports().borrow().status).or_default() += 1;
         }
         counts
@@ -212,6 +224,9 @@ impl Workspaces {
         let tx = self.deps.db.begin().await?;
         if !store::want(&tx, id, intent, want, now_ms()).await? {
             return Err(no_such());
+        }
+        if intent.desired == Desired::Running && !reserve::hold(&tx, id, Hold::Running).await? {
+            return Err(self.no_room());
         }
         let logged = match event {
             Some(kind) => Some(events::append(&tx, &NewEvent::of_user(owner, kind).workspace(id)).await?),

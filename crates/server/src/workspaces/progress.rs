@@ -64,6 +64,14 @@ impl Following {
         let report = if report.ticket == 0 { &self.standing } else { &*report };
         let (status, reason) = (report.status, report.reason.clone());
         let doing = self.doing.borrow_and_update();
-        ProgressView { status, reason, pull: doing.pull.clone(), setup: doing.setup.clone() }
+        let (reason, queue_position) = (doing.waits().or(reason), doing.queue);
+        ProgressView {
+            status,
+            reason,
+            queue_position,
+            pull: doing.pull.clone(),
+            setup: doing.setup.clone(),
+            moved_bytes: doing.moved_bytes,
+        }
     }
 }

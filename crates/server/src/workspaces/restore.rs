@@ -3,11 +3,12 @@
 use super::capacity::Capacity;
 use super::plan::Plan;
 use super::store::{self, SourceState, Workspace};
-use super::{Outcome, Workspaces, incident, validate};
+use super::{Outcome, Workspaces, choice, incident, validate};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
-use crate::hosts::Host;
+use crate::hosts::placement::Wanted;
+use crate::hosts::{Host, reserve};
 use crate::setups;
 use crate::snapshots;
 use crate::volumes;
@@ -24,18 +25,21 @@ impl Workspaces {
         // Checks as those of a creation that names as much.
         let asked = NewWorkspace { name: request.name, wait_ms: request.wait_ms, ..Default::default() };
         validate::new_workspace(&asked)?;
-        let host = self.deps.fleet.of(volume.host);
+        let wanted = Wanted { near: volume.host, ..Wanted::default() };
+        let host = self.hosts_for(actor, &wanted).await?.into_iter().next().ok_or_else(choice::all_full)?;
         let capacity = Capacity::of(&self.require_runtime(&host, None).await?.engine);
         require_volume(&host, volume).await?;
         self.require_space(&host).await?;
         let row = capacity.fit(self.record_restored(actor, &host, volume, &asked).await?);
         self.require_nesting(&row).await?;
+        let _turn = self.turn_to_record().await;
         let tx = self.deps.db.begin().await?;
         self.require_room(&tx).await?;
         if !volumes::store::take(&tx, volume.id, row.id).await? {
             return Err(Error::not_found("volume"));
         }
-        store::insert(&tx, &row).await?;
+        reserve::hold_home(&tx, volume.workspace, 0).await?;
+        self.insert_on(&tx, &host, &row).await?;
         // The root file system is made anew from the image, and so is what prepared it; a repository is in the home.
         for step in setups::steps_of(row.id, row.source_state == SourceState::Wanted, &Plan::of_row(&row).setup) {
             setups::store::insert(&tx, &step).await?;
@@ -61,7 +65,7 @@ impl Workspaces {
         volume: &Volume,
         asked: &NewWorkspace,
     ) -> Result<Workspace> {
-        let fresh = self.record(actor, asked, host);
+        let fresh = self.record(actor.user, asked, host);
         let name = asked.name.clone().unwrap_or_else(|| volume.workspace_name.clone());
         let volume = volume.name.clone();
         // Without a tombstone it begins as any other workspace.
@@ -98,6 +102,8 @@ impl Workspaces {
             stopped_ms: None,
             delete_warned_ms: None,
             delete_told_ms: None,
+            pool: None,
+            moving: None,
             ..before
         })
     }

@@ -32,7 +32,11 @@ pub struct Report {
 #[derive(Debug, Clone, Default)]
 pub struct Doing {
     pub pull: Option<PullView>,
+    /// Its place in the queue of its host.
+    pub queue: Option<u32>,
     pub setup: Option<SetupProgress>,
+    /// Bytes that a move has brought to its new place.
+    pub moved_bytes: Option<u64>,
 }
 
 pub struct Slot {
@@ -43,6 +47,8 @@ pub struct Slot {
     asked: AtomicBool,
     /// A process of it was ended for that since the driver last looked.
     out_of_memory: AtomicBool,
+    /// It was warm and nobody's when its driver last looked.
+    warm: AtomicBool,
     /// What its owner should know while it runs.
     remark: Mutex<Option<String>>,
     /// The wish for other limits that was refused last, by its number, and why.
@@ -58,6 +64,13 @@ pub struct Slot {
     pub presence: Presence,
 }
 
+impl Doing {
+    /// Its place in the queue, as a sentence.
+    pub fn waits(&self) -> Option<String> {
+        self.queue.map(|position| format!("It is number {position} in the queue of its host."))
+    }
+}
+
 impl Slot {
     pub fn new(status: WorkspaceStatus) -> Self {
         let report = Report { ticket: 0, status, error: None, reason: None, done: false };
@@ -66,6 +79,7 @@ impl Slot {
             bell: watch::Sender::new(1),
             asked: AtomicBool::new(false),
             out_of_memory: AtomicBool::new(false),
+            warm: AtomicBool::new(false),
             remark: Mutex::default(),
             refused_limits: Mutex::default(),
             report: watch::Sender::new(report),
@@ -97,6 +111,14 @@ impl Slot {
 
     pub(super) fn take_out_of_memory(&self) -> bool {
         self.out_of_memory.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn set_warm(&self, is_warm: bool) {
+        self.warm.store(is_warm, Ordering::Release);
+    }
+
+    pub(super) fn is_warm(&self) -> bool {
+        self.warm.load(Ordering::Acquire)
     }
 
     /// A joined machine is here; one that came before and waits still is sent away.
@@ -165,12 +187,20 @@ impl Slot {
         self.doing.send_if_modified(|doing| std::mem::replace(&mut doing.pull, pull) != doing.pull);
     }
 
+    pub(super) fn tell_queue(&self, place: Option<u32>) {
+        self.doing.send_if_modified(|doing| std::mem::replace(&mut doing.queue, place) != doing.queue);
+    }
+
     pub(super) fn tell_setup(&self, setup: Option<SetupProgress>) {
         self.doing.send_if_modified(|doing| {
             let changed = doing.setup != setup;
             doing.setup = setup;
             changed
         });
+    }
+
+    pub(super) fn tell_moved(&self, bytes: Option<u64>) {
+        self.doing.send_if_modified(|doing| std::mem::replace(&mut doing.moved_bytes, bytes) != bytes);
     }
 
     pub fn doing(&self) -> watch::Receiver<Doing> {

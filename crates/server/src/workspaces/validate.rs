@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::setups::git;
 use crate::text::misleads;
 use rexec_api::idle::IdleSettings;
+use rexec_api::servers::{LABELS_MAX, NAME_CHARS_MAX as SERVER_WORD_BYTES_MAX};
 use rexec_api::workspaces::{
     CPU_MAX, CPU_MIN, DISK_GB_MAX, DISK_GB_MIN, ENV_BYTES_MAX, ENV_VARIABLES_MAX, MEMORY_MB_MAX, MEMORY_MB_MIN,
     NAME_CHARS_MAX, NewWorkspace, PIDS_MAX, PIDS_MIN, PatchWorkspace, WAIT_MS_MAX,
@@ -44,6 +45,7 @@ pub fn new_workspace(new: &NewWorkspace) -> Result<()> {
     if let Some(text) = &new.runtime {
         runtime(text)?;
     }
+    place(new)?;
     limits(new.cpu, new.memory_mb, new.pids)?;
     if let Some(gb) = new.disk_gb {
         disk_gb(gb)?;
@@ -55,6 +57,26 @@ pub fn new_workspace(new: &NewWorkspace) -> Result<()> {
         idle(settings)?;
     }
     env(&new.env)
+}
+
+/// Where it is to be made: no server has longer names or more labels.
+fn place(new: &NewWorkspace) -> Result<()> {
+    let is_word = |text: &str| text.len() <= SERVER_WORD_BYTES_MAX && !text.chars().any(misleads);
+    for (field, text) in [("region", &new.region), ("host", &new.host), ("architecture", &new.architecture)] {
+        if text.as_ref().is_some_and(|text| !is_word(text)) {
+            let message =
+                format!("`{field}` has at most {SERVER_WORD_BYTES_MAX} characters, and no control characters.");
+            return Err(Error::field(field, message));
+        }
+    }
+    let labels = &new.host_labels;
+    if labels.len() > LABELS_MAX || !labels.iter().all(|(key, value)| is_word(key) && is_word(value)) {
+        let message = format!(
+            "`host_labels` names at most {LABELS_MAX} labels; keys and values have at most {SERVER_WORD_BYTES_MAX} characters."
+        );
+        return Err(Error::field("host_labels", message));
+    }
+    Ok(())
 }
 
 /// What may be changed; what the workspace itself has to say about it is not asked here.

@@ -12,12 +12,15 @@ use rexec_api::idle::IdleView;
 use rexec_api::workspaces::{WorkspaceStatus, WorkspaceView};
 
 impl Workspaces {
-    /// How far a pull is changes too often to be written down.
+    /// How far a pull is, and a place in a queue, change too often to be written down.
     fn status_reason(&self, row: &Workspace) -> Option<String> {
-        let told = (row.status == WorkspaceStatus::Pulling).then(|| self.lock().get(&row.id).cloned()).flatten();
-        let told = told.map(|slot| slot.reports().borrow().clone());
-        let told = told.filter(|report| report.status == row.status && report.reason.is_some());
-        told.map_or_else(|| row.status_reason.clone(), |report| report.reason)
+        let told = self.slot_if_any(row.id).and_then(|slot| {
+            let waits = slot.doing().borrow().waits();
+            let report = slot.reports().borrow().clone();
+            let is_pulled = row.status == WorkspaceStatus::Pulling && report.status == row.status;
+            waits.or_else(|| report.reason.filter(|_| is_pulled))
+        });
+        told.or_else(|| row.status_reason.clone())
     }
 
     pub(super) fn view(&self, actor: &Actor, row: &Workspace) -> WorkspaceView {
@@ -56,6 +59,7 @@ impl Workspaces {
             limits_wanted: row.wish.map(|wish| wish.view()),
             idle: self.idle_view(row),
             machine: row.machine.clone(),
+            moving: row.moving.as_ref().map(|moving| self.move_view(actor, row, moving)),
         }
     }
 

@@ -15,6 +15,11 @@ const APPLETS: [&str; 11] = ["cat", "chmod", "chown", "echo", "id", "ls", "mkdir
 
 /// Busybox alone: not even a file of users.
 pub fn image() -> Vec<u8> {
+    image_with(&[])
+}
+
+/// Busybox and these files.
+pub fn image_with(files: &[(&str, &[u8])]) -> Vec<u8> {
     let busybox = std::fs::read("/bin/busybox").expect("/bin/busybox is there (Debian's package busybox-static)");
     let mut tar = tar::Builder::new(Vec::new());
     let mut header = tar::Header::new_ustar();
@@ -27,6 +32,12 @@ pub fn image() -> Vec<u8> {
         header.set_mode(0o777);
         header.set_size(0);
         tar.append_link(&mut header, format!("bin/{applet}"), "busybox").unwrap();
+    }
+    for (path, content) in files {
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, path, *content).unwrap();
     }
     tar.into_inner().unwrap()
 }

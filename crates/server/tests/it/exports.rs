@@ -13,7 +13,7 @@ use rexec_engine::{Engine as _, Labels};
 on_both!(a_snapshot_moves_to_another_server, what_is_refused_leaves_nothing);
 
 /// What there is to be found again, of every kind that a file system knows: in the home and outside of it.
-const MAKE: &str = r#"
+pub const MAKE: &str = r#"
     set -e
     cd ~; echo mine > kept; mkdir -p d/e; ln kept d/hard; ln -s ../kept d/soft; ln -s /etc/passwd abroad
     printf odd > "$(printf 'n\377 \001me')"; mkfifo -m 620 pipe; truncate -s 1G sparse; echo end >> sparse
@@ -23,7 +23,7 @@ const MAKE: &str = r#"
         rm -f /etc/issue; printf x > "/opt/$(printf "\376")"; echo theirs > /home/user/rooted; head -c 2000000 /dev/urandom > /opt/random'
 "#;
 /// Tells all of it.
-const TELL: &str = r#"
+pub const TELL: &str = r#"
     cd /; find /opt /home/user /usr/bin -printf '%p %y %m %U:%G %l %TY-%Tm-%Td %TH:%TM ' \( ! -type d -printf '%n\n' -o -printf '\n' \) | LC_ALL=C sort | sha256sum
     sudo sh -c 'cat /opt/random /opt/d/file /opt/d/suid /usr/bin/*' 2>/dev/null | sha256sum
     sudo sh -c 'stat -c "%n %a %u:%g %h %F" /opt/d /opt/d/* /opt/hard'; readlink /opt/dangling

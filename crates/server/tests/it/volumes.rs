@@ -14,6 +14,7 @@ use std::time::Duration;
 
 on_both!(
     a_home_is_kept_and_restored,
+    a_kept_home_takes_up_its_disk,
     a_lost_root_is_told,
     homes_have_sizes,
     what_is_purged_is_gone,
@@ -76,6 +77,43 @@ async fn a_home_is_kept_and_restored(backend: Backend) {
         stage.client.purge_workspace(again.id).await.unwrap();
         assert_eq!(homes(&stage).await, 0);
         assert!(stage.client.volumes().await.unwrap().items.is_empty());
+        stage
+    })
+    .await;
+}
+
+async fn a_kept_home_takes_up_its_disk(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let until_used = async |what: &str, gb: u64| {
+            let used = async || stage.client.servers().await.unwrap().items.remove(0);
+            eventually(what, async || {
+                let server = used().await;
+                (server.used_disk_gb == gb).then_some(server)
+            })
+            .await
+        };
+        let new =
+            NewWorkspace { memory_mb: Some(256), disk_gb: Some(3), wait_ms: patient().wait_ms, ..Default::default() };
+        let id = stage.client.create_workspace(&new).await.unwrap().id;
+        until_used("all that it may have to be its own", 3).await;
+        stage.run(id, "truncate -s 2200M ~/large").await;
+        stage.client.delete_workspace(id).await.unwrap();
+        let server = until_used("what its home has to be kept for it", 2).await;
+        assert_eq!((server.workspaces, server.used_memory_mb, server.used_cpu), (0, 0, 0.0), "{server:?}");
+        let kept = only_volume(&stage).await.id;
+        let restored = stage.client.restore_volume(kept, &patient()).await.unwrap();
+        until_used("that to be in what its next workspace may have", 3).await;
+        stage.client.delete_workspace(restored.id).await.unwrap();
+        until_used("as much as before", 2).await;
+        stage.client.purge_volume(kept).await.unwrap();
+        until_used("all of it to be given back", 0).await;
+        // A restored one that goes with its home.
+        let id = stage.client.create_workspace(&new).await.unwrap().id;
+        stage.client.delete_workspace(id).await.unwrap();
+        let kept = only_volume(&stage).await.id;
+        let restored = stage.client.restore_volume(kept, &patient()).await.unwrap();
+        stage.client.purge_workspace(restored.id).await.unwrap();
+        until_used("all of it to be given back", 0).await;
         stage
     })
     .await;

@@ -20,6 +20,7 @@ on_both!(
     others_do_not_exist,
     a_server_restart_adopts,
     sleep_ends_with_use,
+    many_at_once_wait_for_their_turn,
 );
 
 async fn a_life(backend: Backend) {
@@ -322,6 +323,33 @@ async fn without_an_engine_the_server_says_so() {
         assert_eq!(ready.status(), 503);
         let missing = client.workspace(WorkspaceId::new()).await.unwrap_err();
         assert_eq!(missing.code(), Some(ErrorCode::NotFound));
+    })
+    .await;
+}
+
+async fn many_at_once_wait_for_their_turn(backend: Backend) {
+    on_stage(backend, &[], async |_, stage| {
+        let turns = (stage.engine.info().await.unwrap().cpus as usize * 2).clamp(4, 32);
+        let new = NewWorkspace { memory_mb: Some(64), wait_ms: Some(0), ..Default::default() };
+        let client = &stage.client;
+        let made = futures_util::future::try_join_all((0..turns + 4).map(|_| client.create_workspace(&new)));
+        let made: Vec<WorkspaceId> = made.await.unwrap().iter().map(|view| view.id).collect();
+        let waits = |reason: &Option<String>| reason.as_deref().is_some_and(|reason| reason.contains("in the queue"));
+        let waiting = eventually("some to wait", async || {
+            let items = client.workspaces().await.unwrap().items;
+            items.into_iter().rev().find(|view| waits(&view.status_reason))
+        });
+        let waiting = waiting.await.id;
+        client.purge_workspace(waiting).await.unwrap();
+        assert_eq!(client.workspace(waiting).await.unwrap_err().code(), Some(ErrorCode::NotFound));
+        for id in made.into_iter().filter(|id| *id != waiting) {
+            let view = eventually("it to run", async || {
+                Some(client.workspace(id).await.unwrap()).filter(|view| view.status == WorkspaceStatus::Running)
+            });
+            assert_eq!(view.await.status_reason, None, "nothing is said of a queue that is over");
+            client.purge_workspace(id).await.unwrap();
+        }
+        stage
     })
     .await;
 }

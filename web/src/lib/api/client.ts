@@ -3,19 +3,25 @@
 import { all, call } from './request';
 import type {
   AuthStatus,
+  ComputeHealth,
   CreatedJoinToken,
   CreatedToken,
   DeviceRequest,
   ImportedSshKeys,
+  MoveWorkspace,
   NewRegistry,
+  NewServer,
   NewSnapshot,
   NewToken,
   NewWorkspace,
+  PatchServer,
   PatchWorkspace,
   OpenedPort,
   PortList,
   PortView,
   RegistryView,
+  ServerAction,
+  ServerView,
   SessionView,
   SetPort,
   SetupView,
@@ -39,6 +45,10 @@ export const workspacePath = (id: string): string => `/api/workspaces/${encodeUR
 const terminalPath = (id: string, tid: string): string => `${workspacePath(id)}/terminals/${encodeURIComponent(tid)}`;
 const snapshotPath = (id: string): string => `/api/snapshots/${encodeURIComponent(id)}`;
 const volumePath = (id: string): string => `/api/volumes/${encodeURIComponent(id)}`;
+
+const serverPath = (id: string): string => `/api/admin/servers/${encodeURIComponent(id)}`;
+/** A server is reached, told from the others and made ready before the answer, each of which may take a minute. */
+const SERVER_MS_MAX = 150_000;
 
 /** What credentials are for. */
 export type CredentialsOf = 'images' | 'git';
@@ -74,6 +84,7 @@ export const api = {
 
   workspaces: () => all<WorkspaceView>('/api/workspaces'),
   workspace: (id: string) => call<WorkspaceView>('GET', workspacePath(id)),
+  moveWorkspace: (id: string, to: MoveWorkspace) => call<WorkspaceView>('POST', `/api/workspaces/${id}/move`, to),
   createWorkspace: (request: NewWorkspace) => call<WorkspaceView>('POST', '/api/workspaces', request),
   changeWorkspace: (id: string, change: PatchWorkspace) => call<WorkspaceView>('PATCH', workspacePath(id), change),
   deleteWorkspace: (id: string) => call<void>('DELETE', workspacePath(id)),
@@ -106,6 +117,12 @@ export const api = {
   restoreVolume: (id: string, name?: string) =>
     call<WorkspaceView>('POST', `${volumePath(id)}/restore`, { wait_ms: 0, ...(name ? { name } : {}) }),
   purgeVolume: (id: string) => call<void>('DELETE', volumePath(id)),
+
+  computeHealth: () => call<ComputeHealth>('GET', '/api/compute/health'),
+  addServer: (request: NewServer) => call<ServerView>('POST', '/api/admin/servers', request, SERVER_MS_MAX),
+  changeServer: (id: string, change: PatchServer) => call<ServerView>('PATCH', serverPath(id), change, SERVER_MS_MAX),
+  askServer: (id: string, action: ServerAction) => call<ServerView>('POST', `${serverPath(id)}/${action}`, undefined, SERVER_MS_MAX),
+  deleteServer: (id: string) => call<void>('DELETE', serverPath(id)),
 };
 
 /** The address of a terminal's WebSocket. */

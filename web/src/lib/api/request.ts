@@ -37,13 +37,15 @@ export interface Outgoing {
   headers?: Record<string, string>;
   /** Ends the request; without it the request ends by itself after a while. */
   signal?: AbortSignal;
+  /** How long that while is, of what is known to take longer than usual. */
+  patienceMs?: number;
 }
 
 function failure(status: number, code: string, message: string, requestId = ''): ApiError {
   return new ApiError(status, { code, message, request_id: requestId, details: {} });
 }
 
-async function send({ method, path, json, bytes, accept, headers, signal }: Outgoing): Promise<Response> {
+async function send({ method, path, json, bytes, accept, headers, signal, patienceMs = REQUEST_MS_MAX }: Outgoing): Promise<Response> {
   const type = bytes ? 'application/octet-stream' : json === undefined ? undefined : 'application/json';
   try {
     return await fetch(path, {
@@ -51,7 +53,7 @@ async function send({ method, path, json, bytes, accept, headers, signal }: Outg
       credentials: 'same-origin',
       headers: { accept: accept ?? 'application/json', ...(type ? { 'content-type': type } : {}), ...headers },
       body: bytes ?? (json === undefined ? null : JSON.stringify(json)),
-      signal: signal ?? AbortSignal.timeout(REQUEST_MS_MAX),
+      signal: signal ?? AbortSignal.timeout(patienceMs),
     });
   } catch (error) {
     if (signal?.aborted) throw error;
@@ -104,8 +106,8 @@ export async function request(outgoing: Outgoing): Promise<Response> {
   throw error;
 }
 
-export async function call<T>(method: string, path: string, json?: unknown): Promise<T> {
-  return (await read(await request({ method, path, json }))) as T;
+export async function call<T>(method: string, path: string, json?: unknown, patienceMs?: number): Promise<T> {
+  return (await read(await request({ method, path, json, ...(patienceMs ? { patienceMs } : {}) }))) as T;
 }
 
 interface Page<T> {

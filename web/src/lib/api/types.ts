@@ -48,6 +48,14 @@ export type LimitsView = Schemas['LimitsView'];
 export type IdleSettings = Schemas['IdleSettings'];
 export type PatchWorkspace = Schemas['PatchWorkspace'];
 export type EventView = Schemas['EventView'];
+export type PatchServer = Schemas['PatchServer'];
+export type MoveWorkspace = Schemas['MoveWorkspace'];
+export type NewServer = Schemas['NewServer'];
+export type ServerFound = Schemas['ServerFound'];
+export type ServerAction = 'test' | 'drain' | 'activate';
+/** `pool`, of workspaces that wait ready-made, is told by servers that have one. */
+export type ServerView = Schemas['ServerView'] & { pool?: { ready: number; target: number; reason?: string | null } | null };
+export type ComputeHealth = Omit<Schemas['ComputeHealth'], 'details'> & { details?: ServerView[] };
 export type WorkspaceAction = 'start' | 'stop' | 'restart' | 'pause' | 'resume';
 
 /** A failure; the page makes some of its own, and a newer server may have codes unknown here. */

@@ -14,4 +14,6 @@ test('what is near comes first, and what could be meant is found', () => {
   expect(find('atlas fi', here)[0]?.effect).toEqual({ kind: 'go', address: '/w/a/files' });
   expect(find('stop', here)[0]?.effect).toEqual({ kind: 'act', workspace: 'a', action: 'stop' });
   expect(find('no such thing', here)).toEqual([]);
+  expect(find('servers', here)).toEqual([]);
+  expect(find('servers', commands({ page: 'dashboard' }, LIST, [], 'admin'))[0]?.effect).toEqual({ kind: 'go', address: '/servers' });
 });

@@ -1,6 +1,6 @@
 // All that the palette offers, as values: what it is called, and what choosing it means.
 
-import type { SnapshotView, WorkspaceAction, WorkspaceView } from '../api/types';
+import type { SnapshotView, UserView, WorkspaceAction, WorkspaceView } from '../api/types';
 import type { IconName } from '../components/Icon.svelte';
 import { STATUS } from '../format';
 import { mayAct, viewsOf } from '../machine';
@@ -71,7 +71,7 @@ function ofWorkspace(workspace: WorkspaceView, here: boolean): Command[] {
   return [...open, ...views, ...actions];
 }
 
-export function commands(route: Route, workspaces: WorkspaceView[], snapshots: SnapshotView[]): Command[] {
+export function commands(route: Route, workspaces: WorkspaceView[], snapshots: SnapshotView[], role: UserView['role'] = 'user'): Command[] {
   const here = route.page === 'workspace' ? route.id : undefined;
   const ordered = [...workspaces].sort((a, b) => Number(b.id === here) - Number(a.id === here));
   return [
@@ -81,6 +81,7 @@ export function commands(route: Route, workspaces: WorkspaceView[], snapshots: S
     { id: 'home', group: 'Rexec', label: 'All workspaces', icon: 'grid', effect: { kind: 'go', address: '/' } },
     { id: 'storage', group: 'Rexec', label: 'Storage', icon: 'disk', effect: { kind: 'go', address: '/storage' } },
     { id: 'account', group: 'Rexec', label: 'Account', icon: 'user', effect: { kind: 'go', address: '/account' } },
+    ...(role === 'admin' ? [{ id: 'servers', group: 'Rexec', label: 'Servers', icon: 'server' as const, effect: { kind: 'go' as const, address: '/servers' } }] : []),
     ...snapshots
       .filter(({ state }) => state === 'ready')
       .map((snapshot): Command => ({

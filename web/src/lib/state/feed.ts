@@ -18,6 +18,7 @@ const KINDS: Record<string, { text: string; tone: Tone; icon: IconName }> = {
   'workspace.left': { text: 'left', tone: 'off', icon: 'exit' },
   'workspace.deleted': { text: 'deleted', tone: 'off', icon: 'trash' },
   'workspace.restored': { text: 'restored', tone: 'good', icon: 'restart' },
+  'workspace.moved': { text: 'moved to another server', tone: 'off', icon: 'restart' },
   'workspace.renamed': { text: 'renamed', tone: 'off', icon: 'rename' },
   'workspace.started': { text: 'started', tone: 'good', icon: 'play' },
   'workspace.stopped': { text: 'stopped', tone: 'off', icon: 'stop' },

@@ -4,6 +4,7 @@ import { filesAddress, parseRoute, viewAddress } from './route';
 test('an address leads to a workspace, its view and what is shown in it', () => {
   expect(parseRoute('/')).toEqual({ page: 'dashboard' });
   expect(parseRoute('/storage')).toEqual({ page: 'storage' });
+  expect(parseRoute('/servers')).toEqual({ page: 'servers' });
   expect(parseRoute('/w/')).toEqual({ page: 'dashboard' });
   expect(['/nope', '/unknown/path', '/storage/more', '/open-preview'].map((address) => parseRoute(address).page)).toEqual(Array(4).fill('not-found'));
   expect(parseRoute('/storage/')).toEqual({ page: 'storage' });

@@ -35,14 +35,14 @@ export interface DeviceRoute {
   code?: string;
 }
 
-export type Route = { page: 'dashboard' | 'storage' | 'account' | 'not-found' } | DeviceRoute | OpenPreviewRoute | WorkspaceRoute;
+export type Route = { page: 'dashboard' | 'storage' | 'account' | 'servers' | 'not-found' } | DeviceRoute | OpenPreviewRoute | WorkspaceRoute;
 
 /** An address that the page does not have is told as such: another screen in its place would pass for what was asked for. */
 export function parseRoute(address: string): Route {
   const url = new URL(address, 'http://page.invalid');
   const [, first, id, rest] = url.pathname.split('/');
   if (!first || (first === 'w' && !id)) return { page: 'dashboard' };
-  if ((first === 'storage' || first === 'account') && !id) return { page: first };
+  if ((first === 'storage' || first === 'account' || first === 'servers') && !id) return { page: first };
   if (first === 'device' && !id) {
     const code = url.searchParams.get('code');
     return { page: 'device', ...(code ? { code } : {}) };

@@ -2,7 +2,7 @@
 // news comes, the list is asked for every 2.5 s, and faster while one is on its way between states.
 
 import { api, ApiError } from '../api/client';
-import type { NewWorkspace, PatchWorkspace, WorkspaceAction, WorkspaceStatus, WorkspaceView } from '../api/types';
+import type { MoveWorkspace, NewWorkspace, PatchWorkspace, WorkspaceAction, WorkspaceStatus, WorkspaceView } from '../api/types';
 import { live } from './live.svelte';
 import { signedOut } from './session.svelte';
 import { toasts } from './toasts.svelte';
@@ -31,7 +31,7 @@ class Workspaces {
   list = $state<WorkspaceView[]>([]);
   loaded = $state(false);
   /** Actions under way, by workspace. */
-  busy = $state<Record<string, WorkspaceAction | 'delete'>>({});
+  busy = $state<Record<string, WorkspaceAction | 'delete' | 'move'>>({});
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watchers = 0;
   #asking = false;
@@ -134,6 +134,14 @@ class Workspaces {
     this.#put(await api.changeWorkspace(id, change));
   }
 
+  /** The answer does not wait: the card shows how far it is. */
+  async move(id: string, to: MoveWorkspace): Promise<void> {
+    const name = this.get(id)?.name ?? 'Workspace';
+    await this.#guarded(id, 'move', `${name} could not be moved`, async () => {
+      this.#put(await api.moveWorkspace(id, { ...to, wait_ms: 0 }));
+    });
+  }
+
   async remove(id: string): Promise<boolean> {
     const name = this.get(id)?.name ?? 'Workspace';
     return this.#guarded(id, 'delete', `${name} could not be deleted`, async () => {
@@ -143,7 +151,7 @@ class Workspaces {
     });
   }
 
-  async #guarded(id: string, what: WorkspaceAction | 'delete', title: string, work: () => Promise<void>): Promise<boolean> {
+  async #guarded(id: string, what: WorkspaceAction | 'delete' | 'move', title: string, work: () => Promise<void>): Promise<boolean> {
     this.busy[id] = what;
     try {
       await work();
@@ -195,7 +203,8 @@ class Workspaces {
     clearTimeout(this.#timer);
     if (this.#watchers === 0 || document.hidden) return;
     const moving = this.list.some((workspace) => MOVING.has(workspace.status));
-    const pause = live.on ? POLL_LIVE_MS : moving ? POLL_MOVING_MS : POLL_MS;
+    const travels = this.list.some((workspace) => workspace.moving?.state === 'moving');
+    const pause = travels ? POLL_MS : live.on ? POLL_LIVE_MS : moving ? POLL_MOVING_MS : POLL_MS;
     this.#timer = setTimeout(() => void this.refresh(), pause);
   }
 }

@@ -1,4 +1,4 @@
-//! OpenSSH's server with keys of its own, on a free port of the loopback.
+//! OpenSSH's server with keys of its own, on a free port of the loopback or of another network's address.
 //!
 //! It ends with its value, and with this process however that ends: a shell waits for our end of its input.
 
@@ -22,6 +22,10 @@ const SCRIPT: &str = r#""$0" -D -e -f "$1" 2>>"$2" & echo $!; read _; kill $! 2>
 pub struct Sshd {
     dir: tempfile::TempDir,
     port: u16,
+    /// Where it listens.
+    address: Ipv4Addr,
+    /// Goes before its command line: what has it run elsewhere.
+    enter: Vec<String>,
     socket: PathBuf,
     /// Lines for its configuration, before all others.
     more: String,
@@ -36,13 +40,23 @@ struct Running {
 impl Sshd {
     /// `more` is for its configuration and wins over what is there.
     pub fn start(more: &str) -> Sshd {
+        Self::start_at(more, Vec::new(), Ipv4Addr::LOCALHOST, local_socket())
+    }
+
+    /// One on another machine, as far as a network of its own makes one: `enter` is the command that runs the rest of its
+    /// line there, and `socket` the engine's.
+    pub fn start_in(enter: impl Into<Vec<String>>, address: Ipv4Addr, socket: PathBuf) -> Sshd {
+        Self::start_at("", enter.into(), address, socket)
+    }
+
+    fn start_at(more: &str, enter: Vec<String>, address: Ipv4Addr, socket: PathBuf) -> Sshd {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: apt-get install openssh-server");
         let _ = std::fs::create_dir_all(PRIVILEGE_DIRECTORY);
         let dir = tempfile::tempdir().expect("a directory");
         for (name, kind) in [("client", "ed25519"), ("host_ed25519", "ed25519"), ("host_rsa", "rsa")] {
             keygen(&dir.path().join(name), kind);
         }
-        let mut server = Sshd { dir, port: 0, socket: local_socket(), more: more.into(), running: None };
+        let mut server = Sshd { dir, port: 0, address, enter, socket, more: more.into(), running: None };
         for _ in 0..PORTS_TRIED_MAX {
             server.port = free_port();
             if server.try_run() {
@@ -58,7 +72,7 @@ impl Sshd {
 
     /// As `DOCKER_HOST` has it.
     pub fn address(&self) -> String {
-        format!("ssh://{}@127.0.0.1:{}{}", user(), self.port, self.socket.display())
+        format!("ssh://{}@{}:{}{}", user(), self.address, self.port, self.socket.display())
     }
 
     /// The private key of who may log in.
@@ -144,17 +158,19 @@ impl Sshd {
     fn try_run(&mut self) -> bool {
         let at = |name: &str| self.dir.path().join(name);
         let config = format!(
-            "{}\nPort {}\nListenAddress 127.0.0.1\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
+            "{}\nPort {}\nListenAddress {}\nHostKey {}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\n\
              StrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nPrintMotd no\nMaxStartups 1000\n",
             self.more,
             self.port,
+            self.address,
             at("host_ed25519").display(),
             at("host_rsa").display(),
             at("client.pub").display(),
         );
         std::fs::write(at("config"), config).expect("writes");
-        let mut shell = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, SSHD])
+        let mut words = self.enter.iter().map(String::as_str).chain(["/bin/sh", "-c", SCRIPT, SSHD]);
+        let mut shell = Command::new(words.next().expect("a command"))
+            .args(words)
             .args([at("config"), at("log")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -166,7 +182,7 @@ impl Sshd {
         self.running = Some(Running { shell, sshd });
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && is_alive(sshd) {
-            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+            if TcpStream::connect((self.address, self.port)).is_ok() {
                 // Somebody else may have it.
                 return is_alive(sshd);
             }

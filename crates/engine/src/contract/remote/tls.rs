@@ -12,6 +12,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::{TcpListener, UnixStream};
 use tokio::sync::oneshot;
@@ -82,6 +83,7 @@ impl Issued {
             ca: ca.pem().as_bytes().to_vec(),
             certificate: self.certificate.as_bytes().to_vec(),
             key: self.key.as_bytes().to_vec(),
+            name: None,
         }
     }
 }
@@ -96,6 +98,11 @@ pub struct TlsFront {
 impl TlsFront {
     /// Shows `shown` and lets in whom `clients` has signed.
     pub fn start(shown: &Issued, clients: &Authority) -> TlsFront {
+        Self::start_before(local_socket(), shown, clients)
+    }
+
+    /// The same in front of another engine's socket.
+    pub fn start_before(socket: PathBuf, shown: &Issued, clients: &Authority) -> TlsFront {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(clients.pem().as_bytes()).expect("a certificate")).expect("a root");
@@ -116,9 +123,13 @@ impl TlsFront {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(serve(listener, acceptor, stopped));
+            runtime.block_on(serve(listener, socket, acceptor, stopped));
         });
         TlsFront { port, stop: Some(stop), thread: Some(thread) }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// As `DOCKER_HOST` has it.
@@ -141,7 +152,12 @@ impl Drop for TlsFront {
     }
 }
 
-async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, mut stopped: oneshot::Receiver<()>) {
+async fn serve(
+    listener: std::net::TcpListener,
+    socket: PathBuf,
+    acceptor: TlsAcceptor,
+    mut stopped: oneshot::Receiver<()>,
+) {
     let listener = TcpListener::from_std(listener).expect("a listener");
     let mut connections = JoinSet::new();
     loop {
@@ -150,11 +166,11 @@ async fn serve(listener: std::net::TcpListener, acceptor: TlsAcceptor, mut stopp
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else { continue };
-        let acceptor = acceptor.clone();
+        let (socket, acceptor) = (socket.clone(), acceptor.clone());
         connections.spawn(async move {
             let _ = stream.set_nodelay(true);
             let Ok(mut outside) = acceptor.accept(stream).await else { return };
-            let Ok(mut inside) = UnixStream::connect(local_socket()).await else { return };
+            let Ok(mut inside) = UnixStream::connect(socket).await else { return };
             let _ = tokio::io::copy_bidirectional(&mut outside, &mut inside).await;
         });
         while connections.try_join_next().is_some() {}

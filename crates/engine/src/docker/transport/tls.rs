@@ -35,6 +35,8 @@ pub struct TlsMaterial {
     /// Ours, followed by those between it and the engine's CA.
     pub certificate: Vec<u8>,
     pub key: Vec<u8>,
+    /// Whom the engine's certificate must be for; the host that is dialled, when absent.
+    pub name: Option<String>,
 }
 
 impl std::fmt::Debug for TlsMaterial {
@@ -106,7 +108,8 @@ impl Tls {
         Ok(Tls {
             host: host.into(),
             port,
-            name: ServerName::try_from(host.to_owned()).map_err(|_| TlsFault::Name)?,
+            name: ServerName::try_from(material.name.clone().unwrap_or_else(|| host.into()))
+                .map_err(|_| TlsFault::Name)?,
             config: Arc::new(config),
             validity: Mutex::new(Validity { ours: Some(ours), engines: None }),
         })

@@ -38,8 +38,8 @@ impl Decompressor {
             let left = self.context.decompress_stream(&mut output, &mut input).map_err(fault)?;
             self.whole = left == 0;
             take(&self.out)?;
-            // A full buffer may mean that more is ready.
-            if input.pos == piece.len() && self.out.len() < OUT_BYTES {
+            // A full buffer may mean that more is ready, unless the frame is over; asked once more, it would begin another.
+            if input.pos == piece.len() && (self.whole || self.out.len() < OUT_BYTES) {
                 return Ok(());
             }
         }
@@ -63,6 +63,25 @@ fn fault(code: zstd_safe::ErrorCode) -> GuestError {
 mod tests {
     use super::*;
     use rexec_api::error::ErrorCode;
+
+    #[test]
+    fn data_that_fills_the_buffer_to_its_end_is_whole() {
+        for size in [OUT_BYTES - 1, OUT_BYTES, OUT_BYTES + 1, 3 * OUT_BYTES] {
+            let mut compressed = Vec::with_capacity(zstd_safe::compress_bound(size));
+            zstd_safe::compress(&mut compressed, &vec![7; size], 3).unwrap();
+            for pieces in [1, 2, compressed.len()] {
+                let (mut decompressor, mut taken) = (Decompressor::new().unwrap(), 0);
+                for piece in compressed.chunks(compressed.len().div_ceil(pieces)) {
+                    let take = |out: &[u8]| {
+                        taken += out.len();
+                        Ok(())
+                    };
+                    decompressor.feed(piece, take).unwrap();
+                }
+                assert!(decompressor.finish().is_ok() && taken == size, "{size} in {pieces}");
+            }
+        }
+    }
 
     #[test]
     fn a_window_that_is_too_large_is_told_from_damage() {

@@ -17,6 +17,7 @@
 //! no other, counted against its own manifest before a byte is written, reached step by step without a link
 //! being followed, and whole only if the frame's checksum holds.
 
+mod digest;
 mod make;
 mod mounts;
 mod read;
@@ -28,6 +29,7 @@ mod tests;
 mod walk;
 mod write;
 
+pub use digest::Digest;
 pub use read::{Refused, unpack};
 pub use write::pack;
 

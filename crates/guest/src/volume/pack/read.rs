@@ -1,11 +1,12 @@
 //! Unpacking: what the archive says is judged and counted before anything is made of it.
 
 use super::super::tree::Tree;
+use super::digest::{Digest, Line};
 use super::make::{Entry, Maker};
 use super::mounts::Mounts;
 use super::sparse::{Numbers, Piece};
 use super::stream::Unpacker;
-use super::{ENTRIES_MAX, MANIFEST, MANIFEST_BYTES_MAX, TREES, Told};
+use super::{ENTRIES_MAX, MANIFEST, MANIFEST_BYTES_MAX, MODE_BITS, TREES, Told};
 use crate::files::check;
 use crate::tar::{BLOCK_BYTES, Header, Records, attribute_of, padding};
 use serde_json::Value;
@@ -40,8 +41,14 @@ impl Refused {
 }
 
 /// Unpacks into two trees. Says the manifest in a line as soon as it has come, before anything is made.
-pub fn unpack(from: impl Read, root: &Path, home: &Path, mut say: impl Write) -> Result<[Told; 2], Refused> {
-    let mut reader = Reader { from: Unpacker::new(from)? };
+pub fn unpack(
+    from: impl Read,
+    root: &Path,
+    home: &Path,
+    digest: &mut Digest,
+    mut say: impl Write,
+) -> Result<[Told; 2], Refused> {
+    let mut reader = Reader { from: Unpacker::new(from)?, digest };
     let manifest = reader.manifest()?;
     let told = TREES.map(|tree| serde_json::from_value::<Told>(manifest[tree].clone()));
     let [Ok(root_told), Ok(home_told)] = told else {
@@ -104,11 +111,12 @@ struct Next {
     sparse: Option<u64>,
 }
 
-struct Reader<R> {
+struct Reader<'a, R> {
     from: Unpacker<R>,
+    digest: &'a mut Digest,
 }
 
-impl<R: Read> Reader<R> {
+impl<R: Read> Reader<'_, R> {
     fn block(&mut self) -> Result<[u8; BLOCK_BYTES], Refused> {
         let mut block = [0; BLOCK_BYTES];
         let mut at = 0;
@@ -196,6 +204,9 @@ impl<R: Read> Reader<R> {
             entry.path = path_of(&parts.join(&b'/')).to_owned();
             let more = "is more than the manifest tells of";
             left.entries = left.entries.checked_sub(1).ok_or_else(|| Refused::entry(&name, more))?;
+            if kind != b'1' {
+                self.tell(tree, kind, &entry);
+            }
             match kind {
                 b'0' => {
                     let pieces = self.pieces(&name, stored, sparse)?;
@@ -207,13 +218,16 @@ impl<R: Read> Reader<R> {
                         return Err(Refused::TooLarge(format!("the entry {name:?} {more}")));
                     };
                     (left.bytes, left.size) = (bytes, size_left);
+                    self.digest.file(size, sparse.is_some().then_some(&pieces));
                     self.file(&entry, size, &pieces, maker)?;
                     self.bytes(padding(stored) as u64, |_| Ok(()))?;
                 }
                 b'1' => {
                     let target = within(tree, &entry.target).unwrap_or(b"..");
                     let target = check::parts(target).map_err(|what| Refused::entry(&name, what))?;
-                    maker.link(&entry, path_of(&target.join(&b'/')))?;
+                    entry.target = target.join(&b'/');
+                    self.tell(tree, kind, &entry);
+                    maker.link(&entry, path_of(&entry.target))?;
                 }
                 b'2' => {
                     check::target(&entry.target).map_err(|what| Refused::entry(&name, what))?;
@@ -231,6 +245,21 @@ impl<R: Read> Reader<R> {
             return Err(Refused::invalid(format!("there is less of {tree} than its manifest tells of")));
         }
         Ok(next)
+    }
+
+    fn tell(&mut self, tree: &str, kind: u8, entry: &Entry) {
+        use std::os::unix::ffi::OsStrExt;
+        self.digest.entry(&Line {
+            tree,
+            kind,
+            path: entry.path.as_os_str().as_bytes(),
+            mode: entry.mode & MODE_BITS,
+            uid: entry.uid,
+            gid: entry.gid,
+            mtime: entry.mtime,
+            target: &entry.target,
+            attributes: &entry.attributes,
+        });
     }
 
     /// What of a file is content: by the list before it, if it has holes.
@@ -260,12 +289,17 @@ impl<R: Read> Reader<R> {
     fn file(&mut self, entry: &Entry, size: u64, pieces: &[Piece], maker: &mut Maker) -> Result<(), Refused> {
         let mut file = maker.file(entry, size)?;
         for piece in pieces {
-            let mut at = piece.at;
-            self.bytes(piece.bytes, |bytes| {
+            let (mut at, mut left) = (piece.at, piece.bytes);
+            while left > 0 {
+                let bytes = self.from.next(left)?;
+                if bytes.is_empty() {
+                    return Err(Refused::invalid("it ends too early"));
+                }
+                self.digest.content(bytes);
                 file.write(bytes, at)?;
                 at += bytes.len() as u64;
-                Ok(())
-            })?;
+                left -= bytes.len() as u64;
+            }
         }
         file.close(entry)
     }

@@ -1,6 +1,6 @@
 use super::super::tests::{Described, describe};
 use super::stream::{Packer, Unpacker};
-use super::{Refused, Told, pack, unpack};
+use super::{Digest, Refused, Told};
 use crate::tar::{Head, padding, record};
 use proptest::prelude::*;
 use rustix::fs::{
@@ -10,10 +10,19 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
+
+fn pack(about: impl Read, root: &Path, home: &Path, to: impl Write) -> std::io::Result<()> {
+    super::pack(about, root, home, &mut Digest::wanted(false), to)
+}
+
+fn unpack(from: impl Read, root: &Path, home: &Path, say: impl Write) -> Result<[Told; 2], Refused> {
+    super::unpack(from, root, home, &mut Digest::wanted(false), say)
+}
 
 /// Two trees to pack and two to unpack into, with something outside of them that must stay.
 struct Bench {
@@ -317,6 +326,48 @@ fn records_and_attributes_are_held_to() {
         (b"SCHILY.xattr.user.x", &huge, "more than a MiB"),
     ] {
         Bench::new().assert_refused(&with(key, value), what);
+    }
+}
+
+impl Bench {
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Digest::wanted(true);
+        super::pack(&b"{}"[..], &self.path("root"), &self.path("home"), &mut digest, std::io::sink()).unwrap();
+        digest.finish().unwrap()
+    }
+}
+
+#[test]
+fn what_is_made_has_the_digest_of_what_was_packed() {
+    let bench = Bench::new();
+    fill(&bench);
+    let archive = bench.pack();
+    let mut made = Digest::wanted(true);
+    super::unpack(&archive[..], &bench.path("to-root"), &bench.path("to-home"), &mut made, std::io::sink()).unwrap();
+    let made = made.finish().unwrap();
+    assert_eq!(bench.digest(), made);
+
+    // Whatever differs, it differs.
+    let home = bench.path("home");
+    let time = Timespec { tv_sec: 1, tv_nsec: 1 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    let changes: [(&str, &dyn Fn()); 7] = [
+        ("content", &|| fs::write(home.join("empty"), "x").unwrap()),
+        ("a hole's end", &|| File::options().write(true).open(home.join("hole")).unwrap().set_len(2 << 20).unwrap()),
+        ("a mode", &|| fs::set_permissions(home.join("empty"), PermissionsExt::from_mode(0o640)).unwrap()),
+        ("an attribute", &|| lsetxattr(home.join("empty"), "user.colour", b"red", XattrFlags::empty()).unwrap()),
+        ("a time", &|| utimensat(CWD, home.join("empty"), &times, AtFlags::empty()).unwrap()),
+        ("a name", &|| fs::rename(home.join("hard"), home.join("harder")).unwrap()),
+        ("a link's end", &|| {
+            fs::remove_file(home.join("far")).and_then(|()| symlink("near", home.join("far"))).unwrap()
+        }),
+    ];
+    let mut before = made;
+    for (what, change) in changes {
+        change();
+        let after = bench.digest();
+        assert_ne!(before, after, "{what}");
+        before = after;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::super::content;
 use super::super::tree::{Tree, named};
+use super::digest::{Digest, Line};
 use super::mounts::Mounts;
 use super::sparse::{self, Piece};
 use super::stream::Packer;
@@ -19,7 +20,7 @@ use std::path::Path;
 const PIECE_BYTES: usize = 128 * 1024;
 
 /// Writes the archive of two trees; `about` is the server's part of the manifest, a JSON object.
-pub fn pack(about: impl Read, root: &Path, home: &Path, to: impl Write) -> io::Result<()> {
+pub fn pack(about: impl Read, root: &Path, home: &Path, digest: &mut Digest, to: impl Write) -> io::Result<()> {
     let mut manifest: Map<String, Value> = serde_json::from_reader(about.take(MANIFEST_BYTES_MAX))?;
     let trees = [(Tree::open(root)?, Mounts::of_packed(root, home)?), (Tree::open(home)?, Mounts::below(home, root)?)];
     for (name, (tree, mounts)) in TREES.into_iter().zip(&trees) {
@@ -36,7 +37,7 @@ pub fn pack(about: impl Read, root: &Path, home: &Path, to: impl Write) -> io::R
     to.put(&out)?;
     for (name, (tree, mounts)) in TREES.into_iter().zip(&trees) {
         tree.forget();
-        let mut writer = Writer { to: &mut to, tree: name, piece: vec![0; PIECE_BYTES] };
+        let mut writer = Writer { to: &mut to, digest: &mut *digest, tree: name, piece: vec![0; PIECE_BYTES] };
         walk(tree, mounts, |found| writer.entry(found))?;
     }
     to.put(&[0; 2 * BLOCK_BYTES])?;
@@ -72,6 +73,7 @@ fn open(found: &Found<'_>) -> io::Result<OwnedFd> {
 
 struct Writer<'a, W> {
     to: &'a mut Packer<W>,
+    digest: &'a mut Digest,
     tree: &'static str,
     piece: Vec<u8>,
 }
@@ -82,21 +84,42 @@ impl<W: Write> Writer<'_, W> {
         times(found.stat, &mut records);
         match (found.kind, found.first) {
             (_, Some(first)) => {
+                self.tell(found, b'1', first.as_os_str().as_bytes(), &[]);
                 let target = self.name(first);
                 self.head(found, b'1', 0, &target, Vec::new())
             }
             (FileType::RegularFile, None) => self.file(found, records),
             (FileType::Directory, None) => {
-                attributes(&open(found)?, &mut records).map_err(|e| named(found.path, e))?;
+                let attributes = attributes(&open(found)?, &mut records).map_err(|e| named(found.path, e))?;
+                self.tell(found, b'5', b"", &attributes);
                 self.head(found, b'5', 0, b"", records)
             }
             (FileType::Symlink, None) => {
                 let target = readlinkat(found.parent, found.name, Vec::new()).map_err(|e| named(found.path, e))?;
+                self.tell(found, b'2', target.as_bytes(), &[]);
                 self.head(found, b'2', 0, target.as_bytes(), records)
             }
-            (FileType::CharacterDevice, None) => self.head(found, b'3', 0, b"", records),
-            (_, None) => self.head(found, b'6', 0, b"", records),
+            (kind, None) => {
+                let kind = if kind == FileType::CharacterDevice { b'3' } else { b'6' };
+                self.tell(found, kind, b"", &[]);
+                self.head(found, kind, 0, b"", records)
+            }
         }
+    }
+
+    fn tell(&mut self, found: &Found<'_>, kind: u8, target: &[u8], attributes: &[(Vec<u8>, Vec<u8>)]) {
+        let stat = found.stat;
+        self.digest.entry(&Line {
+            tree: self.tree,
+            kind,
+            path: found.path.as_os_str().as_bytes(),
+            mode: stat.st_mode & MODE_BITS,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: (stat.st_mtime, stat.st_mtime_nsec as _),
+            target,
+            attributes,
+        });
     }
 
     fn name(&self, path: &Path) -> Vec<u8> {
@@ -130,10 +153,12 @@ impl<W: Write> Writer<'_, W> {
 
     fn file(&mut self, found: &Found<'_>, mut records: Vec<u8>) -> io::Result<()> {
         let file = open(found)?;
-        attributes(&file, &mut records).map_err(|e| named(found.path, e))?;
+        let attributes = attributes(&file, &mut records).map_err(|e| named(found.path, e))?;
+        self.tell(found, b'0', b"", &attributes);
         let pieces = sparse::pieces(&file, found.stat).map_err(|e| named(found.path, e))?;
         let size = found.stat.st_size.cast_unsigned();
         let stored: u64 = pieces.iter().map(|piece| piece.bytes).sum();
+        self.digest.file(size, (stored != size).then_some(&pieces));
         if stored == size {
             self.head(found, b'0', size, b"", records)?;
             self.content(found, &file, &pieces)?;
@@ -164,6 +189,7 @@ impl<W: Write> Writer<'_, W> {
                 if count == 0 {
                     return Err(io::Error::other(format!("{}: it has become shorter", found.path.display())));
                 }
+                self.digest.content(&self.piece[..count]);
                 self.to.put(&self.piece[..count])?;
                 at += count as u64;
             }
@@ -186,10 +212,12 @@ fn times(stat: &Stat, records: &mut Vec<u8>) {
     record(records, b"mtime", value.as_bytes());
 }
 
-fn attributes(file: &OwnedFd, records: &mut Vec<u8>) -> rustix::io::Result<()> {
+fn attributes(file: &OwnedFd, records: &mut Vec<u8>) -> rustix::io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let mut found = Vec::new();
     for name in content::extended_names(file)? {
         let Some(value) = content::extended(file, &name)? else { continue };
         attribute(records, &name, &value);
+        found.push((name, value));
     }
-    Ok(())
+    Ok(found)
 }

@@ -17,7 +17,7 @@ use rexec_engine::ByteStream;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
 
 /// How long whoever reads it may pause.
@@ -186,7 +186,7 @@ impl Packing {
 }
 
 /// The next bytes; none at the end of a program that ended well.
-async fn piece(stream: &mut Box<dyn ByteStream>) -> io::Result<Bytes> {
+pub(super) async fn piece(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Bytes> {
     let mut bytes = BytesMut::with_capacity(PIECE_BYTES);
     match tokio::time::timeout(HELPER_PATIENCE, stream.read_buf(&mut bytes)).await {
         Ok(read) => read?,

@@ -32,7 +32,7 @@ use tokio::io::{
 use tokio::sync::{mpsc, oneshot};
 
 /// The longest line that a helper says: a manifest with the largest environment.
-const LINE_BYTES_MAX: u64 = 32 << 20;
+pub(super) const LINE_BYTES_MAX: u64 = 32 << 20;
 /// What a snapshot is called until its archive has said its name.
 const UNNAMED: &str = "import";
 
@@ -269,14 +269,14 @@ impl Unpacking {
 /// The helper's last word.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Said {
+pub(super) enum Said {
     Done([super::manifest::Told; 2]),
     Refused(Why),
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Why {
+pub(super) enum Why {
     Invalid(String),
     TooLarge(String),
 }

@@ -11,9 +11,11 @@
 mod export;
 mod import;
 pub mod manifest;
+mod transfer;
 
 pub use export::Export;
 pub use import::{Import, Piece};
+pub use transfer::Transfer;
 
 use crate::error::Error;
 use crate::hosts;
@@ -50,7 +52,7 @@ fn stopping() -> Error {
     Error::new(ErrorCode::ShuttingDown, "The server is stopping. Try again shortly.")
 }
 
-fn of_engine(error: EngineError) -> Error {
+pub(crate) fn of_engine(error: EngineError) -> Error {
     let code = match &error {
         EngineError::Unavailable(_) => ErrorCode::EngineUnavailable,
         EngineError::DiskFull(_) => ErrorCode::DiskFull,

@@ -2,6 +2,7 @@
 
 use super::{Driver, Progress, StepError};
 use crate::hosts::dial::GuestKey;
+use crate::hosts::fitness::Unfit;
 use crate::hosts::nesting::NoNesting;
 use crate::hosts::{HostFacts, shares_kernel};
 use crate::time::now_ms;
@@ -9,6 +10,7 @@ use crate::workspaces::container::{self, container_name};
 use crate::workspaces::lifecycle::Seen;
 use crate::workspaces::link::{DialDesk, Link, LinkError};
 use crate::workspaces::store::Workspace;
+use rexec_api::error::ErrorCode;
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::{ContainerSpec, EngineError};
 use std::time::Duration;
@@ -26,6 +28,7 @@ impl Driver {
         row: &Workspace,
         facts: &HostFacts,
     ) -> Result<Progress, StepError> {
+        self.require_runtime(row, facts).await?;
         self.require_nesting(row).await?;
         let made = Workspace { generation: row.generation + 1, ..row.clone() };
         // Written first: if we die after the engine has made it, the next pass looks for this name.
@@ -78,6 +81,7 @@ impl Driver {
         row: &Workspace,
         facts: &HostFacts,
     ) -> Result<Progress, StepError> {
+        self.require_runtime(row, facts).await?;
         self.require_nesting(row).await?;
         self.unlink();
         self.linked_at = None;
@@ -103,6 +107,22 @@ impl Driver {
         .await?;
         self.deps.crash.point("create.booted");
         Ok(Progress::Again(Some(Seen::Running)))
+    }
+
+    /// A workspace runs only by a runtime that is allowed now and keeps what is written, whenever it was made.
+    async fn require_runtime(&self, row: &Workspace, facts: &HostFacts) -> Result<(), StepError> {
+        let runtime = if row.runtime.is_empty() { &facts.engine.default_runtime } else { &row.runtime };
+        if !self.host.runtime_policy(facts).allows(runtime) {
+            let reason = format!(
+                "It is to run by `{runtime}`, by which this server does not run workspaces any more. Make a new one of a snapshot of it, \
+                 or have whoever runs the server allow that (REXEC_RUNTIMES)."
+            );
+            return Err(StepError::Runtime(ErrorCode::RuntimeNotAllowed, reason));
+        }
+        self.host.require_fit(runtime).await.map_err(|unfit| match unfit {
+            Unfit::Refused(reason) => StepError::Runtime(ErrorCode::RuntimeUnfit, reason),
+            Unfit::Unknown(reason) => EngineError::Unavailable(reason.into()).into(),
+        })
     }
 
     /// A workspace that may hold containers runs only where that is allowed now, whenever it was made.
@@ -140,6 +160,7 @@ impl Driver {
         self.slot.publish_link(Some(link.client.clone()));
         self.deps.crash.point("create.linked");
         self.link = Some(link);
+        self.link_is_warm = row.pool.is_some();
         self.linked_at = Some(std::time::Instant::now());
         Ok(Progress::Again(Some(Seen::Running)))
     }

@@ -1,6 +1,7 @@
 //! The steps that take a workspace down, and its remains away.
 
 use super::{Driver, Progress, StepError};
+use crate::hosts::reserve::{self, Hold};
 use crate::setups;
 use crate::snapshots;
 use crate::snapshots::store::Failure;
@@ -8,6 +9,7 @@ use crate::time::now_ms;
 use crate::volumes;
 use crate::workspaces::container::container_name;
 use crate::workspaces::lifecycle::Seen;
+use crate::workspaces::moving;
 use crate::workspaces::store::{self, HomeState, WantBy, Workspace};
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::EngineError;
@@ -62,6 +64,8 @@ impl Driver {
         let failure = Failure::given_up("The workspace was deleted while it was taken.");
         snapshots::store::fail(&tx, self.id, &failure).await?;
         setups::store::remove(&tx, self.id).await?;
+        let left = moving::store::prove(&tx, self.id).await?;
+        reserve::hold(&tx, self.id, if keeps { Hold::Home } else { Hold::Nothing }).await?;
         store::bury(&tx, self.id, now).await?;
         if !keeps {
             store::forget_env(&tx, &row.volume).await?;
@@ -69,6 +73,7 @@ impl Driver {
         tx.commit().await?;
         self.deps.crash.point("delete.released");
         self.host.upkeep.notify_one();
+        left.into_iter().for_each(|host| self.deps.fleet.of(Some(host)).upkeep.notify_one());
         self.deps.snapshot_news.send_modify(|count| *count += 1);
         Ok(Progress::Gone)
     }

@@ -2,6 +2,8 @@
 
 use super::{Driver, Progress, StepError};
 use crate::events::{self, NewEvent};
+use crate::hosts::placement::Amount;
+use crate::hosts::reserve::{self, Hold};
 use crate::workspaces::change;
 use crate::workspaces::container::container_name;
 use crate::workspaces::lifecycle::Seen;
@@ -15,10 +17,17 @@ impl Driver {
     /// made is made with what is wished for.
     pub(super) async fn limit(&mut self, row: &Workspace, seen: Seen) -> Result<Progress, StepError> {
         let wish = row.wish.unwrap_or_else(|| Wish::of(row));
+        let is_up = matches!(seen, Seen::Running | Seen::Paused);
+        let in_force = Wish::of(row);
+        // What more it wants is taken before the engine gives it, and what less it wants given back after.
         let refusal = match seen {
             Seen::Missing => None,
-            _ => self.try_limits(row, &wish, matches!(seen, Seen::Running | Seen::Paused)).await?,
+            _ if is_up && !self.holds(row, &wish.most(&in_force)).await? => Some(Refusal::no_room()),
+            _ => self.try_limits(row, &wish, is_up).await?,
         };
+        if is_up {
+            self.holds(row, if refusal.is_some() { &in_force } else { &wish }).await?;
+        }
         match refusal {
             Some(refusal) => {
                 tracing::info!(workspace.id = %self.id, why = refusal.message, "other limits are refused");
@@ -28,6 +37,17 @@ impl Driver {
             None => self.grant(row, &wish).await?,
         }
         Ok(Progress::Again(Some(seen)))
+    }
+
+    /// Has it hold these of its host; `false`: there is not as much left.
+    async fn holds(&self, row: &Workspace, limits: &Wish) -> Result<bool, StepError> {
+        let amount = Amount { cpu_milli: limits.cpu_milli, memory_mb: limits.memory_mb, disk_mb: row.disk_mb };
+        let tx = self.deps.db.begin().await?;
+        let has = reserve::hold(&tx, row.id, Hold::Exactly(amount)).await?;
+        if has {
+            tx.commit().await?;
+        }
+        Ok(has)
     }
 
     async fn grant(&mut self, row: &Workspace, wish: &Wish) -> Result<(), StepError> {

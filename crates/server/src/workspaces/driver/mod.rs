@@ -11,16 +11,19 @@
 mod adopt;
 mod boot;
 mod end;
+mod hand_over;
 mod home;
 mod limit;
 mod look;
 mod machine;
+mod moving;
 mod pull;
 mod report;
 mod snapshot;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod turn;
 mod verdict;
 mod volume;
 
@@ -36,6 +39,8 @@ use crate::db::Db;
 use crate::disk::Gauge;
 use crate::events::bus::Bus;
 use crate::hosts::pulls::Pull;
+use crate::hosts::reserve::{self, Hold};
+use crate::hosts::turns::Place;
 use crate::hosts::{self, Fleet, Host, HostFacts, HostState};
 use crate::registries::Registries;
 use crate::snapshots;
@@ -45,7 +50,7 @@ use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::Labels;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use verdict::StepError;
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -76,6 +81,8 @@ pub struct Deps {
     pub disk: Gauge,
     /// Of the server's memory, for what guests say.
     pub budgets: Budgets,
+    /// Moves at once.
+    pub moves: Arc<Semaphore>,
 }
 
 /// How a pass ended.
@@ -101,6 +108,8 @@ pub struct Driver {
     slot: Arc<Slot>,
     desk: Option<DialDesk>,
     link: Option<Link>,
+    /// The guest was told that it is nobody's.
+    link_is_warm: bool,
     /// When the last link came about: one that breaks at once is not made anew at once.
     linked_at: Option<std::time::Instant>,
     /// Said once the workspace runs again after something befell it.
@@ -109,6 +118,8 @@ pub struct Driver {
     image_present: bool,
     /// A pull that goes on from pass to pass for as long as the image is wanted.
     pulling: Option<Arc<Pull>>,
+    /// At the host's engine, from when it is to make or start something until that is done.
+    place: Option<Place>,
     /// What was asked for in the last pass, to notice that someone has asked since.
     asked: Option<(Desired, i64)>,
     /// Of a joined machine.
@@ -127,11 +138,13 @@ impl Driver {
             slot,
             desk: None,
             link: None,
+            link_is_warm: false,
             linked_at: None,
             note: None,
             incidents: Incidents::default(),
             image_present: true,
             pulling: None,
+            place: None,
             asked: None,
             meeting: machine::Meeting::default(),
         }
@@ -178,6 +191,10 @@ impl Driver {
             };
             self.owner = Some(row.owner);
             self.turn_to(self.deps.fleet.of(row.host));
+            self.slot.set_warm(row.pool.is_some());
+            if self.link_is_warm && row.pool.is_none() && self.hand_over(ticket, &row).await {
+                return Rest::Settled;
+            }
             if row.is_machine() {
                 return self.machine_pass(ticket, &row).await;
             }
@@ -209,8 +226,11 @@ impl Driver {
         if Arc::ptr_eq(&host, &self.host) {
             return;
         }
-        self.unlink();
-        self.give_up_pull();
+        if !Arc::ptr_eq(&host.engine, &self.host.engine) {
+            self.unlink();
+            self.give_up_pull();
+            self.give_up_turn();
+        }
         // Before its state is looked at: no change between the two is missed.
         self.host_state = host.watch();
         self.slot.set_host(host.id);
@@ -229,6 +249,8 @@ impl Driver {
         } else if !unchanged {
             self.note = None;
             self.incidents = Incidents::default();
+            // Whoever asks again may have seen to it; if not, making the container tells.
+            self.image_present |= self.pulling.is_none();
         }
         self.asked = Some(asked);
         row.status == WorkspaceStatus::Error && row.intent.desired != Desired::Deleted && (first || unchanged)
@@ -252,10 +274,20 @@ impl Driver {
             home_filled: row.home_state == HomeState::Ready,
             snapshot_wanted: snapshots::store::taking(self.deps.db.read(), self.id).await?.is_some(),
             limits_wanted: row.wish.is_some(),
+            move_wanted: row.is_moving(),
         };
+        if row.is_moving() && row.intent.desired != Desired::Stopped {
+            // Whoever wants it to run, or gone, comes first.
+            self.give_up_move().await?;
+        }
         let step = decide(row.intent, seen, around);
         if !matches!(step, Step::Pull | Step::AdoptImage) {
             self.give_up_pull();
+        }
+        if !matches!(step, Step::Create | Step::Start) {
+            self.give_up_turn();
+        } else if !self.take_turn(ticket, row.pool.is_some()).await {
+            return Ok(Progress::Heard);
         }
         match step {
             Step::Settled(status) => {
@@ -271,11 +303,15 @@ impl Driver {
                 self.snapshot(ticket, row, status).await
             }
             Step::Limit => self.limit(row, seen).await,
+            Step::Move => self.relocate(ticket, row).await,
             Step::FillHome => self.fill_home(ticket, row).await,
             Step::Pull => self.pull(ticket, row).await,
             Step::AdoptImage => self.adopt_image(ticket, row).await,
             Step::Create => self.create(ticket, row, facts).await,
-            Step::Start => self.start(ticket, row, facts).await,
+            Step::Start => {
+                self.take_room(row).await?;
+                self.start(ticket, row, facts).await
+            }
             Step::Connect => self.connect(row, facts).await,
             Step::Pause => {
                 self.host.engine.pause(&container_name(row)).await?;
@@ -290,6 +326,15 @@ impl Driver {
             Step::Remove => self.remove(ticket, row).await,
             Step::Release => self.release(row).await,
         }
+    }
+
+    /// What it needs to run is its own from here on, if its host has that left.
+    async fn take_room(&self, row: &Workspace) -> Result<(), StepError> {
+        let tx = self.deps.db.begin().await?;
+        if !reserve::hold(&tx, row.id, Hold::Running).await? {
+            return Err(StepError::NoRoom);
+        }
+        Ok(tx.commit().await?)
     }
 
     fn labels(&self) -> Labels {

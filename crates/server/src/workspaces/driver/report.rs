@@ -4,13 +4,16 @@ use super::verdict::verdict;
 use super::{Driver, Rest, StepError};
 use crate::events::bus::News;
 use crate::hosts;
+use crate::hosts::reserve::{self, Hold};
 use crate::snapshots;
 use crate::snapshots::store::Failure;
 use crate::time::now_ms;
+use crate::workspaces::container::container_name;
 use crate::workspaces::slot::Report;
 use crate::workspaces::store::{self, Observation, Workspace};
 use rexec_api::error::ErrorCode;
 use rexec_api::workspaces::WorkspaceStatus;
+use rexec_engine::ContainerState;
 use serde_json::json;
 
 const UNREACHED: &str = "It does not answer at the moment; the server keeps trying. If it stays so, restart it.";
@@ -30,6 +33,9 @@ impl Driver {
             WorkspaceStatus::Running => self.note.clone().or_else(|| self.slot.remark()),
             _ => row.want.reason.clone(),
         };
+        if status == WorkspaceStatus::Running && row.moving.is_some() {
+            self.prove_moves().await?;
+        }
         if row.status != status || row.status_reason != reason || row.error_code.is_some() {
             let now = now_ms();
             self.write(row, status, reason.as_deref(), None, |o| match status {
@@ -40,11 +46,18 @@ impl Driver {
             })
             .await?;
         }
+        if status == WorkspaceStatus::Stopped {
+            // Others may have what it needs to run, whoever wanted it to run meanwhile.
+            let tx = self.deps.db.begin().await?;
+            reserve::hold(&tx, self.id, Hold::Stopped).await?;
+            tx.commit().await?;
+        }
         self.report(ticket, status, None, reason, true);
         Ok(())
     }
 
     pub(super) async fn failed(&mut self, ticket: u64, row: Option<&Workspace>, error: StepError) -> Rest {
+        self.give_up_turn();
         let verdict = verdict(&error);
         tracing::warn!(
             workspace.id = %self.id, error = &error as &dyn std::error::Error,
@@ -62,12 +75,32 @@ impl Driver {
                     tracing::error!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "cannot record a failure");
                     return Rest::Retry;
                 }
+                if let Err(error) = self.give_back(row).await {
+                    // It goes on holding what it held until someone asks for something, which is safe.
+                    tracing::warn!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "what it held is not given back");
+                }
                 self.report(ticket, WorkspaceStatus::Error, Some(code), Some(message), true);
                 Rest::Parked
             }
             (None, Some(row)) => self.trouble(ticket, row, &error).await,
             (_, None) => Rest::Retry,
         }
+    }
+
+    /// What was given up and does not run needs no cores and no memory: whoever starts it again takes them again.
+    async fn give_back(&mut self, row: &Workspace) -> Result<(), StepError> {
+        let is_up = match row.generation {
+            0 => false,
+            _ => self.host.engine.inspect(&container_name(row)).await?.is_some_and(|container| {
+                !matches!(container.state, ContainerState::Created | ContainerState::Exited { .. })
+            }),
+        };
+        if !is_up {
+            let tx = self.deps.db.begin().await?;
+            reserve::hold(&tx, self.id, Hold::Stopped).await?;
+            tx.commit().await?;
+        }
+        Ok(())
     }
 
     /// Something that passes keeps the workspace from where it should be: says so and tries again.
@@ -85,6 +118,7 @@ impl Driver {
     }
 
     pub(super) async fn host_away(&mut self, ticket: u64, row: &Workspace, reason: String) -> Rest {
+        self.give_up_turn();
         self.tell_trouble(ticket, row, ErrorCode::EngineUnavailable, reason).await
     }
 

@@ -254,11 +254,7 @@ impl Taking {
 
     /// Makes an image of the root file system; what it cannot have of it, it says.
     async fn commit(&self) -> Result<(Option<String>, Option<String>), StepError> {
-        let runtime = match self.row.runtime.as_str() {
-            "" => self.host.ready().map(|facts| facts.engine.default_runtime.clone()).unwrap_or_default(),
-            named => named.to_owned(),
-        };
-        if !matches!(runtime.as_str(), "runc" | "crun" | "youki" | "io.containerd.runc.v2") {
+        if !tells_changes(&self.row, &self.host) {
             return Ok((None, Some(NO_ROOT_OF_RUNTIME.into())));
         }
         self.require_room_for_root().await?;
@@ -313,6 +309,16 @@ impl Taking {
             client.hold_pings(held);
         }
     }
+}
+
+/// Whether an engine knows what a workspace has changed in its root: one of these runtimes changes it where the engine
+/// keeps it.
+pub(super) fn tells_changes(row: &Workspace, host: &Host) -> bool {
+    let runtime = match row.runtime.as_str() {
+        "" => host.ready().map(|facts| facts.engine.default_runtime.clone()).unwrap_or_default(),
+        named => named.to_owned(),
+    };
+    matches!(runtime.as_str(), "runc" | "crun" | "youki" | "io.containerd.runc.v2")
 }
 
 /// A failure as its owner is told it; the particulars go to the log.

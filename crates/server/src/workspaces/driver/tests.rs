@@ -147,6 +147,9 @@ impl Engine for FakeEngine {
     async fn ensure_network(&self, _: &NetworkSpec) -> Result<()> {
         unreachable!()
     }
+    async fn network_bridge(&self, _: &str) -> Result<Option<String>> {
+        unreachable!()
+    }
     async fn remove_network(&self, _: &str) -> Result<()> {
         unreachable!()
     }
@@ -244,7 +247,7 @@ async fn bench() -> (Bench, Driver) {
     let engine = Arc::new(FakeEngine::default());
     let host_id = hosts::store::ensure_local(db.write(), hosts::LOCAL, "", now_ms()).await.unwrap().id;
     let host = Host::new(host_id, hosts::LOCAL.into(), "test".into(), engine.clone(), true, &config);
-    host.declare_ready(HostFacts {
+    host.declare(HostFacts {
         engine: facts(),
         dials: false,
         disk: DiskLimits { volumes: false, root: false },
@@ -268,6 +271,7 @@ async fn bench() -> (Bench, Driver) {
         host_free_bytes_min: 0,
         disk: Gauge::default(),
         budgets: Budgets::default(),
+        moves: Arc::new(tokio::sync::Semaphore::new(1)),
     };
     let deps = Arc::new(deps);
     let driver = Driver::new(id, deps, slot.clone());

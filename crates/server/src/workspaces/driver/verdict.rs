@@ -1,6 +1,7 @@
 //! Why a step failed, and what that means: a failure that passes, or one to be told and left alone.
 
 use crate::disk;
+use crate::hosts::reserve::NO_ROOM;
 use crate::workspaces::link::LinkError;
 use rexec_api::error::ErrorCode;
 use rexec_engine::EngineError;
@@ -28,10 +29,14 @@ pub(super) enum StepError {
     OverQuota,
     #[error("the host's disk is nearly full")]
     HostFull,
+    #[error("the host has no room left for it")]
+    NoRoom,
     #[error("what it has written to its root file system, {bytes} bytes, is more than the host can take: {spare}")]
     RootTooLarge { bytes: u64, spare: u64 },
     #[error("the host runs no containers inside of it: {0}")]
     NotNested(String),
+    #[error("the host does not run it by its runtime: {1}")]
+    Runtime(ErrorCode, String),
     #[error("its processes keep ending: {0}")]
     KeepsEnding(String),
 }
@@ -67,6 +72,8 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
         StepError::HostFull | StepError::RootTooLarge { .. } => {
             return Some((ErrorCode::HostFull, format!("{} Then start the workspace.", disk::NEARLY_FULL)));
         }
+        StepError::NoRoom => return Some((ErrorCode::HostFull, NO_ROOM.into())),
+        StepError::Runtime(code, reason) => return Some((*code, reason.clone())),
         StepError::NotNested(reason) => return Some((ErrorCode::NestedUnavailable, reason.clone())),
         StepError::KeepsEnding(what) => {
             return Some((

@@ -7,7 +7,7 @@
 mod row;
 mod write;
 
-pub use row::{HomeState, SourceState, Want, WantBy, Wished, Workspace};
+pub use row::{HomeState, Pooled, SourceState, Want, WantBy, Wished, Workspace};
 pub use write::{
     Adoption, Observation, adopt_repository, bury, drop_found_image, forget_env, grant_limits, insert, note_machine,
     note_use, observe, refuse_limits, rename, set_disk, set_home_state, set_idle, take_found_image, tell_of_deletion,
@@ -16,7 +16,7 @@ pub use write::{
 
 use crate::db;
 use crate::page;
-use rexec_api::ids::{UserId, WorkspaceId};
+use rexec_api::ids::{HostId, UserId, WorkspaceId};
 use row::{COLUMNS, Row};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
 
@@ -41,11 +41,13 @@ pub async fn list(
     only: Option<&[WorkspaceId]>,
     before: Option<WorkspaceId>,
 ) -> Result<Vec<Workspace>, DbErr> {
-    // Ids are UUIDv7, so their order as text is the order of creation.
+    // By when they became their owner's: the id of one out of a pool is older than that.
     let only = db::among("id", only);
     let text = format!(
         "SELECT {COLUMNS} FROM workspaces WHERE owner_id = $1 AND deleted_ms IS NULL AND desired <> 'deleted' \
-         AND id < $2 {only} ORDER BY id DESC LIMIT $3"
+         AND (NOT EXISTS (SELECT 1 FROM workspaces b WHERE b.id = $2) \
+         OR (created_ms, id) < (SELECT b.created_ms, b.id FROM workspaces b WHERE b.id = $2)) {only} \
+         ORDER BY created_ms DESC, id DESC LIMIT $3"
     );
     let values = [owner.to_string().into(), page::before(before).into(), page::FETCH.into()];
     db::fetch_all::<Row, _>(conn, &text, values).await?.into_iter().map(Workspace::try_from).collect()
@@ -83,6 +85,16 @@ pub async fn named(
     Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
 }
 
+/// All that lie on a host, by name.
+pub async fn on_host(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<Workspace>, DbErr> {
+    let text = format!("SELECT {COLUMNS} FROM workspaces WHERE host_id = $1 AND deleted_ms IS NULL ORDER BY name, id");
+    db::fetch_all::<Row, _>(conn, &text, [host.to_string().into()])
+        .await?
+        .into_iter()
+        .map(Workspace::try_from)
+        .collect()
+}
+
 /// The ids of all workspaces that need a driver.
 pub async fn living(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbErr> {
     #[derive(FromQueryResult)]
@@ -94,14 +106,15 @@ pub async fn living(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbE
     Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
 }
 
-/// How many workspaces there are that are not on their way out; joined machines are none of the server's making.
+/// How many workspaces there are that are not on their way out; joined machines are none of the server's making, and
+/// warm ones are nobody's yet.
 pub async fn count(conn: &impl ConnectionTrait) -> Result<i64, DbErr> {
     #[derive(FromQueryResult)]
     struct Count {
         n: i64,
     }
     let text = "SELECT COUNT(*) AS n FROM workspaces WHERE deleted_ms IS NULL AND desired <> 'deleted' \
-                AND machine_json IS NULL";
+                AND machine_json IS NULL AND pool_key IS NULL";
     Ok(db::fetch_one::<Count, _>(conn, text, []).await?.map_or(0, |row| row.n))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::workspaces::lifecycle::{Desired, Intent};
 use crate::workspaces::limits::Wish;
+use crate::workspaces::moving::store::Moving;
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::{HostId, UserId, WorkspaceId};
@@ -146,6 +147,19 @@ pub struct Workspace {
     pub delete_told_ms: Option<i64>,
     /// What it says of itself where it is a machine that was joined: then nothing of it is at any engine.
     pub machine: Option<MachineView>,
+    /// While it is warm and nobody's: what it can become.
+    pub pool: Option<Pooled>,
+    /// Its last move to another host, until it has run there.
+    pub moving: Option<Moving>,
+}
+
+/// Of one that is warm and nobody's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pooled {
+    /// As `pool::Key` writes it.
+    pub key: String,
+    /// The id of the image that it was made from.
+    pub image: Option<String>,
 }
 
 impl Workspace {
@@ -213,13 +227,16 @@ pub(super) struct Row {
     delete_warned_ms: Option<i64>,
     delete_told_ms: Option<i64>,
     machine_json: Option<String>,
+    pool_key: Option<String>,
+    pool_image: Option<String>,
+    move_json: Option<String>,
 }
 
 pub(super) const COLUMNS: &str = "id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, \
     image, runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
     limits_seq, status, status_reason, error_code, host_id, generation, boot_seq, booted_seq, volume, home_state, \
     source_state, image_found, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms, \
-    delete_warned_ms, delete_told_ms, limits_json, machine_json";
+    delete_warned_ms, delete_told_ms, limits_json, machine_json, pool_key, pool_image, move_json";
 
 impl TryFrom<Row> for Workspace {
     type Error = DbErr;
@@ -269,6 +286,12 @@ impl TryFrom<Row> for Workspace {
                 .as_deref()
                 .map(|json| serde_json::from_str(json).map_err(|_| broken("machine_json")))
                 .transpose()?,
+            moving: row
+                .move_json
+                .as_deref()
+                .map(|json| serde_json::from_str(json).map_err(|_| broken("move_json")))
+                .transpose()?,
+            pool: row.pool_key.map(|key| Pooled { key, image: row.pool_image }),
             wish: wished.as_ref().map(|wished| wished.limits),
             rest: wished.map(|wished| wished.rest).unwrap_or_default(),
             status_reason: row.status_reason,

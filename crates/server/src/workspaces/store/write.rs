@@ -21,9 +21,9 @@ pub async fn insert(conn: &impl ConnectionTrait, w: &Workspace) -> Result<(), Db
         "INSERT INTO workspaces (id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, image, \
          runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
          limits_seq, status, host_id, generation, boot_seq, booted_seq, volume, home_state, source_state, guest_key, \
-         created_ms, updated_ms, status_reason, machine_json) \
+         created_ms, updated_ms, status_reason, machine_json, pool_key, pool_image) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)",
+         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)",
         [
             w.id.to_string().into(),
             w.owner.to_string().into(),
@@ -59,6 +59,8 @@ pub async fn insert(conn: &impl ConnectionTrait, w: &Workspace) -> Result<(), Db
             w.created_ms.into(),
             w.status_reason.clone().into(),
             w.machine.as_ref().map(json_of).transpose()?.into(),
+            w.pool.as_ref().map(|pool| pool.key.clone()).into(),
+            w.pool.as_ref().and_then(|pool| pool.image.clone()).into(),
         ],
     )
     .await

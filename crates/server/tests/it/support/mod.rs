@@ -1,9 +1,13 @@
 //! One server for one test, on either database, gone without a trace afterwards.
 
+pub mod apart;
 pub mod calls;
+pub mod dockerd;
+pub mod far;
 pub mod previews;
 pub mod registry;
 pub mod ssh;
+pub mod wire;
 pub mod workspaces;
 
 use futures_util::FutureExt as _;
@@ -85,6 +89,8 @@ impl Place {
             ("REXEC_SIGN_INS_PER_MINUTE".to_owned(), "0".to_owned()),
             // Should this process be killed, `scripts/leftovers.sh` knows by it what to take away.
             ("REXEC_ENGINE_LABELS".to_owned(), "rexec.test=server".to_owned()),
+            // There is no registry of the templates' images here; what fetches ahead has tests of its own.
+            ("REXEC_PREPULL".to_owned(), "false".to_owned()),
             // These tests need no engine; that there is none must not matter to them.
             ("DOCKER_HOST".to_owned(), format!("unix://{dir}/no-engine.sock")),
         ];

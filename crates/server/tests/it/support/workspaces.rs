@@ -185,7 +185,13 @@ impl Follower {
     /// Takes in one message, acknowledging what it draws.
     pub async fn step(&mut self) -> Received {
         let received = tokio::time::timeout(PATIENCE, self.attachment.next()).await.expect("nothing came").unwrap();
-        match &received {
+        self.take(&received).await;
+        received
+    }
+
+    /// The same of one that came already.
+    pub async fn take(&mut self, received: &Received) {
+        match received {
             Received::Output { offset, bytes } => {
                 if let Some(end) = self.end {
                     assert_eq!(*offset, end, "bytes were lost or doubled");
@@ -202,7 +208,6 @@ impl Follower {
             Received::InputAccepted(count) => self.accepted = Some(*count),
             Received::Control(_) => {}
         }
-        received
     }
 
     async fn draw(&mut self, end: u64) {

@@ -1,0 +1,127 @@
+//! Warm workspaces: a claim alone and in a burst against a cold container, and what filling the pool costs those who type.
+
+use super::Stage;
+use super::echo::{keys_on_ours, p99, told};
+use crate::ours::{Ours, Terminal};
+use crate::report::{Bound, Report, percentile};
+use anyhow::{Context as _, Result, bail};
+use futures_util::future::try_join_all;
+use rexec_api::ids::WorkspaceId;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const SIZE: u32 = 50;
+const CLAIMS: usize = 20;
+const COLD: usize = 15;
+/// Between two claims of one person: nothing else goes on then.
+const GAP: Duration = Duration::from_millis(300);
+const KEYS: usize = 2_000;
+const PATIENCE: Duration = Duration::from_secs(600);
+const SHELL: [&str; 2] = ["/bin/bash", "-l"];
+
+pub async fn run(stage: &mut Stage<'_>, binary: &Path, socket: &Path, report: &mut Report) -> Result<()> {
+    let size = SIZE.to_string();
+    let variables = [("REXEC_POOL_SIZE", size.as_str()), ("REXEC_POOL_MAX", size.as_str())];
+    let mut ours = Ours::start_with(binary, socket, &variables).await?;
+    let outcome = measure(stage, &ours, report).await;
+    for workspace in ours.client.workspaces().await?.items {
+        ours.client.purge_workspace(workspace.id).await?;
+    }
+    ours.end().await?;
+    // One without a pool takes what is left of it away.
+    let mut ours = ours.restart(binary, socket).await?;
+    ours.log_in().await?;
+    until_warm(&ours, 0).await?;
+    ours.end().await?;
+    outcome
+}
+
+async fn measure(stage: &mut Stage<'_>, ours: &Ours, report: &mut Report) -> Result<()> {
+    let typist = ours.workspace().await?.id;
+    until_warm(ours, SIZE).await?;
+    let mut cold = Vec::new();
+    for _ in 0..COLD {
+        let name = stage.fresh_name();
+        let began = Instant::now();
+        let container = stage.peer.container_like(&stage.model, &name, &name).await?;
+        stage.peer.exec(&container, &SHELL).await?.read(&mut [0; 4096]).await?;
+        cold.push(began.elapsed());
+        stage.peer.remove(&container, &name).await?;
+    }
+    let cold = percentile(&mut cold, 50.0);
+    let (mut claims, mut made) = (Vec::new(), Vec::new());
+    for _ in 0..CLAIMS {
+        tokio::time::sleep(GAP).await;
+        let (took, id) = claim(ours).await?;
+        claims.push(took);
+        made.push(id);
+    }
+    let p50 = percentile(&mut claims, 50.0);
+    report.figure("warm claim to first prompt byte, p50", &told(&mut claims), ms(p50), "ms", Bound::AtMost(20.0));
+    report.times("the same against a cold container", p50, cold, Bound::AtMost(0.10));
+    remove(ours, made).await?;
+
+    until_warm(ours, SIZE).await?;
+    let mut terminal = ours.terminal(typist, &["cat"]).await?;
+    keys_on_ours(&mut terminal, 50).await?;
+    let mut quiet = keys_on_ours(&mut terminal, KEYS).await?;
+    let burst = try_join_all((0..SIZE).map(|_| claim(ours))).await?;
+    let (mut times, made): (Vec<_>, Vec<_>) = burst.into_iter().unzip();
+    report.note(format!("burst of {SIZE}: {} of {SIZE} made, {}", made.len(), told(&mut times)));
+    report.times("burst of 50 from a pool of 50, p99", p99(&mut times), cold, Bound::AtMost(1.0));
+    filling(&mut terminal, &mut quiet, ours, report).await?;
+    remove(ours, made).await
+}
+
+/// Right after the burst the pool is being filled.
+async fn filling(terminal: &mut Terminal, quiet: &mut [Duration], ours: &Ours, report: &mut Report) -> Result<()> {
+    until(ours, |ready| ready > 0.0).await?;
+    let mut busy = keys_on_ours(terminal, KEYS).await?;
+    if warm(ours).await? >= f64::from(SIZE) {
+        bail!("the pool was full before the keys were typed");
+    }
+    let sides = format!("quiet {}  filling {}", told(quiet), told(&mut busy));
+    let ratio = p99(&mut busy).as_secs_f64() / p99(quiet).as_secs_f64();
+    report.figure("echo p99 while the pool is filled", &sides, ratio, "x", Bound::AtMost(1.5));
+    Ok(())
+}
+
+async fn claim(ours: &Ours) -> Result<(Duration, WorkspaceId)> {
+    let began = Instant::now();
+    let workspace = ours.workspace().await?.id;
+    let mut terminal = ours.terminal(workspace, &[]).await?;
+    terminal.read().await?;
+    Ok((began.elapsed(), workspace))
+}
+
+async fn remove(ours: &Ours, made: Vec<WorkspaceId>) -> Result<()> {
+    for id in made {
+        ours.client.purge_workspace(id).await?;
+    }
+    Ok(())
+}
+
+async fn until_warm(ours: &Ours, count: u32) -> Result<()> {
+    until(ours, |ready| ready == f64::from(count)).await
+}
+
+async fn until(ours: &Ours, fits: impl Fn(f64) -> bool) -> Result<()> {
+    let began = Instant::now();
+    while !fits(warm(ours).await?) {
+        if began.elapsed() > PATIENCE {
+            bail!("the pool does not get there");
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+/// Of the one server there is.
+async fn warm(ours: &Ours) -> Result<f64> {
+    let server = ours.client.servers().await?.items.into_iter().next().context("a server")?;
+    Ok(server.pool.map_or(0.0, |pool| f64::from(pool.ready)))
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}

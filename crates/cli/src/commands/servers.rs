@@ -1,0 +1,290 @@
+//! `admin servers`: the machines that workspaces run on.
+
+use crate::connection::Connection;
+use crate::failure::{Failure, Result};
+use crate::show::{self, Cell, Table, Tint, age};
+use crate::tty;
+use rexec_api::ids::HostId;
+use rexec_api::servers::{ImageState, NewServer, ServerHealth, ServerState, ServerView, SshAccess};
+use rexec_client::{Client, ServerRequest, Sources};
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Subcommand)]
+pub enum ServersCommand {
+    /// List them, and what workspaces have of them.
+    Ls,
+    /// Add one: it is reached and made ready first, and what fails is told.
+    Add(Box<AddServer>),
+    /// Ask one anew whether it answers and is fit.
+    Test { server: String },
+    /// Have no more workspaces made on one; those that are there stay.
+    Drain { server: String },
+    /// Have workspaces made on one again.
+    Activate { server: String },
+    /// List the images of one, and those that it is to have before anyone asks.
+    Images { server: String },
+    /// Have one fetch an image, or look whether there is a newer one.
+    Pull { server: String, image: String },
+    /// Delete one on which nothing lies any more.
+    Rm {
+        server: String,
+        /// Take no more workspaces there and move those that are stopped; what runs is named and left alone.
+        #[arg(long = "move")]
+        moves: bool,
+        /// Do not keep what moved workspaces leave there until they have run at their new places.
+        #[arg(long, requires = "moves")]
+        drop_sources: bool,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct AddServer {
+    name: String,
+    /// `tcp://HOST[:PORT]` with TLS, `ssh://USER@HOST[:PORT]`, or `unix:///PATH` on Rexec's own machine.
+    address: String,
+    /// Who signed the engine's certificate: a file of this machine, in PEM, which is sent and kept encrypted, as the other
+    /// two are.
+    #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
+    tls_ca: Option<PathBuf>,
+    /// The client's certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_ca")]
+    tls_cert: Option<PathBuf>,
+    /// The key of the client's certificate.
+    #[arg(long, value_name = "FILE", requires = "tls_ca")]
+    tls_key: Option<PathBuf>,
+    /// The private key to log in with by SSH, which is sent and kept encrypted.
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Option<PathBuf>,
+    /// What the machine must show: `SHA256:...`, or a line of `ssh-keyscan`. Without, the first that it shows counts.
+    #[arg(long, value_name = "KEY")]
+    ssh_host_key: Option<String>,
+    /// For workspaces; what the machine has, when absent. 0: without a limit.
+    #[arg(long, value_name = "CORES")]
+    cpu: Option<f64>,
+    /// MiB.
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
+    /// GiB.
+    #[arg(long, value_name = "GIB")]
+    disk: Option<u64>,
+    #[arg(long, value_name = "COUNT")]
+    max_workspaces: Option<u32>,
+    #[arg(long)]
+    region: Option<String>,
+    /// May be given several times.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// An OCI runtime that workspaces may have there; may be given several times.
+    #[arg(long = "runtime", value_name = "NAME")]
+    runtimes: Vec<String>,
+}
+
+fn label(text: &str) -> std::result::Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+pub async fn run(connection: &Connection, client: &Client, command: Option<ServersCommand>) -> Result<()> {
+    match command.unwrap_or(ServersCommand::Ls) {
+        ServersCommand::Ls => list(connection, &client.servers().await?.items),
+        ServersCommand::Add(add) => {
+            let new = add.request()?;
+            tell(connection, &client.add_server(&new).await?)
+        }
+        ServersCommand::Test { server } => ask(connection, client, &server, ServerRequest::Test).await,
+        ServersCommand::Drain { server } => ask(connection, client, &server, ServerRequest::Drain).await,
+        ServersCommand::Activate { server } => ask(connection, client, &server, ServerRequest::Activate).await,
+        ServersCommand::Images { server } => images(connection, client, &server).await,
+        ServersCommand::Pull { server, image } => {
+            let wanted = client.pull_image(find(client, &server).await?, &image).await?;
+            match connection.json {
+                true => show::json(&wanted),
+                false => show::print(&format!("`rexec admin servers images {server}` tells how far it is.\n")),
+            }
+        }
+        ServersCommand::Rm { server, moves, drop_sources, yes } => {
+            let id = find(client, &server).await?;
+            if !yes && !std::io::stdin().is_terminal() {
+                return Err(Failure::Usage("To delete without a terminal to ask on needs --yes.".into()));
+            }
+            if !yes && !tty::confirm(&format!("Take {server} out of the fleet?"))? {
+                return Err(Failure::Other("It is as it was.".into()));
+            }
+            if moves {
+                let sources = if drop_sources { Sources::Drop } else { Sources::Keep };
+                return super::moving::clear(connection, client, id, sources).await;
+            }
+            Ok(client.remove_server(id).await?)
+        }
+    }
+}
+
+impl AddServer {
+    fn request(self) -> Result<NewServer> {
+        let mut new = NewServer {
+            name: self.name,
+            total_cpu: self.cpu,
+            total_memory_mb: self.memory,
+            total_disk_gb: self.disk,
+            max_workspaces: self.max_workspaces,
+            region: self.region,
+            labels: self.labels.into_iter().collect(),
+            runtimes: Some(self.runtimes).filter(|names| !names.is_empty()),
+            ..NewServer::default()
+        };
+        let file = |path: Option<PathBuf>| path.map(|path| read(&path)).transpose();
+        match self.address.split_once("://") {
+            Some(("unix", path)) => new.socket = Some(path.to_owned()),
+            Some(("tcp", place)) => {
+                let (host, port) = place_of(place)?;
+                (new.hostname, new.docker_port) = (Some(host), port);
+                (new.tls_ca, new.tls_cert, new.tls_key) =
+                    (file(self.tls_ca)?, file(self.tls_cert)?, file(self.tls_key)?);
+            }
+            Some(("ssh", place)) => {
+                let (user, place) = place.split_once('@').ok_or_else(|| usage("Write ssh://USER@HOST."))?;
+                let (host, port) = place_of(place)?;
+                let key = self.ssh_key.ok_or_else(|| usage("Name the private key with --ssh-key."))?;
+                new.hostname = Some(host);
+                new.ssh = Some(SshAccess {
+                    user: user.to_owned(),
+                    port,
+                    private_key: read(&key)?,
+                    host_key: self.ssh_host_key,
+                    socket: None,
+                });
+            }
+            _ => return Err(usage("An address begins with tcp://, ssh:// or unix://.")),
+        }
+        Ok(new)
+    }
+}
+
+fn usage(what: &str) -> Failure {
+    Failure::Usage(what.into())
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(|error| Failure::Other(format!("{} cannot be read: {error}", path.display())))
+}
+
+/// An IPv6 address stands in brackets.
+fn place_of(place: &str) -> Result<(String, Option<u16>)> {
+    let place = place.trim_end_matches('/');
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (place, None),
+    };
+    let port = port.map(|port| port.parse().map_err(|_| usage("The port is a number up to 65535."))).transpose()?;
+    Ok((host.to_owned(), port))
+}
+
+/// By name or id.
+async fn find(client: &Client, server: &str) -> Result<HostId> {
+    if let Ok(id) = server.parse() {
+        return Ok(id);
+    }
+    let servers = client.servers().await?.items;
+    let found = servers.iter().find(|one| one.name == server).map(|one| one.id);
+    found.ok_or_else(|| {
+        let names: Vec<&str> = servers.iter().map(|one| one.name.as_str()).collect();
+        Failure::NotFound(format!("There is no server {server}. There are: {}.", names.join(", ")))
+    })
+}
+
+async fn ask(connection: &Connection, client: &Client, server: &str, request: ServerRequest) -> Result<()> {
+    let id = find(client, server).await?;
+    tell(connection, &client.ask_server(id, request).await?)
+}
+
+async fn images(connection: &Connection, client: &Client, server: &str) -> Result<()> {
+    let images = client.server_images(find(client, server).await?).await?;
+    if connection.json {
+        return show::json(&images);
+    }
+    let mut table = Table::new(&["IMAGE", "SIZE", "STATE"]);
+    for image in images.items.iter().filter(|image| !image.references.is_empty()) {
+        let size = show::size(image.size_bytes);
+        table.row(vec![image.references.join(" ").into(), size.into(), Cell::new("present", Tint::Good)]);
+    }
+    for wanted in images.wanted.iter().filter(|wanted| wanted.state != ImageState::Present) {
+        let state = match (&wanted.state, &wanted.pull, &wanted.reason) {
+            (ImageState::Pulling, Some(pull), _) => {
+                format!("{} of {}", show::size(pull.bytes), show::size(pull.total_bytes))
+            }
+            (ImageState::Failed, _, Some(reason)) => reason.clone(),
+            (state, ..) => format!("{state:?}").to_lowercase(),
+        };
+        table.row(vec![wanted.image.clone().into(), "".into(), Cell::new(state, Tint::Warm)]);
+    }
+    table.print()
+}
+
+fn tell(connection: &Connection, server: &ServerView) -> Result<()> {
+    if connection.json {
+        return show::json(server);
+    }
+    list(connection, std::slice::from_ref(server))?;
+    if let Some(key) = &server.ssh_host_key {
+        show::print(&format!("It is known by the SSH host key {key} from now on.\n"))?;
+    }
+    for sentence in &server.weaker {
+        show::print(&format!("{}\n", show::tinted(sentence, Tint::Warm)))?;
+    }
+    for (runtime, why) in server.found.iter().flat_map(|found| &found.runtimes_unfit) {
+        show::print(&format!("{}\n", show::tinted(&format!("Nothing runs there by `{runtime}`: {why}."), Tint::Warm)))?;
+    }
+    Ok(())
+}
+
+/// Who made it and what it is called there, of one that comes and goes with demand.
+fn machine(server: &ServerView) -> String {
+    match (&server.provisioner, &server.machine_id) {
+        (Some(provisioner), Some(id)) => format!("{provisioner} {id}"),
+        _ => String::new(),
+    }
+}
+
+fn list(connection: &Connection, servers: &[ServerView]) -> Result<()> {
+    if connection.json {
+        return show::json(&servers);
+    }
+    let mut table = Table::new(&[
+        "NAME",
+        "REGION",
+        "STATE",
+        "WORKSPACES",
+        "CPU",
+        "MEMORY, MIB",
+        "DISK, GIB",
+        "ADDRESS",
+        "MACHINE",
+        "AGE",
+    ]);
+    for server in servers {
+        let state = match (server.health, server.state) {
+            (ServerHealth::Ready, ServerState::Active) => Cell::new("ready", Tint::Good),
+            (ServerHealth::Ready, ServerState::Draining) => Cell::new("draining", Tint::Warm),
+            (ServerHealth::Connecting, _) => Cell::new("connecting", Tint::Warm),
+            (ServerHealth::Offline, _) => Cell::new("offline", Tint::Bad),
+        };
+        let of = |used: String, total: String| if total == "0" { used } else { format!("{used} of {total}") };
+        table.row(vec![
+            server.name.clone().into(),
+            server.region.clone().into(),
+            state,
+            of(server.workspaces.to_string(), server.max_workspaces.unwrap_or(0).to_string()).into(),
+            of(server.used_cpu.to_string(), server.total_cpu.to_string()).into(),
+            of(server.used_memory_mb.to_string(), server.total_memory_mb.to_string()).into(),
+            of(server.used_disk_gb.to_string(), server.total_disk_gb.to_string()).into(),
+            server.address.clone().into(),
+            machine(server).into(),
+            age(&server.created_at).into(),
+        ]);
+    }
+    table.print()
+}

@@ -1,0 +1,283 @@
+//! The rules themselves: what is closed to one bridge, as chains of a table of our own (linux/netfilter/nf_tables.h).
+//!
+//! ```text
+//! table inet rexec-<bridge> {
+//!   chain input   { type filter hook input priority -160;   iifname <bridge> drop }
+//!   chain forward { type filter hook forward priority -160; iifname <bridge> oifname <bridge> drop
+//!                   iifname <bridge> ip daddr 169.254.0.0/16 drop     and 100.100.100.200
+//!                   iifname <bridge> meta nfproto ipv6 drop }
+//! }
+//! ```
+//!
+//! A drop is final whatever other tables say, an acceptance is not: so these hold beside iptables, firewalld and the
+//! engine's own, and change nothing for anybody else. They come before `mangle`.
+
+use super::netlink::{APPEND, Attributes, CREATE, Command, Found, Socket};
+use std::io;
+
+/// IPv4 and IPv6 in one table.
+pub const FAMILY: u8 = 1;
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+/// Clouds' metadata services, by the bytes that addresses begin with: link-local (AWS, GCP, Azure, OpenStack, ...) and
+/// Alibaba's. As `METADATA_V4` of the engine's own rules.
+const METADATA: &[&[u8]] = &[&[169, 254], &[100, 100, 100, 200]];
+/// In an IPv4 header.
+const DESTINATION_AT: u32 = 16;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+const PRIORITY: i32 = -160;
+/// The kernel's IFNAMSIZ: names are compared to its end.
+const NAME_BYTES: usize = 16;
+
+const NEW_TABLE: u16 = 0;
+const GET_TABLE: u16 = 1;
+const DELETE_TABLE: u16 = 2;
+const NEW_CHAIN: u16 = 3;
+const GET_CHAIN: u16 = 4;
+const NEW_RULE: u16 = 6;
+const GET_RULE: u16 = 7;
+
+const TABLE_NAME: u16 = 1;
+const TABLE_FLAGS: u16 = 2;
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const CHAIN_POLICY: u16 = 5;
+const CHAIN_TYPE: u16 = 7;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+const RULE_TABLE: u16 = 1;
+const RULE_CHAIN: u16 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
+const ELEMENT: u16 = 1;
+const EXPRESSION_NAME: u16 = 1;
+const EXPRESSION_DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+const VERDICT_CODE: u16 = 1;
+const FILTER: &str = "filter";
+const DROP: u32 = 0;
+const ACCEPT: u32 = 1;
+const VERDICT_REGISTER: u32 = 0;
+const REGISTER: u32 = 1;
+
+/// What `meta` loads.
+const FROM: u32 = 6;
+const TO: u32 = 7;
+const PROTOCOL: u32 = 15;
+
+/// One of a rule's expressions, over one register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expression {
+    /// Loads what is known of the packet.
+    Meta(u32),
+    /// Loads bytes of the network header.
+    Header {
+        at: u32,
+        bytes: u32,
+    },
+    /// Goes on if the register begins so.
+    Is(Vec<u8>),
+    Drop,
+    /// None of ours.
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chain {
+    name: String,
+    kind: String,
+    hook: u32,
+    priority: i32,
+    policy: u32,
+    rules: Vec<Vec<Expression>>,
+}
+
+pub fn table(bridge: &str) -> String {
+    format!("rexec-{bridge}")
+}
+
+/// What closes a machine to one bridge.
+pub fn closing(bridge: &str) -> Vec<Chain> {
+    use Expression::{Drop, Header, Is, Meta};
+    let mut name = bridge.as_bytes().to_vec();
+    name.resize(NAME_BYTES, 0);
+    let from = [Meta(FROM), Is(name.clone())];
+    let rule = |matches: &[Expression]| [&from, matches, &[Drop]].concat();
+    let mut forward = vec![rule(&[Meta(TO), Is(name.clone())])];
+    forward.extend(METADATA.iter().map(|begins| {
+        let header = Header { at: DESTINATION_AT, bytes: begins.len() as u32 };
+        rule(&[Meta(PROTOCOL), Is(vec![IPV4]), header, Is(begins.to_vec())])
+    }));
+    forward.push(rule(&[Meta(PROTOCOL), Is(vec![IPV6])]));
+    let chain = |name: &str, hook, rules| Chain {
+        name: name.into(),
+        kind: FILTER.into(),
+        hook,
+        priority: PRIORITY,
+        policy: ACCEPT,
+        rules,
+    };
+    // In the order in which they are read back.
+    vec![chain("forward", FORWARD, forward), chain("input", INPUT, vec![rule(&[])])]
+}
+
+/// Puts the chains in the place of whatever the table holds, at one moment.
+pub fn replace(socket: &mut Socket, table: &str, chains: &[Chain]) -> io::Result<()> {
+    let step = |kind, flags, attributes| Command { kind, flags, attributes };
+    let named = || Attributes::default().text(TABLE_NAME, table);
+    // There is no deleting what may not be there; made first, it is.
+    let mut steps =
+        vec![step(NEW_TABLE, CREATE, named()), step(DELETE_TABLE, 0, named()), step(NEW_TABLE, CREATE, named())];
+    for chain in chains {
+        steps.push(step(NEW_CHAIN, CREATE, chain.write(table)));
+        for rule in &chain.rules {
+            let attributes = Attributes::default().text(RULE_TABLE, table).text(RULE_CHAIN, &chain.name);
+            let expressions =
+                rule.iter().fold(Attributes::default(), |list, expression| list.nest(ELEMENT, expression.write()));
+            steps.push(step(NEW_RULE, CREATE | APPEND, attributes.nest(RULE_EXPRESSIONS, expressions)));
+        }
+    }
+    socket.commit(steps)
+}
+
+/// What the table holds, by name of chain; `None` when it is not there or asleep.
+pub fn read(socket: &mut Socket, table: &str) -> io::Result<Option<Vec<Chain>>> {
+    let flags = socket.list(GET_TABLE, |found| {
+        (found.text(TABLE_NAME) == Some(table)).then(|| found.number(TABLE_FLAGS).unwrap_or_default())
+    })?;
+    if flags != [0] {
+        return Ok(None);
+    }
+    let mut chains = socket.list(GET_CHAIN, |found| Chain::read(&found, table))?;
+    chains.sort_by(|a, b| a.name.cmp(&b.name));
+    let rules = socket.list(GET_RULE, |found| {
+        let is_here = found.text(RULE_TABLE) == Some(table);
+        is_here.then(|| (found.text(RULE_CHAIN).map(str::to_owned), expressions(&found)))
+    })?;
+    for (chain, expressions) in rules {
+        if let Some(chain) = chains.iter_mut().find(|known| Some(&known.name) == chain.as_ref()) {
+            chain.rules.push(expressions);
+        }
+    }
+    Ok(Some(chains))
+}
+
+fn expressions(rule: &Found<'_>) -> Vec<Expression> {
+    let list = rule.nest(RULE_EXPRESSIONS).unwrap_or(Found(&[]));
+    list.map(|(_, expression)| Expression::read(&Found(expression)).unwrap_or(Expression::Other)).collect()
+}
+
+impl Chain {
+    fn write(&self, table: &str) -> Attributes {
+        let hook = Attributes::default()
+            .number(HOOK_NUMBER, self.hook)
+            .number(HOOK_PRIORITY, u32::from_be_bytes(self.priority.to_be_bytes()));
+        Attributes::default()
+            .text(CHAIN_TABLE, table)
+            .text(CHAIN_NAME, &self.name)
+            .nest(CHAIN_HOOK, hook)
+            .number(CHAIN_POLICY, self.policy)
+            .text(CHAIN_TYPE, &self.kind)
+    }
+
+    /// Without its rules. One that nothing leads to has neither hook nor policy.
+    fn read(found: &Found<'_>, table: &str) -> Option<Self> {
+        if found.text(CHAIN_TABLE)? != table {
+            return None;
+        }
+        let hook = found.nest(CHAIN_HOOK);
+        let of_hook = |kind| hook.as_ref().and_then(|hook| hook.number(kind));
+        Some(Self {
+            name: found.text(CHAIN_NAME)?.into(),
+            kind: found.text(CHAIN_TYPE).unwrap_or_default().into(),
+            hook: of_hook(HOOK_NUMBER).unwrap_or(u32::MAX),
+            priority: of_hook(HOOK_PRIORITY).map_or(0, |number| i32::from_be_bytes(number.to_be_bytes())),
+            policy: found.number(CHAIN_POLICY).unwrap_or(u32::MAX),
+            rules: Vec::new(),
+        })
+    }
+}
+
+/// The kinds of each expression's own attributes.
+mod of {
+    pub const META: (u16, u16) = (1, 2);
+    pub const CMP: (u16, u16, u16) = (1, 2, 3);
+    pub const PAYLOAD: (u16, u16, u16, u16) = (1, 2, 3, 4);
+    pub const IMMEDIATE: (u16, u16) = (1, 2);
+    pub const EQUAL: u32 = 0;
+    pub const NETWORK_HEADER: u32 = 1;
+}
+
+impl Expression {
+    fn write(&self) -> Attributes {
+        let (name, data) = match self {
+            Self::Meta(key) => ("meta", Attributes::default().number(of::META.0, REGISTER).number(of::META.1, *key)),
+            Self::Header { at, bytes } => {
+                let data = Attributes::default().number(of::PAYLOAD.0, REGISTER);
+                let data = data.number(of::PAYLOAD.1, of::NETWORK_HEADER);
+                ("payload", data.number(of::PAYLOAD.2, *at).number(of::PAYLOAD.3, *bytes))
+            }
+            Self::Is(value) => {
+                let data = Attributes::default().number(of::CMP.0, REGISTER).number(of::CMP.1, of::EQUAL);
+                ("cmp", data.nest(of::CMP.2, Attributes::default().bytes(DATA_VALUE, value)))
+            }
+            Self::Drop => {
+                let verdict = Attributes::default().number(VERDICT_CODE, DROP);
+                let data = Attributes::default().nest(DATA_VERDICT, verdict);
+                let register = Attributes::default().number(of::IMMEDIATE.0, VERDICT_REGISTER);
+                ("immediate", register.nest(of::IMMEDIATE.1, data))
+            }
+            Self::Other => ("", Attributes::default()),
+        };
+        Attributes::default().text(EXPRESSION_NAME, name).nest(EXPRESSION_DATA, data)
+    }
+
+    fn read(found: &Found<'_>) -> Option<Self> {
+        let data = found.nest(EXPRESSION_DATA)?;
+        let has = |kind, value| data.number(kind) == Some(value);
+        match found.text(EXPRESSION_NAME)? {
+            "meta" if has(of::META.0, REGISTER) => Some(Self::Meta(data.number(of::META.1)?)),
+            "payload" if has(of::PAYLOAD.0, REGISTER) && has(of::PAYLOAD.1, of::NETWORK_HEADER) => {
+                Some(Self::Header { at: data.number(of::PAYLOAD.2)?, bytes: data.number(of::PAYLOAD.3)? })
+            }
+            "cmp" if has(of::CMP.0, REGISTER) && has(of::CMP.1, of::EQUAL) => {
+                Some(Self::Is(data.nest(of::CMP.2)?.value(DATA_VALUE)?.to_vec()))
+            }
+            "immediate" if has(of::IMMEDIATE.0, VERDICT_REGISTER) => {
+                let verdict = data.nest(of::IMMEDIATE.1)?.nest(DATA_VERDICT)?;
+                (verdict.number(VERDICT_CODE)? == DROP).then_some(Self::Drop)
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        for expression in closing("rexec0").into_iter().flat_map(|chain| chain.rules).flatten() {
+            let bytes = expression.write().into_bytes();
+            assert_eq!(Expression::read(&Found(&bytes)), Some(expression));
+        }
+        for chain in closing("rexec0") {
+            let bytes = chain.write("rexec-rexec0").into_bytes();
+            let bare = Chain { rules: Vec::new(), ..chain };
+            assert_eq!(Chain::read(&Found(&bytes), "rexec-rexec0"), Some(bare));
+            assert_eq!(Chain::read(&Found(&bytes), "rexec-rexec1"), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_breaks_the_reader(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let found = Found(&bytes);
+            let _ = (Chain::read(&found, "a"), Expression::read(&found), expressions(&found));
+        }
+    }
+}
