@@ -95,12 +95,13 @@ describe('servers', { timeout: 240_000 }, () => {
     await page.getByTestId('server-found-done').click();
     assert.equal(await card('second').getAttribute('data-health'), 'ready');
     await page.getByTestId('fleet').getByText('All 2 servers are ready.').waitFor();
-    await page.locator('[data-testid=region][data-name=cellar]').getByText('1').waitFor();
+    await page.locator('[data-testid=region][data-name=cellar]').getByText('1', { exact: true }).waitFor();
   });
 
   it('offers its region and its name to a new workspace', async () => {
     await page.goto(server.url);
     await page.getByTestId('new-workspace').click();
+    await page.getByTestId('workspace-region').locator('option', { hasText: /^cellar \([\d.]+ ms\)$/ }).waitFor({ state: 'attached' });
     await page.getByTestId('workspace-region').selectOption('cellar');
     assert.deepEqual(await page.getByTestId('workspace-host').locator('option').allInnerTexts(), ['any', 'second']);
     await page.getByTestId('workspace-host').selectOption('second');
@@ -138,9 +139,25 @@ describe('servers', { timeout: 240_000 }, () => {
     assert.equal(await card('second').getAttribute('data-health'), 'ready');
     await card('second').getByTestId('server-drain').click();
     await page.locator('[data-testid=server][data-name=second][data-state=draining]').waitFor();
-    await page.locator('[data-testid=region][data-name=attic]').getByText('0').waitFor();
+    await page.locator('[data-testid=region][data-name=attic]').getByText('0', { exact: true }).waitFor();
     await card('second').getByTestId('server-activate').click();
     await page.locator('[data-testid=server][data-name=second][data-state=active]').waitFor();
+  });
+
+  it('limits a region', async () => {
+    await page.locator('[data-testid=region][data-name=attic]').click();
+    await page.getByTestId('region-latency').getByText(/^[\d.]+ ms$/).waitFor();
+    await page.getByTestId('region-limit').fill('many');
+    await page.getByTestId('region-save').click();
+    await page.locator('#region-limit-note').getByText('Give a whole number, or nothing.').waitFor();
+    await page.getByTestId('region-limit').fill('0');
+    await page.getByTestId('region-save').click();
+    await page.getByTestId('region-form').waitFor({ state: 'detached' });
+    await page.locator('[data-testid=region][data-name=attic]').getByText('full').waitFor();
+    await page.locator('[data-testid=region][data-name=attic]').click();
+    await page.getByTestId('region-limit').fill('');
+    await page.getByTestId('region-save').click();
+    await page.locator('[data-testid=region][data-name=attic]').getByText('full').waitFor({ state: 'detached' });
   });
 
   it('says why it is out of reach, by itself, and that it is back', async () => {

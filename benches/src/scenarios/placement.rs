@@ -38,6 +38,7 @@ fn host(n: i64) -> Candidate {
         id: HostId::new(),
         name: format!("host-{n}"),
         region: if n % 3 == 0 { "us" } else { "eu" }.into(),
+        region_is_full: false,
         is_active: n % 50 != 0,
         away: None,
         labels: BTreeMap::from([("disk".into(), "nvme".into())]),

@@ -218,6 +218,9 @@ pub struct ServerView {
     pub health: ServerHealth,
     /// Why it is not ready.
     pub reason: Option<String>,
+    /// What its engine took to answer lately, there and back, in milliseconds; absent until it has.
+    #[serde(default)]
+    pub latency_ms: Option<f64>,
     /// RFC 3339; when it last answered, while this server has run.
     pub last_seen_at: Option<String>,
     /// What it does not hold workspaces to, in sentences.
@@ -245,6 +248,10 @@ pub struct ServerView {
     /// RFC 3339; until when Rexec's own certificate and the server's are valid, of one that is reached by TLS.
     pub certificate_expires_at: Option<String>,
     pub server_certificate_expires_at: Option<String>,
+    /// The volume that Rexec's certificate is mounted from, of the local server whose engine hands it over by one, as
+    /// `docker:dind` does: `DIND_CERTS_VOLUME`, or what Rexec found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certs_volume: Option<String>,
     /// Who made its machine, such as `hetzner`, and what it is called there, of one that Rexec has made and will remove with
     /// demand.
     pub provisioner: Option<String>,
@@ -331,9 +338,47 @@ pub struct ComputeHealth {
     pub ready: u32,
     /// Of each region, how many servers are ready and take workspaces.
     pub regions: BTreeMap<String, u32>,
+    /// Of each region with a ready server, what the nearest one's engine took to answer lately, there and back, in
+    /// milliseconds. To the way between you and Rexec this comes on top.
+    #[serde(default)]
+    pub latency_ms: BTreeMap<String, f64>,
+    /// Regions that have as many workspaces as they may have.
+    #[serde(default)]
+    pub full_regions: Vec<String>,
     /// One by one, for administrators.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<ServerView>,
+}
+
+/// A region: the servers in it, and how many workspaces they may have together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct RegionView {
+    pub name: String,
+    pub servers: u32,
+    /// Servers that are ready and take workspaces.
+    pub ready: u32,
+    /// Those that are warm and nobody's do not count.
+    pub workspaces: u64,
+    /// `null`: as many as its servers take.
+    pub max_workspaces: Option<u32>,
+    /// As in the fleet's health; `null` while none of its servers is ready.
+    pub latency_ms: Option<f64>,
+}
+
+/// What a region is limited to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct PutRegion {
+    /// `null`: as many as its servers take. Those that are there stay, however few it says.
+    #[serde(deserialize_with = "stated")]
+    pub max_workspaces: Option<u32>,
+}
+
+/// `null` must be said: what is left out is no wish.
+fn stated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    Option::deserialize(deserializer)
 }
 
 /// What lies on a server still that is to be deleted.
@@ -364,4 +409,18 @@ pub struct LeftWorkspace {
     pub reason: Option<String>,
     #[serde(default)]
     pub error_code: Option<ErrorCode>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_limit_must_be_said() {
+        let limit = |text| serde_json::from_str::<PutRegion>(text).ok().map(|put| put.max_workspaces);
+        assert_eq!(limit("{}"), None);
+        assert_eq!(limit(r#"{"max_workspaces":null}"#), Some(None));
+        assert_eq!(limit(r#"{"max_workspaces":7}"#), Some(Some(7)));
+        assert_eq!(limit(r#"{"max_workspaces":-1}"#), None);
+    }
 }

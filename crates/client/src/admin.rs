@@ -6,7 +6,8 @@ use rexec_api::Page;
 use rexec_api::ids::{HostId, RegistryId};
 use rexec_api::registries::{NewRegistry, RegistryView};
 use rexec_api::servers::{
-    ComputeHealth, NewServer, PatchServer, PullImage, ServerImages, ServerLeft, ServerView, WantedImage,
+    ComputeHealth, NewServer, PatchServer, PullImage, PutRegion, RegionView, ServerImages, ServerLeft, ServerView,
+    WantedImage,
 };
 use rexec_api::ssh::SshHostKeyView;
 use serde::{Deserialize, Serialize};
@@ -138,6 +139,16 @@ impl Client {
     /// How the servers are.
     pub async fn compute_health(&self) -> Result<ComputeHealth> {
         self.get("/api/compute/health").await
+    }
+
+    /// The regions that servers are in, by name.
+    pub async fn regions(&self) -> Result<Page<RegionView>> {
+        self.get("/api/admin/regions").await
+    }
+
+    /// How many workspaces a region may have; `None`: as many as its servers take.
+    pub async fn limit_region(&self, name: &str, max_workspaces: Option<u32>) -> Result<RegionView> {
+        self.send(Method::PUT, &format!("/api/admin/regions/{name}"), &PutRegion { max_workspaces }).await
     }
 
     /// The account's credentials, and those for everyone.

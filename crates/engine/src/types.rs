@@ -185,6 +185,8 @@ pub struct ContainerInfo {
     pub pid: u32,
     /// Where volumes lie that nobody has named: its image asked for them. They go with the container.
     pub unnamed_volumes: Vec<String>,
+    /// Those that have a name, by where they lie.
+    pub named_volumes: BTreeMap<String, String>,
 }
 
 /// A container's state as a listing tells it: how it ended takes a look at the container.

@@ -220,6 +220,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     add_checks(&app);
     app.snapshots.repair().await.map_err(StartError::Installation)?;
     start_background(&app);
+    app.tasks.spawn_abortable("certs-volume", app.servers.clone().look_for_certs_volume());
     if let Some(elastic) = elastic {
         app.tasks.spawn_abortable("elastic", elastic.keep());
     }

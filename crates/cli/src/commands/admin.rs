@@ -1,5 +1,6 @@
 //! `admin`: what a server's administrator looks after. Whether somebody is one, the server says.
 
+use super::regions::{self, RegionsCommand};
 use super::servers::{self, ServersCommand};
 use crate::connection::Connection;
 use crate::failure::{Failure, Result};
@@ -24,6 +25,11 @@ pub enum AdminCommand {
     Servers {
         #[command(subcommand)]
         command: Option<ServersCommand>,
+    },
+    /// The regions that servers are in: how far they are, and how many workspaces each may have.
+    Regions {
+        #[command(subcommand)]
+        command: Option<RegionsCommand>,
     },
     /// Credentials that images are fetched with, or repositories cloned with.
     Registries {
@@ -75,6 +81,7 @@ pub async fn run(connection: &Connection, command: AdminCommand) -> Result<()> {
             host_keys(connection, client.rotate_ssh_host_key().await?.items)
         }
         AdminCommand::Servers { command } => servers::run(connection, &client, command).await,
+        AdminCommand::Regions { command } => regions::run(connection, &client, command).await,
         AdminCommand::Registries { git, command } => {
             let of = if git { CredentialsFor::Repositories } else { CredentialsFor::Images };
             registries(connection, &client, of, command).await

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod logs;
 pub mod moving;
 pub mod ports;
+pub mod regions;
 mod servers;
 mod setup_log;
 pub mod snapshots;

@@ -74,8 +74,8 @@ pub(super) fn is_unnamed(volume: &str) -> bool {
 
 pub(super) fn container(container: ContainerInspectResponse) -> Result<ContainerInfo> {
     let mounts = container.mounts.unwrap_or_default().into_iter();
-    let unnamed = mounts.filter(|mount| mount.name.as_deref().is_some_and(is_unnamed));
-    let unnamed_volumes = unnamed.filter_map(|mount| mount.destination).collect();
+    let volumes = mounts.filter_map(|mount| Some((mount.destination?, mount.name.filter(|name| !name.is_empty())?)));
+    let (unnamed, named): (Vec<_>, Vec<_>) = volumes.partition(|(_, name)| is_unnamed(name));
     let config = container.config.unwrap_or_default();
     let state = container.state.ok_or_else(|| missing("a container's state"))?;
     let running = matches!(state.status, Some(Status::RUNNING | Status::PAUSED));
@@ -85,7 +85,8 @@ pub(super) fn container(container: ContainerInspectResponse) -> Result<Container
         image: config.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         started_at: state.started_at.clone().filter(|t| t != ZERO_TIME).unwrap_or_default(),
-        unnamed_volumes,
+        unnamed_volumes: unnamed.into_iter().map(|(place, _)| place).collect(),
+        named_volumes: named.into_iter().collect(),
         pid: if running { unsigned(state.pid) as u32 } else { 0 },
         state: container_state(state)?,
     })

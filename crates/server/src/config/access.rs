@@ -4,6 +4,7 @@
 //! Invariant: no engine of another machine is driven over a connection that somebody else could read or take part in.
 
 use super::sources::Reader;
+use crate::hosts::certs_volume;
 use rexec_engine::docker::{
     Address, AddressError, Endpoint, KnownHost, PrivateKey, SshMaterial, TlsFault, TlsMaterial,
 };
@@ -20,6 +21,10 @@ pub struct Access {
     /// Absent: the first of the usual sockets.
     pub endpoint: Option<Endpoint>,
     pub tls: Option<TlsMaterial>,
+    /// Where what is needed for TLS was read.
+    pub certificates: Option<PathBuf>,
+    /// The volume on which that lies, where it was named.
+    pub certs_volume: Option<String>,
     pub ssh: Option<SshMaterial>,
 }
 
@@ -30,10 +35,18 @@ pub(super) fn take(reader: &mut Reader) -> Access {
     let certificates = reader.text(&["DOCKER_CERT_PATH"]).map(|(_, path)| PathBuf::from(path));
     let key = reader.text(&["SSH_PRIVATE_KEY"]).map(|(_, text)| text);
     let known = reader.text(&["DOCKER_SSH_HOST_KEY"]).map(|(_, text)| text);
+    let certs_volume = reader.text(&["DIND_CERTS_VOLUME"]).map(|(_, name)| name);
+    if certs_volume.as_deref().is_some_and(|name| !certs_volume::is_name(name)) {
+        reader.fault(
+            "DIND_CERTS_VOLUME",
+            "is no name of a volume: letters, digits, `_`, `.` and `-`, the first of the former two",
+        );
+    }
     let unused = |reader: &mut Reader, tls: Option<&str>, ssh: Option<&str>| {
         let given = [
             ("DOCKER_TLS_VERIFY", verify, tls),
             ("DOCKER_CERT_PATH", certificates.is_some(), tls),
+            ("DIND_CERTS_VOLUME", certs_volume.is_some(), tls),
             ("SSH_PRIVATE_KEY", key.is_some(), ssh),
             ("DOCKER_SSH_HOST_KEY", known.is_some(), ssh),
         ];
@@ -67,7 +80,9 @@ pub(super) fn take(reader: &mut Reader) -> Access {
                     unused(reader, Some("DOCKER_TLS_VERIFY is not set, and this machine is reached without"), no_ssh)
                 }
             }
-            let tls = verify.then(|| material(reader, certificates)).flatten();
+            let home = || reader.ambient("HOME").map(|home| Path::new(&home).join(".docker"));
+            let certificates = certificates.or_else(home).filter(|_| verify);
+            let tls = verify.then(|| material(reader, certificates.as_deref())).flatten();
             if !verify && !endpoint.is_local() {
                 reader.fault(
                     &name,
@@ -88,12 +103,12 @@ pub(super) fn take(reader: &mut Reader) -> Access {
                     file => reader.fault("DOCKER_CERT_PATH", &format!("has a {file} that cannot be used: {fault}")),
                 }
             }
-            Access { endpoint: Some(endpoint), tls, ssh: None }
+            Access { endpoint: Some(endpoint), tls, certificates, certs_volume, ssh: None }
         }
         Endpoint::Ssh { .. } => {
             unused(reader, Some("DOCKER_HOST names an engine that is reached by SSH"), None);
             let ssh = ssh(reader, key.as_deref(), known.as_deref());
-            Access { endpoint: Some(endpoint), tls: None, ssh }
+            Access { endpoint: Some(endpoint), ssh, ..Access::default() }
         }
     }
 }
@@ -121,9 +136,8 @@ fn ssh(reader: &mut Reader, key: Option<&str>, known: Option<&str>) -> Option<Ss
 }
 
 /// The three files that Docker's tools look for.
-fn material(reader: &mut Reader, directory: Option<PathBuf>) -> Option<TlsMaterial> {
-    let home = || reader.ambient("HOME").map(|home| Path::new(home).join(".docker"));
-    let Some(directory) = directory.or_else(home) else {
+fn material(reader: &mut Reader, directory: Option<&Path>) -> Option<TlsMaterial> {
+    let Some(directory) = directory else {
         reader.fault("DOCKER_CERT_PATH", "is missing: it names the directory with ca.pem, cert.pem and key.pem");
         return None;
     };
@@ -183,6 +197,13 @@ mod tests {
         let (verify, certificates) = (("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", path));
         let read = config(&[remote, verify, certificates]).unwrap();
         assert!(matches!(read.engine.access, Access { tls: Some(_), ssh: None, .. }), "{:?}", read.engine.access);
+        let volume = ("DIND_CERTS_VOLUME", "x_dind-certs");
+        let read = config(&[remote, verify, certificates, volume]).unwrap();
+        assert_eq!(read.engine.access.certs_volume.as_deref(), Some("x_dind-certs"));
+        faults(
+            &[remote, verify, certificates, ("DIND_CERTS_VOLUME", "../x")],
+            &["DIND_CERTS_VOLUME is no name of a volume"],
+        );
 
         faults(&[remote], &["DOCKER_HOST names an engine on another machine without TLS"]);
         faults(&[remote, certificates], &["DOCKER_HOST names an engine on another machine without TLS"]);
@@ -197,7 +218,7 @@ mod tests {
         let old = ("DOCKER_CERT_PATH", old.path().to_str().unwrap());
         faults(&[remote, verify, old], &["has a cert.pem that cannot be used: the certificate has expired"]);
         let read = config(&[("DOCKER_HOST", "tcp://127.0.0.1:2375")]).unwrap();
-        assert!(matches!(read.engine.access, Access { endpoint: Some(_), tls: None, ssh: None }));
+        assert!(matches!(read.engine.access, Access { endpoint: Some(_), tls: None, ssh: None, .. }));
     }
 
     #[test]
@@ -228,11 +249,16 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_is_said() {
-        let given = [("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/x"), ("SSH_PRIVATE_KEY", "x")];
+        let given = [
+            ("DOCKER_TLS_VERIFY", "1"),
+            ("DOCKER_CERT_PATH", "/x"),
+            ("SSH_PRIVATE_KEY", "x"),
+            ("DIND_CERTS_VOLUME", "x"),
+        ];
         let local = [&given[..], &[("DOCKER_HOST", "unix:///var/run/docker.sock")]].concat();
         for given in [&given[..], &local] {
             let notices = config(given).unwrap().notices;
-            assert_eq!(notices.iter().filter(|notice| notice.contains("not used")).count(), 3, "{notices:?}");
+            assert_eq!(notices.iter().filter(|notice| notice.contains("not used")).count(), 4, "{notices:?}");
         }
     }
 }

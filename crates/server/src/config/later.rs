@@ -19,10 +19,7 @@ const NOT_YET: [(&[&str], &str); 12] = [
         &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],
         "this version keeps sessions in the database and limits in the process",
     ),
-    (
-        &["DIND_CERTS_VOLUME", "DOCKER_TLS_CERTDIR"],
-        "certificates are read where DOCKER_CERT_PATH says, and no container is given them",
-    ),
+    (&["DOCKER_TLS_CERTDIR"], "certificates are read where DOCKER_CERT_PATH says, and no container is given them"),
     (&["REXEC_WORKSPACE_STORAGE", "COMPUTE_WORKSPACE_STORAGE"], "workspaces keep their files on the engine's volumes"),
     (&["TTYD_INTERNAL_NETWORK"], "this version has no closed network; workspaces reach the network directly"),
     (

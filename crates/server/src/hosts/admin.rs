@@ -8,10 +8,11 @@
 
 use super::access::{Access, Fault};
 use super::by::By;
-use super::changing;
 use super::placement::Amount;
+use super::regions;
 use super::store::{self, HostRow};
 use super::{Fleet, Host, HostFacts, HostState, LOCAL};
+use super::{certs_volume, changing};
 use crate::actor::Actor;
 use crate::config::Config;
 use crate::db::{self, Db};
@@ -31,7 +32,7 @@ use rexec_engine::docker::DockerEngine;
 use rexec_engine::{Engine as _, EngineInfo, Labels};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 /// How long it may take to reach an engine and make it ready; the guest's volume is filled then.
@@ -52,6 +53,8 @@ pub struct Servers {
     fleet: Fleet,
     sealer: Sealer,
     config: Arc<Config>,
+    /// The volume that our certificate for the local engine comes from, once it was found.
+    certs_volume: Arc<OnceLock<String>>,
 }
 
 /// One that was reached and is fit.
@@ -64,7 +67,18 @@ struct Proven {
 
 impl Servers {
     pub fn new(db: Db, fleet: Fleet, sealer: Sealer, config: Arc<Config>) -> Self {
-        Self { db, fleet, sealer, config }
+        Self { db, fleet, sealer, config, certs_volume: Arc::default() }
+    }
+
+    /// Finds out from which volume our certificate for the local engine comes.
+    pub async fn look_for_certs_volume(self) {
+        let access = &self.config.engine.access;
+        let (Some(directory), engine) = (&access.certificates, &self.fleet.local().engine) else { return };
+        if let Some(name) = certs_volume::find(access.certs_volume.as_deref(), directory, engine.as_ref()).await {
+            tracing::info!(volume = name, "the certificates for the engine come from a volume");
+            // Nobody else looks.
+            let _ = self.certs_volume.set(name);
+        }
     }
 
     /// Takes the recorded servers into the fleet, besides the local one; those that cannot be spoken to say why.
@@ -274,7 +288,7 @@ impl Servers {
         let is_ready = |row: &&HostRow| self.fleet.of(Some(row.id)).ready().is_ok();
         let ready = rows.iter().filter(is_ready).count();
         let mut regions: BTreeMap<String, u32> = rows.iter().map(|row| (row.region.clone(), 0)).collect();
-        for row in rows.iter().filter(is_ready).filter(|row| row.state == ServerState::Active) {
+        for row in rows.iter().filter(|row| self.takes_workspaces(row)) {
             *regions.entry(row.region.clone()).or_default() += 1;
         }
         let status = if ready == rows.len() {
@@ -290,6 +304,8 @@ impl Servers {
             servers: count(rows.len()),
             ready: count(ready),
             regions,
+            latency_ms: self.latency(&rows),
+            full_regions: regions::full(self.db.read()).await?.into_iter().collect(),
             details: if actor.is_admin() { self.views().await? } else { Vec::new() },
         })
     }
@@ -390,6 +406,7 @@ impl Servers {
             health,
             reason,
             last_seen_at: host.seen_ms().map(rfc3339),
+            latency_ms: host.round_trip.ms(),
             pool: host.pool.seen(),
             weaker: facts.as_ref().map(|facts| facts.weaker.clone()).unwrap_or_default(),
             region: row.region.clone(),
@@ -407,6 +424,7 @@ impl Servers {
             ssh_host_key: access.and_then(|access| access.host_key()),
             certificate_expires_at: validity.ours.map(time),
             server_certificate_expires_at: validity.engines.map(time),
+            certs_volume: self.certs_volume.get().filter(|_| row.id == self.fleet.local().id).cloned(),
             provisioner: row.machine_id.map(|_| super::elastic::PROVISIONER.into()),
             machine_id: row.machine_id.map(|id| id.to_string()),
             created_at: rfc3339(row.created_ms),

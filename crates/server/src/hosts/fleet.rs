@@ -164,6 +164,7 @@ fn candidate(row: &HostRow, host: &Host) -> Candidate {
         id: row.id,
         name: row.name.clone(),
         region: row.region.clone(),
+        region_is_full: false,
         is_active: row.state == ServerState::Active,
         away,
         labels: row.labels.clone(),

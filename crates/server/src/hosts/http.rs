@@ -11,7 +11,8 @@ use rexec_api::Page;
 use rexec_api::error::ErrorBody;
 use rexec_api::ids::HostId;
 use rexec_api::servers::{
-    ComputeHealth, NewServer, PatchServer, PullImage, ServerImages, ServerLeft, ServerState, ServerView, WantedImage,
+    ComputeHealth, NewServer, PatchServer, PullImage, PutRegion, RegionView, ServerImages, ServerLeft, ServerState,
+    ServerView, WantedImage,
 };
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -25,6 +26,8 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(test_server))
         .routes(routes!(drain_server))
         .routes(routes!(activate_server))
+        .routes(routes!(list_regions))
+        .routes(routes!(limit_region))
         .routes(routes!(compute_health))
 }
 
@@ -190,4 +193,30 @@ async fn compute_health(
     Authenticated(actor): Authenticated,
 ) -> Result<Json<ComputeHealth>> {
     Ok(Json(app.servers.health(&actor).await?))
+}
+
+/// List the regions that servers are in: how many each has, how far they are, and what is there.
+#[utoipa::path(get, path = "/api/admin/regions", tag = "admin", responses(
+    (status = 200, description = "All of them, by name.", body = Page<RegionView>),
+    (status = "4XX", description = "Refused.", body = ErrorBody)))]
+async fn list_regions(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+) -> Result<Json<Page<RegionView>>> {
+    Ok(Json(app.servers.regions(&actor).await?))
+}
+
+/// Limit how many workspaces a region may have. Those that are there stay; one more is refused with `host_full`, or made
+/// in another region where the request names none.
+#[utoipa::path(put, path = "/api/admin/regions/{name}", tag = "admin", params(("name" = String, Path)),
+    request_body = PutRegion, responses(
+    (status = 200, description = "From now on.", body = RegionView),
+    (status = "4XX", description = "Refused.", body = ErrorBody)))]
+async fn limit_region(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(name): Path<String>,
+    Json(limit): Json<PutRegion>,
+) -> Result<Json<RegionView>> {
+    Ok(Json(app.servers.limit_region(&actor, &name, limit).await?))
 }

@@ -14,6 +14,7 @@
 pub mod access;
 pub mod admin;
 mod by;
+pub mod certs_volume;
 mod changing;
 mod clearing;
 mod closing;
@@ -25,18 +26,22 @@ mod fleet;
 pub mod helper;
 pub mod http;
 pub mod images;
+mod latency;
 pub mod nesting;
 mod network;
 pub mod placement;
 mod pool_desk;
 pub mod pulls;
+pub mod regions;
 pub mod remote;
 pub mod reserve;
+mod socket;
 pub mod store;
 mod trials;
 pub mod turns;
 
 pub use fleet::Fleet;
+pub use socket::usual_socket;
 
 use crate::config::{Config, NestedPolicy};
 use crate::time::now_ms;
@@ -137,6 +142,8 @@ pub struct Host {
     pub images: Arc<images::ImageDesk>,
     /// When it last answered; 0: not yet.
     seen_ms: AtomicI64,
+    /// How long it takes to answer.
+    pub round_trip: latency::RoundTrip,
     /// How the engine is reached, where that is known to be Docker's way.
     pub address: Option<Address>,
     /// The jobs that have a helper container here.
@@ -188,6 +195,7 @@ impl Host {
             pool: PoolDesk::default(),
             images: Arc::default(),
             seen_ms: AtomicI64::new(0),
+            round_trip: latency::RoundTrip::default(),
             address: None,
             helpers: helper::LiveJobs::default(),
             trials: Arc::default(),
@@ -276,6 +284,7 @@ impl Host {
             pool: PoolDesk::default(),
             images: Arc::default(),
             seen_ms: AtomicI64::new(0),
+            round_trip: latency::RoundTrip::default(),
             address: None,
             helpers: helper::LiveJobs::default(),
             trials: Arc::default(),
@@ -534,10 +543,11 @@ impl Host {
                         Err(error) => return self.why(&error),
                     },
                 },
-                _ = ping.tick() => match self.engine.ping().await {
+                asked = ping.tick() => match self.engine.ping().await {
                     Ok(()) => {
                         lost = 0;
                         self.is_seen();
+                        self.round_trip.tell(asked.elapsed());
                     }
                     Err(error) => {
                         lost += 1;
@@ -563,21 +573,6 @@ impl Host {
 /// Runtimes known to put workspaces on the host's own kernel. Others may do so, too.
 pub fn shares_kernel(runtime: &str) -> bool {
     matches!(runtime, "runc" | "crun" | "youki" | "io.containerd.runc.v2" | "io.containerd.runtime.v1.linux")
-}
-
-/// The first socket of those where an engine usually listens that takes connections, else the first that is there:
-/// an engine that was ended leaves its own behind.
-pub fn usual_socket() -> PathBuf {
-    let own = format!("/run/user/{}", rustix::process::getuid().as_raw());
-    let usual = [
-        "/var/run/docker.sock".into(),
-        format!("{own}/docker.sock"),
-        "/run/podman/podman.sock".into(),
-        format!("{own}/podman/podman.sock"),
-    ];
-    let listens = |path: &&String| std::os::unix::net::UnixStream::connect(path).is_ok();
-    let found = usual.iter().find(listens).or_else(|| usual.iter().find(|path| Path::new(path).exists()));
-    PathBuf::from(found.unwrap_or(&usual[0]))
 }
 
 /// An engine's failure as a sentence for people; the particulars go to the log.

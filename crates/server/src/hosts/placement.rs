@@ -26,6 +26,8 @@ pub struct Candidate {
     pub id: HostId,
     pub name: String,
     pub region: String,
+    /// It has as many workspaces as it may have.
+    pub region_is_full: bool,
     pub is_active: bool,
     /// Why it cannot be used at this moment.
     pub away: Option<String>,
@@ -89,6 +91,8 @@ pub enum Rejection {
     Architecture,
     Draining,
     Away(String),
+    /// Its region has as many as it may have.
+    RegionFull,
     Runtime,
     /// It is smaller than what was asked for.
     TooSmall,
@@ -106,6 +110,7 @@ impl Rejection {
             Self::Architecture => "architecture",
             Self::Draining => "draining",
             Self::Away(_) => "unreachable",
+            Self::RegionFull => "region_full",
             Self::Runtime => "runtime",
             Self::TooSmall => "too_small",
             Self::Full(_) => "full",
@@ -120,6 +125,7 @@ impl Rejection {
             Self::Architecture => "it is of another architecture".into(),
             Self::Draining => "it takes no more workspaces".into(),
             Self::Away(why) => format!("it cannot be reached ({why})"),
+            Self::RegionFull => "its region has as many workspaces as it may have".into(),
             Self::Runtime => "it has not the runtime, does not allow it, or loses what is written by it".into(),
             Self::TooSmall => "it is too small".into(),
             Self::Full(what) => format!("it has no {what} left"),
@@ -169,6 +175,9 @@ impl Wanted {
         let beyond = |amount: i64, most: Option<i64>| most.is_some_and(|most| amount > most);
         if beyond(amount.cpu_milli, host.cores_milli) || beyond(amount.memory_mb, host.memory_mb) {
             return Some(Rejection::TooSmall);
+        }
+        if host.region_is_full {
+            return Some(Rejection::RegionFull);
         }
         host.lacks(amount).map(Rejection::Full)
     }
@@ -246,6 +255,7 @@ mod tests {
             id: HostId::new(),
             name: name.into(),
             region: "eu".into(),
+            region_is_full: false,
             is_active: true,
             away: None,
             labels: BTreeMap::new(),
@@ -292,6 +302,7 @@ mod tests {
             Candidate { cores_milli: Some(1000), runtimes: vec!["runsc".into()], ..free("f") },
             Candidate { workspaces_max: Some(3), workspaces: 3, runtimes: vec!["runsc".into()], ..free("g") },
             Candidate { runtimes: vec!["runsc".into()], ..host("h", amount(4000, 0), amount(3000, 0)) },
+            Candidate { region_is_full: true, runtimes: vec!["runsc".into()], ..free("i") },
         ];
         let wanted = Wanted {
             region: Some("eu".into()),
@@ -303,7 +314,17 @@ mod tests {
         };
         let rejected = place(Strategy::Spread, &wanted, &hosts).unwrap_err();
         let codes: Vec<&str> = rejected.iter().map(|(_, why)| why.code()).collect();
-        let expected = ["region", "draining", "unreachable", "architecture", "runtime", "too_small", "full", "full"];
+        let expected = [
+            "region",
+            "draining",
+            "unreachable",
+            "architecture",
+            "runtime",
+            "too_small",
+            "full",
+            "full",
+            "region_full",
+        ];
         assert_eq!(codes, expected);
         assert_eq!(rejected[7].1.sentence(), "it has no cores left");
         assert!(
@@ -321,12 +342,12 @@ mod tests {
 
     prop_compose! {
         fn any_host()(
-            name in "[a-e]", region in "[xy]", is_active: bool, is_away: bool, runsc: bool,
+            name in "[a-e]", region in "[xy]", region_is_full: bool, is_active: bool, is_away: bool, runsc: bool,
             total_cpu in 0..9000i64, used_cpu in 0..9000i64, total_memory in 0..9000i64, used_memory in 0..9000i64,
             total_disk in 0..900i64, used_disk in 0..900i64, workspaces in 0..5i64, max in proptest::option::of(0..5i64),
         ) -> Candidate {
             Candidate {
-                region, is_active, away: is_away.then(|| "away".into()),
+                region, region_is_full, is_active, away: is_away.then(|| "away".into()),
                 runtimes: if runsc { vec!["runc".into(), "runsc".into()] } else { vec!["runc".into()] },
                 used: Amount { cpu_milli: used_cpu, memory_mb: used_memory, disk_mb: used_disk },
                 workspaces, workspaces_max: max,
@@ -364,6 +385,7 @@ mod tests {
                 let fits = |total: i64, used: i64, more: i64| total == 0 || used + more <= total;
                 let could = host.is_active
                     && host.away.is_none()
+                    && !host.region_is_full
                     && wanted.region.as_ref().is_none_or(|region| *region == host.region)
                     && wanted.runtime.as_ref().is_none_or(|runtime| host.runtimes.contains(runtime))
                     && amount.cpu_milli <= host.cores_milli.unwrap()

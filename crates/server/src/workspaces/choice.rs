@@ -8,7 +8,7 @@ use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::hosts::Host;
 use crate::hosts::placement::{Amount, Candidate, Rejection, Wanted, place};
-use crate::hosts::store;
+use crate::hosts::{regions, store};
 use crate::snapshots::plan::SnapshotPlan;
 use crate::snapshots::store::Snapshot;
 use crate::time::now_ms;
@@ -66,7 +66,13 @@ impl Workspaces {
                 row.workspaces -= places;
             }
         }
-        let hosts = fleet.candidates(&rows);
+        let full = regions::full(self.deps.db.read()).await?;
+        let mut hosts = fleet.candidates(&rows);
+        // What moves within a region is there already.
+        let own = rows.iter().find(|row| Some(row.id) == wanted.not).map(|row| row.region.clone());
+        for host in &mut hosts {
+            host.region_is_full = full.contains(&host.region) && own.as_ref() != Some(&host.region);
+        }
         match place(self.config.engine.placement, wanted, &hosts) {
             Ok(fit) => Ok(fit.into_iter().map(|host| fleet.of(Some(host.id))).collect()),
             Err(rejected) => Err(self.nowhere(actor, wanted, rejected).await),
@@ -75,7 +81,8 @@ impl Workspaces {
 
     async fn nowhere(&self, actor: &Actor, wanted: &Wanted, rejected: Vec<(&Candidate, Rejection)>) -> Error {
         let is_any = wanted.near.is_none() && wanted.host.is_none() && wanted.labels.is_empty();
-        if is_any && wanted.architecture.is_none() {
+        let is_limited = rejected.iter().any(|(_, why)| *why == Rejection::RegionFull);
+        if is_any && !is_limited && wanted.architecture.is_none() {
             // Another machine would take it.
             self.deps.fleet.missed().tell(wanted.region.clone(), wanted.amount, now_ms());
         }
@@ -116,7 +123,7 @@ impl Workspaces {
             [(_, why)] => vec![format!("The server cannot: {}.", why.sentence())],
             many => vec![format!("None of the {} servers can; `details.hosts` says of each why.", many.len())],
         };
-        let is_full = rejected.iter().any(|(_, why)| matches!(why, Rejection::Full(_)));
+        let is_full = rejected.iter().any(|(_, why)| matches!(why, Rejection::Full(_) | Rejection::RegionFull));
         let (code, begins) = match is_full {
             true => (ErrorCode::HostFull, "There is no room for it now. "),
             false => (ErrorCode::NoHost, "There is no server for it. "),

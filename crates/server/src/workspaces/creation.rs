@@ -15,9 +15,8 @@ use crate::hosts::dial::GuestKey;
 use crate::hosts::fitness::Unfit;
 use crate::hosts::nesting::NoNesting;
 use crate::hosts::placement::Amount;
-use crate::hosts::reserve;
 use crate::hosts::turns::WAITING_MAX;
-use crate::hosts::{Host, HostFacts};
+use crate::hosts::{Host, HostFacts, regions, reserve};
 use crate::setups;
 use crate::snapshots;
 use crate::snapshots::plan::SnapshotPlan;
@@ -104,6 +103,7 @@ impl Workspaces {
             return Err(Error::not_found("snapshot"));
         }
         self.require_room(&tx).await?;
+        regions::require_place(&tx, &host.region).await?;
         // One that runs already costs no engine call.
         let (row, is_warm) = match self.claim(&tx, host, &row).await? {
             Some(warm) => (warm, true),

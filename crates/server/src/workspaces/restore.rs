@@ -8,7 +8,7 @@ use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::hosts::placement::Wanted;
-use crate::hosts::{Host, reserve};
+use crate::hosts::{Host, regions, reserve};
 use crate::setups;
 use crate::snapshots;
 use crate::volumes;
@@ -35,6 +35,7 @@ impl Workspaces {
         let _turn = self.turn_to_record().await;
         let tx = self.deps.db.begin().await?;
         self.require_room(&tx).await?;
+        regions::require_place(&tx, &host.region).await?;
         if !volumes::store::take(&tx, volume.id, row.id).await? {
             return Err(Error::not_found("volume"));
         }

@@ -33,6 +33,7 @@ mod preview_calls;
 mod preview_traffic;
 mod previews;
 mod raw_files;
+mod regions;
 mod remote;
 mod runtimes;
 mod servers;

@@ -19,6 +19,7 @@ import type {
   OpenedPort,
   PortList,
   PortView,
+  RegionView,
   RegistryView,
   ServerAction,
   ServerView,
@@ -119,6 +120,8 @@ export const api = {
   purgeVolume: (id: string) => call<void>('DELETE', volumePath(id)),
 
   computeHealth: () => call<ComputeHealth>('GET', '/api/compute/health'),
+  regions: () => all<RegionView>('/api/admin/regions'),
+  limitRegion: (name: string, max_workspaces: number | null) => call<RegionView>('PUT', `/api/admin/regions/${encodeURIComponent(name)}`, { max_workspaces }),
   addServer: (request: NewServer) => call<ServerView>('POST', '/api/admin/servers', request, SERVER_MS_MAX),
   changeServer: (id: string, change: PatchServer) => call<ServerView>('PATCH', serverPath(id), change, SERVER_MS_MAX),
   askServer: (id: string, action: ServerAction) => call<ServerView>('POST', `${serverPath(id)}/${action}`, undefined, SERVER_MS_MAX),

@@ -50,6 +50,7 @@ export type PatchWorkspace = Schemas['PatchWorkspace'];
 export type EventView = Schemas['EventView'];
 export type PatchServer = Schemas['PatchServer'];
 export type MoveWorkspace = Schemas['MoveWorkspace'];
+export type RegionView = Schemas['RegionView'];
 export type NewServer = Schemas['NewServer'];
 export type ServerFound = Schemas['ServerFound'];
 export type ServerAction = 'test' | 'drain' | 'activate';

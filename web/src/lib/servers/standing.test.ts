@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { ServerView } from '../api/types';
-import { bars, certificates, fleetStanding, ordered, regionsOf, standing, warm } from './standing';
+import { bars, certificates, choice, fleetStanding, ordered, regionsOf, standing, warm } from './standing';
 
 const NOW = Date.parse('2026-01-01T00:00:00Z');
 const server = (more: Partial<ServerView>): ServerView =>
@@ -45,7 +45,10 @@ test('the fleet is told in a sentence', () => {
     'The server is ready.', 'The server is not ready.', 'All 3 servers are ready.', '1 of 3 servers are ready.',
   ]);
   expect(fleetStanding({ servers: 3, ready: 1, status: 'degraded', regions: {} }).tone).toBe('busy');
-  expect(regionsOf({ servers: 2, ready: 2, status: 'ok', regions: { us: 1, eu: 0 } })).toEqual([{ name: 'eu', ready: 0 }, { name: 'us', ready: 1 }]);
+  expect(regionsOf({ servers: 2, ready: 2, status: 'ok', regions: { us: 1, eu: 0 } })).toEqual([{ name: 'eu', ready: 0, full: false }, { name: 'us', ready: 1, full: false }]);
+  const near = { servers: 2, ready: 2, status: 'ok', regions: { us: 1, eu: 0, at: 2 }, latency_ms: { us: 81.5, at: 1 }, full_regions: ['at'] };
+  expect(regionsOf(near).map(choice)).toEqual(['at (full)', 'eu (takes none now)', 'us (81.5 ms)']);
+  expect(choice({ name: 'us', ready: 1, full: false })).toBe('us');
   expect(regionsOf(undefined)).toEqual([]);
 });
 

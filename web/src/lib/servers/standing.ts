@@ -103,10 +103,32 @@ export function fleetStanding({ status, servers, ready }: ComputeHealth): FleetS
   return { ...known, text };
 }
 
-/** Regions by name, and how many servers of each take workspaces now. */
-export function regionsOf(health: ComputeHealth | undefined): { name: string; ready: number }[] {
-  return Object.entries(health?.regions ?? {}).map(([name, ready]) => ({ name, ready })).sort((a, b) => a.name.localeCompare(b.name));
+export interface Region {
+  name: string;
+  /** Servers that take workspaces now. */
+  ready: number;
+  /** How far the nearest of them is, in milliseconds. */
+  latency?: number;
+  /** It has as many workspaces as it may have. */
+  full: boolean;
 }
+
+/** Regions by name. */
+export function regionsOf(health: ComputeHealth | undefined): Region[] {
+  const region = (name: string, ready: number): Region => {
+    const latency = health?.latency_ms?.[name];
+    return { name, ready, full: health?.full_regions?.includes(name) ?? false, ...(latency === undefined ? {} : { latency }) };
+  };
+  return Object.entries(health?.regions ?? {}).map(([name, ready]) => region(name, ready)).sort((a, b) => a.name.localeCompare(b.name));
+}
+
+/** A region as one chooses it: what speaks against it, or how far it is. */
+export function choice({ name, ready, full, latency }: Region): string {
+  const note = ready === 0 ? 'takes none now' : full ? 'full' : latency === undefined ? '' : `${latency} ms`;
+  return note ? `${name} (${note})` : name;
+}
+
+export const places = (count: number): string => `${count} workspace${count === 1 ? '' : 's'}`;
 
 /** The local one first, then by name. */
 export function ordered(servers: ServerView[]): ServerView[] {

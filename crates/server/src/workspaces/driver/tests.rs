@@ -95,6 +95,7 @@ impl Engine for FakeEngine {
             started_at: String::new(),
             pid: 1,
             unnamed_volumes: Vec::new(),
+            named_volumes: Default::default(),
         }))
     }
 

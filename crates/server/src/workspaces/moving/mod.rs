@@ -15,9 +15,8 @@ use super::{Outcome, Workspaces, choice, state_error, store as workspaces};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::hosts::placement::{Amount, Wanted};
-use crate::hosts::reserve;
 use crate::hosts::store::{self as hosts, HostRow};
-use crate::hosts::{Host, HostFacts};
+use crate::hosts::{Host, HostFacts, regions, reserve};
 use crate::time::{now_ms, rfc3339};
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
@@ -145,6 +144,9 @@ impl Workspaces {
             asked_ms: now_ms(),
         };
         let tx = self.deps.db.begin().await?;
+        if from.region != to.region {
+            regions::require_place(&tx, &to.region).await?;
+        }
         match store::begin(&tx, &wanted, row).await? {
             Began::Yes => Ok(tx.commit().await?),
             Began::Full => Err(choice::all_full()),
