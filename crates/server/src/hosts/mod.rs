@@ -27,6 +27,7 @@ pub mod http;
 pub mod images;
 pub mod nesting;
 mod network;
+mod orphans;
 pub mod placement;
 mod pool_desk;
 pub mod pulls;
