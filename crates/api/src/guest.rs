@@ -117,6 +117,13 @@ pub struct FirewallClosed {
     pub kernel: String,
 }
 
+/// What `guest orphan end` says on a host's own machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrphanEnded {
+    /// How many processes looked after the container that its engine knew nothing of.
+    pub ended: u32,
+}
+
 /// Who a user's processes are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UserSpec {

@@ -13,6 +13,10 @@ pub enum EngineError {
     /// A name is taken or the state does not allow it.
     #[error("conflict: {0}")]
     Conflict(String),
+    /// A start that an earlier life of the engine was about is in the way of this one, and the engine does not clear it
+    /// away.
+    #[error("an earlier start is in the way: {0}")]
+    HalfStarted(String),
     /// The image is not to be had under that name.
     #[error("image not found: {0}")]
     ImageNotFound(String),

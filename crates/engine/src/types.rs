@@ -122,6 +122,9 @@ pub enum Profile {
     /// Never a workspace's: for a program of ours that sets its host's firewall rules. The host's own network, the one
     /// capability over it, and nothing that can be written.
     Firewall,
+    /// Never a workspace's: for a program of ours that ends what an engine that died has left of a container. The host's
+    /// processes, the one capability to signal them, no network, and nothing that can be written.
+    Orphans,
 }
 
 /// A container to make. The security profile (capabilities, no-new-privileges, seccomp, restart

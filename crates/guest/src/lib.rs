@@ -19,6 +19,7 @@ mod link;
 mod listen;
 pub mod machine;
 pub mod nested;
+pub mod orphan;
 mod ports;
 pub mod process;
 mod refusal;

@@ -1,7 +1,8 @@
 //! The one binary inside a workspace: PID 1, the server's way to it, SFTP and `sudo`; and in a helper container
-//! of the server's own: PID 1 there, the work on volumes, the trial of nested containers, and the rules of its host.
+//! of the server's own: PID 1 there, the work on volumes, the trial of nested containers, the rules of its host, and the end of
+//! what its engine has left behind.
 
-use rexec_guest::{connect, firewall, helper, init, nested, sftp, sudo, volume};
+use rexec_guest::{connect, firewall, helper, init, nested, orphan, sftp, sudo, volume};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         Some("firewall") => firewall::run(arguments),
         Some("idmap") => nested::idmap(arguments),
         Some("nested") => nested::run(arguments),
+        Some("orphan") => orphan::run(arguments),
         Some("sftp") => sftp::run(),
         Some("sudo") => return sudo::run(arguments.collect()),
         Some("version") => {
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: guest init | connect | helper | volume ... | firewall ... | idmap ... | nested ... | sftp | sudo ... | version"
+                "usage: guest init | connect | helper | volume ... | firewall ... | idmap ... | nested ... | orphan ... | sftp | sudo ... | version"
             );
             return ExitCode::from(2);
         }

@@ -59,6 +59,7 @@ fn kind<T>(result: &crate::Result<T>) -> &'static str {
         Err(EngineError::Unavailable(_)) => "Unavailable",
         Err(EngineError::NotFound(_)) => "NotFound",
         Err(EngineError::Conflict(_)) => "Conflict",
+        Err(EngineError::HalfStarted(_)) => "HalfStarted",
         Err(EngineError::ImageNotFound(_)) => "ImageNotFound",
         Err(EngineError::Unauthorised(_)) => "Unauthorised",
         Err(EngineError::WrongPlatform(_)) => "WrongPlatform",

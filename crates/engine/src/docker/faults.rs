@@ -11,6 +11,15 @@ const NO_RUNTIME: &[&str] =
     &["unknown runtime specified", "unknown or invalid runtime name", "invalid runtime name", "binary not installed"];
 const TAKEN: &[&str] =
     &["already exists", "same bridge name", "active endpoints", "is in use", "already in use", "being used"];
+/// What containerd and its runtimes say of a container's task, name or directory that is there before its start. The colon
+/// tells it from an endpoint of a network that exists.
+const HALF_STARTED: &[&str] = &[
+    "id already in use",
+    ": already exists",
+    "container with given id already exists",
+    "container with id exists",
+    "failed to start shim: mkdir",
+];
 /// Podman's, whatever the status.
 const WRONG_STATE: &[&str] = &["container state improper"];
 /// Of an image that is not here; Podman has a sentence of its own.
@@ -93,6 +102,9 @@ pub(super) fn start_error(error: EngineError) -> EngineError {
         EngineError::NotFound(message) if !contains_any(&message, &["no such container"]) => {
             EngineError::Refused(message)
         }
+        EngineError::Conflict(message) | EngineError::Refused(message) if contains_any(&message, HALF_STARTED) => {
+            EngineError::HalfStarted(message)
+        }
         other => other,
     }
 }
@@ -111,6 +123,7 @@ mod tests {
             EngineError::Unavailable(_) => "unavailable",
             EngineError::NotFound(_) => "not_found",
             EngineError::Conflict(_) => "conflict",
+            EngineError::HalfStarted(_) => "half_started",
             EngineError::ImageNotFound(_) => "image_not_found",
             EngineError::Unauthorised(_) => "unauthorised",
             EngineError::WrongPlatform(_) => "platform",
@@ -176,5 +189,24 @@ mod tests {
         let start = |message| kind(&start_error(engine_error(answer(404, message))));
         assert_eq!(start("network x not found"), "refused");
         assert_eq!(start("No such container: x"), "not_found");
+    }
+
+    #[test]
+    fn what_an_earlier_start_left_is_told_from_other_conflicts() {
+        for (status, message, wanted) in [
+            (409, "id already in use", "half_started"),
+            (500, "task 0123: already exists", "half_started"),
+            (
+                500,
+                "OCI runtime create failed: runc create failed: container with given ID already exists",
+                "half_started",
+            ),
+            (500, "failed to start shim: mkdir /run/docker/x/moby/0123: file exists: unknown", "half_started"),
+            (409, "cannot start a paused container, try unpause instead", "conflict"),
+            (403, "endpoint with name x already exists in network y", "conflict"),
+        ] {
+            assert_eq!(kind(&start_error(engine_error(answer(status, message)))), wanted, "{message}");
+        }
+        assert_eq!(kind(&engine_error(answer(500, "id already in use"))), "conflict", "of what is no start");
     }
 }

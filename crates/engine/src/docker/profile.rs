@@ -1,6 +1,7 @@
 //! The container profile: what a workspace may do on its host, the same for every one but those that hold
 //! containers, which may make user namespaces and mounts besides ([`Profile::Nesting`]). Our own helper that sets a host's
-//! firewall rules has the host's network, and in exchange hardly anything else ([`Profile::Firewall`]).
+//! firewall rules has the host's network, and in exchange hardly anything else ([`Profile::Firewall`]); the one that ends
+//! what an engine has left behind has its processes in the same way ([`Profile::Orphans`]).
 //!
 //! Invariant: nothing else in a [`ContainerSpec`] can widen it. A spec that would (the host's network,
 //! another container's, a limit of zero that Docker reads as none) is refused, not corrected.
@@ -17,7 +18,10 @@ use std::collections::HashMap;
 const CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
 /// What setting rules takes, and nothing of the above.
 const FIREWALL_CAPABILITIES: &[&str] = &["NET_ADMIN"];
+/// What ending another's process takes.
+const ORPHANS_CAPABILITIES: &[&str] = &["KILL"];
 const HOST_NETWORK: &str = "host";
+const NO_NETWORK: &str = "none";
 /// `/dev/shm`; it counts towards the memory limit. Browsers fail with less.
 const SHM_BYTES: i64 = 64 * 1024 * 1024;
 /// How long a stop without a grace of its own waits before it kills.
@@ -73,6 +77,10 @@ fn network(spec: &ContainerSpec) -> Result<String> {
         HOST_NETWORK if spec.profile == Profile::Firewall => Ok(HOST_NETWORK.into()),
         _ if spec.profile == Profile::Firewall => {
             Err(EngineError::Refused(format!("the network {network:?} is not the host's")))
+        }
+        NO_NETWORK if spec.profile == Profile::Orphans => Ok(NO_NETWORK.into()),
+        _ if spec.profile == Profile::Orphans => {
+            Err(EngineError::Refused(format!("the network {network:?} beside the host's processes")))
         }
         HOST_NETWORK | "bridge" | "default" | "nat" => {
             Err(EngineError::Refused(format!("the network {network:?} does not keep workspaces apart")))
@@ -155,11 +163,16 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>> {
     Ok(mounts)
 }
 
-/// What shares the host's network may write nowhere, so that nothing but its program can come to run there.
+/// Whether it shares something of the host's own.
+fn is_of_the_host(profile: Profile) -> bool {
+    matches!(profile, Profile::Firewall | Profile::Orphans)
+}
+
+/// What shares the host's network or processes may write nowhere, so that nothing but its program can come to run there.
 fn require_read_only(spec: &ContainerSpec) -> Result<()> {
     let writes = spec.mounts.iter().any(|mount| !mount.read_only) || spec.dial_dir.is_some();
-    match spec.profile == Profile::Firewall && writes {
-        true => Err(EngineError::Refused("a mount that can be written beside the host's network".into())),
+    match is_of_the_host(spec.profile) && writes {
+        true => Err(EngineError::Refused("a mount that can be written beside the host's network or processes".into())),
         false => Ok(()),
     }
 }
@@ -170,6 +183,9 @@ fn security(profile: Profile) -> Vec<String> {
     let mut options = vec!["no-new-privileges:true".to_owned()];
     if profile == Profile::Nesting {
         options.push(format!("seccomp={}", seccomp::nesting()));
+    }
+    // It denies signals to what is not confined as well, such as what looks after containers.
+    if matches!(profile, Profile::Nesting | Profile::Orphans) {
         options.push("apparmor=unconfined".into());
     }
     options
@@ -187,15 +203,20 @@ fn devices(profile: Profile) -> Option<Vec<DeviceMapping>> {
 fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
     let amounts = amounts(&spec.limits)?;
     require_read_only(spec)?;
-    let is_firewall = spec.profile == Profile::Firewall;
-    let capabilities = if is_firewall { FIREWALL_CAPABILITIES } else { CAPABILITIES };
+    let is_of_the_host = is_of_the_host(spec.profile);
+    let capabilities = match spec.profile {
+        Profile::Firewall => FIREWALL_CAPABILITIES,
+        Profile::Orphans => ORPHANS_CAPABILITIES,
+        Profile::Usual | Profile::Nesting => CAPABILITIES,
+    };
     Ok(HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
         cap_add: Some(capabilities.iter().map(|&c| c.to_owned()).collect()),
         privileged: Some(false),
-        readonly_rootfs: is_firewall.then_some(true),
-        // Somebody else's root, as it is where an engine remaps users, has no say over the host's network.
-        userns_mode: is_firewall.then(|| "host".to_owned()),
+        readonly_rootfs: is_of_the_host.then_some(true),
+        // Somebody else's root, as it is where an engine remaps users, has no say over the host's network and processes.
+        userns_mode: is_of_the_host.then(|| "host".to_owned()),
+        pid_mode: (spec.profile == Profile::Orphans).then(|| "host".to_owned()),
         security_opt: Some(security(spec.profile)),
         devices: devices(spec.profile),
         nano_cpus: Some(amounts.nano_cpus),
@@ -372,6 +393,30 @@ mod tests {
             ContainerSpec { mounts: vec![volume(false)], ..firewall.clone() },
             ContainerSpec { dial_dir: Some(("/run/dial".into(), "/dial".into())), ..firewall.clone() },
             ContainerSpec { profile: Profile::Nesting, ..firewall.clone() },
+        ] {
+            assert!(matches!(container(&wrong), Err(EngineError::Refused(_))), "{wrong:?}");
+        }
+    }
+
+    /// So are its processes, by what can do nothing with them but end some.
+    #[test]
+    fn the_hosts_processes_are_seen_by_what_ends_orphans_alone() {
+        let usual = container(&spec()).expect("allowed").host_config.expect("there");
+        assert_eq!(usual.pid_mode, None);
+        let orphans = ContainerSpec { profile: Profile::Orphans, network: "none".into(), ..spec() };
+        let host = container(&orphans).expect("allowed").host_config.expect("there");
+        assert_eq!((host.pid_mode.as_deref(), host.network_mode.as_deref()), (Some("host"), Some("none")));
+        assert_eq!(host.cap_add.as_deref(), Some(&["KILL".to_owned()][..]));
+        assert_eq!(host.cap_drop.as_deref(), Some(&["ALL".to_owned()][..]));
+        assert_eq!((host.privileged, host.devices, host.readonly_rootfs), (Some(false), None, Some(true)));
+        let options = host.security_opt.expect("there");
+        assert_eq!(options, ["no-new-privileges:true", "apparmor=unconfined"]);
+        let volume = crate::Mount { volume: "v".into(), path: "/m".into(), read_only: false, labels: Labels::new() };
+        for wrong in [
+            ContainerSpec { network: "apart".into(), ..orphans.clone() },
+            ContainerSpec { network: "host".into(), ..orphans.clone() },
+            ContainerSpec { mounts: vec![volume], ..orphans.clone() },
+            ContainerSpec { dial_dir: Some(("/run/dial".into(), "/dial".into())), ..orphans.clone() },
         ] {
             assert!(matches!(container(&wrong), Err(EngineError::Refused(_))), "{wrong:?}");
         }

@@ -1,7 +1,7 @@
 //! Helper containers: our own guest binary at work on a host's volumes, for the server.
 //!
 //! A helper sees the volumes it is given and nothing else: no network, no key, no capability that a
-//! workspace lacks; but for the one that sets its host's rules (`closing.rs`), which sees no volume. What is to be done in it are commands of the guest binary, one exec each; PID 1
+//! workspace lacks; but for those that set its host's rules (`closing.rs`) and end what its engine has left (`orphans.rs`), which see no volume. What is to be done in it are commands of the guest binary, one exec each; PID 1
 //! only waits. It belongs to one job, by whose name it is found again.
 //!
 //! **Trust.** A helper on a tenant's image runs none of it: our program is static, and it and every other mount lie
@@ -33,7 +33,7 @@ pub struct HelperSpec {
     pub job: String,
     /// `None` for the engine's own.
     pub runtime: Option<String>,
-    /// The usual one, but for trials of nesting and for the host's rules.
+    /// The usual one, but for trials of nesting, for the host's rules and for its orphans.
     pub profile: Profile,
     /// Its root file system, which may be a tenant's; `None` for an empty one.
     pub image: Option<String>,

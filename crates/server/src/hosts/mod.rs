@@ -29,6 +29,7 @@ pub mod images;
 mod latency;
 pub mod nesting;
 mod network;
+mod orphans;
 pub mod placement;
 mod pool_desk;
 pub mod pulls;

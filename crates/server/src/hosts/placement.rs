@@ -8,7 +8,7 @@
 
 use rexec_api::ids::HostId;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Of two hosts that both could.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,12 +54,37 @@ pub struct Amount {
 }
 
 impl Amount {
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            cpu_milli: self.cpu_milli.saturating_add(other.cpu_milli),
+            memory_mb: self.memory_mb.saturating_add(other.memory_mb),
+            disk_mb: self.disk_mb.saturating_add(other.disk_mb),
+        }
+    }
+
     pub fn less(self, other: Self) -> Self {
         Self {
             cpu_milli: self.cpu_milli - other.cpu_milli,
             memory_mb: self.memory_mb - other.memory_mb,
             disk_mb: self.disk_mb - other.disk_mb,
         }
+    }
+}
+
+/// What is about to be taken of a host by others who chose it before, and is not in its numbers yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ahead {
+    pub amount: Amount,
+    pub workspaces: i64,
+}
+
+impl Ahead {
+    pub fn and(self, other: Self) -> Self {
+        Self { amount: self.amount.and(other.amount), workspaces: self.workspaces + other.workspaces }
+    }
+
+    pub fn less(self, other: Self) -> Self {
+        Self { amount: self.amount.less(other.amount), workspaces: self.workspaces - other.workspaces }
     }
 }
 
@@ -218,26 +243,40 @@ pub fn place<'a>(
     wanted: &Wanted,
     hosts: &'a [Candidate],
 ) -> Result<Vec<&'a Candidate>, Vec<(&'a Candidate, Rejection)>> {
+    place_behind(strategy, wanted, hosts, &HashMap::new())
+}
+
+/// The same behind others, who count in the order of hosts and not in whether one fits.
+pub fn place_behind<'a>(
+    strategy: Strategy,
+    wanted: &Wanted,
+    hosts: &'a [Candidate],
+    ahead: &HashMap<HostId, Ahead>,
+) -> Result<Vec<&'a Candidate>, Vec<(&'a Candidate, Rejection)>> {
     let mut fit = Vec::new();
     let mut rejected = Vec::new();
     for host in hosts {
         match wanted.rejects(host) {
             Some(why) => rejected.push((host, why)),
-            None => fit.push((host.load_with(wanted.fitted(host)), host)),
+            None => {
+                let before = ahead.get(&host.id).copied().unwrap_or_default();
+                let load = host.load_with(wanted.fitted(host).and(before.amount));
+                fit.push((load, host.workspaces + before.workspaces, host));
+            }
         }
     }
     if fit.is_empty() {
         rejected.sort_by(|(a, _), (b, _)| by_name(a, b));
         return Err(rejected);
     }
-    fit.sort_by(|(load_a, a), (load_b, b)| {
+    fit.sort_by(|(load_a, many_a, a), (load_b, many_b, b)| {
         let by_load = match strategy {
-            Strategy::Spread => load_a.cmp(load_b).then(a.workspaces.cmp(&b.workspaces)),
-            Strategy::Pack => load_b.cmp(load_a).then(b.workspaces.cmp(&a.workspaces)),
+            Strategy::Spread => load_a.cmp(load_b).then(many_a.cmp(many_b)),
+            Strategy::Pack => load_b.cmp(load_a).then(many_b.cmp(many_a)),
         };
         by_load.then(by_name(a, b))
     });
-    Ok(fit.into_iter().map(|(_, host)| host).collect())
+    Ok(fit.into_iter().map(|(_, _, host)| host).collect())
 }
 
 fn by_name(a: &Candidate, b: &Candidate) -> Ordering {

@@ -2,12 +2,13 @@
 
 use super::Workspaces;
 use super::capacity::Capacity;
+use super::chosen::Chosen;
 use super::creation::{CPU_MILLI_DEFAULT, MEMORY_MB_DEFAULT};
 use super::disk::disk_mb;
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::hosts::Host;
-use crate::hosts::placement::{Amount, Candidate, Rejection, Wanted, place};
+use crate::hosts::placement::{Amount, Candidate, Rejection, Wanted};
 use crate::hosts::{regions, store};
 use crate::snapshots::plan::SnapshotPlan;
 use crate::snapshots::store::Snapshot;
@@ -55,6 +56,11 @@ impl Workspaces {
 
     /// Those that could take it, the best first, and one at the least.
     pub(super) async fn hosts_for(&self, actor: &Actor, wanted: &Wanted) -> Result<Vec<Arc<Host>>> {
+        Ok(self.choose(actor, wanted).await?.0)
+    }
+
+    /// The same, and the first of them counts as chosen for as long as what is told besides is kept.
+    pub(super) async fn choose(&self, actor: &Actor, wanted: &Wanted) -> Result<(Vec<Arc<Host>>, Option<Chosen>)> {
         let fleet = &self.deps.fleet;
         // Right after the server's start each is waited for as one alone would be.
         futures_util::future::join_all(fleet.all().iter().map(|host| host.ready_or_tried())).await;
@@ -73,8 +79,8 @@ impl Workspaces {
         for host in &mut hosts {
             host.region_is_full = full.contains(&host.region) && own.as_ref() != Some(&host.region);
         }
-        match place(self.config.engine.placement, wanted, &hosts) {
-            Ok(fit) => Ok(fit.into_iter().map(|host| fleet.of(Some(host.id))).collect()),
+        match self.choices.choose(self.config.engine.placement, wanted, &hosts) {
+            Ok((fit, chosen)) => Ok((fit.into_iter().map(|host| fleet.of(Some(host.id))).collect(), chosen)),
             Err(rejected) => Err(self.nowhere(actor, wanted, rejected).await),
         }
     }

@@ -54,7 +54,7 @@ impl Workspaces {
         };
         let wanted = self.wanted(actor, &new, snapshot.as_ref())?;
         let wait = Duration::from_millis(new.wait_ms.unwrap_or(WAIT_MS_DEFAULT));
-        let mut hosts = self.hosts_for(actor, &wanted).await?;
+        let (mut hosts, mut chosen) = self.choose(actor, &wanted).await?;
         // One that everybody may choose: a host without it lacks something, and another has it.
         let usual = self.usual_image(&new, template);
         if let Some(image) = usual {
@@ -62,7 +62,10 @@ impl Workspaces {
         }
         let mut refused = None;
         for host in hosts {
-            let made = match self.make_on(actor, &host, &new, template, snapshot.clone()).await {
+            let recorded = self.make_on(actor, &host, &new, template, snapshot.clone()).await;
+            // It is in the host's numbers from here on, or not there at all.
+            drop(chosen.take());
+            let made = match recorded {
                 Ok((row, made)) => self.bring_up(actor, &row, made, wait).await,
                 Err(error) => Err(error),
             };

@@ -10,6 +10,7 @@ mod budgets;
 mod capacity;
 mod change;
 mod choice;
+mod chosen;
 pub(crate) mod container;
 mod creation;
 mod disk;
@@ -103,12 +104,21 @@ pub struct Workspaces {
     slots: Arc<Mutex<HashMap<WorkspaceId, Arc<Slot>>>>,
     /// Taken by those that are being recorded.
     recording: Arc<Semaphore>,
+    /// Of hosts, for those that are not recorded yet.
+    choices: chosen::Choices,
 }
 
 impl Workspaces {
     pub fn new(deps: Deps, config: Arc<Config>, tasks: Tasks) -> Self {
         let recording = Arc::new(Semaphore::new(creation::RECORDED_AT_ONCE_MAX));
-        Self { deps: Arc::new(deps), config, tasks, slots: Arc::default(), recording }
+        Self {
+            deps: Arc::new(deps),
+            config,
+            tasks,
+            slots: Arc::default(),
+            recording,
+            choices: chosen::Choices::default(),
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {

@@ -1,5 +1,6 @@
 //! The steps that bring a workspace up: container, start, and the link to its guest.
 
+use super::half_started::Mended;
 use super::{Driver, Progress, StepError};
 use crate::hosts::dial::GuestKey;
 use crate::hosts::fitness::Unfit;
@@ -94,7 +95,16 @@ impl Driver {
         }
         let name = container_name(row);
         let engine = self.host.engine.clone();
-        engine.start(&name).await?;
+        let started = engine.start(&name).await;
+        self.cut_off |= matches!(started, Err(EngineError::Unavailable(_)));
+        match started {
+            Err(EngineError::HalfStarted(why)) => match self.mend_start(row, facts, &why).await? {
+                Mended::Started => {}
+                Mended::Removed => return Ok(Progress::Again(Some(Seen::Missing))),
+            },
+            started => started?,
+        }
+        (self.cut_off, self.remade) = (false, 0);
         self.deps.crash.point("create.started");
         let booted = row.intent.boot_seq;
         let now = now_ms();
@@ -197,7 +207,7 @@ impl Driver {
 }
 
 /// gVisor and virtual machines refuse or cannot carry a dial through a mounted socket.
-fn dials(facts: &HostFacts, row: &Workspace) -> bool {
+pub(super) fn dials(facts: &HostFacts, row: &Workspace) -> bool {
     let runtime = if row.runtime.is_empty() { &facts.engine.default_runtime } else { &row.runtime };
     facts.dials && shares_kernel(runtime)
 }

@@ -1,6 +1,7 @@
 //! The steps that take a workspace down, and its remains away.
 
 use super::{Driver, Progress, StepError};
+use crate::hosts::HostFacts;
 use crate::hosts::reserve::{self, Hold};
 use crate::setups;
 use crate::snapshots;
@@ -12,7 +13,7 @@ use crate::workspaces::lifecycle::Seen;
 use crate::workspaces::moving;
 use crate::workspaces::store::{self, HomeState, WantBy, Workspace};
 use rexec_api::workspaces::WorkspaceStatus;
-use rexec_engine::EngineError;
+use rexec_engine::{ContainerState, EngineError};
 
 /// What PID 1 gets to end its processes before it is killed.
 const STOP_GRACE_SECONDS: u32 = 10;
@@ -25,10 +26,18 @@ impl Driver {
         Ok(Progress::Again(None))
     }
 
-    pub(super) async fn remove(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
+    pub(super) async fn remove(
+        &mut self,
+        ticket: u64,
+        row: &Workspace,
+        facts: &HostFacts,
+    ) -> Result<Progress, StepError> {
         self.unlink();
         self.observe(ticket, row, WorkspaceStatus::Stopping, None, |_| {}).await?;
         for container in self.host.engine.containers(&self.labels()).await? {
+            if self.cut_off && matches!(container.state, ContainerState::Created | ContainerState::Exited { .. }) {
+                self.end_orphans(facts, &container.id).await?;
+            }
             self.host.engine.remove(&container.id).await?;
         }
         Ok(Progress::Again(Some(Seen::Missing)))

@@ -11,6 +11,7 @@
 mod adopt;
 mod boot;
 mod end;
+mod half_started;
 mod hand_over;
 mod home;
 mod limit;
@@ -115,6 +116,10 @@ pub struct Driver {
     /// Said once the workspace runs again after something befell it.
     note: Option<String>,
     incidents: Incidents,
+    /// The engine has not answered to its last start.
+    cut_off: bool,
+    /// How often its container was made anew because it could not start, since it last ran or was asked for.
+    remade: u32,
     image_present: bool,
     /// A pull that goes on from pass to pass for as long as the image is wanted.
     pulling: Option<Arc<Pull>>,
@@ -142,6 +147,8 @@ impl Driver {
             linked_at: None,
             note: None,
             incidents: Incidents::default(),
+            cut_off: false,
+            remade: 0,
             image_present: true,
             pulling: None,
             place: None,
@@ -249,6 +256,7 @@ impl Driver {
         } else if !unchanged {
             self.note = None;
             self.incidents = Incidents::default();
+            self.remade = 0;
             // Whoever asks again may have seen to it; if not, making the container tells.
             self.image_present |= self.pulling.is_none();
         }
@@ -323,7 +331,7 @@ impl Driver {
                 Ok(Progress::Again(Some(Seen::Running)))
             }
             Step::Stop => self.stop(ticket, row).await,
-            Step::Remove => self.remove(ticket, row).await,
+            Step::Remove => self.remove(ticket, row, facts).await,
             Step::Release => self.release(row).await,
         }
     }

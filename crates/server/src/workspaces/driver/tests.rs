@@ -36,6 +36,15 @@ struct FakeState {
     pulls: Vec<mpsc::Sender<()>>,
     container: Option<ContainerState>,
     guest: Option<AbortHandle>,
+    /// So many starts are refused because of an earlier one that nobody can end.
+    stuck: usize,
+    /// When the container is said to have run, if it has.
+    ran_at: &'static str,
+    /// What each container that was made is given of a key.
+    keys: Vec<Vec<String>>,
+    removed: usize,
+    /// No container can be removed.
+    keeps: bool,
 }
 
 impl FakeEngine {
@@ -73,26 +82,36 @@ impl Engine for FakeEngine {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let mut state = self.state();
+        if spec.profile != Profile::Usual {
+            return Err(EngineError::Refused("helpers are not had here".into()));
+        }
         if !state.image {
             return Err(EngineError::ImageNotFound(spec.image.clone()));
         }
+        state.keys.push(spec.env.clone());
         state.container = Some(ContainerState::Created);
         Ok(spec.name.clone())
     }
 
     async fn start(&self, _: &str) -> Result<()> {
-        self.state().container = Some(ContainerState::Running);
+        let mut state = self.state();
+        if state.stuck > 0 {
+            state.stuck -= 1;
+            return Err(EngineError::HalfStarted("id already in use".into()));
+        }
+        state.container = Some(ContainerState::Running);
         Ok(())
     }
 
     async fn inspect(&self, id: &str) -> Result<Option<ContainerInfo>> {
+        let ran_at = self.state().ran_at;
         Ok(self.state().container.clone().map(|state| ContainerInfo {
             id: id.into(),
             name: id.into(),
             image: String::new(),
             labels: Labels::new(),
             state,
-            started_at: String::new(),
+            started_at: ran_at.into(),
             pid: 1,
             unnamed_volumes: Vec::new(),
             named_volumes: Default::default(),
@@ -167,7 +186,12 @@ impl Engine for FakeEngine {
         unreachable!()
     }
     async fn remove(&self, _: &str) -> Result<()> {
-        unreachable!()
+        let mut state = self.state();
+        if state.keeps {
+            return Err(EngineError::Refused("the device is busy".into()));
+        }
+        (state.container, state.removed) = (None, state.removed + 1);
+        Ok(())
     }
     async fn containers(&self, _: &Labels) -> Result<Vec<ContainerInfo>> {
         unreachable!()
@@ -394,4 +418,41 @@ fn a_workspace_whose_host_is_not_in_the_fleet_says_so_and_comes_back_with_it() {
         put(local).await;
         bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
     });
+}
+
+#[test]
+fn a_container_that_can_never_start_is_made_anew() {
+    with_driver(async |bench| {
+        {
+            let mut state = bench.engine.state();
+            (state.image, state.stuck) = (true, 4);
+        }
+        bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
+        let state = bench.engine.state();
+        assert_eq!((state.removed, state.stuck), (2, 0));
+        let keys: std::collections::HashSet<_> = state.keys.iter().collect();
+        assert_eq!((state.keys.len(), keys.len()), (3, 3), "what may run of one is not the guest of another");
+    });
+}
+
+#[test]
+fn one_that_never_will_is_given_up_and_that_is_said() {
+    for (ran_at, keeps, removed) in [("", false, 3), ("", true, 0), ("2026-01-01T00:00:00Z", false, 0)] {
+        with_driver(async |bench| {
+            {
+                let mut state = bench.engine.state();
+                (state.image, state.stuck, state.ran_at, state.keeps) = (true, usize::MAX, ran_at, keeps);
+            }
+            let given_up = |r: &Report| {
+                r.done
+                    && (r.status, r.error) == (WorkspaceStatus::Error, Some(ErrorCode::EngineError))
+                    && r.reason.as_ref().is_some_and(|reason| reason.contains("started anew, then start"))
+            };
+            bench.told("that it is given up", given_up).await;
+            assert_eq!(bench.engine.state().removed, removed);
+            bench.engine.state().stuck = 0;
+            bench.want(Desired::Running).await;
+            bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
+        });
+    }
 }

@@ -37,6 +37,8 @@ pub(super) enum StepError {
     NotNested(String),
     #[error("the host does not run it by its runtime: {1}")]
     Runtime(ErrorCode, String),
+    #[error("what is left of an earlier start keeps it from starting: {0}")]
+    HalfStarted(String),
     #[error("its processes keep ending: {0}")]
     KeepsEnding(String),
 }
@@ -75,6 +77,15 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
         StepError::NoRoom => return Some((ErrorCode::HostFull, NO_ROOM.into())),
         StepError::Runtime(code, reason) => return Some((*code, reason.clone())),
         StepError::NotNested(reason) => return Some((ErrorCode::NestedUnavailable, reason.clone())),
+        StepError::HalfStarted(why) => {
+            return Some((
+                ErrorCode::EngineError,
+                format!(
+                    "The container engine ended while it was starting this workspace, and does not clear away what is left of that: {why}. \
+                     Its files are intact. Have Docker and containerd on its server started anew, then start the workspace."
+                ),
+            ));
+        }
         StepError::KeepsEnding(what) => {
             return Some((
                 ErrorCode::EngineError,
@@ -120,7 +131,9 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
             ErrorCode::DiskFull,
             "The host's disk is full. Free some space on it, then start the workspace.".into(),
         )),
-        EngineError::Refused(why) => Some((ErrorCode::EngineError, format!("The container engine refused: {why}."))),
+        EngineError::HalfStarted(why) | EngineError::Refused(why) => {
+            Some((ErrorCode::EngineError, format!("The container engine refused: {why}.")))
+        }
     }
 }
 

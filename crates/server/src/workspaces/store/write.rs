@@ -263,6 +263,12 @@ pub async fn tell_of_deletion(
     Ok(db::execute(conn, text, values).await? > 0)
 }
 
+/// The key that the guest of its next container proves itself by.
+pub async fn set_guest_key(conn: &impl ConnectionTrait, id: WorkspaceId, key: &str) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET guest_key = $1 WHERE id = $2 AND deleted_ms IS NULL";
+    db::execute(conn, text, [key.into(), id.to_string().into()]).await.map(|_| ())
+}
+
 /// How far the filling of its home is.
 pub async fn set_home_state(conn: &impl ConnectionTrait, id: WorkspaceId, state: HomeState) -> Result<(), DbErr> {
     let text = "UPDATE workspaces SET home_state = $1 WHERE id = $2";

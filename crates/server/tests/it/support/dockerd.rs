@@ -4,6 +4,7 @@
 //! own, that one's bridge. In a network of its own ([`Apart`]) it does as it does on a machine of its own.
 
 use super::apart::{Apart, output, run};
+use super::held::HeldRunc;
 use super::workspaces::{PATIENCE, eventually};
 use rexec_engine::{Engine as _, docker::DockerEngine, firewall};
 use std::path::PathBuf;
@@ -24,13 +25,20 @@ pub struct Dockerd {
     apart: Option<Apart>,
     /// For its command line, besides.
     more: Vec<String>,
+    /// Where it looks for programs, if not where everybody does.
+    search_path: Option<String>,
     /// Files that are named there.
     _files: Option<tempfile::TempDir>,
 }
 
 impl Dockerd {
     pub async fn start() -> Dockerd {
-        Self::start_also(Vec::new()).await
+        Self::start_also(Vec::new(), None).await
+    }
+
+    /// One that makes its containers by this `runc`; they outlive it or not.
+    pub async fn start_behind(runc: &HeldRunc, live_restore: bool) -> Dockerd {
+        Self::start_also(vec![format!("--live-restore={live_restore}")], Some(runc.search_path())).await
     }
 
     /// One that listens with TLS too, with the certificates of a directory, as a workspace server does.
@@ -43,10 +51,10 @@ impl Dockerd {
             file("tlskey", "server-key.pem"),
             format!("--host=tcp://127.0.0.1:{port}"),
         ];
-        Self::start_also(more).await
+        Self::start_also(more, None).await
     }
 
-    async fn start_also(more: Vec<String>) -> Dockerd {
+    async fn start_also(more: Vec<String>, search_path: Option<String>) -> Dockerd {
         let dir = directory();
         // 15 bytes at most.
         let bridge = format!("rxd{:07}{}", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..5]);
@@ -54,7 +62,8 @@ impl Dockerd {
         let third: u8 = rand::random();
         run("ip", &["addr", "add", &format!("10.217.{third}.1/24"), "dev", &bridge]).await;
         run("ip", &["link", "set", &bridge, "up"]).await;
-        let mut daemon = Dockerd { dir, bridge, process: None, inner: None, apart: None, more, _files: None };
+        let mut daemon =
+            Dockerd { dir, bridge, process: None, inner: None, apart: None, more, search_path, _files: None };
         daemon.resume().await;
         daemon
     }
@@ -68,7 +77,16 @@ impl Dockerd {
     /// The same in one that is there already; `files` are what `more` names.
     pub async fn start_in(apart: Apart, more: Vec<String>, files: Option<tempfile::TempDir>) -> Dockerd {
         let (dir, apart) = (directory(), Some(apart));
-        let mut daemon = Dockerd { dir, bridge: String::new(), process: None, inner: None, apart, more, _files: files };
+        let mut daemon = Dockerd {
+            dir,
+            bridge: String::new(),
+            process: None,
+            inner: None,
+            apart,
+            more,
+            search_path: None,
+            _files: files,
+        };
         daemon.resume().await;
         daemon
     }
@@ -107,6 +125,9 @@ impl Dockerd {
                 command
             }
         };
+        if let Some(path) = &self.search_path {
+            command.env("PATH", path);
+        }
         let process = command
             .args(["--data-root", &data, "--exec-root", &exec, "--pidfile", &pid, "--host", &host])
             .args(["--config-file", &config])
@@ -139,7 +160,7 @@ impl Dockerd {
             process.kill().await.unwrap();
         }
         // Its containerd goes with it, though not at once.
-        let exec = self.path("exec").display().to_string();
+        let exec = self.exec_root();
         let of_it = || processes().filter(|(_, _, command)| command.contains(&exec)).map(|(pid, ..)| pid);
         let doomed: Vec<u32> = of_it().collect();
         let inside = processes().filter(|(_, parent, _)| doomed.contains(parent)).map(|(pid, ..)| pid);
@@ -148,6 +169,26 @@ impl Dockerd {
         }
         eventually("its processes to be gone", async || of_it().next().is_none().then_some(())).await;
         self.forget_processes();
+    }
+
+    /// Ends the daemon alone: what it runs goes on, and what it was about to run stays half made.
+    pub async fn kill(&mut self) {
+        self.process.take().expect("it runs").kill().await.unwrap();
+        // Its containerd goes with it, though not at once.
+        let is_its = |command: &str| command.starts_with("containerd\0") && command.contains(&self.exec_root());
+        let is_gone = || !processes().any(|(_, _, command)| is_its(&command));
+        eventually("its containerd to be gone", async || is_gone().then_some(())).await;
+        self.forget_processes();
+    }
+
+    /// The processes that look after one container each, of those that run and of those that nobody knows any more.
+    pub fn shims(&self) -> usize {
+        let is_its = |command: &str| command.contains("containerd-shim") && command.contains(&self.exec_root());
+        processes().filter(|(_, _, command)| is_its(command)).count()
+    }
+
+    fn exec_root(&self) -> String {
+        self.path("exec").display().to_string()
     }
 
     /// As /run is empty after a machine's end: the next daemon would take a process that nobody has collected yet for one

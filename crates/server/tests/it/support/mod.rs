@@ -4,6 +4,7 @@ pub mod apart;
 pub mod calls;
 pub mod dockerd;
 pub mod far;
+pub mod held;
 pub mod previews;
 pub mod registry;
 pub mod ssh;
