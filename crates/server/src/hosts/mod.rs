@@ -32,6 +32,7 @@ mod pool_desk;
 pub mod pulls;
 pub mod remote;
 pub mod reserve;
+mod shared;
 pub mod store;
 mod trials;
 pub mod turns;
@@ -39,6 +40,7 @@ pub mod turns;
 pub use fleet::Fleet;
 
 use crate::config::{Config, NestedPolicy};
+use crate::replicas::ReplicaId;
 use crate::time::now_ms;
 use crate::workspaces::RuntimePolicy;
 use futures_util::StreamExt;
@@ -50,7 +52,7 @@ use rexec_engine::docker::{Address, DockerEngine};
 use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use store::HostRow;
@@ -78,7 +80,7 @@ const UNTRIED: &str = "The container engine has not answered yet. Try again in a
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// What is known of a usable host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct HostFacts {
     pub engine: EngineInfo,
     /// Workspaces can dial in: server and engine share a machine.
@@ -159,6 +161,12 @@ pub struct Host {
     allow_weaker: bool,
     /// Given to what we make, besides our own.
     extra_labels: Labels,
+    /// The one server that reaches it, where that is so.
+    bound: Option<ReplicaId>,
+    /// That server is another.
+    elsewhere: bool,
+    /// Tended by this server; else what is known of it is what another tells.
+    ours: AtomicBool,
     state: watch::Sender<HostState>,
 }
 
@@ -200,6 +208,9 @@ impl Host {
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
             extra_labels: config.engine.labels.clone(),
+            bound: None,
+            elsewhere: false,
+            ours: AtomicBool::new(true),
             state: watch::Sender::new(connecting),
         })
     }
@@ -243,6 +254,8 @@ impl Host {
             host.fitness = self.fitness.clone();
             host.is_here = self.is_here;
             host.host_key = self.host_key.clone();
+            (host.bound, host.elsewhere) = (self.bound, self.elsewhere);
+            host.ours = AtomicBool::new(self.is_ours());
             host.allow_weaker = self.allow_weaker;
             host.extra_labels.clone_from(&self.extra_labels);
         }
@@ -288,8 +301,80 @@ impl Host {
             dial_root: self.dial_root.clone(),
             allow_weaker: false,
             extra_labels: Labels::new(),
+            bound: None,
+            elsewhere: false,
+            ours: AtomicBool::new(true),
             state: watch::Sender::new(state),
         })
+    }
+
+    /// One server alone reaches it.
+    #[must_use]
+    pub fn bound_to(mut self: Arc<Self>, replica: Option<ReplicaId>, me: Option<ReplicaId>) -> Arc<Self> {
+        if let Some(host) = Arc::get_mut(&mut self) {
+            host.bound = replica;
+            host.elsewhere = replica.is_some() && replica != me;
+        }
+        self
+    }
+
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound.is_some()
+    }
+
+    /// Only another server reaches its engine.
+    pub(crate) fn is_bound_elsewhere(&self) -> bool {
+        self.elsewhere
+    }
+
+    /// This server tends it; what is asked of its engine is asked here.
+    pub fn is_ours(&self) -> bool {
+        self.ours.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_ours(&self, is_ours: bool) {
+        self.ours.store(is_ours, Ordering::Release);
+    }
+
+    /// What the server that tends it says of it.
+    pub(crate) fn seen_elsewhere(&self, seen: Result<HostFacts, String>) {
+        self.state.send_if_modified(|state| match (&seen, &*state) {
+            (Err(reason), HostState::Offline { reason: known }) if reason == known => false,
+            (Err(reason), _) => {
+                *state = HostState::Offline { reason: reason.clone() };
+                true
+            }
+            (Ok(facts), _) => {
+                self.is_seen();
+                *state = HostState::Ready(Arc::new(facts.clone()));
+                true
+            }
+        });
+    }
+
+    /// Refuses what has to ask the engine from this server, where it cannot.
+    pub(crate) fn require_reach(&self) -> crate::error::Result<()> {
+        if !self.elsewhere {
+            return Ok(());
+        }
+        let message = format!(
+            "The server `{}` is reached by another of Rexec's servers alone, and this is not done from one to the other. Ask at that one.",
+            self.name
+        );
+        Err(crate::error::Error::new(rexec_api::error::ErrorCode::NotHere, message))
+    }
+
+    /// Refuses what whoever tends it has to do, where that is another of Rexec's servers.
+    pub(crate) fn require_ours(&self) -> crate::error::Result<()> {
+        self.require_reach()?;
+        if self.is_ours() {
+            return Ok(());
+        }
+        let message = format!(
+            "The server `{}` is looked after by another of Rexec's servers now, which alone does this. Ask at that one.",
+            self.name
+        );
+        Err(crate::error::Error::new(rexec_api::error::ErrorCode::NotHere, message))
     }
 
     pub fn watch(&self) -> watch::Receiver<HostState> {

@@ -24,6 +24,7 @@ mod m0020_fleet;
 mod m0022_elastic;
 mod m0023_pool;
 mod m0024_moves;
+mod m0025_replicas;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -57,6 +58,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0022_elastic::Migration),
             Box::new(m0023_pool::Migration),
             Box::new(m0024_moves::Migration),
+            Box::new(m0025_replicas::Migration),
         ]
     }
 }

@@ -6,6 +6,7 @@ use rexec_api::error::ErrorCode;
 use rexec_api::workspaces::{LimitsView, PIDS_MAX, PatchWorkspace};
 use rexec_engine::{Limits, Stats};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// What a container is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,12 +18,12 @@ pub struct Wish {
 }
 
 /// Why a wish is not granted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub code: ErrorCode,
     pub message: String,
     /// The field of the request, and what is used of it now, in its unit.
-    pub below_use: Option<(&'static str, u64)>,
+    pub below_use: Option<(Cow<'static, str>, u64)>,
 }
 
 impl Wish {
@@ -112,8 +113,8 @@ impl Refusal {
         Self { code: ErrorCode::HostFull, message, below_use: None }
     }
 
-    const fn below_use(field: &'static str, used: u64, message: String) -> Self {
-        Self { code: ErrorCode::LimitBelowUse, message, below_use: Some((field, used)) }
+    fn below_use(field: &'static str, used: u64, message: String) -> Self {
+        Self { code: ErrorCode::LimitBelowUse, message, below_use: Some((Cow::Borrowed(field), used)) }
     }
 }
 

@@ -34,6 +34,7 @@ mod preview_traffic;
 mod previews;
 mod raw_files;
 mod remote;
+mod replicas;
 mod runtimes;
 mod servers;
 mod setups;
