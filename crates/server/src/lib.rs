@@ -297,7 +297,7 @@ async fn local_host(db: &Db, config: &Config, tasks: &Tasks, replicas: &Replicas
     let is_here = address.is_local();
     let engine = rexec_engine::docker::DockerEngine::at(address)?;
     let host = Host::new(kept.id, name, instance, Arc::new(engine.clone()), is_here, config);
-    let host = host.bound_to(replicas.id().filter(|_| is_here), replicas.id());
+    let host = host.bound_to(replicas.id().filter(|_| is_here), false);
     let keeping = hosts::remote::keep_host_key(engine.clone(), host.clone(), db.clone(), kept.host_key);
     tasks.spawn_abortable("host-key", keeping);
     tasks.spawn_abortable("certificates", hosts::remote::watch_certificates(engine, host.clone()));

@@ -129,7 +129,7 @@ impl Servers {
         };
         let mut proven = self.prove(&row, access, new.architecture.as_deref()).await?;
         row.replica = self.replicas.id().filter(|_| proven.is_here());
-        proven.host = proven.host.bound_to(row.replica, self.replicas.id());
+        proven.host = proven.host.bound_to(row.replica, false);
         row.total = totals(&new, &proven);
         row.access_sealed = Some(proven.access.seal(&self.sealer, row.id)?);
         let tx = self.db.begin().await?;
@@ -182,6 +182,7 @@ impl Servers {
         if let Some(proven) = &proven {
             row.address = proven.access.address();
             row.access_sealed = Some(proven.access.seal(&self.sealer, id)?);
+            row.replica = self.replicas.id().filter(|_| proven.is_here());
         }
         if !store::update(&tx, &row).await.map_err(|error| taken(error, &row.name))? {
             return Err(no_such());
@@ -192,7 +193,7 @@ impl Servers {
         if let Some(proven) = proven {
             proven.host.declare(proven.facts);
             self.know(&row);
-            self.fleet.put(proven.host.bound_to(row.replica, self.replicas.id()));
+            self.fleet.put(proven.host.bound_to(row.replica, false));
         }
         self.replicas.tell_fleet();
         let host = self.fleet.of(Some(id));

@@ -38,6 +38,7 @@ mod trials;
 pub mod turns;
 
 pub use fleet::Fleet;
+pub use remote::usual_socket;
 
 use crate::config::{Config, NestedPolicy};
 use crate::replicas::ReplicaId;
@@ -306,75 +307,6 @@ impl Host {
             ours: AtomicBool::new(true),
             state: watch::Sender::new(state),
         })
-    }
-
-    /// One server alone reaches it.
-    #[must_use]
-    pub fn bound_to(mut self: Arc<Self>, replica: Option<ReplicaId>, me: Option<ReplicaId>) -> Arc<Self> {
-        if let Some(host) = Arc::get_mut(&mut self) {
-            host.bound = replica;
-            host.elsewhere = replica.is_some() && replica != me;
-        }
-        self
-    }
-
-    pub(crate) fn is_bound(&self) -> bool {
-        self.bound.is_some()
-    }
-
-    /// Only another server reaches its engine.
-    pub(crate) fn is_bound_elsewhere(&self) -> bool {
-        self.elsewhere
-    }
-
-    /// This server tends it; what is asked of its engine is asked here.
-    pub fn is_ours(&self) -> bool {
-        self.ours.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn set_ours(&self, is_ours: bool) {
-        self.ours.store(is_ours, Ordering::Release);
-    }
-
-    /// What the server that tends it says of it.
-    pub(crate) fn seen_elsewhere(&self, seen: Result<HostFacts, String>) {
-        self.state.send_if_modified(|state| match (&seen, &*state) {
-            (Err(reason), HostState::Offline { reason: known }) if reason == known => false,
-            (Err(reason), _) => {
-                *state = HostState::Offline { reason: reason.clone() };
-                true
-            }
-            (Ok(facts), _) => {
-                self.is_seen();
-                *state = HostState::Ready(Arc::new(facts.clone()));
-                true
-            }
-        });
-    }
-
-    /// Refuses what has to ask the engine from this server, where it cannot.
-    pub(crate) fn require_reach(&self) -> crate::error::Result<()> {
-        if !self.elsewhere {
-            return Ok(());
-        }
-        let message = format!(
-            "The server `{}` is reached by another of Rexec's servers alone, and this is not done from one to the other. Ask at that one.",
-            self.name
-        );
-        Err(crate::error::Error::new(rexec_api::error::ErrorCode::NotHere, message))
-    }
-
-    /// Refuses what whoever tends it has to do, where that is another of Rexec's servers.
-    pub(crate) fn require_ours(&self) -> crate::error::Result<()> {
-        self.require_reach()?;
-        if self.is_ours() {
-            return Ok(());
-        }
-        let message = format!(
-            "The server `{}` is looked after by another of Rexec's servers now, which alone does this. Ask at that one.",
-            self.name
-        );
-        Err(crate::error::Error::new(rexec_api::error::ErrorCode::NotHere, message))
     }
 
     pub fn watch(&self) -> watch::Receiver<HostState> {
@@ -648,21 +580,6 @@ impl Host {
 /// Runtimes known to put workspaces on the host's own kernel. Others may do so, too.
 pub fn shares_kernel(runtime: &str) -> bool {
     matches!(runtime, "runc" | "crun" | "youki" | "io.containerd.runc.v2" | "io.containerd.runtime.v1.linux")
-}
-
-/// The first socket of those where an engine usually listens that takes connections, else the first that is there:
-/// an engine that was ended leaves its own behind.
-pub fn usual_socket() -> PathBuf {
-    let own = format!("/run/user/{}", rustix::process::getuid().as_raw());
-    let usual = [
-        "/var/run/docker.sock".into(),
-        format!("{own}/docker.sock"),
-        "/run/podman/podman.sock".into(),
-        format!("{own}/podman/podman.sock"),
-    ];
-    let listens = |path: &&String| std::os::unix::net::UnixStream::connect(path).is_ok();
-    let found = usual.iter().find(listens).or_else(|| usual.iter().find(|path| Path::new(path).exists()));
-    PathBuf::from(found.unwrap_or(&usual[0]))
 }
 
 /// An engine's failure as a sentence for people; the particulars go to the log.

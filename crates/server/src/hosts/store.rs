@@ -232,8 +232,8 @@ pub async fn insert(conn: &impl ConnectionTrait, host: &HostRow) -> Result<(), D
 pub async fn update(conn: &impl ConnectionTrait, host: &HostRow) -> Result<bool, DbErr> {
     let text = format!(
         "UPDATE hosts SET name = $1, address = $2, region = $3, total_cpu_milli = $4, total_memory_mb = $5, \
-         total_disk_mb = $6, workspaces_max = $7, labels_json = $8, runtimes_json = $9, access_sealed = $10 \
-         WHERE id = $11 AND state <> '{REMOVED}'"
+         total_disk_mb = $6, workspaces_max = $7, labels_json = $8, runtimes_json = $9, access_sealed = $10, \
+         replica = $12 WHERE id = $11 AND state <> '{REMOVED}'"
     );
     let values = [
         host.name.clone().into(),
@@ -247,6 +247,7 @@ pub async fn update(conn: &impl ConnectionTrait, host: &HostRow) -> Result<bool,
         host.runtimes.as_ref().map(json).transpose()?.into(),
         host.access_sealed.clone().into(),
         host.id.to_string().into(),
+        host.replica.map(|id| id.to_string()).into(),
     ];
     Ok(db::execute(conn, &text, values).await? > 0)
 }

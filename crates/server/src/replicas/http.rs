@@ -34,7 +34,12 @@ pub fn routes() -> Router<AppState> {
 async fn follow(State(app): State<AppState>, Path(id): Path<WorkspaceId>, request: Request) -> Result<Response> {
     let body = taken(&app.replicas, request).await?.1;
     let asked: Follow = serde_json::from_slice(&body).map_err(|_| no_such())?;
-    match app.workspaces.followed(id, asked, WAIT_MAX).await {
+    let followed = tokio::select! {
+        followed = app.workspaces.followed(id, asked, WAIT_MAX) => followed,
+        // Another drives it in a moment.
+        () = app.tasks.stopping() => None,
+    };
+    match followed {
         Some(followed) => Ok(Json::<Followed>(followed).into_response()),
         None => Ok(StatusCode::CONFLICT.into_response()),
     }

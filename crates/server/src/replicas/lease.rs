@@ -121,32 +121,33 @@ impl Hold {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use std::time::Duration;
+    use tokio::sync::mpsc;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn work_stands_still_while_its_lease_is_in_doubt_and_ends_when_it_is_lost() {
         let (firm, seen) = watch::channel(true);
         let hold = Hold::new("a", ReplicaId::new(), 1, seen);
-        let count = Arc::new(AtomicU32::new(0));
-        let (counted, held) = (count.clone(), hold.clone());
+        let (asked, mut asks) = mpsc::unbounded_channel();
+        let (done, mut count) = watch::channel(0);
+        let held = hold.clone();
         let work = tokio::spawn(async move {
             held.run_while(async {
-                loop {
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    counted.fetch_add(1, Ordering::SeqCst);
+                while asks.recv().await == Some(()) {
+                    done.send_modify(|count| *count += 1);
                 }
             })
             .await
         });
-        tokio::time::sleep(Duration::from_millis(3500)).await;
-        assert_eq!(count.load(Ordering::SeqCst), 3);
+        asked.send(()).unwrap();
+        count.wait_for(|count| *count == 1).await.unwrap();
         firm.send_replace(false);
-        tokio::time::sleep(Duration::from_secs(10)).await;
-        assert_eq!(count.load(Ordering::SeqCst), 3);
+        asked.send(()).unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*count.borrow(), 1);
         firm.send_replace(true);
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        assert!(count.load(Ordering::SeqCst) > 3);
+        count.wait_for(|count| *count == 2).await.unwrap();
         hold.lose();
         assert!(work.await.unwrap().is_none());
     }

@@ -78,6 +78,20 @@ pub(super) enum Ended {
     Gone,
 }
 
+/// What somebody asks is not forgotten before it has been taken, however following ends.
+struct Asking<'a> {
+    slot: &'a Slot,
+    until_taken: bool,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if self.until_taken {
+            self.slot.set_asked();
+        }
+    }
+}
+
 fn is_open(link: &Option<GuestClient>) -> bool {
     link.as_ref().is_some_and(|guest| !guest.is_closed())
 }
@@ -171,21 +185,16 @@ impl Workspaces {
                 false if local > seen => Wants::Nudge,
                 false => Wants::Nothing,
             };
+            let mut asking = Asking { slot, until_taken: wants == Wants::Ask };
             let activity = slot.presence.activity(0);
             let follow = Follow { wants, known: known.clone(), uses: activity.at, held: slot.presence.is_held() };
             let client = link.as_ref().map(|link| link.client.clone());
             let answer = tokio::select! {
                 answer = replicas.follow(peer, id, &follow) => answer,
                 () = slot.nudged(local) => {
-                    if wants == Wants::Ask {
-                        slot.set_asked();
-                    }
                     continue;
                 }
                 () = super::driver::closed(client) => {
-                    if wants == Wants::Ask {
-                        slot.set_asked();
-                    }
                     link = None;
                     slot.publish_link(None);
                     known = None;
@@ -195,15 +204,13 @@ impl Workspaces {
             let Followed { ticket, told } = match answer {
                 Ok(followed) => followed,
                 Err(error) => {
-                    if wants == Wants::Ask {
-                        slot.set_asked();
-                    }
                     if let PeerError::Unreached(why) = error {
                         self.not_here(slot, row.status, why);
                     }
                     break Ended::Turned;
                 }
             };
+            asking.until_taken = false;
             if let Some(ticket) = ticket {
                 (seen, theirs) = (local, ticket);
             }

@@ -129,8 +129,8 @@ mod tests {
     fn less_than_is_used_is_refused() {
         let used = Stats { memory_bytes: (200 << 20) + 1, pids: 100, ..Stats::default() };
         let refused = |wish: Wish| wish.below_use(&BEFORE, &used).and_then(|refusal| refusal.below_use);
-        assert_eq!(refused(Wish { memory_mb: 200, ..BEFORE }), Some(("memory_mb", 201)));
-        assert_eq!(refused(Wish { memory_mb: 201, pids: 99, ..BEFORE }), Some(("pids", 100)));
+        assert_eq!(refused(Wish { memory_mb: 200, ..BEFORE }), Some(("memory_mb".into(), 201)));
+        assert_eq!(refused(Wish { memory_mb: 201, pids: 99, ..BEFORE }), Some(("pids".into(), 100)));
         assert_eq!(refused(Wish { memory_mb: 201, pids: 100, cpu_milli: 100 }), None);
         // More than before is never less than is used, whatever is told of that.
         let odd = Stats { memory_bytes: u64::MAX / 2, pids: u64::MAX, ..Stats::default() };

@@ -24,7 +24,7 @@ fn port() -> String {
 }
 
 /// Another server on the place's database.
-async fn another(place: &Place, name: &str, more: &[(&str, &str)]) -> Server {
+pub async fn another(place: &Place, name: &str, more: &[(&str, &str)]) -> Server {
     let (dir, port) = (place.dir.path().join(name), port());
     let url = format!("http://127.0.0.1:{port}");
     let own = [("REXEC_DATA_DIR", dir.to_str().unwrap()), ("PORT", &port), ("REXEC_ADVERTISE_URL", &url)];
@@ -98,7 +98,11 @@ async fn what_one_tends_is_used_at_another_which_takes_it_over() {
         // The one that tends it is gone without a word: the other drives it, and nothing of the terminal is lost.
         let terminal = stage.terminal(id, &["/bin/sh"]).await;
         let mut typist = Follower::new(there.attach(id, terminal, AttachOptions::default()).await.unwrap(), None);
-        typist.attachment.input(b"for n in $(seq 1 400); do echo line-$n; sleep 0.1; done; echo over\n").await.unwrap();
+        typist
+            .attachment
+            .input(b"for n in $(seq 1 400); do echo line-$n; sleep 0.1; done; echo o''ver\n")
+            .await
+            .unwrap();
         typist.until("line-3\r").await;
         let Stage { server, client: before, engine: docker, instance } = stage;
         let killed = Instant::now();
