@@ -164,11 +164,7 @@ impl Servers {
             self.fleet.of(Some(id)).require_reach()?;
         }
         let proven = match access {
-            Some(access) => {
-                let proven = self.prove(&HostRow { address: access.address(), ..wanted }, access, None).await?;
-                self.require_same(id, &proven.host).await?;
-                Some(proven)
-            }
+            Some(access) => Some(self.prove(&HostRow { address: access.address(), ..wanted }, access, None).await?),
             None => {
                 let info = self.fleet.of(Some(id)).ready().ok().map(|facts| facts.engine.clone());
                 require_runtimes(&wanted, info.as_ref())?;
@@ -350,6 +346,7 @@ impl Servers {
         let access = access.pinned(&engine);
         let host = Host::of_row(row, self.instance(), engine, &self.config);
         self.require_other(&host).await?;
+        self.require_same(&host).await?;
         let made = tokio::time::timeout(PROOF_MAX, host.prove()).await.map_err(|_| slow())?;
         let facts = made.map_err(|reason| Fault::new("not_ready", reason))?;
         let disk_gb = disk_gb(&host).await.map(|(total, _)| total);

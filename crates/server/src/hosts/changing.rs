@@ -6,16 +6,15 @@ use super::placement::Amount;
 use super::store::{self, HostRow};
 use crate::error::{Error, Result};
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::HostId;
 use rexec_api::servers::{NewServer, PatchServer};
 use rexec_engine::Labels;
 use serde_json::{Value, json};
 
 impl Servers {
     /// An engine that has none of the homes that lie on the server is another: to it, all workspaces would have vanished,
-    /// and be made again, empty, beside those that run.
-    pub(super) async fn require_same(&self, id: HostId, host: &Host) -> Result<()> {
-        let recorded = store::volumes(self.db().read(), id).await?;
+    /// and be made again, empty, beside those that run. A server that is new has none.
+    pub(super) async fn require_same(&self, host: &Host) -> Result<()> {
+        let recorded = store::volumes(self.db().read(), host.id).await?;
         if recorded.is_empty() {
             return Ok(());
         }

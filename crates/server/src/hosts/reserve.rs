@@ -97,12 +97,15 @@ pub async fn hold(tx: &DatabaseTransaction, id: WorkspaceId, hold: Hold) -> Resu
 }
 
 /// The home that this buried workspace left takes up this much, and never more than what was held for it; 0 once the
-/// engine has removed it, or another workspace has it and holds its own.
-pub async fn hold_home(tx: &DatabaseTransaction, id: WorkspaceId, disk_mb: i64) -> Result<(), DbErr> {
+/// engine has removed it, or another workspace has it and holds its own. Other volumes of it hold nothing: a move or a
+/// restore leaves some behind.
+pub async fn hold_home(tx: &DatabaseTransaction, id: WorkspaceId, volume: &str, disk_mb: i64) -> Result<(), DbErr> {
     let read = "SELECT host_id, cpu_milli, memory_mb, disk_mb, held_cpu_milli, held_memory_mb, held_disk_mb, held_place \
-                FROM workspaces WHERE id = $1 AND deleted_ms IS NOT NULL";
+                FROM workspaces WHERE id = $1 AND volume = $2 AND deleted_ms IS NOT NULL";
     for _ in 0..TRIES {
-        let Some(row) = db::fetch_one::<Row, _>(tx, read, [id.to_string().into()]).await? else { return Ok(()) };
+        let Some(row) = db::fetch_one::<Row, _>(tx, read, [id.to_string().into(), volume.into()]).await? else {
+            return Ok(());
+        };
         let held = row.held();
         let next = Amount { disk_mb: disk_mb.min(held.disk_mb), ..held };
         if turn(tx, id, &row, (next, row.held_place)).await?.is_some() {

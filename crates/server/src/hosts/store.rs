@@ -258,13 +258,15 @@ pub async fn set_state(conn: &impl ConnectionTrait, id: HostId, state: ServerSta
     Ok(db::execute(conn, &text, [state.as_str().into(), id.to_string().into()]).await? > 0)
 }
 
-/// The names of the volumes that lie on it by what is recorded: homes in use and kept ones.
+/// The names of the volumes that lie on it by what is recorded: homes in use and kept ones, of workspaces that have run
+/// there; whose image never came has none yet.
 pub async fn volumes(conn: &impl ConnectionTrait, id: HostId) -> Result<Vec<String>, DbErr> {
     #[derive(FromQueryResult)]
     struct Name {
         name: String,
     }
-    let text = "SELECT name FROM volumes WHERE host_id = $1 AND state IN ('in_use', 'kept')";
+    let text = "SELECT v.name AS name FROM volumes v JOIN workspaces w ON w.id = v.workspace_id \
+                WHERE v.host_id = $1 AND v.state IN ('in_use', 'kept') AND w.started_ms IS NOT NULL";
     let rows = db::fetch_all::<Name, _>(conn, text, [id.to_string().into()]).await?;
     Ok(rows.into_iter().map(|row| row.name).collect())
 }

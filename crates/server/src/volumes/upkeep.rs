@@ -18,7 +18,7 @@ pub(super) async fn round(deps: &Deps, host: &Host, now_ms: i64) -> Result<(), D
                 deps.crash.point("purge.volume");
                 let tx = deps.db.begin().await?;
                 store::purged(&tx, &name).await?;
-                reserve::hold_home(&tx, workspace, 0).await?;
+                reserve::hold_home(&tx, workspace, &name, 0).await?;
                 workspaces::store::forget_env(&tx, &name).await?;
                 tx.commit().await?;
             }
@@ -43,7 +43,7 @@ async fn measure(deps: &Deps, host: &Host, now_ms: i64) -> Result<(), DbErr> {
         if store::measured(&tx, &name, size, now_ms).await?
             && let Some(bytes) = size
         {
-            reserve::hold_home(&tx, workspace, bytes.saturating_add(MIB - 1) / MIB).await?;
+            reserve::hold_home(&tx, workspace, &name, bytes.saturating_add(MIB - 1) / MIB).await?;
         }
         tx.commit().await?;
     }

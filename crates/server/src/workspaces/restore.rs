@@ -38,7 +38,7 @@ impl Workspaces {
         if !volumes::store::take(&tx, volume.id, row.id).await? {
             return Err(Error::not_found("volume"));
         }
-        reserve::hold_home(&tx, volume.workspace, 0).await?;
+        reserve::hold_home(&tx, volume.workspace, &volume.name, 0).await?;
         self.insert_on(&tx, &host, &row).await?;
         // The root file system is made anew from the image, and so is what prepared it; a repository is in the home.
         for step in setups::steps_of(row.id, row.source_state == SourceState::Wanted, &Plan::of_row(&row).setup) {

@@ -268,6 +268,16 @@ async fn on_two(place: &crate::support::Place, stage: Stage, daemon: &mut Docker
         wait_ms: Some(PATIENCE.as_millis() as u64),
         ..Default::default()
     };
+    // A workspace whose image never came has no home there: that tells nothing of which engine it is.
+    let nowhere = NewWorkspace { image: Some("127.0.0.1:1/none:1".into()), ..new.clone() };
+    assert!(client.create_workspace(&nowhere).await.is_err());
+    let same = PatchServer { socket: Some(daemon.socket()), ..Default::default() };
+    assert_eq!(client.change_server(server.id, &same).await.unwrap().health, ServerHealth::Ready);
+    let failed =
+        client.workspaces().await.unwrap().items.into_iter().filter(|view| view.status == WorkspaceStatus::Error);
+    for view in failed {
+        client.purge_workspace(view.id).await.unwrap();
+    }
     // It has more room, but not the image of this server, which no registry has.
     let usual = NewWorkspace { image: None, region: None, ..new.clone() };
     let here = client.create_workspace(&usual).await.unwrap();
@@ -291,7 +301,6 @@ async fn on_two(place: &crate::support::Place, stage: Stage, daemon: &mut Docker
     let refused = client.change_server(server.id, &elsewhere).await;
     other.remove().await;
     assert_eq!(code(refused), ErrorCode::ServerInUse);
-    let same = PatchServer { socket: Some(daemon.socket()), ..Default::default() };
     assert_eq!(client.change_server(server.id, &same).await.unwrap().health, ServerHealth::Ready);
     assert_eq!(stage.run(id, "cat ~/kept").await.stdout, "mine\n");
 

@@ -10,6 +10,7 @@ use rexec_api::volumes::{RestoreVolume, VolumeState, VolumeView};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
 use rexec_client::Client;
 use rexec_engine::{Engine as _, Labels};
+use rexec_server::db;
 use std::time::Duration;
 
 on_both!(
@@ -99,6 +100,18 @@ async fn a_kept_home_takes_up_its_disk(backend: Backend) {
         stage.run(id, "truncate -s 2200M ~/large").await;
         stage.client.delete_workspace(id).await.unwrap();
         let server = until_used("what its home has to be kept for it", 2).await;
+        // Another volume of it that goes, as a move leaves one behind, is not its home.
+        let (app, left) = (&stage.server.running.app, "rexec-home-left");
+        let beside = "INSERT INTO volumes (id, owner_id, workspace_id, host_id, name, workspace_name, state, created_ms) \
+                      SELECT 'left', owner_id, workspace_id, host_id, $1, workspace_name, 'purging', created_ms FROM volumes";
+        assert_eq!(db::execute(app.db.write(), beside, [left.into()]).await.unwrap(), 1);
+        app.fleet.local().upkeep.notify_one();
+        let gone = "UPDATE volumes SET state = 'purged' WHERE name = $1 AND state = 'purged'";
+        eventually("the other volume to go", async || {
+            (db::execute(app.db.write(), gone, [left.into()]).await.unwrap() == 1).then_some(())
+        })
+        .await;
+        until_used("its home to be kept for it all the same", 2).await;
         assert_eq!((server.workspaces, server.used_memory_mb, server.used_cpu), (0, 0, 0.0), "{server:?}");
         let kept = only_volume(&stage).await.id;
         let restored = stage.client.restore_volume(kept, &patient()).await.unwrap();

@@ -16,6 +16,7 @@ use crate::workspaces::store::Workspace;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::HostId;
 use rexec_api::servers::{LeftWorkspace, ServerLeft};
+use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{MoveState, MoveWorkspace, WorkspaceStatus};
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ pub enum Sources {
 impl Workspaces {
     /// Moves what rests on a host, and says what is there still. The host takes no more already.
     pub async fn clear(&self, actor: &Actor, host: HostId, sources: Sources) -> Result<ServerLeft> {
+        actor.authorise(Scope::Admin)?;
         if !actor.is_admin() {
             return Err(Error::new(ErrorCode::Forbidden, "Only administrators may do that."));
         }
