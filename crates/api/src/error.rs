@@ -223,6 +223,9 @@ codes! {
     JoinTokenRefused = "join_token_refused", 403;
     /// The machine was removed at the server, or never was there; join it again.
     MachineGone = "machine_gone", 410;
+    /// Another server looks after it, and cannot be reached from this one, or nobody does at the moment; the message says
+    /// which. Try again in a few seconds.
+    NotHere = "not_here", 503;
     /// The host does not allow containers inside of workspaces.
     NestedUnavailable = "nested_unavailable", 422;
     /// Too many wait already for their host to make them; `details.max` says how many may. Try again in a minute.

@@ -121,6 +121,13 @@ impl GuestClient {
         Ok((outlet, answer))
     }
 
+    /// Sends a request on as it is. `ends` when there is no body.
+    pub(crate) async fn forward(&self, request: Request<()>, ends: bool) -> Result<(Outlet, ResponseFuture)> {
+        let mut requests = self.requests.clone().ready().await?;
+        let (answer, stream) = requests.send_request(request, ends)?;
+        Ok((if ends { Outlet::ended(stream) } else { Outlet::new(stream) }, answer))
+    }
+
     /// A JSON call: the whole of it within `limit`.
     pub(crate) async fn call<T: DeserializeOwned>(
         &self,

@@ -124,19 +124,28 @@ async fn handle(guest: Rc<Guest>, mut call: Call) {
     }
 }
 
-/// Runs `test` with a client that is connected to a guest.
-fn with_guest<F: Future<Output = ()>>(test: impl FnOnce(GuestClient, Rc<Guest>) -> F) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let local = LocalSet::new();
-    local.block_on(&runtime, async {
-        let (near, far) = duplex(PIPE_BYTES);
-        let guest = Rc::new(Guest::default());
-        let shared = guest.clone();
-        tokio::task::spawn_local(async move { serve(far, move |call| handle(shared.clone(), call)).await });
-        let (client, driver) = GuestClient::connect(near).await.unwrap();
-        tokio::task::spawn_local(driver);
-        test(client, guest).await;
-    });
+/// Runs `test` with a client that is connected to a guest, and with one that is so through another's connection.
+fn with_guest<F: Future<Output = ()>>(test: impl Fn(GuestClient, Rc<Guest>) -> F) {
+    for is_relayed in [false, true] {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let local = LocalSet::new();
+        local.block_on(&runtime, async {
+            let (near, far) = duplex(PIPE_BYTES);
+            let guest = Rc::new(Guest::default());
+            let shared = guest.clone();
+            tokio::task::spawn_local(async move { serve(far, move |call| handle(shared.clone(), call)).await });
+            let (mut client, driver) = GuestClient::connect(near).await.unwrap();
+            tokio::task::spawn_local(driver);
+            if is_relayed {
+                let (near, far) = duplex(PIPE_BYTES);
+                tokio::task::spawn_local(relay(far, client));
+                let (relayed, driver) = GuestClient::connect(near).await.unwrap();
+                tokio::task::spawn_local(driver);
+                client = relayed;
+            }
+            test(client, guest).await;
+        });
+    }
 }
 
 fn exec_spec() -> ExecSpec {

@@ -1,14 +1,15 @@
 //! What is said to engines and what they answer: plain values, the same for every engine.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 pub type Labels = BTreeMap<String, String>;
 
 /// What an engine is, and which limits it can enforce.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct EngineInfo {
     /// Such as `docker`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     pub version: String,
     pub api_version: String,
     /// Of its machine, such as `amd64`, in the words of the OCI image specification.
@@ -235,7 +236,7 @@ pub struct CommitConfig {
 }
 
 /// Which sizes an engine can enforce.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct DiskLimits {
     pub volumes: bool,
     pub root: bool,

@@ -14,6 +14,7 @@ use crate::http::streams::Streams;
 use crate::machines::Machines;
 use crate::ports::Ports;
 use crate::registries::Registries;
+use crate::replicas::Replicas;
 use crate::setups::Setups;
 use crate::snapshots::Snapshots;
 use crate::ssh::Ssh;
@@ -38,6 +39,8 @@ pub struct App {
     pub fleet: Fleet,
     pub servers: Servers,
     pub registries: Registries,
+    /// This server among those on the database.
+    pub replicas: Replicas,
     pub templates: Templates,
     pub setups: Setups,
     pub workspaces: Workspaces,

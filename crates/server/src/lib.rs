@@ -23,6 +23,7 @@ pub mod migrations;
 mod page;
 pub mod ports;
 pub mod registries;
+pub mod replicas;
 pub mod sealed;
 pub mod secret;
 pub mod setups;
@@ -57,6 +58,7 @@ use crate::http::streams::Streams;
 use crate::machines::Machines;
 use crate::ports::Ports;
 use crate::registries::Registries;
+use crate::replicas::Replicas;
 use crate::sealed::Sealer;
 use crate::setups::Setups;
 use crate::snapshots::Snapshots;
@@ -68,6 +70,7 @@ use crate::templates::Templates;
 use crate::terminals::Terminals;
 use crate::volumes::Volumes;
 use crate::workspaces::Workspaces;
+use rexec_api::ids::HostId;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -138,8 +141,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let sealer = Sealer::new(&secret).map_err(|e| StartError::Installation(error::Error::internal(e)))?;
     let registries = Registries::new(db.clone(), sealer.clone());
     let accounts = Accounts::new(db.clone(), auth.clone());
-    let fleet = Fleet::new(local_host(&db, &config, &tasks).await?)?;
-    let servers = Servers::new(db.clone(), fleet.clone(), sealer.clone(), Arc::clone(&config));
+    let replicas = Replicas::join(&db, &config, &auth.derived_key(replicas::sign::PURPOSE)).await;
+    let replicas = replicas.map_err(|error| StartError::Installation(error.into()))?;
+    let fleet = Fleet::new(local_host(&db, &config, &tasks, &replicas).await?)?;
+    let servers = Servers::new(db.clone(), fleet.clone(), sealer.clone(), Arc::clone(&config), replicas.clone());
     servers.load().await.map_err(StartError::Installation)?;
     let elastic = Elastic::new(&config, db.clone(), fleet.clone(), servers.clone(), sealer.clone())?;
     let templates = Templates::load(fleet.clone(), config.images.templates_dir.as_deref())?;
@@ -150,7 +155,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let deps = workspaces::Deps {
         db: db.clone(),
         fleet: fleet.clone(),
-        bus,
+        bus: bus.clone(),
+        replicas: replicas.clone(),
         crash,
         registries: registries.clone(),
         templates: templates.clone(),
@@ -200,6 +206,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         fleet,
         servers,
         registries,
+        replicas,
         templates,
         setups: Setups::new(workspaces.clone(), tasks.clone()),
         terminals: Terminals::new(workspaces.clone()),
@@ -218,11 +225,15 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         streams: Streams::default(),
     });
     add_checks(&app);
+    app.replicas.start(&app.tasks, bus);
     app.snapshots.repair().await.map_err(StartError::Installation)?;
     start_background(&app);
     app.tasks.spawn_abortable("certs-volume", app.servers.clone().look_for_certs_volume());
     if let Some(elastic) = elastic {
-        app.tasks.spawn_abortable("elastic", elastic.keep());
+        let replicas = app.replicas.clone();
+        app.tasks.spawn_abortable("elastic", async move {
+            replicas.whenever_held(replicas::UPKEEP, || elastic.keep()).await;
+        });
     }
     app.ports.reopen().await.map_err(StartError::Installation)?;
     app.workspaces.adopt().await.map_err(StartError::Installation)?;
@@ -263,17 +274,31 @@ async fn ssh_listener(config: &Config) -> Result<Option<TcpListener>, http::list
 }
 
 /// The host whose engine `DOCKER_HOST` or a usual socket names.
-async fn local_host(db: &Db, config: &Config, tasks: &Tasks) -> Result<Arc<Host>, StartError> {
-    let endpoint = hosts::remote::endpoint(&config.engine.access).to_string();
+async fn local_host(db: &Db, config: &Config, tasks: &Tasks, replicas: &Replicas) -> Result<Arc<Host>, StartError> {
+    let endpoint = hosts::remote::endpoint(&config.engine.access);
+    let (is_here, endpoint) = (endpoint.is_local(), endpoint.to_string());
     let installation = async {
-        let kept = hosts::store::ensure_local(db.write(), hosts::LOCAL, &endpoint, time::now_ms()).await?;
-        Ok((kept, hosts::store::ensure_instance(db.write()).await?))
+        let (name, kept) = match replicas.id() {
+            None => {
+                let kept = hosts::store::ensure_local(db.write(), hosts::LOCAL, &endpoint, time::now_ms()).await?;
+                (hosts::LOCAL.to_owned(), kept)
+            }
+            Some(me) => {
+                let tx = db.begin().await?;
+                let found = hosts::store::ensure_local_of(&tx, me, is_here, &endpoint, time::now_ms()).await?;
+                tx.commit().await?;
+                found
+            }
+        };
+        Ok(((name, kept), hosts::store::ensure_instance(db.write()).await?))
     };
-    let (kept, instance) = installation.await.map_err(|e: sea_orm::DbErr| StartError::Installation(e.into()))?;
+    let ((name, kept), instance) =
+        installation.await.map_err(|e: sea_orm::DbErr| StartError::Installation(e.into()))?;
     let address = hosts::remote::address(&config.engine.access, kept.host_key.as_deref())?;
     let is_here = address.is_local();
     let engine = rexec_engine::docker::DockerEngine::at(address)?;
-    let host = Host::new(kept.id, hosts::LOCAL.into(), instance, Arc::new(engine.clone()), is_here, config);
+    let host = Host::new(kept.id, name, instance, Arc::new(engine.clone()), is_here, config);
+    let host = host.bound_to(replicas.id().filter(|_| is_here), false);
     let keeping = hosts::remote::keep_host_key(engine.clone(), host.clone(), db.clone(), kept.host_key);
     tasks.spawn_abortable("host-key", keeping);
     tasks.spawn_abortable("certificates", hosts::remote::watch_certificates(engine, host.clone()));
@@ -312,7 +337,7 @@ fn start_background(app: &AppState) {
         (app.workspaces.clone(), app.volumes.clone(), app.stats.clone(), app.config.disk);
     let (mut images, prepull) = (app.templates.images(), app.config.prepull);
     images.insert(0, app.config.engine.workspace_image.clone());
-    app.fleet.keep(app.tasks.clone(), move |host| {
+    let tending = Arc::new(move |host: Arc<Host>| {
         let (heard, disks) = (workspaces.clone(), disk::Disks::new(workspaces.clone(), host.clone(), disk));
         let sweeping = workspaces.clone().keep_sweeping(host.clone());
         let tidying = volumes.clone().keep_up(host.clone());
@@ -324,6 +349,29 @@ fn start_background(app: &AppState) {
             tokio::join!(tending, sweeping, disks.keep_measuring(), tidying, recording, pooling, imaging);
         }
     });
+    let (replicas, workspaces, snapshots) = (app.replicas.clone(), app.workspaces.clone(), app.snapshots.clone());
+    app.fleet.keep(app.tasks.clone(), move |host| {
+        let (replicas, tending) = (replicas.clone(), tending.clone());
+        let (workspaces, snapshots) = (workspaces.clone(), snapshots.clone());
+        let begin = move |host: HostId| {
+            let (workspaces, snapshots) = (workspaces.clone(), snapshots.clone());
+            async move {
+                while let Err(error) = snapshots.repair_on(host).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot look at what another server left");
+                    tokio::time::sleep(CLAIM_PATIENCE).await;
+                }
+                workspaces.adopt_on(host).await;
+            }
+        };
+        replicas::tenure::keep(replicas, host, begin, move |host| tending(host))
+    });
+    if !app.replicas.is_alone() {
+        app.tasks.spawn_abortable("fleet", app.servers.clone().keep_sharing());
+        let (replicas, workspaces) = (app.replicas.clone(), app.workspaces.clone());
+        app.tasks.spawn_abortable("machines", async move {
+            replicas.whenever_held(replicas::MACHINES, || workspaces.clone().keep_machines()).await;
+        });
+    }
     app.tasks.spawn("stats", app.stats.clone().keep_storing());
     app.tasks.spawn_abortable("idle", app.workspaces.clone().keep_idle());
     app.tasks.spawn_abortable("setups", app.setups.clone().keep_up());
@@ -342,6 +390,7 @@ impl Running {
     /// something did not end in time and was left behind.
     pub async fn shutdown(self) -> bool {
         let orderly = self.app.tasks.shutdown(SHUTDOWN_PATIENCE).await;
+        self.app.replicas.leave().await;
         self.app.db.close().await;
         orderly
     }

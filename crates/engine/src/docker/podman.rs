@@ -75,7 +75,7 @@ impl Facts {
     pub(super) fn correct(&self, info: &mut EngineInfo) {
         let controllers = self.host.cgroup_controllers.as_deref().unwrap_or_default();
         let has = |name: &str| controllers.iter().any(|controller| controller == name);
-        info.kind = "podman";
+        info.kind = "podman".into();
         info.rootless = self.host.security.rootless;
         info.memory_limit = has("memory");
         info.cpu_limit = has("cpu");
@@ -287,7 +287,7 @@ mod tests {
             };
             let mut info = views::engine(machine, "1.41".into());
             facts.correct(&mut info);
-            assert_eq!((info.kind, info.rootless, info.networks_apart), ("podman", rootless, false));
+            assert_eq!((&*info.kind, info.rootless, info.networks_apart), ("podman", rootless, false));
             assert_eq!(info.runtimes, ["runc"]);
             (info.memory_limit, info.cpu_limit, info.pids_limit, info.control_groups)
         };

@@ -26,7 +26,7 @@ pub(super) fn engine(info: SystemInfo, api_version: String) -> EngineInfo {
     let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
     runtimes.sort();
     EngineInfo {
-        kind: "docker",
+        kind: "docker".into(),
         version: info.server_version.unwrap_or_default(),
         api_version,
         architecture: oci_architecture(info.architecture.unwrap_or_default()),

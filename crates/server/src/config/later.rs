@@ -13,11 +13,10 @@ const REFUSED: [(&[&str], &str); 1] = [(
 )];
 
 /// Accepted, and without effect for now.
-const NOT_YET: [(&[&str], &str); 12] = [
-    (&["REXEC_ADVERTISE_URL"], "this version runs one server"),
+const NOT_YET: [(&[&str], &str); 11] = [
     (
         &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],
-        "this version keeps sessions in the database and limits in the process",
+        "sessions, leases and news between servers go by the database, and limits are each server's own",
     ),
     (&["DOCKER_TLS_CERTDIR"], "certificates are read where DOCKER_CERT_PATH says, and no container is given them"),
     (&["REXEC_WORKSPACE_STORAGE", "COMPUTE_WORKSPACE_STORAGE"], "workspaces keep their files on the engine's volumes"),

@@ -17,6 +17,7 @@ mod placement;
 mod pool;
 mod prepull;
 mod previews;
+mod replicas;
 mod sources;
 mod ssh;
 mod storage;
@@ -172,6 +173,8 @@ pub struct Config {
     /// Absent with the embedded database: then made once and kept in the data directory.
     pub jwt_secret: Option<Secret>,
     pub public_url: Option<PublicUrl>,
+    /// How other servers on the same database reach this one.
+    pub advertise_url: Option<String>,
     /// Serve the page from this folder instead of the embedded one.
     pub web_dir: Option<PathBuf>,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
@@ -222,6 +225,7 @@ impl Config {
             port: reader.number(&["PORT"], 0, u64::from(u16::MAX)).map_or(PORT_DEFAULT, |p| p as u16),
             mode,
             jwt_secret: jwt_secret(&mut reader, &database),
+            advertise_url: replicas::take(&mut reader),
             web_dir: web_dir(&mut reader),
             trusted_proxies: trusted_proxies(&mut reader),
             limits: limits(&mut reader),

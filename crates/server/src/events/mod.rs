@@ -6,7 +6,7 @@
 
 pub mod bus;
 pub mod http;
-mod store;
+pub(crate) mod store;
 
 pub use store::{append, unmake};
 
@@ -101,9 +101,9 @@ impl Events {
         self.bus.subscribe()
     }
 
-    /// Tells what is not logged.
-    pub(crate) fn tell(&self, news: News) {
-        self.bus.publish(news);
+    /// Tells those who watch at this server what each server finds out itself.
+    pub(crate) fn tell_here(&self, news: News) {
+        self.bus.publish_here(news);
     }
 
     /// Tells what was just committed to the log.
@@ -160,6 +160,7 @@ fn from_now(
     stream::unfold((live, told, place), move |(mut live, told, place)| async move {
         loop {
             let heard = match live.recv().await {
+                Ok(news) if news.is_gap() => Heard::Resync,
                 Ok(news) if news.user == user && !news.id.is_some_and(|id| told.contains(&id)) => Heard::News(news),
                 Ok(_) => continue,
                 Err(broadcast::error::RecvError::Lagged(_)) => Heard::Resync,

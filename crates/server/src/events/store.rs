@@ -65,6 +65,17 @@ pub async fn after(conn: &impl ConnectionTrait, user: UserId, after: EventId, li
     rows.await?.into_iter().rev().map(|row| row.news(user)).collect()
 }
 
+/// What an event says, which another server told of by its id.
+pub async fn data_of(conn: &impl ConnectionTrait, id: EventId) -> Result<Option<serde_json::Value>, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Data {
+        data_json: String,
+    }
+    let text = "SELECT data_json FROM events WHERE id = $1";
+    let row = db::fetch_one::<Data, _>(conn, text, [id.to_string().into()]).await?;
+    Ok(row.and_then(|row| serde_json::from_str(&row.data_json).ok()))
+}
+
 /// What happened to one workspace of a user's before an event whose id is `before`, the newest first.
 pub async fn of_workspace(
     conn: &impl ConnectionTrait,

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::db::{self, Db};
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::replicas::Replicas;
 use crate::sealed::Sealer;
 use crate::time::{now_ms, rfc3339};
 use rexec_api::Page;
@@ -31,8 +32,8 @@ use rexec_api::tokens::Scope;
 use rexec_engine::docker::DockerEngine;
 use rexec_engine::{Engine as _, EngineInfo, Labels};
 use serde_json::json;
-use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, SystemTime};
 
 /// How long it may take to reach an engine and make it ready; the guest's volume is filled then.
@@ -50,24 +51,27 @@ const SERVERS_MAX: usize = 1000;
 #[derive(Clone)]
 pub struct Servers {
     db: Db,
-    fleet: Fleet,
+    pub(super) fleet: Fleet,
     sealer: Sealer,
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
+    pub(super) replicas: Replicas,
+    /// How each was reached when it was taken into the fleet.
+    pub(super) known: Arc<Mutex<HashMap<HostId, Option<String>>>>,
     /// The volume that our certificate for the local engine comes from, once it was found.
     certs_volume: Arc<OnceLock<String>>,
 }
 
 /// One that was reached and is fit.
-struct Proven {
-    host: Arc<Host>,
+pub(super) struct Proven {
+    pub(super) host: Arc<Host>,
     facts: HostFacts,
     access: Access,
     disk_gb: Option<u64>,
 }
 
 impl Servers {
-    pub fn new(db: Db, fleet: Fleet, sealer: Sealer, config: Arc<Config>) -> Self {
-        Self { db, fleet, sealer, config, certs_volume: Arc::default() }
+    pub fn new(db: Db, fleet: Fleet, sealer: Sealer, config: Arc<Config>, replicas: Replicas) -> Self {
+        Self { db, fleet, sealer, config, replicas, known: Arc::default(), certs_volume: Arc::default() }
     }
 
     /// Finds out from which volume our certificate for the local engine comes.
@@ -88,10 +92,7 @@ impl Servers {
                 self.fleet.rename(&row);
                 continue;
             }
-            match self.engine_of(&row) {
-                Ok(engine) => self.fleet.put(Host::of_row(&row, self.instance(), engine, &self.config)),
-                Err(fault) => self.fleet.put_unusable(&row, fault.message),
-            }
+            self.take_in(&row)?;
         }
         Ok(())
     }
@@ -138,8 +139,11 @@ impl Servers {
             access_sealed: None,
             created_ms: now_ms(),
             machine_id: None,
+            replica: None,
         };
-        let proven = self.prove(&row, access, new.architecture.as_deref()).await?;
+        let mut proven = self.prove(&row, access, new.architecture.as_deref()).await?;
+        row.replica = self.replicas.id().filter(|_| proven.is_here());
+        proven.host = proven.host.bound_to(row.replica, false);
         row.total = totals(&new, &proven);
         row.access_sealed = Some(proven.access.seal(&self.sealer, row.id)?);
         let tx = self.db.begin().await?;
@@ -148,7 +152,9 @@ impl Servers {
         events::append(&tx, &by.event("server.added", data)).await?;
         tx.commit().await?;
         proven.host.declare(proven.facts);
+        self.know(&row);
         self.fleet.put(proven.host);
+        self.replicas.tell_fleet();
         Ok(self.view(&row).await)
     }
 
@@ -168,6 +174,9 @@ impl Servers {
             require_new_name(&store::all(self.db.read()).await?, &asked.name, Some(id))?;
         }
         let wanted = changing::after(&seen, &change);
+        if access.is_some() {
+            self.fleet.of(Some(id)).require_reach()?;
+        }
         let proven = match access {
             Some(access) => Some(self.prove(&HostRow { address: access.address(), ..wanted }, access, None).await?),
             None => {
@@ -183,6 +192,7 @@ impl Servers {
         if let Some(proven) = &proven {
             row.address = proven.access.address();
             row.access_sealed = Some(proven.access.seal(&self.sealer, id)?);
+            row.replica = self.replicas.id().filter(|_| proven.is_here());
         }
         if !store::update(&tx, &row).await.map_err(|error| taken(error, &row.name))? {
             return Err(no_such());
@@ -192,8 +202,10 @@ impl Servers {
         tx.commit().await?;
         if let Some(proven) = proven {
             proven.host.declare(proven.facts);
-            self.fleet.put(proven.host);
+            self.know(&row);
+            self.fleet.put(proven.host.bound_to(row.replica, false));
         }
+        self.replicas.tell_fleet();
         let host = self.fleet.of(Some(id));
         if (&host.name, &host.region) != (&row.name, &row.region) {
             self.fleet.rename(&row);
@@ -222,6 +234,7 @@ impl Servers {
             let data = json!({ "server": id, "name": row.name });
             events::append(&tx, &by.event(kind, data)).await?;
             tx.commit().await?;
+            self.replicas.tell_fleet();
             self.fleet.of(Some(id)).pool.bell.notify_one();
         }
         Ok(self.view(&row).await)
@@ -232,6 +245,7 @@ impl Servers {
         require_admin(actor)?;
         let row = self.find(id).await?;
         let host = self.fleet.of(Some(id));
+        host.require_reach()?;
         let engine = host.engine.clone();
         if row.access_sealed.is_some() {
             self.engine_of(&row)?;
@@ -278,6 +292,7 @@ impl Servers {
         events::append(&tx, &by.event("server.removed", data)).await?;
         tx.commit().await?;
         self.fleet.take_out(id);
+        self.replicas.tell_fleet();
         Ok(())
     }
 
@@ -322,11 +337,11 @@ impl Servers {
         store::find(self.db.read(), id).await?.ok_or_else(no_such)
     }
 
-    fn instance(&self) -> String {
+    pub(super) fn instance(&self) -> String {
         self.fleet.local().instance.clone()
     }
 
-    fn engine_of(&self, row: &HostRow) -> std::result::Result<DockerEngine, Fault> {
+    pub(super) fn engine_of(&self, row: &HostRow) -> std::result::Result<DockerEngine, Fault> {
         let sealed = row.access_sealed.as_deref().unwrap_or_default();
         let access = Access::open(&self.sealer, row.id, sealed).ok_or_else(|| {
             Fault::new("access", "What it takes to be let in there cannot be read: this server has another signing secret. Name it anew.")
@@ -551,7 +566,7 @@ async fn disk_gb(host: &Host) -> Option<(u64, u64)> {
 
 fn found(engine: &EngineInfo, disk_free_gb: Option<u64>) -> ServerFound {
     ServerFound {
-        engine: engine.kind.into(),
+        engine: engine.kind.clone().into_owned(),
         version: engine.version.clone(),
         api_version: engine.api_version.clone(),
         architecture: engine.architecture.clone(),

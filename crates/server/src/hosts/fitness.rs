@@ -46,6 +46,10 @@ impl Host {
         if shares_kernel(runtime) || !facts.engine.runtimes.iter().any(|there| there == runtime) {
             return Ok(());
         }
+        if !self.is_ours() {
+            // Whoever tends it tries it, before anything is started.
+            return Ok(());
+        }
         let trial = self.fitness.of(runtime);
         match trial.get_or_try_init(|| self.try_disk(runtime)).await {
             Ok(None) => Ok(()),

@@ -187,6 +187,7 @@ impl Servers {
     /// Those that its engine has, and those that it is to have.
     pub async fn images(&self, actor: &Actor, id: HostId) -> Result<ServerImages> {
         let host = self.host_of(actor, id).await?;
+        host.require_reach()?;
         host.ready().map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         let there = host.engine.images().await;
         let there = there.map_err(|error| Error::new(ErrorCode::EngineUnavailable, explain(&error)))?;
@@ -202,6 +203,7 @@ impl Servers {
     pub async fn pull(&self, actor: &Actor, id: HostId, image: &str) -> Result<WantedImage> {
         let host = self.host_of(actor, id).await?;
         validate::image(image)?;
+        host.require_ours()?;
         host.images.ask(image).ok_or_else(|| {
             let message =
                 format!("{ASKED_MAX} images were asked for on this server already. Restart Rexec to forget them.");

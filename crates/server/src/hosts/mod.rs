@@ -36,15 +36,18 @@ pub mod pulls;
 pub mod regions;
 pub mod remote;
 pub mod reserve;
-mod socket;
+mod shared;
 pub mod store;
 mod trials;
 pub mod turns;
+mod words;
 
 pub use fleet::Fleet;
-pub use socket::usual_socket;
+pub use remote::usual_socket;
+pub use words::explain;
 
 use crate::config::{Config, NestedPolicy};
+use crate::replicas::ReplicaId;
 use crate::time::now_ms;
 use crate::workspaces::RuntimePolicy;
 use futures_util::StreamExt;
@@ -56,7 +59,7 @@ use rexec_engine::docker::{Address, DockerEngine};
 use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use store::HostRow;
@@ -84,7 +87,7 @@ const UNTRIED: &str = "The container engine has not answered yet. Try again in a
 const FIRST_ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// What is known of a usable host.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct HostFacts {
     pub engine: EngineInfo,
     /// Workspaces can dial in: server and engine share a machine.
@@ -167,6 +170,12 @@ pub struct Host {
     allow_weaker: bool,
     /// Given to what we make, besides our own.
     extra_labels: Labels,
+    /// The one server that reaches it, where that is so.
+    bound: Option<ReplicaId>,
+    /// That server is another.
+    elsewhere: bool,
+    /// Tended by this server; else what is known of it is what another tells.
+    ours: AtomicBool,
     state: watch::Sender<HostState>,
 }
 
@@ -209,6 +218,9 @@ impl Host {
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
             extra_labels: config.engine.labels.clone(),
+            bound: None,
+            elsewhere: false,
+            ours: AtomicBool::new(true),
             state: watch::Sender::new(connecting),
         })
     }
@@ -252,6 +264,8 @@ impl Host {
             host.fitness = self.fitness.clone();
             host.is_here = self.is_here;
             host.host_key = self.host_key.clone();
+            (host.bound, host.elsewhere) = (self.bound, self.elsewhere);
+            host.ours = AtomicBool::new(self.is_ours());
             host.allow_weaker = self.allow_weaker;
             host.extra_labels.clone_from(&self.extra_labels);
         }
@@ -298,6 +312,9 @@ impl Host {
             dial_root: self.dial_root.clone(),
             allow_weaker: false,
             extra_labels: Labels::new(),
+            bound: None,
+            elsewhere: false,
+            ours: AtomicBool::new(true),
             state: watch::Sender::new(state),
         })
     }
@@ -574,19 +591,4 @@ impl Host {
 /// Runtimes known to put workspaces on the host's own kernel. Others may do so, too.
 pub fn shares_kernel(runtime: &str) -> bool {
     matches!(runtime, "runc" | "crun" | "youki" | "io.containerd.runc.v2" | "io.containerd.runtime.v1.linux")
-}
-
-/// An engine's failure as a sentence for people; the particulars go to the log.
-pub fn explain(error: &EngineError) -> String {
-    tracing::debug!(error = error as &dyn std::error::Error, "engine error");
-    if let Some(why) = error.unreachable() {
-        return remote::explain(&why);
-    }
-    match error {
-        EngineError::Unavailable(_) => {
-            "The container engine does not answer. Start it, or point DOCKER_HOST at one that runs.".into()
-        }
-        EngineError::DiskFull(_) => "The engine's disk is full. Free some space on the host.".into(),
-        other => format!("The container engine refused: {other}."),
-    }
 }

@@ -52,6 +52,10 @@ impl Host {
         if let Some(reason) = forbidden(self.nested, runtime, None) {
             return Err(NoNesting::Refused(reason));
         }
+        if !self.is_ours() {
+            // Whoever tends it tries it, before anything is made.
+            return Ok(());
+        }
         let trial = self.trials.of(runtime);
         let verdict = trial.get_or_try_init(|| self.try_nesting(runtime, &facts)).await;
         let verdict = verdict.map_err(|error| {

@@ -7,6 +7,7 @@ use super::{Host, store};
 use crate::config::Access;
 use crate::db::Db;
 use rexec_engine::docker::{Address, AddressError, DialError, DockerEngine, Endpoint, KnownHost, Unreachable};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -104,6 +105,21 @@ pub(super) fn explain(why: &Unreachable) -> String {
 fn days_left(until: SystemTime, now: SystemTime) -> Option<u64> {
     let left = until.duration_since(now).unwrap_or_default();
     (left <= WARN_BEFORE).then_some(left.as_secs() / DAY_SECONDS)
+}
+
+/// The first socket of those where an engine usually listens that takes connections, else the first that is there:
+/// an engine that was ended leaves its own behind.
+pub fn usual_socket() -> PathBuf {
+    let own = format!("/run/user/{}", rustix::process::getuid().as_raw());
+    let usual = [
+        "/var/run/docker.sock".into(),
+        format!("{own}/docker.sock"),
+        "/run/podman/podman.sock".into(),
+        format!("{own}/podman/podman.sock"),
+    ];
+    let listens = |path: &&String| std::os::unix::net::UnixStream::connect(path).is_ok();
+    let found = usual.iter().find(listens).or_else(|| usual.iter().find(|path| Path::new(path).exists()));
+    PathBuf::from(found.unwrap_or(&usual[0]))
 }
 
 #[cfg(test)]

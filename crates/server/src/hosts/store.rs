@@ -2,6 +2,7 @@
 
 use super::placement::Amount;
 use crate::db;
+use crate::replicas::ReplicaId;
 use rexec_api::ids::HostId;
 use rexec_api::servers::ServerState;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
@@ -43,6 +44,8 @@ pub struct HostRow {
     pub created_ms: i64,
     /// What the provider calls its machine, of one that was made with demand.
     pub machine_id: Option<i64>,
+    /// The one of several servers on the database that reaches it, where that is so.
+    pub replica: Option<ReplicaId>,
 }
 
 #[derive(FromQueryResult)]
@@ -65,11 +68,14 @@ struct Row {
     access_sealed: Option<String>,
     created_ms: i64,
     machine_id: Option<i64>,
+    replica: Option<String>,
 }
 
 const COLUMNS: &str = "id, name, address, region, state, total_cpu_milli, total_memory_mb, total_disk_mb, used_cpu_milli, \
-    used_memory_mb, used_disk_mb, used_workspaces, workspaces_max, labels_json, runtimes_json, access_sealed, created_ms, \
+    used_memory_mb, used_disk_mb, used_workspaces, workspaces_max, labels_json, runtimes_json, access_sealed, created_ms, replica, \
     (SELECT provider_id FROM elastic_machines WHERE elastic_machines.id = hosts.id) AS machine_id";
+/// The advisory lock under which servers find their own engines' rows.
+const LOCAL_LOCK: i64 = 0x72_6578_6c6f;
 /// A host that was deleted leaves its row, which the tombstones of workspaces name.
 const REMOVED: &str = "removed";
 
@@ -105,6 +111,7 @@ impl TryFrom<Row> for HostRow {
             access_sealed: row.access_sealed,
             created_ms: row.created_ms,
             machine_id: row.machine_id,
+            replica: row.replica.and_then(|id| id.parse().ok()),
         })
     }
 }
@@ -131,6 +138,51 @@ pub async fn ensure_local(conn: &impl ConnectionTrait, name: &str, address: &str
     kept.ok_or_else(|| DbErr::Type("the local host has no readable id".into()))
 }
 
+/// The same where there may be several servers: one that is reached from a single machine is that server's own, and one
+/// that is reached through a network is everyone's that names it.
+pub async fn ensure_local_of(
+    tx: &impl ConnectionTrait,
+    replica: ReplicaId,
+    is_here: bool,
+    address: &str,
+    now_ms: i64,
+) -> Result<(String, Kept), DbErr> {
+    #[derive(FromQueryResult)]
+    struct Named {
+        name: String,
+    }
+    let me = || replica.to_string();
+    // Of two servers that start at once the second waits for the row of the first.
+    db::execute(tx, "SELECT pg_advisory_xact_lock($1)", [LOCAL_LOCK.into()]).await?;
+    let (text, values) = match is_here {
+        true => (
+            "SELECT name FROM hosts WHERE access_sealed IS NULL AND state <> 'removed' AND (replica = $1 \
+             OR (replica IS NULL AND name = $2 AND (address LIKE 'unix:%' OR address LIKE 'tcp://127.%' \
+             OR address LIKE 'tcp://localhost%' OR address LIKE 'tcp://[::1]%'))) ORDER BY replica NULLS LAST LIMIT 1",
+            vec![me().into(), super::LOCAL.into()],
+        ),
+        false => (
+            "SELECT name FROM hosts WHERE access_sealed IS NULL AND state <> 'removed' AND replica IS NULL AND (address = $2 \
+             OR (name = $3 AND NOT EXISTS (SELECT 1 FROM replicas WHERE id <> $1 AND until_ms > 0))) \
+             ORDER BY address = $2 DESC LIMIT 1",
+            vec![me().into(), address.into(), super::LOCAL.into()],
+        ),
+    };
+    let mine = db::fetch_one::<Named, _>(tx, text, values);
+    let taken = db::fetch_one::<Named, _>(tx, "SELECT name FROM hosts WHERE name = $1", [super::LOCAL.into()]);
+    let name = match (mine.await?, taken.await?) {
+        (Some(mine), _) => mine.name,
+        (None, None) => super::LOCAL.to_owned(),
+        (None, Some(_)) => format!("{}-{}", super::LOCAL, replica.short()),
+    };
+    let kept = ensure_local(tx, &name, address, now_ms).await?;
+    if is_here {
+        let bound = [kept.id.to_string().into(), me().into()];
+        db::execute(tx, "UPDATE hosts SET replica = $2 WHERE id = $1", bound).await?;
+    }
+    Ok((name, kept))
+}
+
 /// Keeps the key that a host showed.
 pub async fn keep_host_key(conn: &impl ConnectionTrait, id: HostId, key: &str) -> Result<(), DbErr> {
     db::execute(conn, "UPDATE hosts SET host_key = $2 WHERE id = $1", [id.to_string().into(), key.into()]).await?;
@@ -153,8 +205,8 @@ pub async fn insert(conn: &impl ConnectionTrait, host: &HostRow) -> Result<(), D
     db::execute(
         conn,
         "INSERT INTO hosts (id, name, address, region, state, total_cpu_milli, total_memory_mb, total_disk_mb, \
-         workspaces_max, labels_json, runtimes_json, access_sealed, created_ms, used_cpu_milli, used_memory_mb) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, 0)",
+         workspaces_max, labels_json, runtimes_json, access_sealed, created_ms, replica, used_cpu_milli, used_memory_mb) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, 0)",
         [
             host.id.to_string().into(),
             host.name.clone().into(),
@@ -169,6 +221,7 @@ pub async fn insert(conn: &impl ConnectionTrait, host: &HostRow) -> Result<(), D
             host.runtimes.as_ref().map(json).transpose()?.into(),
             host.access_sealed.clone().into(),
             host.created_ms.into(),
+            host.replica.map(|id| id.to_string()).into(),
         ],
     )
     .await
@@ -179,8 +232,8 @@ pub async fn insert(conn: &impl ConnectionTrait, host: &HostRow) -> Result<(), D
 pub async fn update(conn: &impl ConnectionTrait, host: &HostRow) -> Result<bool, DbErr> {
     let text = format!(
         "UPDATE hosts SET name = $1, address = $2, region = $3, total_cpu_milli = $4, total_memory_mb = $5, \
-         total_disk_mb = $6, workspaces_max = $7, labels_json = $8, runtimes_json = $9, access_sealed = $10 \
-         WHERE id = $11 AND state <> '{REMOVED}'"
+         total_disk_mb = $6, workspaces_max = $7, labels_json = $8, runtimes_json = $9, access_sealed = $10, \
+         replica = $12 WHERE id = $11 AND state <> '{REMOVED}'"
     );
     let values = [
         host.name.clone().into(),
@@ -194,6 +247,7 @@ pub async fn update(conn: &impl ConnectionTrait, host: &HostRow) -> Result<bool,
         host.runtimes.as_ref().map(json).transpose()?.into(),
         host.access_sealed.clone().into(),
         host.id.to_string().into(),
+        host.replica.map(|id| id.to_string()).into(),
     ];
     Ok(db::execute(conn, &text, values).await? > 0)
 }

@@ -65,6 +65,21 @@ pub struct Readiness {
     /// By which SSH host key the engine's machine is known (`SHA256:...`), where it is reached through SSH and was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine_host_key: Option<String>,
+    /// Which of the servers on this database this is, where there can be several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaHealth>,
+}
+
+/// One server among those on one database.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub struct ReplicaHealth {
+    pub id: String,
+    /// How many are there, this one among them.
+    pub replicas: usize,
+    /// Leases that it holds: hosts, machines, and work of which there is one for all.
+    pub leases: usize,
+    /// Whether the others can reach it (`REXEC_ADVERTISE_URL` is set).
+    pub advertised: bool,
 }
 
 /// The process is alive.
@@ -90,5 +105,12 @@ pub async fn ready(State(app): State<AppState>) -> Response {
     }
     let engine_host_key = local.host_key().map(str::to_owned);
     let runtimes_unfit = local.unfit();
-    (status, Json(Readiness { ready, checks, weaker, runtimes_unfit, images, engine_host_key })).into_response()
+    let replica = app.replicas.id().map(|id| ReplicaHealth {
+        id: id.to_string(),
+        replicas: app.replicas.count(),
+        leases: app.replicas.held(),
+        advertised: app.config.advertise_url.is_some(),
+    });
+    let body = Readiness { ready, checks, weaker, runtimes_unfit, images, engine_host_key, replica };
+    (status, Json(body)).into_response()
 }

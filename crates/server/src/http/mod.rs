@@ -84,6 +84,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 pub fn router(app: AppState) -> Router {
     let (router, _) = routes().split_for_parts();
     let router = router
+        .merge(crate::replicas::http::routes())
         .route("/api/openapi.json", get(openapi::json))
         .route("/api/docs", get(openapi::page))
         .route("/api/docs/docs.js", get(openapi::script))

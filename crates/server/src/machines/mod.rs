@@ -186,11 +186,19 @@ impl Machines {
 
     /// Carries the bytes of a machine's connection for as long as it is the machine's.
     async fn carry(&self, connected: Connected, socket: WebSocket) {
+        // It belongs to the server that it is connected to.
+        let lease = match self.workspaces.take_machine(connected.id).await {
+            Ok(lease) => lease,
+            // It comes back, here or to another.
+            Err(_) => return,
+        };
         let (link, stream) = tokio::io::duplex(PIPE_BYTES);
         let (farewell, told) = oneshot::channel();
         self.workspaces.arrive(connected.id, Arrival { stream: link, farewell });
         let until = async {
             tokio::select! {
+                biased;
+                () = lease.lost() => REPLACED,
                 told = told => told.unwrap_or(AGAIN),
                 () = self.tasks.stopping() => STOPPING,
             }
@@ -207,6 +215,8 @@ impl Machines {
 
 /// A connection that the server has no use for any more.
 const AGAIN: End = (close::TRY_AGAIN, "the connection was given up");
+/// It has connected to another server.
+const REPLACED: End = (close::REPLACED, "the machine has connected anew");
 const STOPPING: End = (close::TRY_AGAIN, "the server is restarting");
 
 fn hash(secret: &str) -> String {

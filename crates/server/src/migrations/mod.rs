@@ -24,6 +24,7 @@ mod m0020_fleet;
 mod m0022_elastic;
 mod m0023_pool;
 mod m0024_moves;
+mod m0025_replicas;
 mod m0026_regions;
 
 use crate::db::{self, Db, OpenError};
@@ -58,6 +59,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0022_elastic::Migration),
             Box::new(m0023_pool::Migration),
             Box::new(m0024_moves::Migration),
+            Box::new(m0025_replicas::Migration),
             Box::new(m0026_regions::Migration),
         ]
     }

@@ -53,6 +53,7 @@ pub async fn tell(ports: Ports) {
             changed = followers.changed() => if changed.is_err() { return },
             heard = news.recv() => match heard {
                 Ok(news) if users.contains(&news.user) => ports.heard(&news, &mut watches),
+                Ok(news) if news.is_gap() => users.clear(),
                 Ok(_) => {}
                 // Whom it concerned is not known: look at all of them again.
                 Err(broadcast::error::RecvError::Lagged(_)) => users.clear(),
@@ -123,6 +124,7 @@ impl Ports {
         if data.to_string().len() > NEWS_BYTES_MAX {
             return;
         }
-        self.events.tell(News { id: None, at_ms: now, user, workspace, kind: "workspace.ports".into(), data });
+        // Each server watches for those who follow there.
+        self.events.tell_here(News { id: None, at_ms: now, user, workspace, kind: "workspace.ports".into(), data });
     }
 }

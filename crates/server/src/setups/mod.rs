@@ -88,7 +88,13 @@ impl Setups {
                 () = self.deps.setup_wanted.notified() => {}
             }
             match store::unfinished(self.deps.db.read()).await {
-                Ok(ids) => ids.into_iter().for_each(|id| self.set_to_work(id)),
+                Ok(ids) => {
+                    for id in ids {
+                        if self.workspaces.drives_one(id).await {
+                            self.set_to_work(id);
+                        }
+                    }
+                }
                 Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for set-ups"),
             }
         }

@@ -64,6 +64,10 @@ impl Setups {
         if step.state == SetupState::Failed {
             return Ok(false);
         }
+        if !self.workspaces.drives_one(id).await {
+            // Whoever drives it from now on goes on with its steps.
+            return Ok(false);
+        }
         let Some(mut met) = self.workspaces.meet(id).await else { return Ok(false) };
         let row = workspaces::find(self.deps.db.read(), id).await?;
         let Some(row) = row.filter(|row| row.intent.desired != Desired::Deleted) else { return Ok(false) };

@@ -25,7 +25,7 @@ use crate::workspaces::{Deps, Workspaces, validate};
 use plan::{Quota, SnapshotPlan};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::{SnapshotId, WorkspaceId};
+use rexec_api::ids::{HostId, SnapshotId, WorkspaceId};
 use rexec_api::snapshots::{NewSnapshot, SnapshotState, SnapshotView};
 use rexec_api::tokens::Scope;
 use rexec_api::workspaces::{MoveState, NAME_CHARS_MAX, NewWorkspace, WAIT_MS_DEFAULT, WorkspaceStatus};
@@ -60,10 +60,19 @@ impl Snapshots {
 
     /// At the start, before any driver: what a server that died was taking is given up.
     pub async fn repair(&self) -> Result<()> {
-        let failure = Failure::given_up("The server stopped while it was taken. Take it again.");
-        for host in self.deps.fleet.all() {
-            store::fail_all(self.deps.db.write(), host.id, &failure).await?;
+        // Of several servers each sees to its own as it takes it.
+        if self.deps.replicas.is_alone() {
+            for host in self.deps.fleet.all() {
+                self.repair_on(host.id).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// The same of one host, which whoever tended it does no more.
+    pub(crate) async fn repair_on(&self, host: HostId) -> Result<()> {
+        let failure = Failure::given_up("The server stopped while it was taken. Take it again.");
+        store::fail_all(self.deps.db.write(), host, &failure).await?;
         Ok(())
     }
 

@@ -67,6 +67,7 @@ mod tests {
             id: HostId::new(),
             name: name.into(),
             region: String::new(),
+            region_is_full: false,
             is_active: true,
             away: None,
             labels: BTreeMap::new(),

@@ -103,6 +103,10 @@ impl Workspaces {
     /// Does what is due; how long until the next look, unless something happens before.
     async fn look(&self, id: WorkspaceId) -> Result<Option<Duration>> {
         let Some(row) = store::find(self.deps.db.read(), id).await? else { return Ok(None) };
+        if !self.drives(&row) {
+            // Whoever drives it keeps it, too.
+            return Ok(None);
+        }
         let thresholds = self.thresholds(&row);
         match (row.intent.desired, row.status) {
             (Desired::Running, WorkspaceStatus::Running) => self.look_at_up(&row, Up::Running, &thresholds).await,

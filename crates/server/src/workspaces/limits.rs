@@ -6,6 +6,7 @@ use rexec_api::error::ErrorCode;
 use rexec_api::workspaces::{LimitsView, PIDS_MAX, PatchWorkspace};
 use rexec_engine::{Limits, Stats};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// What a container is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,12 +18,12 @@ pub struct Wish {
 }
 
 /// Why a wish is not granted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
     pub code: ErrorCode,
     pub message: String,
     /// The field of the request, and what is used of it now, in its unit.
-    pub below_use: Option<(&'static str, u64)>,
+    pub below_use: Option<(Cow<'static, str>, u64)>,
 }
 
 impl Wish {
@@ -112,8 +113,8 @@ impl Refusal {
         Self { code: ErrorCode::HostFull, message, below_use: None }
     }
 
-    const fn below_use(field: &'static str, used: u64, message: String) -> Self {
-        Self { code: ErrorCode::LimitBelowUse, message, below_use: Some((field, used)) }
+    fn below_use(field: &'static str, used: u64, message: String) -> Self {
+        Self { code: ErrorCode::LimitBelowUse, message, below_use: Some((Cow::Borrowed(field), used)) }
     }
 }
 
@@ -128,8 +129,8 @@ mod tests {
     fn less_than_is_used_is_refused() {
         let used = Stats { memory_bytes: (200 << 20) + 1, pids: 100, ..Stats::default() };
         let refused = |wish: Wish| wish.below_use(&BEFORE, &used).and_then(|refusal| refusal.below_use);
-        assert_eq!(refused(Wish { memory_mb: 200, ..BEFORE }), Some(("memory_mb", 201)));
-        assert_eq!(refused(Wish { memory_mb: 201, pids: 99, ..BEFORE }), Some(("pids", 100)));
+        assert_eq!(refused(Wish { memory_mb: 200, ..BEFORE }), Some(("memory_mb".into(), 201)));
+        assert_eq!(refused(Wish { memory_mb: 201, pids: 99, ..BEFORE }), Some(("pids".into(), 100)));
         assert_eq!(refused(Wish { memory_mb: 201, pids: 100, cpu_milli: 100 }), None);
         // More than before is never less than is used, whatever is told of that.
         let odd = Stats { memory_bytes: u64::MAX / 2, pids: u64::MAX, ..Stats::default() };

@@ -145,7 +145,22 @@ impl Link {
         Self::establish(stream, configure, budget).await
     }
 
+    /// Through the link of another server, whose driver has configured the guest.
+    pub async fn over_peer<T>(stream: T, budget: Budget) -> Result<Self, LinkError>
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::meet(stream, None, budget).await
+    }
+
     async fn establish<T>(io: T, configure: &Configure, budget: Budget) -> Result<Self, LinkError>
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::meet(io, Some(configure), budget).await
+    }
+
+    async fn meet<T>(io: T, configure: Option<&Configure>, budget: Budget) -> Result<Self, LinkError>
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
@@ -161,7 +176,10 @@ impl Link {
                 driver,
             };
             // Configuring is idempotent and answers as hello does: one round trip instead of two.
-            let hello = link.client.configure(configure).await?;
+            let hello = match configure {
+                Some(configure) => link.client.configure(configure).await?,
+                None => link.client.hello().await?,
+            };
             if hello.protocol != PROTOCOL {
                 return Err(LinkError::Protocol(hello.protocol));
             }

@@ -12,6 +12,7 @@ use super::{Workspaces, settled};
 use crate::actor::Actor;
 use crate::error::{Error, Result};
 use crate::http::tunnel::End;
+use crate::replicas::{self, Hold};
 use crate::text::misleads;
 use crate::time::now_ms;
 use rexec_api::error::ErrorCode;
@@ -81,6 +82,14 @@ impl Workspaces {
         let slot = self.slot(id);
         settled(&slot, slot.ask(), LEAVE_PATIENCE).await;
         Ok(())
+    }
+
+    /// It is driven here from now on, wherever it was connected before.
+    pub(crate) async fn take_machine(&self, id: WorkspaceId) -> Result<Hold> {
+        let taken = self.deps.replicas.take_over(&replicas::of_machine(id)).await;
+        taken.ok_or_else(|| {
+            Error::new(ErrorCode::NotHere, "The server cannot take the machine now. Try again in a moment.")
+        })
     }
 
     /// Gives a machine that has proven itself to its driver.

@@ -15,6 +15,7 @@ pub(crate) mod container;
 mod creation;
 mod disk;
 mod driver;
+mod follower;
 pub mod http;
 mod idle;
 mod incident;
@@ -25,6 +26,7 @@ mod link;
 pub(crate) mod machine;
 pub mod moving;
 mod names;
+mod occupant;
 mod outlook;
 pub mod plan;
 mod pool;
@@ -47,6 +49,7 @@ pub(crate) use capacity::Capacity;
 pub(crate) use container::name_of as container_name;
 pub use creation::{CPU_MILLI_DEFAULT, MEMORY_MB_DEFAULT};
 pub use driver::Deps;
+pub use follower::{Follow, Followed};
 pub use moving::MOVES_MAX;
 pub(crate) use pool::held as held_warm;
 pub use reach::{Met, Reach, Waking};
@@ -128,7 +131,7 @@ impl Workspaces {
     /// How many there are in each state, as their drivers last said; warm ones are the pool's.
     pub(crate) fn counts(&self) -> HashMap<WorkspaceStatus, usize> {
         let mut counts = HashMap::new();
-        for slot in self.lock().values().filter(|slot| !slot.is_warm()) {
+        for slot in self.lock().values().filter(|slot| slot.is_driven() && !slot.is_warm()) {
             *counts.entry(slot.reports().borrow().status).or_default() += 1;
         }
         counts
@@ -140,8 +143,11 @@ impl Workspaces {
 
     /// Gives every living workspace its driver: what exists is adopted, what is half made repaired.
     pub async fn adopt(&self) -> Result<()> {
-        for id in store::living(self.deps.db.read()).await? {
-            self.slot(id);
+        // Of several servers each adopts what is its own as it takes it.
+        if self.deps.replicas.is_alone() {
+            for id in store::living(self.deps.db.read()).await? {
+                self.slot(id);
+            }
         }
         Ok(())
     }
@@ -290,7 +296,7 @@ impl Workspaces {
         self.slot(id).link()
     }
 
-    /// The workspace's slot; its driver is started if it has none.
+    /// The workspace's slot; its driver is started if it has none, or a follower where another server drives it.
     fn slot(&self, id: WorkspaceId) -> Arc<Slot> {
         let mut slots = self.lock();
         if let Some(slot) = slots.get(&id) {
@@ -298,12 +304,8 @@ impl Workspaces {
         }
         let slot = Arc::new(Slot::new(WorkspaceStatus::Pending));
         slots.insert(id, slot.clone());
-        let driver = driver::Driver::new(id, self.deps.clone(), slot.clone());
-        let slots = self.slots.clone();
-        self.tasks.spawn_abortable("workspace", async move {
-            driver.run().await;
-            slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        });
+        let (workspaces, filled) = (self.clone(), slot.clone());
+        self.tasks.spawn_abortable("workspace", async move { workspaces.occupy(id, filled).await });
         slot
     }
 

@@ -178,7 +178,7 @@ impl Workspaces {
         let found = tokio::time::timeout(LINK_PATIENCE, links.wait_for(open)).await;
         match found {
             Ok(Ok(link)) => link.clone().ok_or_else(|| unreachable(row)),
-            _ => Err(unreachable(row)),
+            _ => Err(not_here(slot).unwrap_or_else(|| unreachable(row))),
         }
     }
 }
@@ -201,6 +201,13 @@ fn not_running(row: &Workspace) -> Error {
         _ => "Try again in a moment.",
     };
     state_error(row, format!("The workspace is {}. {advice}", row.status.as_str()))
+}
+
+/// Why nobody who could drive it is reached from this server, if that is so.
+fn not_here(slot: &Slot) -> Option<Error> {
+    let report = slot.reports().borrow().clone();
+    let reason = report.reason.filter(|_| report.error == Some(ErrorCode::NotHere))?;
+    Some(Error::new(ErrorCode::NotHere, reason).retry_after(Duration::from_secs(2)))
 }
 
 fn unreachable(row: &Workspace) -> Error {

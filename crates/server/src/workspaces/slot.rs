@@ -13,12 +13,13 @@ use rexec_api::progress::PullView;
 use rexec_api::setups::SetupProgress;
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_channel::GuestClient;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
 /// What a driver last said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     pub ticket: u64,
     pub status: WorkspaceStatus,
@@ -29,7 +30,7 @@ pub struct Report {
 }
 
 /// What a driver is at, step by step, besides what it reports.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Doing {
     pub pull: Option<PullView>,
     /// Its place in the queue of its host.
@@ -49,6 +50,8 @@ pub struct Slot {
     out_of_memory: AtomicBool,
     /// It was warm and nobody's when its driver last looked.
     warm: AtomicBool,
+    /// By this server; else it is filled from the one that drives.
+    driven: watch::Sender<bool>,
     /// What its owner should know while it runs.
     remark: Mutex<Option<String>>,
     /// The wish for other limits that was refused last, by its number, and why.
@@ -80,6 +83,7 @@ impl Slot {
             asked: AtomicBool::new(false),
             out_of_memory: AtomicBool::new(false),
             warm: AtomicBool::new(false),
+            driven: watch::Sender::new(false),
             remark: Mutex::default(),
             refused_limits: Mutex::default(),
             report: watch::Sender::new(report),
@@ -111,6 +115,47 @@ impl Slot {
 
     pub(super) fn take_out_of_memory(&self) -> bool {
         self.out_of_memory.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn set_asked(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    pub(super) fn set_driven(&self, is_driven: bool) {
+        self.driven.send_replace(is_driven);
+    }
+
+    pub(super) fn is_driven(&self) -> bool {
+        *self.driven.borrow()
+    }
+
+    pub(super) async fn until_driven(&self) {
+        // The sender lives in self, so waiting cannot fail.
+        let _ = self.driven.subscribe().wait_for(|driven| *driven).await;
+    }
+
+    /// Nobody waits for what it has to tell.
+    pub(super) fn is_unwatched(&self) -> bool {
+        self.report.receiver_count() + self.doing.receiver_count() + self.link.receiver_count() == 0
+    }
+
+    /// Passes on what another server's driver says.
+    pub(super) fn say(&self, report: Report, doing: &Doing, refused: Option<(i64, Refusal)>) {
+        *self.refused_limits.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        self.doing.send_if_modified(|known| {
+            let changed = known != doing;
+            known.clone_from(doing);
+            changed
+        });
+        self.report.send_if_modified(|known| {
+            let changed = *known != report;
+            *known = report;
+            changed
+        });
+    }
+
+    pub(super) fn refused_limits(&self) -> Option<(i64, Refusal)> {
+        self.refused_limits.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn set_warm(&self, is_warm: bool) {

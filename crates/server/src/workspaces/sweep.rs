@@ -52,7 +52,9 @@ impl Workspaces {
             }
         }
         let (mut nudged, local) = (0, self.deps.fleet.local().id);
-        for (id, slot) in self.lock().iter().filter(|(_, slot)| slot.host().unwrap_or(local) == host) {
+        for (id, slot) in
+            self.lock().iter().filter(|(_, slot)| slot.is_driven() && slot.host().unwrap_or(local) == host)
+        {
             let reports = slot.reports();
             let report = reports.borrow();
             // A driver that is not done looks again by itself.

@@ -2,6 +2,7 @@
 //!
 //! The machine here speaks the guest's protocol and is no guest: what a real one does is tested with `rexec join`.
 
+use crate::replicas::another;
 use crate::support::{Answer, Backend, PATIENCE, Server, in_place, on_both, with_server};
 use reqwest::{Method, StatusCode};
 use rexec_api::guest::{Configure, GuestError, Hello, MachineFacts, PROTOCOL};
@@ -85,6 +86,10 @@ async fn answer(mut call: Call, boot_id: uuid::Uuid) {
             }),
         });
         return call.answer(configured).await;
+    }
+    if call.path() == "/hello" {
+        let (version, machine) = ("9.9".into(), None);
+        return call.answer(Ok(Hello { protocol: PROTOCOL, version, boot_id, configured: true, machine })).await;
     }
     let refused = GuestError { code: rexec_api::error::ErrorCode::NoSuchRoute, message: "no".into(), number: None };
     call.answer::<()>(Err(refused)).await;
@@ -264,6 +269,42 @@ async fn a_machine_has_what_it_has(backend: Backend) {
         assert_eq!(renamed.json()["name"], "mine");
         let idle = &renamed.json()["idle"]["in_force"];
         assert!(idle.as_object().unwrap().values().all(|after| *after == json!(0)), "{idle}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_machine_is_used_at_any_server_and_belongs_to_the_one_that_it_connects_to() {
+    in_place(Backend::Postgres, async |place| {
+        let (one, two) = (another(place, "one", &[]).await, another(place, "two", &[]).await);
+        LocalSet::new()
+            .run_until(async {
+                let ann = one.register("ann@example.com").await.token();
+                let machine = join(&one, &ann).await;
+                let at_one = connect(&one, &machine);
+                until_status(&two, &ann, &machine, "running").await;
+                // The same answer of the same guest, by whatever way.
+                let path = format!("/api/workspaces/{}/ports", machine.workspace_id);
+                let direct = one.by(&ann, Method::GET, &path).await.code();
+                assert_eq!(two.by(&ann, Method::GET, &path).await.code(), direct);
+                assert!(!direct.contains("unreachable") && direct != "not_here", "{direct}");
+
+                let at_two = connect(&two, &machine);
+                assert_eq!(closed(at_one).await, rexec_api::frames::close::REPLACED);
+                let began = Instant::now();
+                while one.by(&ann, Method::GET, &path).await.code() != direct {
+                    assert!(began.elapsed() < PATIENCE, "it is not reached through the other");
+                }
+                assert_eq!(view(&one, &ann, &machine).await["status"], "running");
+                assert_eq!(two.by(&ann, Method::GET, &path).await.code(), direct);
+
+                let bearer = format!("/api/workspaces/{}", machine.workspace_id);
+                assert!(one.by(&ann, Method::DELETE, &bearer).await.status.is_success());
+                closed(at_two).await;
+            })
+            .await;
+        assert!(one.stop().await);
+        assert!(two.stop().await);
     })
     .await;
 }

@@ -37,6 +37,7 @@ mod previews;
 mod raw_files;
 mod regions;
 mod remote;
+mod replicas;
 mod runtimes;
 mod servers;
 mod setups;

@@ -1705,7 +1705,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "authorization_pending" | "slow_down" | "access_denied" | "expired_token" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_unfit" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "no_host" | "server_unfit" | "server_exists" | "server_in_use" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "not_stopped" | "already_there" | "move_unverified" | "move_given_up" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "not_for_machines" | "join_token_refused" | "machine_gone" | "nested_unavailable" | "queue_full" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "authorization_pending" | "slow_down" | "access_denied" | "expired_token" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_unfit" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "no_host" | "server_unfit" | "server_exists" | "server_in_use" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "not_stopped" | "already_there" | "move_unverified" | "move_given_up" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "not_for_machines" | "join_token_refused" | "machine_gone" | "not_here" | "nested_unavailable" | "queue_full" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -2956,6 +2956,7 @@ export interface components {
             };
             /** @description Whether requests can be served in full. */
             ready: boolean;
+            replica?: components["schemas"]["ReplicaHealth"] | null;
             /** @description OCI runtimes of the engine's machine that were tried and by which nothing runs there, and why. */
             runtimes_unfit?: {
                 [key: string]: string;
@@ -3010,6 +3011,16 @@ export interface components {
             id: components["schemas"]["RegistryId"];
             server: string;
             username: string;
+        };
+        /** @description One server among those on one database. */
+        ReplicaHealth: {
+            /** @description Whether the others can reach it (`REXEC_ADVERTISE_URL` is set). */
+            advertised: boolean;
+            id: string;
+            /** @description Leases that it holds: hosts, machines, and work of which there is one for all. */
+            leases: number;
+            /** @description How many are there, this one among them. */
+            replicas: number;
         };
         /** @description A request for a workspace on a kept home. */
         RestoreVolume: {

@@ -119,7 +119,7 @@ impl Elastic {
     }
 
     /// Looks after the regions until dropped.
-    pub async fn keep(self) {
+    pub async fn keep(&self) {
         let mut memory = Memory::default();
         let mut every = tokio::time::interval(self.0.config.every);
         every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

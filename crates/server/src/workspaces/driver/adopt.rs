@@ -26,7 +26,9 @@ impl Driver {
             self.host.engine.remove(&container.id).await?;
         }
         self.deps.crash.point("adopt.removed");
-        store::take_found_image(self.deps.db.write(), row.id).await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
+        store::take_found_image(&tx, row.id).await?;
+        tx.commit().await?;
         self.image_present = true;
         Ok(Progress::Again(Some(Seen::Missing)))
     }
@@ -36,7 +38,9 @@ impl Driver {
         tracing::info!(workspace.id = %row.id, image = found, "the image of a repository cannot be had");
         let mut plan = Plan::of_row(row);
         plan.notes.push(format!("`image` ({found}) was left out. {why}"));
-        store::drop_found_image(self.deps.db.write(), row.id, &plan.to_json()).await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
+        store::drop_found_image(&tx, row.id, &plan.to_json()).await?;
+        tx.commit().await?;
         Ok(Progress::Again(None))
     }
 }

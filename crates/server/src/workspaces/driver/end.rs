@@ -63,7 +63,7 @@ impl Driver {
             tracing::warn!(%error, path = %dir.display(), "the dial directory stays behind");
         }
         let now = now_ms();
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         if keeps {
             let kept = i64::try_from(self.deps.home_kept.as_millis()).unwrap_or(i64::MAX);
             volumes::store::keep(&tx, &row.volume, &row.name, now, now.saturating_add(kept)).await?;

@@ -17,7 +17,7 @@ impl Driver {
         let source = row.source_snapshot.as_deref().ok_or(StepError::SourceGone)?;
         let from = snapshots::store::source_volume(self.deps.db.read(), source).await?;
         let from = from.ok_or(StepError::SourceGone)?;
-        store::set_home_state(self.deps.db.write(), row.id, HomeState::Filling).await?;
+        self.set_home_state(row, HomeState::Filling).await?;
         self.deps.crash.point("fill.recorded");
         let (deps, slot, host) = (self.deps.clone(), self.slot.clone(), self.host.clone());
         let labels = container::home_labels(row, &host);
@@ -38,7 +38,13 @@ impl Driver {
             None => return Ok(Progress::Heard),
         };
         self.deps.crash.point("fill.copied");
-        store::set_home_state(self.deps.db.write(), row.id, HomeState::Ready).await?;
+        self.set_home_state(row, HomeState::Ready).await?;
         Ok(Progress::Again(Some(Seen::Missing)))
+    }
+
+    async fn set_home_state(&self, row: &Workspace, state: HomeState) -> Result<(), StepError> {
+        let tx = self.lease.begin(&self.deps.db).await?;
+        store::set_home_state(&tx, row.id, state).await?;
+        Ok(tx.commit().await?)
     }
 }

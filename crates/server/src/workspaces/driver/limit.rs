@@ -32,7 +32,9 @@ impl Driver {
             Some(refusal) => {
                 tracing::info!(workspace.id = %self.id, why = refusal.message, "other limits are refused");
                 self.slot.refuse_limits(row.limits_seq, refusal);
-                store::refuse_limits(self.deps.db.write(), row).await?;
+                let tx = self.lease.begin(&self.deps.db).await?;
+                store::refuse_limits(&tx, row).await?;
+                tx.commit().await?;
             }
             None => self.grant(row, &wish).await?,
         }
@@ -42,7 +44,7 @@ impl Driver {
     /// Has it hold these of its host; `false`: there is not as much left.
     async fn holds(&self, row: &Workspace, limits: &Wish) -> Result<bool, StepError> {
         let amount = Amount { cpu_milli: limits.cpu_milli, memory_mb: limits.memory_mb, disk_mb: row.disk_mb };
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         let has = reserve::hold(&tx, row.id, Hold::Exactly(amount)).await?;
         if has {
             tx.commit().await?;
@@ -51,7 +53,7 @@ impl Driver {
     }
 
     async fn grant(&mut self, row: &Workspace, wish: &Wish) -> Result<(), StepError> {
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         store::grant_limits(&tx, row, wish).await?;
         // Only its owner may wish for anything.
         let resized = NewEvent::of_user(row.owner, "workspace.resized").workspace(row.id);

@@ -103,7 +103,9 @@ impl Driver {
         let started_ms = if is_new { Some(now_ms()) } else { row.started_ms };
         if is_new || known.machine != row.machine {
             *row = Workspace { started_ms, ..known };
-            store::note_machine(self.deps.db.write(), row, now_ms()).await?;
+            let tx = self.lease.begin(&self.deps.db).await?;
+            store::note_machine(&tx, row, now_ms()).await?;
+            tx.commit().await?;
         }
         self.meeting.boot_id = link.boot_id;
         self.slot.publish_link(Some(link.client.clone()));
@@ -122,7 +124,7 @@ impl Driver {
 
     /// Its credential goes with its record; a machine that is not there learns of it when it comes.
     async fn machine_leaves(&mut self, row: &Workspace) -> Result<(), sea_orm::DbErr> {
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         setups::store::remove(&tx, row.id).await?;
         crate::machines::store::forget_credential(&tx, row.id).await?;
         store::bury(&tx, row.id, now_ms()).await?;

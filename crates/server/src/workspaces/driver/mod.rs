@@ -44,6 +44,7 @@ use crate::hosts::reserve::{self, Hold};
 use crate::hosts::turns::Place;
 use crate::hosts::{self, Fleet, Host, HostFacts, HostState};
 use crate::registries::Registries;
+use crate::replicas::{self, Replicas};
 use crate::snapshots;
 use crate::templates::Templates;
 use rexec_api::ids::{UserId, WorkspaceId};
@@ -65,6 +66,8 @@ pub struct Deps {
     pub fleet: Fleet,
     /// Where news of workspaces is told.
     pub bus: Bus,
+    /// The other servers on the database.
+    pub replicas: Replicas,
     pub crash: Crash,
     pub registries: Registries,
     pub templates: Templates,
@@ -96,6 +99,17 @@ enum Rest {
     Parked,
     /// It will be tried again.
     Retry,
+    /// It lies where another lease is needed.
+    Elsewhere,
+}
+
+/// Why a driver has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The record is buried.
+    Gone,
+    /// Whoever has the lease of its host drives it.
+    Elsewhere,
 }
 
 pub struct Driver {
@@ -107,6 +121,8 @@ pub struct Driver {
     host: Arc<Host>,
     host_state: watch::Receiver<HostState>,
     slot: Arc<Slot>,
+    /// Of the record's host, or of a joined machine: without it nothing is written.
+    lease: replicas::Hold,
     desk: Option<DialDesk>,
     link: Option<Link>,
     /// The guest was told that it is nobody's.
@@ -132,7 +148,7 @@ pub struct Driver {
 }
 
 impl Driver {
-    pub fn new(id: WorkspaceId, deps: Arc<Deps>, slot: Arc<Slot>) -> Self {
+    pub fn new(id: WorkspaceId, deps: Arc<Deps>, slot: Arc<Slot>, lease: replicas::Hold) -> Self {
         let host = deps.fleet.local();
         Self {
             id,
@@ -141,6 +157,7 @@ impl Driver {
             host,
             deps,
             slot,
+            lease,
             desk: None,
             link: None,
             link_is_warm: false,
@@ -157,15 +174,19 @@ impl Driver {
         }
     }
 
-    /// Drives until the workspace is buried.
-    pub async fn run(mut self) {
+    /// Drives until the workspace is buried, or lies where another lease is needed.
+    pub async fn run(mut self) -> End {
         let mut retry = RETRY_FIRST;
         loop {
             let ticket = self.slot.ticket();
             self.host_state.mark_unchanged();
             let rest = self.pass(ticket).await;
             let pause = match rest {
-                Rest::Gone => return,
+                Rest::Gone => return End::Gone,
+                Rest::Elsewhere => {
+                    self.unlink();
+                    return End::Elsewhere;
+                }
                 Rest::Parked => None,
                 Rest::Settled => {
                     retry = RETRY_FIRST;
@@ -197,6 +218,9 @@ impl Driver {
                 Err(error) => return self.failed(ticket, None, StepError::Database(error)).await,
             };
             self.owner = Some(row.owner);
+            if !self.lease.is_of(&lease_of(&row, &self.deps.fleet)) {
+                return Rest::Elsewhere;
+            }
             self.turn_to(self.deps.fleet.of(row.host));
             self.slot.set_warm(row.pool.is_some());
             if self.link_is_warm && row.pool.is_none() && self.hand_over(ticket, &row).await {
@@ -338,7 +362,7 @@ impl Driver {
 
     /// What it needs to run is its own from here on, if its host has that left.
     async fn take_room(&self, row: &Workspace) -> Result<(), StepError> {
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         if !reserve::hold(&tx, row.id, Hold::Running).await? {
             return Err(StepError::NoRoom);
         }
@@ -362,7 +386,16 @@ enum Progress {
     Heard,
 }
 
-async fn closed(client: Option<rexec_channel::GuestClient>) {
+/// By which lease a workspace is driven.
+pub(super) fn lease_of(row: &Workspace, fleet: &Fleet) -> String {
+    match row.host {
+        _ if row.is_machine() => replicas::of_machine(row.id),
+        Some(host) => replicas::of_host(host),
+        None => replicas::of_host(fleet.local().id),
+    }
+}
+
+pub(super) async fn closed(client: Option<rexec_channel::GuestClient>) {
     match client {
         Some(client) => client.closed().await,
         None => std::future::pending().await,

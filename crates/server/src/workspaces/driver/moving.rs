@@ -17,6 +17,7 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::hosts::{self, Host, LABEL_HELPER};
+use crate::replicas::Hold;
 use crate::snapshots::archive::{Transfer, of_engine};
 use crate::snapshots::plan::SnapshotPlan;
 use crate::snapshots::store::image_name;
@@ -41,6 +42,7 @@ const NOT_TOLD: &str = "Its runtime does not tell the engine what changed in the
 /// One move being carried out; owns all it needs, so that it can be dropped at any await.
 struct Relocation {
     deps: Arc<Deps>,
+    lease: Hold,
     slot: Arc<Slot>,
     from: Arc<Host>,
     to: Arc<Host>,
@@ -61,6 +63,7 @@ impl Driver {
         let to = deps.fleet.of(Some(wanted.to));
         let relocation = Relocation {
             deps: deps.clone(),
+            lease: self.lease.clone(),
             slot: slot.clone(),
             from: self.host.clone(),
             to: to.clone(),
@@ -104,7 +107,7 @@ impl Driver {
     }
 
     async fn fail_move(&mut self, wanted: &Move, code: ErrorCode, reason: &str) -> std::result::Result<(), StepError> {
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         store::fail(&tx, wanted, code, reason).await?;
         tx.commit().await?;
         for host in [wanted.from, wanted.to] {
@@ -115,7 +118,7 @@ impl Driver {
 
     /// It runs where it is: what it left elsewhere may go.
     pub(super) async fn prove_moves(&mut self) -> std::result::Result<(), StepError> {
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         let left = store::prove(&tx, self.id).await?;
         tx.commit().await?;
         self.deps.crash.point("move.proven");
@@ -131,6 +134,7 @@ impl Relocation {
 
     async fn run(&self) -> Result<()> {
         self.to.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
+        self.to.require_reach()?;
         // They keep both hosts' disks busy. It is never closed.
         let _turn = self.deps.moves.acquire().await.map_err(Error::internal)?;
         // An earlier attempt, of a server that died, may have left anything of these.
@@ -235,7 +239,7 @@ impl Relocation {
     }
 
     async fn land(&self, image: &str, bytes: u64, digest: &str) -> Result<()> {
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         if !store::land(&tx, &self.wanted, &Landed { image, now_ms: now_ms() }).await? {
             return Err(Error::new(ErrorCode::MoveGivenUp, GIVEN_UP));
         }

@@ -48,7 +48,7 @@ impl Driver {
         }
         if status == WorkspaceStatus::Stopped {
             // Others may have what it needs to run, whoever wanted it to run meanwhile.
-            let tx = self.deps.db.begin().await?;
+            let tx = self.lease.begin(&self.deps.db).await?;
             reserve::hold(&tx, self.id, Hold::Stopped).await?;
             tx.commit().await?;
         }
@@ -67,7 +67,7 @@ impl Driver {
             (Some((code, message)), Some(row)) => {
                 self.unlink();
                 let given_up = Failure::given_up("The workspace could not be brought to where it is to be taken.");
-                if let Ok(1..) = snapshots::store::fail(self.deps.db.write(), self.id, &given_up).await {
+                if let Ok(1..) = self.give_up_snapshot(&given_up).await {
                     self.host.upkeep.notify_one();
                     self.deps.snapshot_news.send_modify(|count| *count += 1);
                 }
@@ -87,6 +87,13 @@ impl Driver {
         }
     }
 
+    async fn give_up_snapshot(&self, why: &Failure) -> Result<u64, sea_orm::DbErr> {
+        let tx = self.lease.begin(&self.deps.db).await?;
+        let failed = snapshots::store::fail(&tx, self.id, why).await?;
+        tx.commit().await?;
+        Ok(failed)
+    }
+
     /// What was given up and does not run needs no cores and no memory: whoever starts it again takes them again.
     async fn give_back(&mut self, row: &Workspace) -> Result<(), StepError> {
         let is_up = match row.generation {
@@ -96,7 +103,7 @@ impl Driver {
             }),
         };
         if !is_up {
-            let tx = self.deps.db.begin().await?;
+            let tx = self.lease.begin(&self.deps.db).await?;
             reserve::hold(&tx, self.id, Hold::Stopped).await?;
             tx.commit().await?;
         }
@@ -178,7 +185,7 @@ impl Driver {
             stopped_ms: row.stopped_ms,
         };
         change(&mut observation);
-        store::observe(self.deps.db.write(), self.id, &observation, now_ms()).await
+        store::observe(&self.deps.db, &self.lease, self.id, &observation, now_ms()).await
     }
 
     pub(super) fn report(

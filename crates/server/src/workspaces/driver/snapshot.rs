@@ -14,6 +14,7 @@ use super::volume::{Copied, FROM, TO, copied, copy_failed, open_copier, until_un
 use super::{Driver, Progress, StepError};
 use crate::disk;
 use crate::hosts::{self, Host, helper::Helper};
+use crate::replicas::Hold;
 use crate::snapshots::store::{self, Failure, Snapshot, Taken};
 use crate::time::now_ms;
 use crate::workspaces::Deps;
@@ -42,6 +43,7 @@ const OVER_QUOTA: &str = "It would take more than your snapshots may take up. De
 /// One snapshot being taken; owns all it needs, so that it can be dropped at any await.
 struct Taking {
     deps: Arc<Deps>,
+    lease: Hold,
     host: Arc<Host>,
     row: Workspace,
     snapshot: Snapshot,
@@ -86,6 +88,7 @@ impl Driver {
         let (deps, slot): (Arc<Deps>, Arc<Slot>) = (self.deps.clone(), self.slot.clone());
         let taking = Taking {
             deps: deps.clone(),
+            lease: self.lease.clone(),
             host: self.host.clone(),
             row: row.clone(),
             client: self.link.as_ref().map(|link| link.client.clone()),
@@ -111,7 +114,9 @@ impl Driver {
             if let Err(error) = Helper::remove_of(&self.host, &taking.job()).await {
                 tracing::warn!(workspace.id = %self.id, %error, "a helper stays behind until the next start");
             }
-            store::fail(deps.db.write(), self.id, &failure).await?;
+            let tx = self.lease.begin(&deps.db).await?;
+            store::fail(&tx, self.id, &failure).await?;
+            tx.commit().await?;
             self.host.upkeep.notify_one();
         }
         deps.snapshot_news.send_modify(|count| *count += 1);
@@ -219,7 +224,7 @@ impl Taking {
 
     /// In the transaction given back, its owner has room for so much.
     async fn require_quota(&self, wanted: u64) -> Result<DatabaseTransaction, StepError> {
-        let tx = self.deps.db.begin().await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
         let (_, used) = store::usage(&tx, self.snapshot.owner).await?;
         let used = u64::try_from(used).unwrap_or(0);
         if used.saturating_add(wanted) > self.deps.snapshot_bytes_max {

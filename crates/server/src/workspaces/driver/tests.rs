@@ -257,7 +257,7 @@ fn with_driver(test: impl AsyncFnOnce(&Bench)) {
     LocalSet::new().block_on(&runtime, async {
         let (bench, driver) = bench().await;
         tokio::select! {
-            () = driver.run() => panic!("the driver has ended"),
+            _ = driver.run() => panic!("the driver has ended"),
             () = test(&bench) => {}
         }
         bench.db.close().await;
@@ -285,6 +285,7 @@ async fn bench() -> (Bench, Driver) {
     let deps = Deps {
         db: db.clone(),
         bus: Bus::default(),
+        replicas: crate::replicas::Replicas::alone(),
         crash: Crash::default(),
         templates: Templates::load(fleet.clone(), None).unwrap(),
         fleet,
@@ -299,7 +300,7 @@ async fn bench() -> (Bench, Driver) {
         moves: Arc::new(tokio::sync::Semaphore::new(1)),
     };
     let deps = Arc::new(deps);
-    let driver = Driver::new(id, deps, slot.clone());
+    let driver = Driver::new(id, deps, slot.clone(), crate::replicas::Hold::alone());
     (Bench { engine, db, id, slot, _dir: dir }, driver)
 }
 
@@ -316,7 +317,7 @@ async fn record(db: &Db, id: WorkspaceId, host: HostId) {
 
 fn facts() -> EngineInfo {
     EngineInfo {
-        kind: "fake",
+        kind: "fake".into(),
         version: String::new(),
         api_version: String::new(),
         architecture: String::new(),

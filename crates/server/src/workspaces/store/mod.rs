@@ -106,6 +106,30 @@ pub async fn living(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbE
     Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
 }
 
+/// Those on one host.
+pub async fn living_on(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<WorkspaceId>, DbErr> {
+    ids(conn, "deleted_ms IS NULL AND machine_json IS NULL AND host_id = $1", vec![host.to_string().into()]).await
+}
+
+/// Joined machines.
+pub async fn machines(conn: &impl ConnectionTrait) -> Result<Vec<WorkspaceId>, DbErr> {
+    ids(conn, "deleted_ms IS NULL AND machine_json IS NOT NULL", Vec::new()).await
+}
+
+async fn ids(
+    conn: &impl ConnectionTrait,
+    which: &'static str,
+    values: Vec<sea_orm::Value>,
+) -> Result<Vec<WorkspaceId>, DbErr> {
+    #[derive(FromQueryResult)]
+    struct Id {
+        id: String,
+    }
+    let text = format!("SELECT id FROM workspaces WHERE {which} ORDER BY id");
+    let rows = db::fetch_all::<Id, _>(conn, &text, values).await?;
+    Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
+}
+
 /// How many workspaces there are that are not on their way out; joined machines are none of the server's making, and
 /// warm ones are nobody's yet.
 pub async fn count(conn: &impl ConnectionTrait) -> Result<i64, DbErr> {

@@ -2,7 +2,8 @@
 
 use super::row::Wished;
 use super::{HomeState, Want, Workspace};
-use crate::db;
+use crate::db::{self, Db};
+use crate::replicas::Hold;
 use crate::workspaces::lifecycle::{Desired, Intent};
 use crate::workspaces::limits::Wish;
 use crate::workspaces::retention::Warning;
@@ -211,33 +212,30 @@ pub struct Observation<'a> {
     pub stopped_ms: Option<i64>,
 }
 
-pub async fn observe(
-    conn: &impl ConnectionTrait,
-    id: WorkspaceId,
-    seen: &Observation<'_>,
-    now_ms: i64,
-) -> Result<(), DbErr> {
-    db::execute(
-        conn,
-        "UPDATE workspaces SET status = $1, status_reason = $2, error_code = $3, generation = $4, booted_seq = $5, \
+/// Only under the lease of whoever saw it.
+pub async fn observe(db: &Db, lease: &Hold, id: WorkspaceId, seen: &Observation<'_>, now_ms: i64) -> Result<(), DbErr> {
+    lease
+        .execute(
+            db,
+            "UPDATE workspaces SET status = $1, status_reason = $2, error_code = $3, generation = $4, booted_seq = $5, \
          started_ms = $6, stopped_ms = $7, updated_ms = $8, last_active_ms = CASE WHEN \
          COALESCE(last_active_ms, 0) < CAST($9 AS BIGINT) THEN CAST($9 AS BIGINT) ELSE last_active_ms END \
          WHERE id = $10",
-        [
-            seen.status.as_str().into(),
-            seen.reason.into(),
-            seen.error.map(ErrorCode::as_str).into(),
-            seen.generation.into(),
-            seen.booted_seq.into(),
-            seen.started_ms.into(),
-            seen.stopped_ms.into(),
-            now_ms.into(),
-            seen.used_ms.into(),
-            id.to_string().into(),
-        ],
-    )
-    .await
-    .map(|_| ())
+            vec![
+                seen.status.as_str().into(),
+                seen.reason.into(),
+                seen.error.map(ErrorCode::as_str).into(),
+                seen.generation.into(),
+                seen.booted_seq.into(),
+                seen.started_ms.into(),
+                seen.stopped_ms.into(),
+                now_ms.into(),
+                seen.used_ms.into(),
+                id.to_string().into(),
+            ],
+        )
+        .await
+        .map(|_| ())
 }
 
 /// Records a use of it: the one column that driver and keeper both write, because it only grows.

@@ -58,7 +58,7 @@ pub async fn on_stage_as(
     .await;
 }
 
-async fn sweep(engine: &DockerEngine, instance: &str) {
+pub async fn sweep(engine: &DockerEngine, instance: &str) {
     let labels = Labels::from([("rexec.instance".to_owned(), instance.to_owned())]);
     for container in engine.containers(&labels).await.unwrap() {
         engine.remove(&container.id).await.unwrap();

@@ -1,0 +1,159 @@
+//! The fleet where there are several servers: who tends and who reaches a host, and what one changes in the fleet, the
+//! others take in.
+
+use super::admin::{Proven, Servers};
+use super::fleet::NOWHERE;
+use super::store::{self, HostRow};
+use super::{Host, HostFacts, HostState};
+use crate::error::{Error, Result};
+use crate::replicas::ReplicaId;
+use rexec_api::error::ErrorCode;
+use rexec_engine::docker::DockerEngine;
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// The fleet is read so often, whatever was not heard of.
+const READ_EVERY: Duration = Duration::from_secs(30);
+
+impl Host {
+    /// One server alone reaches it.
+    #[must_use]
+    pub fn bound_to(mut self: Arc<Self>, replica: Option<ReplicaId>, elsewhere: bool) -> Arc<Self> {
+        if let Some(host) = Arc::get_mut(&mut self) {
+            (host.bound, host.elsewhere) = (replica, elsewhere);
+        }
+        self
+    }
+
+    pub(crate) fn is_bound(&self) -> bool {
+        self.bound.is_some()
+    }
+
+    /// Only another server reaches its engine.
+    pub(crate) fn is_bound_elsewhere(&self) -> bool {
+        self.elsewhere
+    }
+
+    /// This server tends it; what is asked of its engine is asked here.
+    pub fn is_ours(&self) -> bool {
+        self.ours.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_ours(&self, is_ours: bool) {
+        self.ours.store(is_ours, Ordering::Release);
+    }
+
+    /// What the server that tends it says of it.
+    pub(crate) fn seen_elsewhere(&self, seen: std::result::Result<HostFacts, String>) {
+        self.state.send_if_modified(|state| match (&seen, &*state) {
+            (Err(reason), HostState::Offline { reason: known }) if reason == known => false,
+            (Err(reason), _) => {
+                *state = HostState::Offline { reason: reason.clone() };
+                true
+            }
+            (Ok(facts), _) => {
+                self.is_seen();
+                *state = HostState::Ready(Arc::new(facts.clone()));
+                true
+            }
+        });
+    }
+
+    /// Refuses what has to ask the engine from this server, where it cannot.
+    pub(crate) fn require_reach(&self) -> Result<()> {
+        if !self.elsewhere {
+            return Ok(());
+        }
+        let message = format!(
+            "The server `{}` is reached by another of Rexec's servers alone, and this is not done from one to the other. Ask at that one.",
+            self.name
+        );
+        Err(Error::new(ErrorCode::NotHere, message))
+    }
+
+    /// Refuses what whoever tends it has to do, where that is another of Rexec's servers.
+    pub(crate) fn require_ours(&self) -> Result<()> {
+        self.require_reach()?;
+        if self.is_ours() {
+            return Ok(());
+        }
+        let message = format!(
+            "The server `{}` is looked after by another of Rexec's servers now, which alone does this. Ask at that one.",
+            self.name
+        );
+        Err(Error::new(ErrorCode::NotHere, message))
+    }
+}
+
+impl Proven {
+    /// Its engine is reached from this machine alone.
+    pub(super) fn is_here(&self) -> bool {
+        self.host.address.as_ref().is_some_and(|address| address.is_local())
+    }
+}
+
+impl Servers {
+    /// Remembers how a server is reached now.
+    pub(super) fn know(&self, row: &HostRow) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(row.id, row.access_sealed.clone());
+    }
+
+    /// Takes a recorded server into the fleet, in place of what was there; one that cannot be spoken to says why.
+    pub(super) fn take_in(&self, row: &HostRow) -> Result<()> {
+        let me = self.replicas.id();
+        self.know(row);
+        // What `DOCKER_HOST` names at others is theirs, too.
+        let of_others = me.is_some() && row.access_sealed.is_none();
+        if of_others || row.replica.is_some() && row.replica != me {
+            // Nothing is asked of it from here.
+            let engine = DockerEngine::connect(NOWHERE).map_err(Error::internal)?;
+            let host = Host::of_row(row, self.instance(), engine, &self.config).bound_to(row.replica, true);
+            self.fleet.put(host);
+            return Ok(());
+        }
+        match self.engine_of(row) {
+            Ok(engine) => {
+                self.fleet.put(Host::of_row(row, self.instance(), engine, &self.config).bound_to(row.replica, false));
+            }
+            Err(fault) => self.fleet.put_unusable(row, fault.message),
+        }
+        Ok(())
+    }
+
+    /// Takes in what other servers change in the fleet, for as long as this one runs.
+    pub(crate) async fn keep_sharing(self) {
+        let mut news = self.replicas.fleet_news();
+        let mut period = tokio::time::interval(READ_EVERY);
+        loop {
+            tokio::select! {
+                _ = period.tick() => {}
+                heard = news.changed() => if heard.is_err() { return },
+            }
+            if let Err(error) = self.share().await {
+                tracing::debug!(error = &error as &dyn std::error::Error, "the fleet could not be read");
+            }
+        }
+    }
+
+    async fn share(&self) -> Result<()> {
+        let rows = store::all(self.db().read()).await?;
+        let local = self.fleet.local().id;
+        let ids: HashSet<_> = rows.iter().map(|row| row.id).collect();
+        for row in &rows {
+            let before = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id).cloned();
+            if row.id != local && before.as_ref() != Some(&row.access_sealed) {
+                self.take_in(row)?;
+            }
+            self.fleet.rename(row);
+            self.fleet.of(Some(row.id)).pool.bell.notify_one();
+        }
+        for host in self.fleet.all().into_iter().filter(|host| host.id != local && !ids.contains(&host.id)) {
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&host.id);
+            self.fleet.take_out(host.id);
+        }
+        Ok(())
+    }
+}

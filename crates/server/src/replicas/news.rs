@@ -1,0 +1,152 @@
+//! What replicas tell each other by PostgreSQL's LISTEN and NOTIFY: news of workspaces, and that there is something to be
+//! read. A payload has room for some 8000 bytes (postgresql.org, "NOTIFY"): longer news that stands in the log goes by its
+//! id and is read there.
+//!
+//! Nothing depends on what is told here arriving: leases and the fleet are read at a slow pace as well, and who watches
+//! events is told to read anew where the connection was gone.
+
+use super::{GONE, ReplicaId, Replicas, millis, store};
+use crate::db::{self, Db};
+use crate::events::bus::{Bus, News};
+use crate::events::store as events;
+use rexec_api::ids::{EventId, UserId, WorkspaceId};
+use sea_orm::DbErr;
+use serde::{Deserialize, Serialize};
+use sqlx::postgres::PgListener;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const CHANNEL: &str = "rexec";
+/// The most of a payload that is used.
+const PAYLOAD_BYTES_MAX: usize = 7500;
+const RETRY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Word {
+    /// Leases have changed hands, or something is told of one.
+    Leases,
+    /// Servers were added, changed or taken out.
+    Fleet,
+    /// Some news was not told.
+    Gap,
+    News(Told),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Told {
+    id: Option<EventId>,
+    at_ms: i64,
+    user: UserId,
+    workspace: WorkspaceId,
+    kind: String,
+    /// Absent: to be read in the log.
+    data: Option<serde_json::Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope {
+    from: ReplicaId,
+    word: Word,
+}
+
+pub(super) async fn notify(db: &Db, from: ReplicaId, word: &Word) -> Result<(), DbErr> {
+    let json = |word: &Word| serde_json::to_string(&Envelope { from, word: word.clone() });
+    let mut payload = json(word).map_err(|e| DbErr::Json(e.to_string()))?;
+    if payload.len() > PAYLOAD_BYTES_MAX {
+        let shorter = match word {
+            Word::News(told) if told.id.is_some() => Word::News(Told { data: None, ..told.clone() }),
+            _ => Word::Gap,
+        };
+        payload = json(&shorter).map_err(|e| DbErr::Json(e.to_string()))?;
+    }
+    db::execute(db.write(), "SELECT pg_notify($1, $2)", [CHANNEL.into(), payload.into()]).await.map(|_| ())
+}
+
+/// Tells the others, in order, for as long as the server runs.
+pub(super) async fn speak(
+    db: Db,
+    from: ReplicaId,
+    mut words: mpsc::Receiver<Word>,
+    mut abroad: mpsc::Receiver<Arc<News>>,
+) {
+    let mut gap = false;
+    loop {
+        let word = tokio::select! {
+            word = words.recv() => word,
+            news = abroad.recv() => news.map(|news| Word::News(Told {
+                id: news.id,
+                at_ms: news.at_ms,
+                user: news.user,
+                workspace: news.workspace,
+                kind: news.kind.clone().into_owned(),
+                data: Some(news.data.clone()),
+            })),
+        };
+        let Some(word) = word else { return };
+        if gap {
+            gap = notify(&db, from, &Word::Gap).await.is_err();
+        }
+        if let Err(error) = notify(&db, from, &word).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "the other servers are not told");
+            gap = true;
+        }
+    }
+}
+
+/// Listens for as long as the server runs.
+pub(super) async fn listen(replicas: Replicas, bus: Bus) {
+    let Some(inner) = replicas.0.clone() else { return };
+    let crate::config::DatabaseUrl::Postgres(url) = &inner.database else { return };
+    if let Err(error) = store::forget(inner.db.write(), millis(GONE)).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "servers that are gone are not forgotten");
+    }
+    let mut is_first = true;
+    loop {
+        match PgListener::connect(url.expose()).await {
+            Ok(mut listener) => {
+                if listener.listen(CHANNEL).await.is_ok() {
+                    if !std::mem::take(&mut is_first) {
+                        bus.gap();
+                    }
+                    inner.look.notify_one();
+                    inner.fleet.send_modify(|count| *count += 1);
+                    // Without a payload: the connection was gone, and with it what was told meanwhile.
+                    while let Ok(Some(told)) = listener.try_recv().await {
+                        match serde_json::from_str::<Envelope>(told.payload()) {
+                            Ok(envelope) if envelope.from == inner.id => {}
+                            Ok(envelope) => replicas.hear(envelope.word, &bus).await,
+                            Err(error) => tracing::debug!(%error, "another server tells what is not understood"),
+                        }
+                    }
+                }
+            }
+            Err(error) => tracing::debug!(%error, "cannot listen to the other servers"),
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+impl Replicas {
+    async fn hear(&self, word: Word, bus: &Bus) {
+        let Some(inner) = &self.0 else { return };
+        match word {
+            Word::Leases => inner.look.notify_one(),
+            Word::Fleet => inner.fleet.send_modify(|count| *count += 1),
+            Word::Gap => bus.gap(),
+            Word::News(told) => {
+                let Told { id, at_ms, user, workspace, kind, data } = told;
+                let data = match (data, id) {
+                    (Some(data), _) => Some(data),
+                    (None, Some(id)) => events::data_of(inner.db.read(), id).await.ok().flatten(),
+                    (None, None) => None,
+                };
+                match data {
+                    Some(data) => bus.publish_here(News { id, at_ms, user, workspace, kind: kind.into(), data }),
+                    None => bus.gap(),
+                }
+            }
+        }
+    }
+}

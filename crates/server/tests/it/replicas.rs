@@ -1,0 +1,293 @@
+//! Several servers on one database: what is asked of one for what another tends, and what becomes of it when that one ends.
+
+use crate::events::Heard;
+use crate::support::workspaces::{Follower, PATIENCE, Stage, engine_address, eventually, on_stage, sweep};
+use crate::support::{Backend, PASSWORD, Place, Server, in_place};
+use futures_util::FutureExt as _;
+use rexec_api::error::ErrorCode;
+use rexec_api::ids::WorkspaceId;
+use rexec_api::servers::{NewServer, ServerHealth, SshAccess};
+use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
+use rexec_client::{AttachOptions, Client, ClientError, Lifecycle, Method};
+use rexec_engine::contract::remote::Sshd;
+use rexec_engine::docker::DockerEngine;
+use rexec_server::config::{Config, Sources};
+use rexec_server::db::{self, Db};
+use rexec_server::replicas::Replicas;
+use serde_json::Value;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::time::{Duration, Instant};
+
+/// Where a server listens that others reach.
+fn port() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
+}
+
+/// Another server on the place's database.
+pub async fn another(place: &Place, name: &str, more: &[(&str, &str)]) -> Server {
+    let (dir, port) = (place.dir.path().join(name), port());
+    let url = format!("http://127.0.0.1:{port}");
+    let own = [("REXEC_DATA_DIR", dir.to_str().unwrap()), ("PORT", &port), ("REXEC_ADVERTISE_URL", &url)];
+    place.start(&[more, &own].concat()).await
+}
+
+fn client(server: &Server, like: &Client) -> Client {
+    Client::new(&server.base).unwrap().with_token(like.token().unwrap())
+}
+
+async fn until(client: &Client, id: WorkspaceId, status: WorkspaceStatus) {
+    eventually(status.as_str(), async || (client.workspace(id).await.ok()?.status == status).then_some(())).await;
+}
+
+async fn run(client: &Client, id: WorkspaceId, script: &str) -> String {
+    let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
+    let request = rexec_api::exec::ExecRequest { command, ..Default::default() };
+    client.exec(id, &request).await.unwrap().stdout
+}
+
+/// Ends all that a server does, and tells nobody: as if its process had been killed.
+async fn kill(server: Server) {
+    server.running.app.tasks.shutdown(Duration::from_secs(10)).await;
+    server.running.app.db.close().await;
+}
+
+#[tokio::test]
+async fn what_one_tends_is_used_at_another_which_takes_it_over() {
+    let sshd = Sshd::start("");
+    let (address, key, first) = (sshd.address(), sshd.key().replace('\n', "\\n"), port());
+    let url = format!("http://127.0.0.1:{first}");
+    let engine = [("DOCKER_HOST", address.as_str()), ("SSH_PRIVATE_KEY", key.as_str())];
+    let variables = [&engine[..], &[("PORT", &first), ("REXEC_ADVERTISE_URL", &url)]].concat();
+    on_stage(Backend::Postgres, &variables, async |place, stage| {
+        let other = another(place, "other", &engine).await;
+        assert_eq!(stage.client.servers().await.unwrap().items.len(), 1, "it is one engine for both");
+        let there = client(&other, &stage.client);
+        let ready: Value = reqwest::get(format!("{}/ready", other.base)).await.unwrap().json().await.unwrap();
+        assert_eq!((&ready["replica"]["replicas"], &ready["replica"]["advertised"]), (&2.into(), &true.into()));
+
+        // Made through the one that does not tend the engine, and by the one that does.
+        let mut news = Heard::open(&there, None).await;
+        let made = eventually("the other knows the engine", async || {
+            let new = NewWorkspace { memory_mb: Some(256), wait_ms: Some(60_000), ..Default::default() };
+            match there.create_workspace(&new).await {
+                Ok(made) => Some(made),
+                Err(error) if error.code() == Some(ErrorCode::EngineUnavailable) => None,
+                Err(error) => panic!("{error:?}"),
+            }
+        })
+        .await;
+        assert_eq!(made.status, WorkspaceStatus::Running, "{made:?}");
+        let id = made.id;
+        assert!(stage.server.running.app.replicas.held() > 0 && other.running.app.replicas.held() == 0);
+        news.until("workspace.created", |view| view.workspace_id == id).await;
+
+        let terminal = stage.terminal(id, &["/bin/sh"]).await;
+        let mut typist = Follower::new(there.attach(id, terminal, AttachOptions::default()).await.unwrap(), None);
+        typist.attachment.input(b"echo typed-$((40+2))\n").await.unwrap();
+        typist.until("typed-42").await;
+        let content: Vec<u8> = (0..3 << 20).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        there.write_file(id, "/home/user/bulk", content.clone()).await.unwrap();
+        assert!(there.read_file(id, "/home/user/bulk").await.unwrap() == content, "it comes back as it went");
+        assert!(stage.client.read_file(id, "/home/user/bulk").await.unwrap() == content);
+
+        there.lifecycle(id, Lifecycle::Restart).await.unwrap();
+        until(&stage.client, id, WorkspaceStatus::Running).await;
+        assert_eq!(run(&there, id, "wc -c < ~/bulk").await.trim(), content.len().to_string());
+        news.until("workspace.status", |view| view.data["status"] == "running").await;
+
+        // The one that tends it is gone without a word: the other drives it, and nothing of the terminal is lost.
+        let terminal = stage.terminal(id, &["/bin/sh"]).await;
+        let mut typist = Follower::new(there.attach(id, terminal, AttachOptions::default()).await.unwrap(), None);
+        typist
+            .attachment
+            .input(b"for n in $(seq 1 400); do echo line-$n; sleep 0.1; done; echo o''ver\n")
+            .await
+            .unwrap();
+        typist.until("line-3\r").await;
+        let Stage { server, client: before, engine: docker, instance } = stage;
+        let killed = Instant::now();
+        kill(server).await;
+        while !typist.has("over\r") {
+            if typist.closed.is_some() {
+                let options = AttachOptions { offset: typist.end, ..AttachOptions::default() };
+                let again =
+                    eventually("the terminal is there again", async || there.attach(id, terminal, options).await.ok())
+                        .await;
+                typist = Follower { attachment: again, closed: None, ..typist };
+            }
+            typist.step().await;
+        }
+        let text = typist.text();
+        for n in 1..=400 {
+            assert_eq!(text.matches(&format!("line-{n}\r")).count(), 1, "line {n}");
+        }
+        eventually("it is driven there", async || (other.running.app.replicas.held() > 0).then_some(())).await;
+        assert!(killed.elapsed() < PATIENCE, "{:?}", killed.elapsed());
+        there.lifecycle(id, Lifecycle::Stop).await.unwrap();
+        until(&there, id, WorkspaceStatus::Stopped).await;
+        there.purge_workspace(id).await.unwrap();
+        let _ = before;
+        Stage { server: other, client: there, engine: docker, instance }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_added_at_one_is_known_at_all_and_handed_over() {
+    let sshd = Sshd::start("");
+    in_place(Backend::Postgres, async |place| {
+        let (one, two) = (another(place, "one", &[]).await, another(place, "two", &[]).await);
+        let (admin, _) = Client::new(&one.base).unwrap().register("ada@example.com", PASSWORD).await.unwrap();
+        let there = client(&two, &admin);
+        let names = admin.servers().await.unwrap().items.into_iter().map(|server| server.name).collect::<Vec<_>>();
+        assert_eq!(
+            (names.len(), names[0].as_str()),
+            (2, "local"),
+            "each has a row for an engine of its own: {names:?}"
+        );
+        let engine = DockerEngine::connect(&engine_address()).unwrap();
+        let instance = one.running.app.fleet.local().instance.clone();
+        let outcome = AssertUnwindSafe(async {
+            let ssh = SshAccess {
+                user: "root".into(),
+                port: Some(sshd.port()),
+                private_key: sshd.key(),
+                host_key: Some(sshd.host_key("ed25519").fingerprint()),
+                socket: None,
+            };
+            let new = NewServer {
+                name: "far".into(),
+                hostname: Some("127.0.0.1".into()),
+                ssh: Some(ssh),
+                ..NewServer::default()
+            };
+            let added = admin.add_server(&new).await.unwrap();
+            let health = async |client: &Client| {
+                let servers = client.servers().await.unwrap().items;
+                servers.into_iter().find(|server| server.id == added.id).map(|server| server.health)
+            };
+            eventually("the other has heard of it", async || {
+                (health(&there).await == Some(ServerHealth::Ready)).then_some(())
+            })
+            .await;
+            assert_eq!(two.running.app.replicas.held(), 1, "only its own engine");
+
+            let image = there.pull_image(added.id, "rexec/base:latest").await;
+            assert_eq!(image.unwrap_err().code(), Some(ErrorCode::NotHere));
+
+            assert!(one.stop().await);
+            let began = Instant::now();
+            eventually("it is taken over", async || (two.running.app.replicas.held() >= 2).then_some(())).await;
+            assert!(
+                began.elapsed() < Duration::from_secs(8),
+                "what is given up is taken at once: {:?}",
+                began.elapsed()
+            );
+            eventually("it is ready there", async || (health(&there).await == Some(ServerHealth::Ready)).then_some(()))
+                .await;
+            there.remove_server(added.id).await.unwrap();
+            assert!(two.stop().await);
+        });
+        let outcome = outcome.catch_unwind().await;
+        sweep(&engine, &instance).await;
+        outcome.unwrap_or_else(|panic| resume_unwind(panic));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_but_a_server_asks_what_servers_ask() {
+    in_place(Backend::Postgres, async |place| {
+        let server = another(place, "one", &[]).await;
+        let token = server.register("ada@example.com").await.token();
+        let id = WorkspaceId::new();
+        for (method, path) in [(Method::POST, "follow"), (Method::GET, "guest")] {
+            let path = format!("/internal/workspaces/{id}/{path}");
+            let answer = server.by(&token, method.clone(), &path).await;
+            assert_eq!(answer.status, 404, "{answer:?}");
+            let from = uuid::Uuid::new_v4().to_string();
+            let now = jiff_now().to_string();
+            let forged = [
+                ("x-rexec-replica", from.as_str()),
+                ("x-rexec-time", &now),
+                ("x-rexec-nonce", &from),
+                ("x-rexec-signature", "00"),
+            ];
+            assert_eq!(server.send(method, &path, &forged, None).await.status, 404);
+        }
+        assert!(server.stop().await);
+    })
+    .await;
+}
+
+fn jiff_now() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()
+}
+
+#[tokio::test]
+async fn a_write_under_a_lease_that_another_has_changes_nothing() {
+    in_place(Backend::Postgres, async |place| {
+        let config = |name: &str| {
+            let dir = place.dir.path().join(name);
+            std::fs::create_dir_all(&dir).unwrap();
+            let env = [("REXEC_DATA_DIR", dir.to_str().unwrap().to_owned())];
+            Config::from_sources(&Sources::from_env(env)).unwrap()
+        };
+        let db = Db::open(&place.database()).await.unwrap();
+        let one = Replicas::join(&db, &config("one"), &[1; 32]).await.unwrap();
+        let two = Replicas::join(&db, &config("two"), &[1; 32]).await.unwrap();
+        let held = one.acquire_open("work").await.unwrap();
+        assert!(two.acquire_open("work").await.is_none(), "one has it");
+        let write = "UPDATE settings SET value = $1 WHERE key = $2";
+        db::execute(db.write(), "INSERT INTO settings (key, value) VALUES ('k', 'first')", []).await.unwrap();
+        assert_eq!(held.execute(&db, write, vec!["second".into(), "k".into()]).await.unwrap(), 1);
+        held.begin(&db).await.unwrap().commit().await.unwrap();
+
+        let taken = two.take_over("work").await.unwrap();
+        assert!(held.execute(&db, write, vec!["stale".into(), "k".into()]).await.is_err());
+        assert!(held.begin(&db).await.is_err());
+        assert!(held.run_while(std::future::pending::<()>()).await.is_none(), "whoever has met the fence stops");
+        assert_eq!(taken.execute(&db, write, vec!["third".into(), "k".into()]).await.unwrap(), 1);
+        assert!(one.acquire_open("work").await.is_none(), "two has it");
+
+        // What is given up is anyone's, and the same server that begins anew has its own again, with another epoch.
+        let again = Replicas::join(&db, &config("two"), &[1; 32]).await.unwrap();
+        assert_eq!(again.id(), two.id());
+        let fresh = again.acquire_open("work").await.unwrap();
+        assert!(taken.begin(&db).await.is_err());
+        fresh.begin(&db).await.unwrap().rollback().await.unwrap();
+        again.leave().await;
+        assert!(one.acquire_open("work").await.is_some());
+        db.close().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_reaches_says_so() {
+    in_place(Backend::Postgres, async |place| {
+        // It says nowhere how it is reached.
+        let one = place.start(&[]).await;
+        let two = another(place, "two", &[]).await;
+        let (admin, _) = Client::new(&one.base).unwrap().register("ada@example.com", PASSWORD).await.unwrap();
+        let there = client(&two, &admin);
+        let db = &one.running.app.db;
+        let (id, host) = (WorkspaceId::new(), one.running.app.fleet.local().id);
+        let owner = admin.me().await.unwrap().id;
+        let text = "INSERT INTO workspaces (id, owner_id, host_id, name, image, runtime, cpu_milli, memory_mb, env_json, \
+            desired, status, generation, boot_seq, booted_seq, volume, guest_key, created_ms, updated_ms) \
+            VALUES ($1, $2, $3, 'test', 'test/image:1', '', 1000, 64, '{}', 'running', 'running', 1, 1, 1, 'test', '', 0, 0)";
+        let values = [id.to_string().into(), owner.to_string().into(), host.to_string().into()];
+        db::execute(db.write(), text, values).await.unwrap();
+        eventually("it says what is missing", async || match there.ports(id).await {
+            Err(ClientError::Refused(error)) if error.code == ErrorCode::NotHere => {
+                error.message.contains("REXEC_ADVERTISE_URL").then_some(())
+            }
+            _ => None,
+        })
+        .await;
+        assert!(two.stop().await);
+        assert!(one.stop().await);
+    })
+    .await;
+}
