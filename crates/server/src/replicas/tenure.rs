@@ -26,7 +26,7 @@ const OF_ANOTHER: &str =
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Told {
-    Ready(HostFacts),
+    Ready(Box<HostFacts>),
     Away(String),
 }
 
@@ -94,7 +94,7 @@ async fn wait_for(replicas: &Replicas, host: &Host, name: &str, rests_until: Ins
 
 fn mirror(host: &Host, told: Option<&str>) {
     match told.map(serde_json::from_str) {
-        Some(Ok(Told::Ready(facts))) => host.seen_elsewhere(Ok(facts)),
+        Some(Ok(Told::Ready(facts))) => host.seen_elsewhere(Ok(*facts)),
         Some(Ok(Told::Away(reason))) => host.seen_elsewhere(Err(reason)),
         // A server of another version may tell what this one does not understand.
         Some(Err(_)) | None => {
@@ -109,7 +109,7 @@ async fn tell(replicas: &Replicas, host: &Host, name: &str) {
     let mut last = String::new();
     loop {
         let told = match &*states.borrow_and_update() {
-            HostState::Ready(facts) => Told::Ready(HostFacts::clone(facts)),
+            HostState::Ready(facts) => Told::Ready(Box::new(HostFacts::clone(facts))),
             HostState::Connecting { reason } | HostState::Offline { reason } => Told::Away(reason.clone()),
         };
         let text = serde_json::to_string(&told).unwrap_or_default();
