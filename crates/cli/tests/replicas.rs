@@ -77,36 +77,43 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Follows a terminal to a text, over as many connections as it takes; each byte comes once.
-async fn follow(client: &Client, at: (WorkspaceId, TerminalId), mut attachment: Attachment, text: &str) -> String {
-    let (mut seen, mut end): (Vec<u8>, Option<u64>) = (Vec::new(), None);
-    loop {
-        let received = tokio::time::timeout(PATIENCE, attachment.next()).await.expect("nothing came");
-        match received {
-            Ok(Received::Output { offset, bytes }) => {
-                assert!(end.is_none_or(|end| end == offset), "bytes were lost or doubled");
-                end = Some(offset + bytes.len() as u64);
-                seen.extend_from_slice(&bytes);
+/// A terminal that is followed over as many connections as it takes; each byte comes once.
+struct Terminal<'a> {
+    client: &'a Client,
+    at: (WorkspaceId, TerminalId),
+    attachment: Attachment,
+    end: Option<u64>,
+    seen: Vec<u8>,
+}
+
+impl Terminal<'_> {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    async fn until(&mut self, text: &str) {
+        while !self.text().contains(text) {
+            match tokio::time::timeout(PATIENCE, self.attachment.next()).await.expect("nothing came") {
+                Ok(Received::Output { offset, bytes }) => {
+                    assert!(self.end.is_none_or(|end| end == offset), "bytes were lost or doubled");
+                    self.end = Some(offset + bytes.len() as u64);
+                    self.seen.extend_from_slice(&bytes);
+                }
+                Ok(Received::Snapshot { offset, bytes }) => {
+                    assert!(self.end.is_none(), "what was missed is not there any more");
+                    (self.end, self.seen) = (Some(offset), bytes.to_vec());
+                }
+                Ok(Received::Closed(_)) | Err(_) => {
+                    let options = AttachOptions { offset: self.end, ..AttachOptions::default() };
+                    let attach = async || self.client.attach(self.at.0, self.at.1, options).await.ok();
+                    self.attachment = eventually("the terminal is there again", attach).await;
+                }
+                Ok(_) => {}
             }
-            Ok(Received::Snapshot { offset, bytes }) => {
-                assert!(end.is_none(), "what was missed is not there any more");
-                end = Some(offset);
-                seen = bytes.to_vec();
+            if let Some(end) = self.end {
+                // The connection may be gone already; what comes next says so.
+                let _ = self.attachment.acknowledge(end).await;
             }
-            Ok(Received::Closed(_)) | Err(_) => {
-                let options = AttachOptions { offset: end, ..AttachOptions::default() };
-                attachment =
-                    eventually("the terminal is there again", async || client.attach(at.0, at.1, options).await.ok())
-                        .await;
-            }
-            Ok(_) => {}
-        }
-        if let Some(end) = end {
-            let _ = attachment.acknowledge(end).await;
-        }
-        let now = String::from_utf8_lossy(&seen).into_owned();
-        if now.contains(text) {
-            return now;
         }
     }
 }
@@ -129,14 +136,17 @@ async fn life(dir: &Path, database: &str) {
         let command = Some(vec!["/bin/sh".to_owned()]);
         let new = NewTerminal { cols: 80, rows: 24, command, ..Default::default() };
         let terminal = there.create_terminal(id, &new).await.unwrap().id;
-        let mut attachment = there.attach(id, terminal, AttachOptions::default()).await.unwrap();
+        let attachment = there.attach(id, terminal, AttachOptions::default()).await.unwrap();
+        let mut terminal = Terminal { client: &there, at: (id, terminal), attachment, end: None, seen: Vec::new() };
         let typed = format!("for n in $(seq 1 {LINES}); do echo line-$n; sleep 0.05; done; echo o''ver\n");
-        attachment.input(typed.as_bytes()).await.unwrap();
+        terminal.attachment.input(typed.as_bytes()).await.unwrap();
+        terminal.until("line-3\r").await;
 
         // SIGKILL, and nothing is said to anybody.
         one.child.kill().await.unwrap();
         let again = serve(&dir.join("one"), database, one_port, &engine_address()).await;
-        let text = follow(&there, (id, terminal), attachment, "over\r").await;
+        terminal.until("over\r").await;
+        let text = terminal.text();
         for n in 1..=LINES {
             assert_eq!(text.matches(&format!("line-{n}\r")).count(), 1, "line {n}");
         }

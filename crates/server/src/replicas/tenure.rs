@@ -30,7 +30,7 @@ const OF_ANOTHER: &str =
 #[serde(rename_all = "snake_case")]
 enum Told {
     Ready {
-        facts: HostFacts,
+        facts: Box<HostFacts>,
         #[serde(default)]
         latency_ms: Option<f64>,
     },
@@ -102,7 +102,7 @@ async fn wait_for(replicas: &Replicas, host: &Host, name: &str, rests_until: Ins
 fn mirror(host: &Host, told: Option<&str>) {
     match told.map(serde_json::from_str) {
         Some(Ok(Told::Ready { facts, latency_ms })) => {
-            host.seen_elsewhere(Ok(facts));
+            host.seen_elsewhere(Ok(*facts));
             if let Some(ms) = latency_ms.filter(|ms| (0.0..LATENCY_MS_MAX).contains(ms)) {
                 host.round_trip.tell(Duration::from_secs_f64(ms / 1000.0));
             }
@@ -121,7 +121,9 @@ async fn tell(replicas: &Replicas, host: &Host, name: &str) {
     let mut last = String::new();
     loop {
         let told = match &*states.borrow_and_update() {
-            HostState::Ready(facts) => Told::Ready { facts: HostFacts::clone(facts), latency_ms: host.round_trip.ms() },
+            HostState::Ready(facts) => {
+                Told::Ready { facts: Box::new(HostFacts::clone(facts)), latency_ms: host.round_trip.ms() }
+            }
             HostState::Connecting { reason } | HostState::Offline { reason } => Told::Away(reason.clone()),
         };
         let text = serde_json::to_string(&told).unwrap_or_default();
