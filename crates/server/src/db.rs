@@ -37,6 +37,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Statements slower than this are logged.
 const SLOW_STATEMENT: Duration = Duration::from_secs(1);
 
+/// Of transactions on PostgreSQL that nobody goes on with; ours take a fraction of a second.
+const IDLE_IN_TRANSACTION_MAX: &str = "60s";
+/// Connections of [`Db::beside`].
+const BESIDE_MAX: u32 = 3;
+
 /// Why the server cannot use its database.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -60,6 +65,8 @@ pub enum OpenError {
 pub struct Db {
     reader: DatabaseConnection,
     writer: DatabaseConnection,
+    /// How PostgreSQL is reached.
+    postgres: Option<PgConnectOptions>,
 }
 
 impl Db {
@@ -101,6 +108,7 @@ impl Db {
         Ok(Self {
             reader: SqlxSqliteConnector::from_sqlx_sqlite_pool(reader),
             writer: SqlxSqliteConnector::from_sqlx_sqlite_pool(writer),
+            postgres: None,
         })
     }
 
@@ -109,15 +117,28 @@ impl Db {
             .application_name("rexec")
             // "Already exists, skipping" is no news.
             .options([("client_min_messages", "warning")])
+            // What a server that is gone, or stands still, had begun is in nobody's way for long.
+            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION_MAX)])
+            .options([("tcp_keepalives_idle", "15"), ("tcp_keepalives_interval", "5"), ("tcp_keepalives_count", "3")])
             .log_statements(log::LevelFilter::Trace)
             .log_slow_statements(log::LevelFilter::Warn, SLOW_STATEMENT);
         let pool = PgPoolOptions::new()
             .max_connections(POSTGRES_CONNECTIONS_MAX)
             .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_with(options)
+            .connect_with(options.clone())
             .await?;
         let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
-        Ok(Self { reader: pool.clone(), writer: pool })
+        Ok(Self { reader: pool.clone(), writer: pool, postgres: Some(options) })
+    }
+
+    /// The same database over a few connections of their own, for what must not wait behind others: neither for a
+    /// connection nor for a lock is waited long. The same connections where it is not PostgreSQL.
+    pub fn beside(&self, patience: Duration) -> Self {
+        let Some(options) = &self.postgres else { return self.clone() };
+        let patient = options.clone().options([("lock_timeout", format!("{}ms", patience.as_millis()))]);
+        let pool = PgPoolOptions::new().max_connections(BESIDE_MAX).acquire_timeout(patience);
+        let pool = SqlxPostgresConnector::from_sqlx_postgres_pool(pool.connect_lazy_with(patient));
+        Self { reader: pool.clone(), writer: pool, postgres: self.postgres.clone() }
     }
 
     /// For statements that only read.

@@ -95,6 +95,8 @@ pub enum StartError {
     },
     #[error("cannot read what the database says of this installation")]
     Installation(#[source] error::Error),
+    #[error(transparent)]
+    Replicas(#[from] replicas::JoinError),
     #[error("cannot use the container engine")]
     Engine(#[from] rexec_engine::EngineError),
     #[error("cannot use the container engine")]
@@ -142,7 +144,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let registries = Registries::new(db.clone(), sealer.clone());
     let accounts = Accounts::new(db.clone(), auth.clone());
     let replicas = Replicas::join(&db, &config, &auth.derived_key(replicas::sign::PURPOSE)).await;
-    let replicas = replicas.map_err(|error| StartError::Installation(error.into()))?;
+    let replicas = replicas?;
     let fleet = Fleet::new(local_host(&db, &config, &tasks, &replicas).await?)?;
     let servers = Servers::new(db.clone(), fleet.clone(), sealer.clone(), Arc::clone(&config), replicas.clone());
     servers.load().await.map_err(StartError::Installation)?;
@@ -306,6 +308,15 @@ async fn local_host(db: &Db, config: &Config, tasks: &Tasks, replicas: &Replicas
 }
 
 fn add_checks(app: &AppState) {
+    if !app.replicas.is_alone() {
+        let replicas = app.replicas.clone();
+        app.checks.add("replica", move || {
+            let why =
+                "what this server holds is not certain: the database does not answer, or another runs as this one";
+            let firm = if replicas.is_firm() { Ok(()) } else { Err(why.to_owned()) };
+            Box::pin(async move { firm })
+        });
+    }
     let fleet = app.fleet.clone();
     app.checks.add("engine", move || {
         // One will do: what lies on another says so itself.
@@ -391,6 +402,7 @@ impl Running {
     pub async fn shutdown(self) -> bool {
         let orderly = self.app.tasks.shutdown(SHUTDOWN_PATIENCE).await;
         self.app.replicas.leave().await;
+        self.app.replicas.close().await;
         self.app.db.close().await;
         orderly
     }

@@ -132,6 +132,8 @@ pub async fn ensure_local(conn: &impl ConnectionTrait, name: &str, address: &str
         [name.into(), address.into()],
     )
     .await?;
+    // Whoever is alone is not bound to what was one of several; `ensure_local_of` binds it anew.
+    db::execute(conn, "UPDATE hosts SET replica = NULL WHERE name = $1 AND replica IS NOT NULL", [name.into()]).await?;
     let row =
         db::fetch_one::<KeptRow, _>(conn, "SELECT id, host_key FROM hosts WHERE name = $1", [name.into()]).await?;
     let kept = row.and_then(|row| Some(Kept { id: row.id.parse().ok()?, host_key: row.host_key }));

@@ -1,6 +1,7 @@
 //! Several servers on one PostgreSQL: who is there, and who of them looks after what.
 //!
-//! Each is a *replica* with an id that its data directory keeps and a term that it prolongs every few seconds. What only
+//! They are several once each says how the others reach it (`REXEC_ADVERTISE_URL`); a server that does not is alone, as on
+//! SQLite, and does not start beside others. Each is a *replica* with an id that its data directory keeps and a term that it prolongs every few seconds. What only
 //! one may do has a *lease* by name, with an epoch that rises whenever another takes it: `host:<id>` (the drivers and all
 //! else that tends a host), `machine:<workspace>` (a joined machine, which belongs to whom it connected to) and `upkeep`
 //! (hosts that come and go). A lease lasts as long as its holder's term. On SQLite there is one server: every lease is
@@ -53,6 +54,8 @@ const ROUND_EVERY: Duration = Duration::from_secs(2);
 const ROUND_PATIENCE: Duration = Duration::from_millis(1500);
 /// Replicas that were not there for so long are forgotten.
 const GONE: Duration = Duration::from_secs(24 * 3600);
+/// What nobody needs any more is removed so often.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// On `/metrics`.
 const METRIC_REPLICAS: &str = "rexec_replicas";
 const METRIC_LEASES: &str = "rexec_leases_held";
@@ -115,6 +118,19 @@ pub enum Whose {
     Nobodys,
 }
 
+/// Why a server cannot be one of those on its database.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error(
+        "{0} other servers run on this database; set REXEC_ADVERTISE_URL on each of them and on this one (docs/deploy-fleet.md), or stop them first"
+    )]
+    NotAlone(usize),
+    #[error("cannot keep {ID_FILE} in the data directory")]
+    Id(#[source] std::io::Error),
+    #[error("the database does not tell which servers are on it")]
+    Database(#[from] DbErr),
+}
+
 /// A handle to the service. Cheap to clone.
 #[derive(Clone)]
 pub struct Replicas(Option<Arc<Inner>>);
@@ -152,13 +168,22 @@ impl Replicas {
         Self(None)
     }
 
-    /// Among those on this database from now on; alone where it can have no others.
-    pub async fn join(db: &Db, config: &Config, key: &[u8; 32]) -> Result<Self, DbErr> {
+    /// Among those on this database from now on; alone where it can have no others, or says nowhere how others reach it.
+    pub async fn join(db: &Db, config: &Config, key: &[u8; 32]) -> Result<Self, JoinError> {
         if !db.is_postgres() {
             return Ok(Self::alone());
         }
-        let id = kept_id(&config.data_dir).map_err(|error| DbErr::Custom(format!("cannot keep {ID_FILE}: {error}")))?;
-        let http = reqwest::Client::builder().http1_only().no_proxy().connect_timeout(peers::CONNECT_PATIENCE);
+        if config.advertise_url.is_none() {
+            require_alone(db, &config.data_dir).await?;
+            return Ok(Self::alone());
+        }
+        let db = db.beside(ROUND_PATIENCE);
+        let id = kept_id(&config.data_dir).map_err(JoinError::Id)?;
+        let http = reqwest::Client::builder()
+            .http1_only()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(peers::CONNECT_PATIENCE);
         let http = http.build().map_err(|error| DbErr::Custom(error.to_string()))?;
         let (words, said) = mpsc::channel(WORDS_MAX);
         let inner = Inner {
@@ -368,10 +393,18 @@ impl Replicas {
         let mut period = tokio::time::interval(ROUND_EVERY);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut ends = Instant::now() + TERM - MARGIN;
+        let mut forgets = Instant::now();
         loop {
             tokio::select! {
                 _ = period.tick() => {}
                 () = inner.look.notified() => {}
+            }
+            if self.is_firm() && Instant::now() >= forgets {
+                forgets = Instant::now() + FORGET_EVERY;
+                let forgotten = tokio::time::timeout(ROUND_PATIENCE, store::forget(inner.db.write(), millis(GONE)));
+                if let Ok(Err(error)) = forgotten.await {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "what is gone is not forgotten");
+                }
             }
             let began = Instant::now();
             match tokio::time::timeout(ROUND_PATIENCE, inner.round()).await {
@@ -396,6 +429,13 @@ impl Replicas {
         }
     }
 
+    /// Lets go of the database.
+    pub async fn close(&self) {
+        if let Some(inner) = &self.0 {
+            inner.db.close().await;
+        }
+    }
+
     /// Gives up all that is held, at once: the server ends in good order.
     pub async fn leave(&self) {
         let Some(inner) = &self.0 else { return };
@@ -417,7 +457,10 @@ impl Inner {
     /// `false`: another process runs as this replica.
     async fn round(&self) -> Result<bool, DbErr> {
         let _turn = self.turn.lock().await;
-        if !store::renew(self.db.write(), self.id, self.run, millis(TERM)).await? {
+        // A row that is gone, or of a term that has long ended, is no other's: the database may have been restored.
+        if !store::renew(self.db.write(), self.id, self.run, millis(TERM)).await?
+            && !store::join_anew(self.db.write(), self.id, self.run, self.url.as_deref(), millis(TERM)).await?
+        {
             return Ok(false);
         }
         let table = Arc::new(store::table(self.db.read()).await?);
@@ -450,6 +493,23 @@ impl Inner {
         self.firm.send_replace(false);
         self.holds().drain().for_each(|(_, holding)| holding.hold.lose());
         self.table.send_modify(|_| {});
+    }
+}
+
+/// Waits, for as long as the term of one that has just been killed, until no other server is on this database.
+async fn require_alone(db: &Db, dir: &Path) -> Result<(), JoinError> {
+    let me = std::fs::read_to_string(dir.join(ID_FILE)).ok().and_then(|text| text.trim().parse().ok());
+    let deadline = Instant::now() + TERM + ROUND_EVERY;
+    loop {
+        let table = store::table(db.read()).await?;
+        let others = table.replicas.values().filter(|replica| replica.alive && Some(replica.id) != me).count();
+        if others == 0 {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(JoinError::NotAlone(others));
+        }
+        tokio::time::sleep(ROUND_PATIENCE).await;
     }
 }
 

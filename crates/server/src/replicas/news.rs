@@ -5,22 +5,26 @@
 //! Nothing depends on what is told here arriving: leases and the fleet are read at a slow pace as well, and who watches
 //! events is told to read anew where the connection was gone.
 
-use super::{GONE, ReplicaId, Replicas, millis, store};
+use super::{ReplicaId, Replicas};
 use crate::db::{self, Db};
 use crate::events::bus::{Bus, News};
 use crate::events::store as events;
 use rexec_api::ids::{EventId, UserId, WorkspaceId};
 use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
-use sqlx::postgres::PgListener;
+use sqlx::postgres::{PgListener, PgNotification};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 const CHANNEL: &str = "rexec";
 /// The most of a payload that is used.
 const PAYLOAD_BYTES_MAX: usize = 7500;
 const RETRY: Duration = Duration::from_millis(500);
+/// After so long without a word it is asked whether the connection is there.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,9 +103,6 @@ pub(super) async fn speak(
 pub(super) async fn listen(replicas: Replicas, bus: Bus) {
     let Some(inner) = replicas.0.clone() else { return };
     let crate::config::DatabaseUrl::Postgres(url) = &inner.database else { return };
-    if let Err(error) = store::forget(inner.db.write(), millis(GONE)).await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "servers that are gone are not forgotten");
-    }
     let mut is_first = true;
     loop {
         match PgListener::connect(url.expose()).await {
@@ -113,7 +114,7 @@ pub(super) async fn listen(replicas: Replicas, bus: Bus) {
                     inner.look.notify_one();
                     inner.fleet.send_modify(|count| *count += 1);
                     // Without a payload: the connection was gone, and with it what was told meanwhile.
-                    while let Ok(Some(told)) = listener.try_recv().await {
+                    while let Some(told) = hear_next(&mut listener).await {
                         match serde_json::from_str::<Envelope>(told.payload()) {
                             Ok(envelope) if envelope.from == inner.id => {}
                             Ok(envelope) => replicas.hear(envelope.word, &bus).await,
@@ -125,6 +126,22 @@ pub(super) async fn listen(replicas: Replicas, bus: Bus) {
             Err(error) => tracing::debug!(%error, "cannot listen to the other servers"),
         }
         tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// What is told next; `None`: the connection is gone. One over which nothing comes for long is asked whether it is there:
+/// nothing is ever written to it else, and it could be dead without anybody noticing.
+async fn hear_next(listener: &mut PgListener) -> Option<PgNotification> {
+    loop {
+        match timeout(SILENCE_MAX, listener.try_recv()).await {
+            Ok(told) => return told.ok().flatten(),
+            Err(_) => {
+                let asked = sqlx::query("SELECT 1").execute(&mut *listener);
+                if !matches!(timeout(ANSWER_PATIENCE, asked).await, Ok(Ok(_))) {
+                    return None;
+                }
+            }
+        }
     }
 }
 

@@ -33,13 +33,37 @@ pub async fn renew(conn: &impl ConnectionTrait, id: ReplicaId, run: Uuid, term_m
     Ok(db::execute(conn, &text, [id.to_string().into(), run.to_string().into(), term_ms.into()]).await? > 0)
 }
 
-/// Those that have long been gone are forgotten.
+/// The same for a replica whose row is gone or whose term has ended. `false`: another process runs as this replica.
+pub async fn join_anew(
+    conn: &impl ConnectionTrait,
+    id: ReplicaId,
+    run: Uuid,
+    url: Option<&str>,
+    term_ms: i64,
+) -> Result<bool, DbErr> {
+    let text = format!(
+        "INSERT INTO replicas (id, run, url, version, started_ms, until_ms) VALUES ($1, $2, $3, $4, {NOW}, {NOW} + $5) \
+         ON CONFLICT (id) DO UPDATE SET run = $2, url = $3, version = $4, until_ms = {NOW} + $5 \
+         WHERE replicas.until_ms <= {NOW}"
+    );
+    let version = env!("CARGO_PKG_VERSION");
+    let values =
+        [id.to_string().into(), run.to_string().into(), url.map(str::to_owned).into(), version.into(), term_ms.into()];
+    Ok(db::execute(conn, &text, values).await? > 0)
+}
+
+/// Those that have long been gone are forgotten, and leases of what is not there any more.
 pub async fn forget(conn: &impl ConnectionTrait, gone_ms: i64) -> Result<(), DbErr> {
     let text = format!(
         "DELETE FROM replicas WHERE until_ms < {NOW} - $1 \
          AND NOT EXISTS (SELECT 1 FROM hosts WHERE hosts.replica = replicas.id AND hosts.state <> 'removed')"
     );
-    db::execute(conn, &text, [gone_ms.into()]).await.map(|_| ())
+    db::execute(conn, &text, [gone_ms.into()]).await?;
+    let leases = "DELETE FROM leases WHERE (name LIKE 'machine:%' AND NOT EXISTS (SELECT 1 FROM workspaces \
+                  WHERE 'machine:' || workspaces.id = leases.name AND workspaces.deleted_ms IS NULL)) \
+                  OR (name LIKE 'host:%' AND NOT EXISTS (SELECT 1 FROM hosts \
+                  WHERE 'host:' || hosts.id = leases.name AND hosts.state <> 'removed'))";
+    db::execute(conn, leases, []).await.map(|_| ())
 }
 
 /// Gives up all at once: the others need not wait for the term's end.

@@ -52,7 +52,10 @@ where
         let hold = wait_for(&replicas, &host, &name, rests_until).await;
         host.set_ours(true);
         if !replicas.is_open(&name) {
-            begin(host.id).await;
+            if hold.run_while(begin(host.id)).await.is_none() {
+                host.set_ours(false);
+                continue;
+            }
             replicas.open(&name);
         }
         tokio::select! {
@@ -72,6 +75,10 @@ async fn wait_for(replicas: &Replicas, host: &Host, name: &str, rests_until: Ins
     let mut told = None;
     loop {
         let known = table.borrow_and_update().clone();
+        if host.is_bound_elsewhere() && replicas.hold_of(name).is_some() {
+            // It was made another's own while this one tended it.
+            replicas.release(name).await;
+        }
         if let Some(hold) = replicas.hold_of(name) {
             return hold;
         }

@@ -230,7 +230,8 @@ async fn a_write_under_a_lease_that_another_has_changes_nothing() {
         let config = |name: &str| {
             let dir = place.dir.path().join(name);
             std::fs::create_dir_all(&dir).unwrap();
-            let env = [("REXEC_DATA_DIR", dir.to_str().unwrap().to_owned())];
+            let env = [("REXEC_DATA_DIR", dir.to_str().unwrap()), ("REXEC_ADVERTISE_URL", "http://127.0.0.1:1")];
+            let env = env.map(|(name, value)| (name, value.to_owned()));
             Config::from_sources(&Sources::from_env(env)).unwrap()
         };
         let db = Db::open(&place.database()).await.unwrap();
@@ -266,8 +267,8 @@ async fn a_write_under_a_lease_that_another_has_changes_nothing() {
 #[tokio::test]
 async fn what_nobody_reaches_says_so() {
     in_place(Backend::Postgres, async |place| {
-        // It says nowhere how it is reached.
-        let one = place.start(&[]).await;
+        // Where it says that it is reached, it is not.
+        let one = place.start(&[("REXEC_ADVERTISE_URL", "http://127.0.0.1:1")]).await;
         let two = another(place, "two", &[]).await;
         let (admin, _) = Client::new(&one.base).unwrap().register("ada@example.com", PASSWORD).await.unwrap();
         let there = client(&two, &admin);
@@ -281,12 +282,27 @@ async fn what_nobody_reaches_says_so() {
         db::execute(db.write(), text, values).await.unwrap();
         eventually("it says what is missing", async || match there.ports(id).await {
             Err(ClientError::Refused(error)) if error.code == ErrorCode::NotHere => {
-                error.message.contains("REXEC_ADVERTISE_URL").then_some(())
+                error.message.contains("http://127.0.0.1:1: it does not take connections").then_some(())
             }
             _ => None,
         })
         .await;
         assert!(two.stop().await);
+
+        // Whoever does not say how it is reached is alone, or does not start.
+        let lone = place.dir.path().join("lone");
+        std::fs::create_dir_all(&lone).unwrap();
+        let env = [("REXEC_DATA_DIR", lone.to_str().unwrap().to_owned())];
+        let config = Config::from_sources(&Sources::from_env(env)).unwrap();
+        let Err(error) = Replicas::join(db, &config, &[1; 32]).await else { panic!("it is alone") };
+        assert!(error.to_string().starts_with("1 other servers run on this database"), "{error}");
+        let forgotten = "DELETE FROM replicas";
+        db::execute(db.write(), forgotten, []).await.unwrap();
+        eventually("a server whose row was lost to be there again", async || {
+            Replicas::join(db, &config, &[1; 32]).await.is_err().then_some(())
+        })
+        .await;
+        assert!(one.running.app.replicas.is_firm());
         assert!(one.stop().await);
     })
     .await;

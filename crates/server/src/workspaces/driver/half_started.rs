@@ -67,7 +67,9 @@ impl Driver {
         self.remade += 1;
         tracing::warn!(workspace.id = %self.id, why, "a container that cannot start is made anew");
         // Should anything run there all the same, it is not taken for the next one's guest.
-        store::set_guest_key(self.deps.db.write(), self.id, &GuestKey::generate().to_hex()).await?;
+        let tx = self.lease.begin(&self.deps.db).await?;
+        store::set_guest_key(&tx, self.id, &GuestKey::generate().to_hex()).await?;
+        tx.commit().await?;
         self.desk = None;
         match engine.remove(&container.id).await {
             Ok(()) | Err(EngineError::NotFound(_)) => Ok(Mended::Removed),
