@@ -373,6 +373,7 @@ pub struct RegionView {
 pub struct PutRegion {
     /// `null`: as many as its servers take. Those that are there stay, however few it says.
     #[serde(deserialize_with = "stated")]
+    #[cfg_attr(feature = "openapi", schema(required = true))]
     pub max_workspaces: Option<u32>,
 }
 

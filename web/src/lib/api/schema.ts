@@ -2941,7 +2941,7 @@ export interface components {
              * Format: int32
              * @description `null`: as many as its servers take. Those that are there stay, however few it says.
              */
-            max_workspaces?: number | null;
+            max_workspaces: number | null;
         };
         Readiness: {
             /** @description `ok`, or what is wrong, by name. */
