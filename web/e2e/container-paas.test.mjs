@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { Bench, ContainerServer, docker } from './container.mjs';
+import { Bench, ContainerServer, docker, usualNetwork } from './container.mjs';
 import { eventually } from './environment.mjs';
 
 const run = promisify(execFile);
@@ -38,7 +38,7 @@ describe('the container for a platform', { timeout: 180_000 }, () => {
 
   before(async () => {
     bench = await Bench.open();
-    const gateway = await docker(['network', 'inspect', '--format', '{{(index .IPAM.Config 0).Gateway}}', 'bridge']);
+    const { gateway } = await usualNetwork();
     sshd = await startSshd(bench.directory, gateway);
     server = new ContainerServer(bench);
     await server.start(await bench.build('Dockerfile'), {

@@ -38,6 +38,12 @@ export async function docker(args, { timeout = CALL_MS_MAX, input } = {}) {
   }
 }
 
+/** The engine's usual network, and the address of this machine there: a daemon that has just made it names no gateway. */
+export async function usualNetwork() {
+  const [{ Gateway: gateway, Subnet: network }] = JSON.parse(await docker(['network', 'inspect', '--format', '{{json .IPAM.Config}}', 'bridge']));
+  return { gateway: gateway || network.replace(/\d+\/\d+$/, '1'), network };
+}
+
 /** What a nested engine needs, where `--privileged` would give more than the machine that tests has to give. */
 export const NESTED = [
   '--cap-drop', 'ALL',

@@ -5,7 +5,7 @@ import { mkdir, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
-import { Bench, docker, NESTED, ROOT, STAND_IN } from './container.mjs';
+import { Bench, docker, NESTED, ROOT, STAND_IN, usualNetwork } from './container.mjs';
 import { eventually } from './environment.mjs';
 import { Server } from './server.mjs';
 
@@ -32,8 +32,7 @@ describe('a workspace server', { timeout: 180_000 }, () => {
 
   before(async () => {
     bench = await Bench.open();
-    const bridge = ['network', 'inspect', '--format', '{{with index .IPAM.Config 0}}{{.Gateway}} {{.Subnet}}{{end}}', 'bridge'];
-    [gateway, network] = (await docker(bridge)).split(' ');
+    ({ gateway, network } = await usualNetwork());
     disk = join(bench.directory, 'disk');
     const file = await open(disk, 'w');
     await file.truncate(DISK_BYTES);
