@@ -484,7 +484,7 @@ impl Inner {
         Ok(true)
     }
 
-    /// The data directory was copied, or the row was taken away. Nothing is held any more; whoever came last goes on.
+    /// The data directory was copied, and the other one runs. Nothing is held any more; whoever came last goes on.
     async fn superseded(&self) {
         tracing::error!(
             replica = %self.id,

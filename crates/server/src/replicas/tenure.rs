@@ -21,7 +21,7 @@ const TELL_EVERY: Duration = Duration::from_secs(30);
 /// A tale of more is none.
 const LATENCY_MS_MAX: f64 = 600_000.0;
 
-const NOBODY: &str = "No server looks after it at the moment. One takes it within seconds.";
+pub(crate) const NOBODY: &str = "No server looks after it at the moment. One takes it within seconds.";
 const OF_ANOTHER: &str =
     "Only the server that it belongs to reaches it, and that server does not run now. Start that one again.";
 

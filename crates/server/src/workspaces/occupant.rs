@@ -7,6 +7,7 @@ use super::follower::{Ended, UNUSED_MAX};
 use super::slot::{Report, Slot};
 use super::store::{self, Workspace};
 use crate::events::bus::News;
+use crate::replicas::tenure::NOBODY;
 use crate::replicas::{Hold, Whose};
 use crate::time::now_ms;
 use rexec_api::ids::{HostId, WorkspaceId};
@@ -18,7 +19,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 const RETRY: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-const NOBODY: &str = "No server looks after it at the moment. One takes it within seconds.";
 const ITS_SERVER: &str =
     "Only one server reaches it, and that one does not run now. It is here again when that one is.";
 
