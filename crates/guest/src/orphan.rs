@@ -80,6 +80,7 @@ mod tests {
     use super::*;
     use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
     use std::process::Command;
+    use std::time::{Duration, Instant};
 
     fn id(digit: &str) -> String {
         digit.repeat(ID_DIGITS)
@@ -105,7 +106,15 @@ mod tests {
             // The shell reads its script, and then has what follows as its own arguments.
             let mut command = Command::new("sh");
             command.arg0("containerd-shim-test").args(["-c", "read _", "-id", id]);
-            command.stdin(std::process::Stdio::piped()).spawn().unwrap()
+            let child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+            // A process is told to have started a moment before its command line can be read.
+            let line = format!("/proc/{}/cmdline", child.id());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !is_shim_of(&std::fs::read(&line).unwrap(), id) {
+                assert!(Instant::now() < deadline, "its command line cannot be read");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            child
         };
         let (mut mine, mut others) = (shim(&own), shim(&other));
         assert_eq!(end(&own).unwrap(), 1);

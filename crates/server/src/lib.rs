@@ -286,8 +286,13 @@ async fn local_host(db: &Db, config: &Config, tasks: &Tasks, replicas: &Replicas
                 (hosts::LOCAL.to_owned(), kept)
             }
             Some(me) => {
+                let instance = hosts::store::ensure_instance(db.write()).await?;
+                let marked = match is_here {
+                    true => hosts::mark::of_usual(&config.engine.access, &instance).await,
+                    false => None,
+                };
                 let tx = db.begin().await?;
-                let found = hosts::store::ensure_local_of(&tx, me, is_here, &endpoint, time::now_ms()).await?;
+                let found = hosts::store::ensure_local_of(&tx, me, is_here, marked, &endpoint, time::now_ms()).await?;
                 tx.commit().await?;
                 found
             }
@@ -348,7 +353,9 @@ fn start_background(app: &AppState) {
         (app.workspaces.clone(), app.volumes.clone(), app.stats.clone(), app.config.disk);
     let (mut images, prepull) = (app.templates.images(), app.config.prepull);
     images.insert(0, app.config.engine.workspace_image.clone());
+    let db = app.db.clone();
     let tending = Arc::new(move |host: Arc<Host>| {
+        let db = db.clone();
         let (heard, disks) = (workspaces.clone(), disk::Disks::new(workspaces.clone(), host.clone(), disk));
         let sweeping = workspaces.clone().keep_sweeping(host.clone());
         let tidying = volumes.clone().keep_up(host.clone());
@@ -356,7 +363,7 @@ fn start_background(app: &AppState) {
         let imaging = host.clone().keep_images(images.clone(), prepull);
         let pooling = workspaces.clone().keep_pool(host.clone());
         async move {
-            let tending = host.tend(move |what| heard.heard(what));
+            let tending = host.tend(&db, move |what| heard.heard(what));
             tokio::join!(tending, sweeping, disks.keep_measuring(), tidying, recording, pooling, imaging);
         }
     });

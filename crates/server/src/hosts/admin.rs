@@ -175,7 +175,7 @@ impl Servers {
         }
         let wanted = changing::after(&seen, &change);
         if access.is_some() {
-            self.fleet.of(Some(id)).require_reach()?;
+            self.require_change_here(&seen)?;
         }
         let proven = match access {
             Some(access) => Some(self.prove(&HostRow { address: access.address(), ..wanted }, access, None).await?),
@@ -361,9 +361,10 @@ impl Servers {
         require_runtimes(row, Some(&info))?;
         let access = access.pinned(&engine);
         let host = Host::of_row(row, self.instance(), engine, &self.config);
+        self.require_unmarked(&host).await?;
         self.require_other(&host).await?;
         self.require_same(&host).await?;
-        let made = tokio::time::timeout(PROOF_MAX, host.prove()).await.map_err(|_| slow())?;
+        let made = tokio::time::timeout(PROOF_MAX, host.prove(&self.db)).await.map_err(|_| slow())?;
         let facts = made.map_err(|reason| Fault::new("not_ready", reason))?;
         let disk_gb = disk_gb(&host).await.map(|(total, _)| total);
         Ok(Proven { host, facts, access, disk_gb })

@@ -1,14 +1,17 @@
 //! The fleet where there are several servers: who tends and who reaches a host, and what one changes in the fleet, the
 //! others take in.
 
+use super::access::Fault;
 use super::admin::{Proven, Servers};
 use super::fleet::NOWHERE;
+use super::mark::{self, Mark};
 use super::store::{self, HostRow};
 use super::{Host, HostFacts, HostState};
 use crate::error::{Error, Result};
 use crate::replicas::ReplicaId;
 use rexec_api::error::ErrorCode;
 use rexec_engine::docker::DockerEngine;
+use serde_json::json;
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -16,6 +19,8 @@ use std::time::Duration;
 
 /// The fleet is read so often, whatever was not heard of.
 const READ_EVERY: Duration = Duration::from_secs(30);
+/// How long a server may take to say what its engine is marked as.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Host {
     /// One server alone reaches it.
@@ -95,6 +100,46 @@ impl Proven {
 }
 
 impl Servers {
+    /// Refuses an engine that is marked as another server's, which others of Rexec's servers may reach.
+    pub(super) async fn require_unmarked(&self, host: &Host) -> Result<()> {
+        if !host.marked {
+            return Ok(());
+        }
+        let marked = mark::read(host.engine.as_ref(), &host.instance).await.map_err(|error| Fault::of(&error))?;
+        let Some(marked) = marked.filter(|mark| mark.host != Some(host.id)) else { return Ok(()) };
+        let volume = mark::volume(&host.instance);
+        let row = match marked.host {
+            Some(id) => store::find(self.db().read(), id).await?,
+            None => None,
+        };
+        let Some(row) = row else { return Ok(()) };
+        if self.has_another_engine(&row, &marked).await {
+            // It was that server's, which has moved to another engine since.
+            return Ok(host.engine.remove_volume(&volume).await.map_err(|error| Fault::of(&error))?);
+        }
+        Err(Error::new(ErrorCode::ServerExists, mark::already(&row.name, &volume)).details(json!({ "host": row.name })))
+    }
+
+    /// Whether the server can be seen from here to have an engine with another mark.
+    async fn has_another_engine(&self, row: &HostRow, marked: &Mark) -> bool {
+        let host = self.fleet.of(Some(row.id));
+        if host.elsewhere || host.ready().is_err() {
+            return false;
+        }
+        let read = tokio::time::timeout(LOOK_PATIENCE, mark::read(host.engine.as_ref(), &host.instance)).await;
+        matches!(read, Ok(Ok(Some(its))) if its != *marked)
+    }
+
+    /// Refuses to have an engine named anew that is behind a socket of another server, while that one is there.
+    pub(super) fn require_change_here(&self, row: &HostRow) -> Result<()> {
+        let table = self.replicas.table();
+        let is_there = |id| table.borrow().replicas.get(&id).is_some_and(|replica| replica.alive);
+        match row.replica.is_some_and(is_there) || row.access_sealed.is_none() {
+            true => self.fleet.of(Some(row.id)).require_reach(),
+            false => Ok(()),
+        }
+    }
+
     /// Remembers how a server is reached now.
     pub(super) fn know(&self, row: &HostRow) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

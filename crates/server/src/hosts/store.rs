@@ -5,7 +5,7 @@ use crate::db;
 use crate::replicas::ReplicaId;
 use rexec_api::ids::HostId;
 use rexec_api::servers::ServerState;
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbErr, FromQueryResult};
 use std::collections::BTreeMap;
 
 /// A host as the database knows it.
@@ -141,11 +141,13 @@ pub async fn ensure_local(conn: &impl ConnectionTrait, name: &str, address: &str
 }
 
 /// The same where there may be several servers: one that is reached from a single machine is that server's own, and one
-/// that is reached through a network is everyone's that names it.
+/// that is reached through a network is everyone's that names it. `marked`: as which host its engine is known. That is this
+/// server's when whoever had it is there no more, as after the loss of a data directory.
 pub async fn ensure_local_of(
-    tx: &impl ConnectionTrait,
+    tx: &DatabaseTransaction,
     replica: ReplicaId,
     is_here: bool,
+    marked: Option<HostId>,
     address: &str,
     now_ms: i64,
 ) -> Result<(String, Kept), DbErr> {
@@ -156,6 +158,9 @@ pub async fn ensure_local_of(
     let me = || replica.to_string();
     // Of two servers that start at once the second waits for the row of the first.
     db::execute(tx, "SELECT pg_advisory_xact_lock($1)", [LOCAL_LOCK.into()]).await?;
+    if let Some(marked) = marked.filter(|_| is_here) {
+        adopt(tx, replica, marked).await?;
+    }
     let (text, values) = match is_here {
         true => (
             "SELECT name FROM hosts WHERE access_sealed IS NULL AND state <> 'removed' AND (replica = $1 \
@@ -183,6 +188,35 @@ pub async fn ensure_local_of(
         db::execute(tx, "UPDATE hosts SET replica = $2 WHERE id = $1", bound).await?;
     }
     Ok((name, kept))
+}
+
+/// Makes the host that an engine is marked as the replica's own, if it was another's that is there no more. The row that
+/// the replica had instead goes, and where something lies on that, nothing is changed.
+async fn adopt(tx: &DatabaseTransaction, replica: ReplicaId, marked: HostId) -> Result<(), DbErr> {
+    #[derive(FromQueryResult)]
+    struct Id {
+        id: String,
+    }
+    let me = || replica.to_string();
+    let text = format!(
+        "SELECT id FROM hosts WHERE id = $1 AND access_sealed IS NULL AND state <> '{REMOVED}' AND replica <> $2 \
+         AND NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.id = hosts.replica AND until_ms > {})",
+        crate::replicas::DATABASE_NOW
+    );
+    if db::fetch_one::<Id, _>(tx, &text, [marked.to_string().into(), me().into()]).await?.is_none() {
+        return Ok(());
+    }
+    let text = format!("SELECT id FROM hosts WHERE replica = $1 AND access_sealed IS NULL AND state <> '{REMOVED}'");
+    let own = db::fetch_one::<Id, _>(tx, &text, [me().into()]).await?;
+    if let Some(own) = own.and_then(|row| row.id.parse().ok()) {
+        if load(tx, own).await?.any() {
+            return Ok(());
+        }
+        remove(tx, own).await?;
+    }
+    tracing::warn!(host = %marked, "this engine was that of a server that is there no more; it is this one's now");
+    let text = "UPDATE hosts SET replica = $2 WHERE id = $1";
+    db::execute(tx, text, [marked.to_string().into(), me().into()]).await.map(|_| ())
 }
 
 /// Keeps the key that a host showed.
@@ -282,14 +316,20 @@ pub struct Load {
     pub snapshots: i64,
 }
 
+impl Load {
+    fn any(&self) -> bool {
+        self.workspaces + self.homes + self.snapshots > 0
+    }
+}
+
 /// Takes a host out for good, which frees its name; `Some`: something lies there, and nothing is changed once the
 /// transaction is given up.
-pub async fn remove(tx: &sea_orm::DatabaseTransaction, id: HostId) -> Result<Option<Load>, DbErr> {
+pub async fn remove(tx: &DatabaseTransaction, id: HostId) -> Result<Option<Load>, DbErr> {
     // First of all: whoever makes a workspace there waits for this, and finds it gone.
     let text = "UPDATE hosts SET state = $1, name = id, access_sealed = NULL WHERE id = $2";
     db::execute(tx, text, [REMOVED.into(), id.to_string().into()]).await?;
     let load = load(tx, id).await?;
-    Ok((load.workspaces + load.homes + load.snapshots > 0).then_some(load))
+    Ok(load.any().then_some(load))
 }
 
 pub async fn load(conn: &impl ConnectionTrait, id: HostId) -> Result<Load, DbErr> {

@@ -28,6 +28,7 @@ mod table;
 pub mod tenure;
 
 pub use lease::Hold;
+pub(crate) use store::NOW as DATABASE_NOW;
 pub use table::{Replica, Table};
 
 use crate::config::{Config, DatabaseUrl};

@@ -1,12 +1,13 @@
 //! Several servers on one database: what is asked of one for what another tends, and what becomes of it when that one ends.
 
 use crate::events::Heard;
+use crate::support::dockerd::Dockerd;
 use crate::support::workspaces::{Follower, PATIENCE, Stage, engine_address, eventually, on_stage, sweep};
 use crate::support::{Backend, PASSWORD, Place, Server, in_place};
 use futures_util::FutureExt as _;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
-use rexec_api::servers::{NewServer, ServerHealth, SshAccess};
+use rexec_api::servers::{NewServer, PatchServer, ServerHealth, ServerView, SshAccess};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
 use rexec_client::{AttachOptions, Client, ClientError, Lifecycle, Method};
 use rexec_engine::contract::remote::Sshd;
@@ -185,7 +186,10 @@ async fn a_server_that_is_added_at_one_is_known_at_all_and_handed_over() {
             );
             eventually("it is ready there", async || (health(&there).await == Some(ServerHealth::Ready)).then_some(()))
                 .await;
+            // It is new again once it was deleted, whatever its engine is marked as.
             there.remove_server(added.id).await.unwrap();
+            let again = there.add_server(&new).await.unwrap();
+            there.remove_server(again.id).await.unwrap();
             assert!(two.stop().await);
         });
         let outcome = outcome.catch_unwind().await;
@@ -193,6 +197,101 @@ async fn a_server_that_is_added_at_one_is_known_at_all_and_handed_over() {
         outcome.unwrap_or_else(|panic| resume_unwind(panic));
     })
     .await;
+}
+
+/// The server of this name, as one of Rexec's servers sees it.
+async fn server_named(client: &Client, name: &str) -> Option<ServerView> {
+    client.servers().await.unwrap().items.into_iter().find(|server| server.name == name)
+}
+
+async fn until_ready(client: &Client, name: &str) -> ServerView {
+    let is_ready = |server: &ServerView| server.health == ServerHealth::Ready;
+    eventually("the server to be ready", async || server_named(client, name).await.filter(is_ready)).await
+}
+
+#[tokio::test]
+async fn an_engine_has_one_name_and_is_known_again_without_the_data_directory() {
+    let daemons = [Dockerd::start().await, Dockerd::start().await];
+    let first = port();
+    let url = format!("http://127.0.0.1:{first}");
+    let variables = [("PORT", first.as_str()), ("REXEC_ADVERTISE_URL", &url)];
+    let sockets = daemons.each_ref().map(Dockerd::socket);
+    let outcome = AssertUnwindSafe(on_stage(Backend::Postgres, &variables, async |place, stage| {
+        names(place, stage, &sockets).await
+    }));
+    let outcome = outcome.catch_unwind().await;
+    for daemon in daemons {
+        daemon.remove().await;
+    }
+    outcome.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+async fn names(place: &Place, stage: Stage, sockets: &[String; 2]) -> Stage {
+    let usual = engine_address();
+    let here = [("DOCKER_HOST", usual.as_str())];
+    let (sshd, id) = (Sshd::start(""), stage.workspace().await.id);
+    run(&stage.client, id, "echo mine > ~/kept").await;
+    let by_socket = |name: &str, n: usize| NewServer {
+        name: name.into(),
+        socket: Some(sockets[n].clone()),
+        ..NewServer::default()
+    };
+    let at = |n: usize| PatchServer { socket: Some(sockets[n].clone()), ..PatchServer::default() };
+    let near = stage.client.add_server(&by_socket("near", 0)).await.unwrap().id;
+
+    // Through SSH, or with another data directory, it is the same engine.
+    let (address, key) = (sshd.address(), sshd.key().replace('\n', "\\n"));
+    let far = another(place, "far", &[("DOCKER_HOST", &address), ("SSH_PRIVATE_KEY", &key)]).await;
+    let twin = another(place, "twin", &here).await;
+    for other in [&far, &twin] {
+        eventually("it says whose the engine is", async || {
+            let local = other.running.app.fleet.local();
+            local.ready().err().filter(|why| why.contains("is the server `local` already"))
+        })
+        .await;
+    }
+    let there = client(&far, &stage.client);
+    assert_eq!(refused(there.add_server(&by_socket("other", 0)).await), ErrorCode::ServerExists);
+    assert_eq!(
+        refused(there.change_server(near, &at(1)).await),
+        ErrorCode::NotHere,
+        "it is the other's while that runs"
+    );
+    assert_eq!(run(&there, id, "cat ~/kept").await, "mine\n");
+
+    // The server ends, and its data directory is lost: what it had is there again, under the name that it had.
+    assert!(twin.stop().await);
+    let before = stage.server.running.app.fleet.local().id;
+    assert!(stage.server.stop().await);
+    let again = another(place, "again", &here).await;
+    let client = client(&again, &stage.client);
+    let local = until_ready(&client, "local").await;
+    assert!(local.is_local && local.id == before, "{local:?}");
+    until(&client, id, WorkspaceStatus::Running).await;
+    assert_eq!(run(&client, id, "cat ~/kept").await, "mine\n");
+
+    // One that was added by a socket is named anew where it is, and what has become free can be another.
+    assert_eq!(client.change_server(near, &at(0)).await.unwrap().health, ServerHealth::Ready);
+    assert_eq!(client.change_server(near, &at(1)).await.unwrap().health, ServerHealth::Ready);
+    assert_eq!(refused(client.add_server(&by_socket("second", 1)).await), ErrorCode::ServerExists);
+    let second = client.add_server(&by_socket("second", 0)).await.unwrap();
+    assert_eq!(second.health, ServerHealth::Ready);
+    client.purge_workspace(id).await.unwrap();
+    assert!(far.stop().await);
+    Stage { server: again, client, ..stage }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ErrorCode {
+    result.unwrap_err().code().unwrap()
+}
+
+/// The server of this name once it is ready, as one of Rexec's servers sees it.
+async fn until_ready(client: &Client, name: &str) -> ServerView {
+    let found = async || {
+        let servers = client.servers().await.ok()?.items;
+        servers.into_iter().find(|server| server.name == name && server.health == ServerHealth::Ready)
+    };
+    eventually("the server to be ready", found).await
 }
 
 #[tokio::test]
