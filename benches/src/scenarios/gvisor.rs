@@ -12,6 +12,8 @@ use std::time::Instant;
 
 const RUNTIME: &str = "runsc";
 const SHELL: [&str; 2] = ["/bin/bash", "-l"];
+/// The least program that holds a terminal for another.
+const KEPT: [&str; 4] = ["script", "-qfc", "cat", "/dev/null"];
 const KEYS: usize = 500;
 
 /// Nothing where the engine has no such runtime.
@@ -59,5 +61,9 @@ async fn measure(ours: &Ours, socket: &Path, pairs: usize, report: &mut Report) 
     let mut theirs = keys_on_peer(&mut exec, KEYS).await?;
     report.note(format!("gVisor: echo ours {}  engine {}", told(&mut keys), told(&mut theirs)));
     report.times("gVisor: echo p50", median(&mut keys), median(&mut theirs), Bound::AtMost(1.1));
+    // What a terminal costs there that outlives its connection: one more program, between two pairs of descriptors.
+    let mut kept = stage.peer.exec(&stage.container, &KEPT).await?;
+    let mut kept = keys_on_peer(&mut kept, KEYS).await?;
+    report.times("gVisor: echo p50 against script(1)", median(&mut keys), median(&mut kept), Bound::AtMost(1.1));
     stage.close().await
 }
