@@ -24,7 +24,7 @@ macro_rules! engine_contract {
         $crate::engine_contract!(@cases $make;
             lifecycle: lives_and_ends, ends_have_reasons, bad_specs_are_refused, what_is_not_there_is_told,
                 pauses, labels_filter, summaries_tell_states, limits_hold, engines_describe_themselves;
-            storage: volumes_survive, archives_go_both_ways, commits_keep_the_file_system, images_come_and_go,
+            storage: volumes_survive, archives_go_both_ways, commits_keep_the_file_system, images_come_and_go, images_are_listed_while_others_go,
                 disk_use_is_told, disk_limits_are_true;
             streams: exec_is_binary_safe, exec_tells_how_it_ended, exec_runs_as_asked, exec_ends_with_its_stream,
                 exec_ends_with_its_container, events_are_told, stats_are_told;

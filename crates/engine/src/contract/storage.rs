@@ -11,6 +11,8 @@ use std::time::Duration;
 /// Some count an image's description.
 const EMPTY_IMAGE_BYTES_MAX: u64 = 16 * 1024;
 const BIG_FILE_BYTES: usize = 3 * 1024 * 1024 + 7;
+/// Images that come and go while others are listed.
+const FLEETING: usize = 10;
 /// Between looks whether somebody else's measuring has ended.
 const MEASURED_ELSEWHERE: Duration = Duration::from_millis(50);
 
@@ -257,5 +259,27 @@ pub async fn images_come_and_go(world: &World) {
         assert_kind(engine.image(bad).await, "Refused");
         let first = engine.pull(bad, None).next().await.expect("an answer");
         assert_kind(first, "Refused");
+    }
+}
+
+pub async fn images_are_listed_while_others_go(world: &World) {
+    let engine = &world.engine;
+    let come_and_go = async |role: &str| {
+        for n in 0..FLEETING {
+            let name = format!("rexec-contract-{}:{role}-{n}", world.id);
+            world.owns_image(&name);
+            let tar = TarBuilder::default().file("f", 0o644, name.as_bytes()).bytes();
+            engine.import_image(&name, tar).await.expect("is made");
+            engine.remove_image(&name).await.expect("is removed");
+        }
+    };
+    let list = async || {
+        loop {
+            engine.images().await.expect("lists what stays");
+        }
+    };
+    tokio::select! {
+        _ = futures_util::future::join_all(["a", "b", "c", "d", "e", "f"].map(come_and_go)) => {}
+        () = list() => {}
     }
 }

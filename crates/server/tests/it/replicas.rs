@@ -199,16 +199,6 @@ async fn a_server_that_is_added_at_one_is_known_at_all_and_handed_over() {
     .await;
 }
 
-/// The server of this name, as one of Rexec's servers sees it.
-async fn server_named(client: &Client, name: &str) -> Option<ServerView> {
-    client.servers().await.unwrap().items.into_iter().find(|server| server.name == name)
-}
-
-async fn until_ready(client: &Client, name: &str) -> ServerView {
-    let is_ready = |server: &ServerView| server.health == ServerHealth::Ready;
-    eventually("the server to be ready", async || server_named(client, name).await.filter(is_ready)).await
-}
-
 #[tokio::test]
 async fn an_engine_has_one_name_and_is_known_again_without_the_data_directory() {
     let daemons = [Dockerd::start().await, Dockerd::start().await];
