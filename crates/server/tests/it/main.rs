@@ -12,6 +12,7 @@ mod commands;
 mod database;
 mod device;
 mod elastic;
+mod elsewhere;
 mod events;
 mod exports;
 mod files;

@@ -20,7 +20,7 @@ use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
 
 /// Where a server listens that others reach.
-fn port() -> String {
+pub fn port() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
@@ -32,7 +32,7 @@ pub async fn another(place: &Place, name: &str, more: &[(&str, &str)]) -> Server
     place.start(&[more, &own].concat()).await
 }
 
-fn client(server: &Server, like: &Client) -> Client {
+pub fn client(server: &Server, like: &Client) -> Client {
     Client::new(&server.base).unwrap().with_token(like.token().unwrap())
 }
 

@@ -67,7 +67,7 @@ pub async fn post(stage: &Stage, by: &str, path: &str, body: Value) -> Answer {
 }
 
 impl Desk {
-    async fn new(stage: &Stage) -> Self {
+    pub async fn new(stage: &Stage) -> Self {
         let port = stage.server.running.app.ssh.port().expect("a gateway");
         let desk = Self { dir: tempfile::tempdir().unwrap(), port };
         desk.trust(stage).await;
