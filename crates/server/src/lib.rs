@@ -371,10 +371,10 @@ fn start_background(app: &AppState) {
     app.fleet.keep(app.tasks.clone(), move |host| {
         let (replicas, tending) = (replicas.clone(), tending.clone());
         let (workspaces, snapshots) = (workspaces.clone(), snapshots.clone());
-        let begin = move |host: HostId| {
+        let begin = move |host: HostId, hold: replicas::Hold| {
             let (workspaces, snapshots) = (workspaces.clone(), snapshots.clone());
             async move {
-                while let Err(error) = snapshots.repair_on(host).await {
+                while let Err(error) = snapshots.repair_on(host, &hold).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot look at what another server left");
                     tokio::time::sleep(CLAIM_PATIENCE).await;
                 }

@@ -24,16 +24,13 @@ use crate::time::{now_ms, rfc3339};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::HostId;
-use rexec_api::servers::{
-    ComputeHealth, LABELS_MAX, NAME_CHARS_MAX, NewServer, PatchServer, RUNTIMES_MAX, ServerFound, ServerHealth,
-    ServerState, ServerView, TOTAL_CPU_MAX, TOTAL_DISK_GB_MAX, TOTAL_MEMORY_MB_MAX, WORKSPACES_MAX,
-};
+use rexec_api::servers::{ComputeHealth, NewServer, PatchServer, ServerFound, ServerHealth, ServerState, ServerView};
 use rexec_api::tokens::Scope;
 use rexec_engine::docker::DockerEngine;
 use rexec_engine::{Engine as _, EngineInfo, Labels};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 /// How long it may take to reach an engine and make it ready; the guest's volume is filled then.
@@ -43,8 +40,6 @@ const DISK_PATIENCE: Duration = Duration::from_secs(2);
 /// How often each core is given out where nobody says: most workspaces wait for their user most of the time.
 pub(super) const CORES_SHARED: i64 = 4;
 const REGION_DEFAULT: &str = "default";
-/// The least limit of cores that is not none.
-const TOTAL_CPU_MIN: f64 = 0.001;
 /// Servers of one installation.
 const SERVERS_MAX: usize = 1000;
 
@@ -55,11 +50,15 @@ pub struct Servers {
     sealer: Sealer,
     pub(super) config: Arc<Config>,
     pub(super) replicas: Replicas,
-    /// How each was reached when it was taken into the fleet.
-    pub(super) known: Arc<Mutex<HashMap<HostId, Option<String>>>>,
+    /// Held while a server is recorded and taken into the fleet, or all are read and are: what is older than what the fleet
+    /// has does not take its place.
+    pub(super) known: Arc<tokio::sync::Mutex<Known>>,
     /// The volume that our certificate for the local engine comes from, once it was found.
     certs_volume: Arc<OnceLock<String>>,
 }
+
+/// How each was reached when it was taken into the fleet.
+pub(super) type Known = HashMap<HostId, Option<String>>;
 
 /// One that was reached and is fit.
 pub(super) struct Proven {
@@ -87,12 +86,13 @@ impl Servers {
 
     /// Takes the recorded servers into the fleet, besides the local one; those that cannot be spoken to say why.
     pub async fn load(&self) -> Result<()> {
+        let mut known = self.known.lock().await;
         for row in store::all(self.db.read()).await? {
             if row.id == self.fleet.local().id {
                 self.fleet.rename(&row);
                 continue;
             }
-            self.take_in(&row)?;
+            self.take_in(&row, &mut known)?;
         }
         Ok(())
     }
@@ -116,7 +116,7 @@ impl Servers {
 
     /// Takes one in that is reached this way.
     pub(super) async fn admit(&self, by: By, id: HostId, new: NewServer, access: Access) -> Result<ServerView> {
-        valid(&new)?;
+        changing::valid(&new)?;
         let rows = store::all(self.db.read()).await?;
         require_new_name(&rows, &new.name, None)?;
         if rows.len() >= SERVERS_MAX {
@@ -146,13 +146,14 @@ impl Servers {
         proven.host = proven.host.bound_to(row.replica, false);
         row.total = totals(&new, &proven);
         row.access_sealed = Some(proven.access.seal(&self.sealer, row.id)?);
+        let mut known = self.known.lock().await;
         let tx = self.db.begin().await?;
         store::insert(&tx, &row).await.map_err(|error| taken(error, &row.name))?;
         let data = json!({ "server": row.id, "name": row.name, "address": row.address, "region": row.region });
         events::append(&tx, &by.event("server.added", data)).await?;
         tx.commit().await?;
         proven.host.declare(proven.facts);
-        self.know(&row);
+        known.insert(row.id, row.access_sealed.clone());
         self.fleet.put(proven.host);
         self.replicas.tell_fleet();
         Ok(self.view(&row).await)
@@ -162,7 +163,7 @@ impl Servers {
         require_admin(actor)?;
         let seen = self.find(id).await?;
         let asked = changing::asked(&seen, &change);
-        valid(&asked)?;
+        changing::valid(&asked)?;
         let access = Access::asked(&asked)?;
         if access.is_some() && id == self.fleet.local().id {
             return Err(Error::field("hostname", "The local server is where DOCKER_HOST says. Change that instead."));
@@ -185,6 +186,7 @@ impl Servers {
                 None
             }
         };
+        let mut known = self.known.lock().await;
         let tx = self.db.begin().await?;
         // Others may have changed it while its engine was reached.
         let before = store::find(&tx, id).await?.ok_or_else(no_such)?;
@@ -202,7 +204,7 @@ impl Servers {
         tx.commit().await?;
         if let Some(proven) = proven {
             proven.host.declare(proven.facts);
-            self.know(&row);
+            known.insert(row.id, row.access_sealed.clone());
             self.fleet.put(proven.host.bound_to(row.replica, false));
         }
         self.replicas.tell_fleet();
@@ -273,6 +275,7 @@ impl Servers {
     pub(super) async fn take_out(&self, by: By, id: HostId) -> Result<()> {
         let row = self.find(id).await?;
         self.require_other_than_local(id)?;
+        let mut known = self.known.lock().await;
         let tx = self.db.begin().await?;
         if let Some(load) = store::remove(&tx, id).await? {
             let (warm, homes, snapshots) = (load.warm, load.homes, load.snapshots);
@@ -291,6 +294,7 @@ impl Servers {
         let data = json!({ "server": id, "name": row.name });
         events::append(&tx, &by.event("server.removed", data)).await?;
         tx.commit().await?;
+        known.remove(&id);
         self.fleet.take_out(id);
         self.replicas.tell_fleet();
         Ok(())
@@ -491,49 +495,6 @@ fn require_runtimes(row: &HostRow, info: Option<&EngineInfo>) -> Result<()> {
         .into()),
         None => Ok(()),
     }
-}
-
-fn valid(new: &NewServer) -> Result<()> {
-    let is_word = |text: &str| {
-        (1..=NAME_CHARS_MAX).contains(&text.len())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-    };
-    let words = format!(
-        "is from 1 to {NAME_CHARS_MAX} letters, digits, dots, hyphens and underscores, of which the first is a letter or a digit"
-    );
-    if !is_word(&new.name) || new.name.contains('/') {
-        return Err(Error::field("name", format!("`name` {words}.")));
-    }
-    if new.region.as_ref().is_some_and(|region| !is_word(region)) {
-        return Err(Error::field("region", format!("`region` {words}.")));
-    }
-    if new.labels.len() > LABELS_MAX {
-        return Err(Error::field("labels", format!("A server has {LABELS_MAX} labels at most.")));
-    }
-    if new.labels.iter().any(|(key, value)| !is_word(key) || (!value.is_empty() && !is_word(value))) {
-        return Err(Error::field("labels", format!("A label's key {words}, and so is its value, which may be empty.")));
-    }
-    if let Some(runtimes) = &new.runtimes
-        && (runtimes.is_empty() || runtimes.len() > RUNTIMES_MAX || !runtimes.iter().all(|name| is_word(name)))
-    {
-        return Err(Error::field("runtimes", format!("`runtimes` names from 1 to {RUNTIMES_MAX} OCI runtimes.")));
-    }
-    let beyond = |field: &str, most: String| Err(Error::field(field, format!("`{field}` must be from 0 to {most}.")));
-    if new.total_cpu.is_some_and(|cpu| cpu != 0.0 && !(TOTAL_CPU_MIN..=TOTAL_CPU_MAX).contains(&cpu)) {
-        let message = format!("`total_cpu` must be from {TOTAL_CPU_MIN} to {TOTAL_CPU_MAX}, or 0 for no limit.");
-        return Err(Error::field("total_cpu", message));
-    }
-    if new.total_memory_mb.is_some_and(|mb| mb > TOTAL_MEMORY_MB_MAX) {
-        return beyond("total_memory_mb", TOTAL_MEMORY_MB_MAX.to_string());
-    }
-    if new.total_disk_gb.is_some_and(|gb| gb > TOTAL_DISK_GB_MAX) {
-        return beyond("total_disk_gb", TOTAL_DISK_GB_MAX.to_string());
-    }
-    if new.max_workspaces.is_some_and(|max| max > WORKSPACES_MAX) {
-        return beyond("max_workspaces", WORKSPACES_MAX.to_string());
-    }
-    Ok(())
 }
 
 /// As named, else what it has.

@@ -1,4 +1,5 @@
-//! A change of a server: what is recorded then, and that its engine is still the one on which its workspaces lie.
+//! What is asked of a server, new or changed: that it can be so, what is recorded then, and that its engine is still the one
+//! on which its workspaces lie.
 
 use super::Host;
 use super::admin::{Servers, milli};
@@ -6,9 +7,15 @@ use super::placement::Amount;
 use super::store::{self, HostRow};
 use crate::error::{Error, Result};
 use rexec_api::error::ErrorCode;
-use rexec_api::servers::{NewServer, PatchServer};
+use rexec_api::servers::{
+    LABELS_MAX, NAME_CHARS_MAX, NewServer, PatchServer, RUNTIMES_MAX, TOTAL_CPU_MAX, TOTAL_DISK_GB_MAX,
+    TOTAL_MEMORY_MB_MAX, WORKSPACES_MAX,
+};
 use rexec_engine::Labels;
 use serde_json::{Value, json};
+
+/// The least limit of cores that is not none.
+const TOTAL_CPU_MIN: f64 = 0.001;
 
 impl Servers {
     /// An engine that has none of the homes that lie on the server is another: to it, all workspaces would have vanished,
@@ -30,6 +37,50 @@ impl Servers {
         );
         Err(Error::new(ErrorCode::ServerInUse, message).details(json!({ "homes": count })))
     }
+}
+
+/// Refuses what no server can be, by the field.
+pub(super) fn valid(new: &NewServer) -> Result<()> {
+    let is_word = |text: &str| {
+        (1..=NAME_CHARS_MAX).contains(&text.len())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c))
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    let words = format!(
+        "is from 1 to {NAME_CHARS_MAX} letters, digits, dots, hyphens and underscores, of which the first is a letter or a digit"
+    );
+    if !is_word(&new.name) || new.name.contains('/') {
+        return Err(Error::field("name", format!("`name` {words}.")));
+    }
+    if new.region.as_ref().is_some_and(|region| !is_word(region)) {
+        return Err(Error::field("region", format!("`region` {words}.")));
+    }
+    if new.labels.len() > LABELS_MAX {
+        return Err(Error::field("labels", format!("A server has {LABELS_MAX} labels at most.")));
+    }
+    if new.labels.iter().any(|(key, value)| !is_word(key) || (!value.is_empty() && !is_word(value))) {
+        return Err(Error::field("labels", format!("A label's key {words}, and so is its value, which may be empty.")));
+    }
+    if let Some(runtimes) = &new.runtimes
+        && (runtimes.is_empty() || runtimes.len() > RUNTIMES_MAX || !runtimes.iter().all(|name| is_word(name)))
+    {
+        return Err(Error::field("runtimes", format!("`runtimes` names from 1 to {RUNTIMES_MAX} OCI runtimes.")));
+    }
+    let beyond = |field: &str, most: String| Err(Error::field(field, format!("`{field}` must be from 0 to {most}.")));
+    if new.total_cpu.is_some_and(|cpu| cpu != 0.0 && !(TOTAL_CPU_MIN..=TOTAL_CPU_MAX).contains(&cpu)) {
+        let message = format!("`total_cpu` must be from {TOTAL_CPU_MIN} to {TOTAL_CPU_MAX}, or 0 for no limit.");
+        return Err(Error::field("total_cpu", message));
+    }
+    if new.total_memory_mb.is_some_and(|mb| mb > TOTAL_MEMORY_MB_MAX) {
+        return beyond("total_memory_mb", TOTAL_MEMORY_MB_MAX.to_string());
+    }
+    if new.total_disk_gb.is_some_and(|gb| gb > TOTAL_DISK_GB_MAX) {
+        return beyond("total_disk_gb", TOTAL_DISK_GB_MAX.to_string());
+    }
+    if new.max_workspaces.is_some_and(|max| max > WORKSPACES_MAX) {
+        return beyond("max_workspaces", WORKSPACES_MAX.to_string());
+    }
+    Ok(())
 }
 
 /// What is recorded of it then.

@@ -2,7 +2,7 @@
 //! others take in.
 
 use super::access::Fault;
-use super::admin::{Proven, Servers};
+use super::admin::{Known, Proven, Servers};
 use super::fleet::NOWHERE;
 use super::mark::{self, Mark};
 use super::store::{self, HostRow};
@@ -13,8 +13,8 @@ use rexec_api::error::ErrorCode;
 use rexec_engine::docker::DockerEngine;
 use serde_json::json;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 /// The fleet is read so often, whatever was not heard of.
@@ -140,16 +140,10 @@ impl Servers {
         }
     }
 
-    /// Remembers how a server is reached now.
-    pub(super) fn know(&self, row: &HostRow) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(row.id, row.access_sealed.clone());
-    }
-
     /// Takes a recorded server into the fleet, in place of what was there; one that cannot be spoken to says why.
-    pub(super) fn take_in(&self, row: &HostRow) -> Result<()> {
+    pub(super) fn take_in(&self, row: &HostRow, known: &mut Known) -> Result<()> {
         let me = self.replicas.id();
-        self.know(row);
+        known.insert(row.id, row.access_sealed.clone());
         // What `DOCKER_HOST` names at others is theirs, too.
         let of_others = me.is_some() && row.access_sealed.is_none();
         if of_others || row.replica.is_some() && row.replica != me {
@@ -184,19 +178,19 @@ impl Servers {
     }
 
     async fn share(&self) -> Result<()> {
+        let mut known = self.known.lock().await;
         let rows = store::all(self.db().read()).await?;
         let local = self.fleet.local().id;
         let ids: HashSet<_> = rows.iter().map(|row| row.id).collect();
         for row in &rows {
-            let before = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id).cloned();
-            if row.id != local && before.as_ref() != Some(&row.access_sealed) {
-                self.take_in(row)?;
+            if row.id != local && known.get(&row.id) != Some(&row.access_sealed) {
+                self.take_in(row, &mut known)?;
             }
             self.fleet.rename(row);
             self.fleet.of(Some(row.id)).pool.bell.notify_one();
         }
         for host in self.fleet.all().into_iter().filter(|host| host.id != local && !ids.contains(&host.id)) {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&host.id);
+            known.remove(&host.id);
             self.fleet.take_out(host.id);
         }
         Ok(())

@@ -3,7 +3,7 @@
 //! A host that one replica alone reaches is bound to it: no other takes its lease, and all that is there waits for that
 //! one. Of the others anyone may have the lease, and gives it up when it has long not reached what others may.
 
-use super::{Replicas, Whose, of_host};
+use super::{Hold, Replicas, Whose, of_host};
 use crate::hosts::{Host, HostFacts, HostState};
 use futures_util::future::join;
 use rexec_api::ids::HostId;
@@ -38,8 +38,12 @@ enum Told {
 }
 
 /// Has the host tended while this replica has its lease: `begin` is done first, `work` for as long.
-pub async fn keep<B, W>(replicas: Replicas, host: Arc<Host>, begin: impl Fn(HostId) -> B, work: impl Fn(Arc<Host>) -> W)
-where
+pub async fn keep<B, W>(
+    replicas: Replicas,
+    host: Arc<Host>,
+    begin: impl Fn(HostId, Hold) -> B,
+    work: impl Fn(Arc<Host>) -> W,
+) where
     B: Future<Output = ()>,
     W: Future<Output = ()>,
 {
@@ -52,7 +56,7 @@ where
         let hold = wait_for(&replicas, &host, &name, rests_until).await;
         host.set_ours(true);
         if !replicas.is_open(&name) {
-            if hold.run_while(begin(host.id)).await.is_none() {
+            if hold.run_while(begin(host.id, hold.clone())).await.is_none() {
                 host.set_ours(false);
                 continue;
             }
@@ -70,7 +74,7 @@ where
     }
 }
 
-async fn wait_for(replicas: &Replicas, host: &Host, name: &str, rests_until: Instant) -> super::Hold {
+async fn wait_for(replicas: &Replicas, host: &Host, name: &str, rests_until: Instant) -> Hold {
     let mut table = replicas.table();
     let mut told = None;
     loop {

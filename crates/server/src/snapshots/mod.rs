@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
 use crate::page;
+use crate::replicas::Hold;
 use crate::tasks::Tasks;
 use crate::time::{now_ms, rfc3339};
 use crate::turns::Turns;
@@ -63,17 +64,18 @@ impl Snapshots {
         // Of several servers each sees to its own as it takes it.
         if self.deps.replicas.is_alone() {
             for host in self.deps.fleet.all() {
-                self.repair_on(host.id).await?;
+                self.repair_on(host.id, &Hold::alone()).await?;
             }
         }
         Ok(())
     }
 
     /// The same of one host, which whoever tended it does no more.
-    pub(crate) async fn repair_on(&self, host: HostId) -> Result<()> {
+    pub(crate) async fn repair_on(&self, host: HostId, hold: &Hold) -> Result<()> {
         let failure = Failure::given_up("The server stopped while it was taken. Take it again.");
-        store::fail_all(self.deps.db.write(), host, &failure).await?;
-        Ok(())
+        let tx = hold.begin(&self.deps.db).await?;
+        store::fail_all(&tx, host, &failure).await?;
+        Ok(tx.commit().await?)
     }
 
     pub async fn list(&self, actor: &Actor, before: Option<SnapshotId>) -> Result<Page<SnapshotView>> {
