@@ -25,6 +25,7 @@ mod killed;
 mod limits;
 mod machines;
 mod many;
+mod move_faults;
 mod moves;
 mod nested;
 mod outages;

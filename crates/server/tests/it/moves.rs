@@ -30,15 +30,15 @@ on_both!(
 /// Bytes of one connection after which one of them is changed.
 const SPOILT_AT: usize = 1 << 20;
 
-fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ErrorCode {
+pub fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ErrorCode {
     result.unwrap_err().code().unwrap()
 }
 
-fn to(host: &str) -> MoveWorkspace {
+pub fn to(host: &str) -> MoveWorkspace {
     MoveWorkspace { host: Some(host.into()), wait_ms: Some(PATIENCE.as_millis() as u64), region: None }
 }
 
-async fn second(stage: &Stage, socket: String, region: &str) -> ServerView {
+pub async fn second(stage: &Stage, socket: String, region: &str) -> ServerView {
     let region = Some(region.into());
     let new = NewServer { name: "second".into(), socket: Some(socket), region, ..NewServer::default() };
     stage.client.add_server(&new).await.unwrap()
@@ -56,18 +56,18 @@ async fn relocate(stage: &Stage, id: WorkspaceId, to: &MoveWorkspace) -> Workspa
     stage.until(id, "the move to be over", is_over).await
 }
 
-async fn stop(stage: &Stage, id: WorkspaceId) {
+pub async fn stop(stage: &Stage, id: WorkspaceId) {
     stage.client.lifecycle(id, Lifecycle::Stop).await.unwrap();
     stage.until(id, "it to stop", |view| view.status == WorkspaceStatus::Stopped).await;
 }
 
-async fn start(stage: &Stage, id: WorkspaceId) -> WorkspaceView {
+pub async fn start(stage: &Stage, id: WorkspaceId) -> WorkspaceView {
     stage.client.lifecycle(id, Lifecycle::Start).await.unwrap();
     stage.until(id, "it to run", |view| view.status == WorkspaceStatus::Running).await
 }
 
 /// What an engine has of it: containers, homes, and images of roots on their way.
-async fn there(engine: &DockerEngine, instance: &str, id: WorkspaceId) -> [usize; 3] {
+pub async fn there(engine: &DockerEngine, instance: &str, id: WorkspaceId) -> [usize; 3] {
     let of = Labels::from([("rexec.workspace".to_owned(), id.to_string())]);
     let images = engine.images().await.unwrap();
     let ours = |labels: &Labels| labels.get("rexec.instance").is_some_and(|of| of == instance);
@@ -80,7 +80,7 @@ async fn there(engine: &DockerEngine, instance: &str, id: WorkspaceId) -> [usize
     ]
 }
 
-async fn until_there(what: &str, engine: &DockerEngine, stage: &Stage, id: WorkspaceId, wanted: [usize; 3]) {
+pub async fn until_there(what: &str, engine: &DockerEngine, stage: &Stage, id: WorkspaceId, wanted: [usize; 3]) {
     eventually(what, async || (there(engine, &stage.instance, id).await == wanted).then_some(())).await;
 }
 

@@ -54,8 +54,20 @@ impl Dockerd {
         Self::start_also(more, None).await
     }
 
-    async fn start_also(more: Vec<String>, search_path: Option<String>) -> Dockerd {
+    /// One with a disk of so little room.
+    pub async fn start_small(mib: u32) -> Dockerd {
         let dir = directory();
+        let data = dir.path().join("data").display().to_string();
+        std::fs::create_dir(&data).unwrap();
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={mib}m"), "rexec-test", &data]).await;
+        Self::start_with(dir, Vec::new(), None).await
+    }
+
+    async fn start_also(more: Vec<String>, search_path: Option<String>) -> Dockerd {
+        Self::start_with(directory(), more, search_path).await
+    }
+
+    async fn start_with(dir: tempfile::TempDir, more: Vec<String>, search_path: Option<String>) -> Dockerd {
         // 15 bytes at most.
         let bridge = format!("rxd{:07}{}", std::process::id(), &uuid::Uuid::new_v4().simple().to_string()[..5]);
         run("ip", &["link", "add", &bridge, "type", "bridge"]).await;

@@ -1,0 +1,99 @@
+//! Moves that the machines themselves end: a disk that fills on the way, and a source that dies.
+
+use crate::busybox;
+use crate::moves::{code, second, start, stop, there, to, until_there};
+use crate::support::dockerd::Dockerd;
+use crate::support::workspaces::{Stage, eventually, on_stage};
+use crate::support::{Backend, on_both};
+use futures_util::FutureExt as _;
+use rexec_api::error::ErrorCode;
+use rexec_api::ids::WorkspaceId;
+use rexec_api::workspaces::{MoveState, MoveWorkspace, NewWorkspace, WorkspaceStatus};
+use rexec_engine::Engine as _;
+use std::panic::{AssertUnwindSafe, resume_unwind};
+
+on_both!(a_target_that_fills_gets_nothing, a_source_that_dies_keeps_it);
+
+/// Room for the guest, the image and little more.
+const SMALL_MIB: u32 = 48;
+const HOME_MIB: u32 = 96;
+const IMAGE: &str = "rexec-test-faults:1";
+
+async fn with(backend: Backend, daemon: Dockerd, test: impl AsyncFnOnce(&Stage, &mut Dockerd)) {
+    // Nothing is kept free, so that the disk itself is what ends it.
+    on_stage(backend, &[("REXEC_HOST_DISK_FREE_MB", "0")], async |_, stage| {
+        let mut daemon = daemon;
+        daemon.engine().import_image(IMAGE, busybox::image().into()).await.unwrap();
+        stage.engine.import_image(IMAGE, busybox::image().into()).await.unwrap();
+        let outcome = AssertUnwindSafe(test(&stage, &mut daemon)).catch_unwind().await;
+        daemon.remove().await;
+        outcome.unwrap_or_else(|panic| resume_unwind(panic));
+        stage
+    })
+    .await;
+}
+
+/// A stopped workspace there with more in its home than fits into a small disk.
+async fn large(stage: &Stage, host: &str) -> (WorkspaceId, String) {
+    let new = NewWorkspace {
+        image: Some(IMAGE.into()),
+        memory_mb: Some(64),
+        cpu: Some(1.0),
+        host: Some(host.into()),
+        wait_ms: to("").wait_ms,
+        ..Default::default()
+    };
+    let id = stage.client.create_workspace(&new).await.unwrap().id;
+    let fill = format!("cd && head -c {}m /dev/urandom > large && sha256sum large", HOME_MIB);
+    let sum = stage.run(id, &fill).await;
+    assert_eq!(sum.exit_code, 0, "{sum:?}");
+    stop(stage, id).await;
+    (id, sum.stdout)
+}
+
+async fn a_target_that_fills_gets_nothing(backend: Backend) {
+    with(backend, Dockerd::start_small(SMALL_MIB).await, async |stage, daemon| {
+        second(stage, daemon.socket(), "cellar").await;
+        let (id, sum) = large(stage, "local").await;
+        let refused = code(stage.client.move_workspace(id, &to("second")).await);
+        assert!(matches!(refused, ErrorCode::DiskFull | ErrorCode::HostFull), "{refused:?}");
+        let view = stage.client.workspace(id).await.unwrap();
+        assert_eq!(view.moving.as_ref().map(|moving| moving.state), Some(MoveState::Failed), "it was begun: {view:?}");
+        assert_eq!((view.host.as_deref(), view.status), (Some("local"), WorkspaceStatus::Stopped), "{view:?}");
+        until_there("nothing to be left there", &daemon.engine(), stage, id, [0, 0, 0]).await;
+        start(stage, id).await;
+        assert_eq!(stage.run(id, "cd && sha256sum large").await.stdout, sum);
+        stage.client.purge_workspace(id).await.unwrap();
+        until_there("nothing to be left here", &stage.engine, stage, id, [0, 0, 0]).await;
+    })
+    .await;
+}
+
+async fn a_source_that_dies_keeps_it(backend: Backend) {
+    with(backend, Dockerd::start().await, async |stage, daemon| {
+        second(stage, daemon.socket(), "cellar").await;
+        let (id, sum) = large(stage, "second").await;
+        let begun = MoveWorkspace { wait_ms: Some(0), ..to("local") };
+        stage.client.move_workspace(id, &begun).await.unwrap();
+        eventually("its home to be on its way", async || {
+            (there(&stage.engine, &stage.instance, id).await[1] == 1).then_some(())
+        })
+        .await;
+        daemon.pause().await;
+        let is_over = |view: &rexec_api::workspaces::WorkspaceView| {
+            view.moving.as_ref().is_none_or(|moving| moving.state != MoveState::Moving)
+        };
+        let view = stage.until(id, "the move to be over", is_over).await;
+        assert_eq!(view.host.as_deref(), Some("second"), "it is where it was: {view:?}");
+        until_there("nothing to be left here", &stage.engine, stage, id, [0, 0, 0]).await;
+
+        daemon.resume().await;
+        stage.until(id, "it to be there again", |view| view.status == WorkspaceStatus::Stopped).await;
+        eventually("it to move", async || stage.client.move_workspace(id, &to("local")).await.ok()).await;
+        start(stage, id).await;
+        assert_eq!(stage.run(id, "cd && sha256sum large").await.stdout, sum);
+        until_there("nothing to be left there", &daemon.engine(), stage, id, [0, 0, 0]).await;
+        stage.client.purge_workspace(id).await.unwrap();
+    })
+    .await;
+}
