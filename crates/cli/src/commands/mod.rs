@@ -13,6 +13,7 @@ pub mod logs;
 pub mod moving;
 pub mod ports;
 pub mod regions;
+mod server_args;
 mod servers;
 mod setup_log;
 pub mod snapshots;

@@ -1,14 +1,14 @@
 //! `admin servers`: the machines that workspaces run on.
 
+use super::server_args::{AddServer, EditServer};
 use crate::connection::Connection;
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age};
 use crate::tty;
 use rexec_api::ids::HostId;
-use rexec_api::servers::{ImageState, NewServer, ServerHealth, ServerState, ServerView, SshAccess};
+use rexec_api::servers::{ImageState, ServerHealth, ServerState, ServerView};
 use rexec_client::{Client, ServerRequest, Sources};
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Subcommand)]
 pub enum ServersCommand {
@@ -16,6 +16,8 @@ pub enum ServersCommand {
     Ls,
     /// Add one: it is reached and made ready first, and what fails is told.
     Add(Box<AddServer>),
+    /// Change one, at once: what is not named stays. A new address is reached first, and must be the same engine's.
+    Edit(Box<EditServer>),
     /// Ask one anew whether it answers and is fit.
     Test { server: String },
     /// Have no more workspaces made on one; those that are there stay.
@@ -41,59 +43,17 @@ pub enum ServersCommand {
     },
 }
 
-#[derive(Debug, clap::Args)]
-pub struct AddServer {
-    name: String,
-    /// `tcp://HOST[:PORT]` with TLS, `ssh://USER@HOST[:PORT]`, or `unix:///PATH` on Rexec's own machine.
-    address: String,
-    /// Who signed the engine's certificate: a file of this machine, in PEM, which is sent and kept encrypted, as the other
-    /// two are.
-    #[arg(long, value_name = "FILE", requires_all = ["tls_cert", "tls_key"])]
-    tls_ca: Option<PathBuf>,
-    /// The client's certificate.
-    #[arg(long, value_name = "FILE", requires = "tls_ca")]
-    tls_cert: Option<PathBuf>,
-    /// The key of the client's certificate.
-    #[arg(long, value_name = "FILE", requires = "tls_ca")]
-    tls_key: Option<PathBuf>,
-    /// The private key to log in with by SSH, which is sent and kept encrypted.
-    #[arg(long, value_name = "FILE")]
-    ssh_key: Option<PathBuf>,
-    /// What the machine must show: `SHA256:...`, or a line of `ssh-keyscan`. Without, the first that it shows counts.
-    #[arg(long, value_name = "KEY")]
-    ssh_host_key: Option<String>,
-    /// For workspaces; what the machine has, when absent. 0: without a limit.
-    #[arg(long, value_name = "CORES")]
-    cpu: Option<f64>,
-    /// MiB.
-    #[arg(long, value_name = "MIB")]
-    memory: Option<u64>,
-    /// GiB.
-    #[arg(long, value_name = "GIB")]
-    disk: Option<u64>,
-    #[arg(long, value_name = "COUNT")]
-    max_workspaces: Option<u32>,
-    #[arg(long)]
-    region: Option<String>,
-    /// May be given several times.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
-    labels: Vec<(String, String)>,
-    /// An OCI runtime that workspaces may have there; may be given several times.
-    #[arg(long = "runtime", value_name = "NAME")]
-    runtimes: Vec<String>,
-}
-
-fn label(text: &str) -> std::result::Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
 pub async fn run(connection: &Connection, client: &Client, command: Option<ServersCommand>) -> Result<()> {
     match command.unwrap_or(ServersCommand::Ls) {
         ServersCommand::Ls => list(connection, &client.servers().await?.items),
         ServersCommand::Add(add) => {
             let new = add.request()?;
             tell(connection, &client.add_server(&new).await?)
+        }
+        ServersCommand::Edit(edit) => {
+            let id = find(client, &edit.server).await?;
+            let change = edit.request()?;
+            tell(connection, &client.change_server(id, &change).await?)
         }
         ServersCommand::Test { server } => ask(connection, client, &server, ServerRequest::Test).await,
         ServersCommand::Drain { server } => ask(connection, client, &server, ServerRequest::Drain).await,
@@ -121,66 +81,6 @@ pub async fn run(connection: &Connection, client: &Client, command: Option<Serve
             Ok(client.remove_server(id).await?)
         }
     }
-}
-
-impl AddServer {
-    fn request(self) -> Result<NewServer> {
-        let mut new = NewServer {
-            name: self.name,
-            total_cpu: self.cpu,
-            total_memory_mb: self.memory,
-            total_disk_gb: self.disk,
-            max_workspaces: self.max_workspaces,
-            region: self.region,
-            labels: self.labels.into_iter().collect(),
-            runtimes: Some(self.runtimes).filter(|names| !names.is_empty()),
-            ..NewServer::default()
-        };
-        let file = |path: Option<PathBuf>| path.map(|path| read(&path)).transpose();
-        match self.address.split_once("://") {
-            Some(("unix", path)) => new.socket = Some(path.to_owned()),
-            Some(("tcp", place)) => {
-                let (host, port) = place_of(place)?;
-                (new.hostname, new.docker_port) = (Some(host), port);
-                (new.tls_ca, new.tls_cert, new.tls_key) =
-                    (file(self.tls_ca)?, file(self.tls_cert)?, file(self.tls_key)?);
-            }
-            Some(("ssh", place)) => {
-                let (user, place) = place.split_once('@').ok_or_else(|| usage("Write ssh://USER@HOST."))?;
-                let (host, port) = place_of(place)?;
-                let key = self.ssh_key.ok_or_else(|| usage("Name the private key with --ssh-key."))?;
-                new.hostname = Some(host);
-                new.ssh = Some(SshAccess {
-                    user: user.to_owned(),
-                    port,
-                    private_key: read(&key)?,
-                    host_key: self.ssh_host_key,
-                    socket: None,
-                });
-            }
-            _ => return Err(usage("An address begins with tcp://, ssh:// or unix://.")),
-        }
-        Ok(new)
-    }
-}
-
-fn usage(what: &str) -> Failure {
-    Failure::Usage(what.into())
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).map_err(|error| Failure::Other(format!("{} cannot be read: {error}", path.display())))
-}
-
-/// An IPv6 address stands in brackets.
-fn place_of(place: &str) -> Result<(String, Option<u16>)> {
-    let place = place.trim_end_matches('/');
-    let (host, port) = match place.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (place, None),
-    };
-    let port = port.map(|port| port.parse().map_err(|_| usage("The port is a number up to 65535."))).transpose()?;
-    Ok((host.to_owned(), port))
 }
 
 /// By name or id.

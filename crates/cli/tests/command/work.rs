@@ -216,6 +216,14 @@ fn administration(stage: &Stage) {
     let after = stage.ok(&["admin", "host-keys", "rotate", "--yes"]);
     assert!(after.contains("SHA256:") && !after.contains(&before), "{after}");
 
+    let edit = ["admin", "servers", "edit", "local"];
+    let changed = stage.ok(&[&edit[..], &["--max-workspaces", "7", "--label", "rack=b", "--json"]].concat());
+    let changed: Value = serde_json::from_str(&changed).unwrap();
+    assert_eq!((&changed["max_workspaces"], &changed["labels"]["rack"]), (&7.into(), &"b".into()));
+    stage.ok(&[&edit[..], &["--no-max-workspaces", "--no-labels"]].concat());
+    assert!(stage.fails(&edit, 2).contains("what is to change"));
+    assert!(stage.fails(&[&edit[..], &["--address", "unix:///x"]].concat(), 5).contains("DOCKER_HOST"));
+
     let id = stage.ok_with(&["admin", "registries", "add", "ghcr.io", "ada", "--everyone"], b"a secret\n");
     let listed = stage.ok(&["admin", "registries"]);
     assert!(listed.contains("ghcr.io") && listed.contains("everyone") && !listed.contains("a secret"), "{listed}");
