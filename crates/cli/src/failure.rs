@@ -48,6 +48,15 @@ pub enum Failure {
 
 pub type Result<T> = std::result::Result<T, Failure>;
 
+/// Why a server did not take a workspace, as those may know who ask.
+fn of_server(said: &serde_json::Value) -> Option<String> {
+    let reason = said["message"].as_str().or(said["reason"].as_str())?;
+    Some(match said["host"].as_str() {
+        Some(host) => format!("{host}: {reason}"),
+        None => reason.replace('_', " "),
+    })
+}
+
 impl Failure {
     /// About a file, or another thing of this machine.
     pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
@@ -83,7 +92,11 @@ impl Failure {
         let say = |text: &str| eprintln!("{}", text.lines().map(plain).collect::<Vec<_>>().join("\n"));
         match self {
             Self::Client(ClientError::Refused(refused)) => {
-                say(&format!("rexec: {}", refused.message));
+                // What the details say stands below.
+                say(&format!("rexec: {}", refused.message.replace("; `details.hosts` says of each why", "")));
+                for line in refused.details["hosts"].as_array().into_iter().flatten().filter_map(of_server) {
+                    say(&format!("       {line}"));
+                }
                 say(&format!("       ({}, request {})", refused.code.as_str(), refused.request_id));
             }
             Self::Client(error) => {

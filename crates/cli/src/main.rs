@@ -17,8 +17,8 @@ mod tui;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
-    account, admin, attach, copy, exec, forward, join, keys, logs, moving, ports, snapshots, ssh, sync, tokens,
-    volumes, workspaces,
+    account, admin, attach, copy, exec, forward, join, keys, logs, moving, ports, regions, snapshots, ssh, sync,
+    tokens, volumes, workspaces,
 };
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
@@ -61,6 +61,8 @@ enum Command {
     Ls(workspaces::ListArguments),
     /// List what workspaces can be made from.
     Templates,
+    /// List the regions that a workspace can be made in.
+    Regions,
     /// Open a workspace in the browser; without a desktop, print its address.
     Open { workspace: String },
     /// Hold a terminal of a workspace; Ctrl-] lets go.
@@ -178,6 +180,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::New(arguments) => workspaces::new(connection, arguments).await?,
         Command::Ls(arguments) => workspaces::ls(connection, arguments).await?,
         Command::Templates => workspaces::templates(connection).await?,
+        Command::Regions => regions::choice(connection).await?,
         Command::Open { workspace } => workspaces::open(connection, &workspace).await?,
         Command::Attach(arguments) => return attach::run(connection, arguments).await,
         Command::Exec(arguments) => return exec::run(connection, arguments).await,

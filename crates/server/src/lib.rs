@@ -285,17 +285,7 @@ async fn local_host(db: &Db, config: &Config, tasks: &Tasks, replicas: &Replicas
                 let kept = hosts::store::ensure_local(db.write(), hosts::LOCAL, &endpoint, time::now_ms()).await?;
                 (hosts::LOCAL.to_owned(), kept)
             }
-            Some(me) => {
-                let instance = hosts::store::ensure_instance(db.write()).await?;
-                let marked = match is_here {
-                    true => hosts::mark::of_usual(&config.engine.access, &instance).await,
-                    false => None,
-                };
-                let tx = db.begin().await?;
-                let found = hosts::store::ensure_local_of(&tx, me, is_here, marked, &endpoint, time::now_ms()).await?;
-                tx.commit().await?;
-                found
-            }
+            Some(me) => own_host(db, config, me, is_here, &endpoint).await?,
         };
         Ok(((name, kept), hosts::store::ensure_instance(db.write()).await?))
     };
@@ -310,6 +300,35 @@ async fn local_host(db: &Db, config: &Config, tasks: &Tasks, replicas: &Replicas
     tasks.spawn_abortable("host-key", keeping);
     tasks.spawn_abortable("certificates", hosts::remote::watch_certificates(engine, host.clone()));
     Ok(host)
+}
+
+/// The row of a server among several for its own engine. That of a server which has just ended without a word, as this one
+/// before it lost its data directory, is waited for.
+async fn own_host(
+    db: &Db,
+    config: &Config,
+    me: replicas::ReplicaId,
+    is_here: bool,
+    endpoint: &str,
+) -> Result<(String, hosts::store::Kept), sea_orm::DbErr> {
+    use hosts::store::Found;
+    let instance = hosts::store::ensure_instance(db.write()).await?;
+    let mut marked = hosts::mark::of_usual(&config.engine.access, &instance).await;
+    let deadline = Instant::now() + replicas::TERM + CLAIM_PATIENCE;
+    loop {
+        let tx = db.begin().await?;
+        let found = hosts::store::ensure_local_of(&tx, me, is_here, marked, endpoint, time::now_ms()).await?;
+        tx.commit().await?;
+        match found {
+            Found::Mine(name, kept) => return Ok((name, kept)),
+            Found::AnothersYet if Instant::now() < deadline => {
+                tracing::info!("the engine is another server's; waiting in case that one has ended");
+                tokio::time::sleep(CLAIM_PATIENCE).await;
+            }
+            // It says whose it is, once it is looked at.
+            Found::AnothersYet => marked = None,
+        }
+    }
 }
 
 fn add_checks(app: &AppState) {

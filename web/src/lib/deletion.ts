@@ -5,7 +5,10 @@ import { until } from './format';
 
 /** A day and a time of it, where the reader is. */
 export function dayAndTime(time: string): string {
-  return new Date(time).toLocaleString([], { weekday: 'short', day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
+  const at = new Date(time);
+  // In another year the day of the week tells nothing.
+  const date: Intl.DateTimeFormatOptions = at.getFullYear() === new Date().getFullYear() ? { weekday: 'short' } : { year: 'numeric' };
+  return at.toLocaleString([], { ...date, day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit' });
 }
 
 /** Once its owner has been warned, or nothing: `Will be deleted in 6d 23h (Sun, 22 Nov, 18:08)`. */

@@ -1,10 +1,11 @@
-//! `admin regions`: where servers are, how far that is, and how many workspaces may be there.
+//! `regions`: where a workspace may be made. `admin regions`: where servers are, how far that is, and how many workspaces may be there.
 
 use crate::connection::Connection;
 use crate::failure::Result;
 use crate::show::{self, Cell, Table, Tint};
 use rexec_api::servers::RegionView;
 use rexec_client::Client;
+use serde_json::json;
 
 #[derive(Debug, clap::Subcommand)]
 pub enum RegionsCommand {
@@ -40,6 +41,29 @@ pub async fn run(connection: &Connection, client: &Client, command: Option<Regio
             }
         }
     }
+}
+
+/// For whoever makes one.
+pub async fn choice(connection: &Connection) -> Result<()> {
+    let health = connection.client()?.compute_health().await?;
+    if connection.json {
+        let regions = health.regions.iter().map(|(name, servers)| {
+            let latency = health.latency_ms.get(name);
+            json!({ "name": name, "servers": servers, "latency_ms": latency, "full": health.full_regions.contains(name) })
+        });
+        return show::json(&regions.collect::<Vec<_>>());
+    }
+    let mut table = Table::new(&["REGION", "LATENCY, MS", "TAKES WORKSPACES"]);
+    for (name, servers) in &health.regions {
+        let takes = match servers {
+            _ if health.full_regions.contains(name) => Cell::new("full", Tint::Warm),
+            0 => Cell::new("no", Tint::Bad),
+            _ => Cell::new("yes", Tint::Good),
+        };
+        let latency = health.latency_ms.get(name).map(|ms| format!("{ms:.1}")).unwrap_or_default();
+        table.row(vec![name.clone().into(), latency.into(), takes]);
+    }
+    table.print()
 }
 
 fn list(connection: &Connection, regions: &[RegionView]) -> Result<()> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 pub struct AddServer {
     name: String,
-    /// `tcp://HOST[:PORT]` with TLS, `ssh://USER@HOST[:PORT]`, or `unix:///PATH` on Rexec's own machine.
+    /// `tcp://HOST[:PORT]` with TLS, `ssh://USER@HOST[:PORT][/SOCKET]`, or `unix:///PATH` on Rexec's own machine.
     address: String,
     #[command(flatten)]
     way: Way,
@@ -21,7 +21,7 @@ pub struct EditServer {
     pub server: String,
     #[arg(long)]
     name: Option<String>,
-    /// Where it is reached from now on, with all that it takes: `tcp://HOST[:PORT]`, `ssh://USER@HOST[:PORT]` or `unix:///PATH`.
+    /// Where it is reached from now on, with all that it takes: `tcp://HOST[:PORT]`, `ssh://USER@HOST[:PORT][/SOCKET]` or `unix:///PATH`.
     #[arg(long)]
     address: Option<String>,
     #[command(flatten)]
@@ -62,16 +62,16 @@ struct Way {
 /// What workspaces may have of it.
 #[derive(Debug, Default, clap::Args)]
 struct Room {
-    /// For workspaces; what the machine has, when absent. 0: without a limit.
-    #[arg(long, value_name = "CORES")]
+    /// For workspaces; of a new one what the machine has, when absent. 0: without a limit.
+    #[arg(long, value_name = "CORES", allow_negative_numbers = true)]
     cpu: Option<f64>,
     /// MiB.
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", allow_negative_numbers = true)]
     memory: Option<u64>,
     /// GiB.
-    #[arg(long, value_name = "GIB")]
+    #[arg(long, value_name = "GIB", allow_negative_numbers = true)]
     disk: Option<u64>,
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     max_workspaces: Option<u32>,
     #[arg(long)]
     region: Option<String>,
@@ -152,6 +152,10 @@ impl Way {
     /// A server of no name that is reached at this address.
     fn to(self, address: &str) -> Result<NewServer> {
         let mut new = NewServer::default();
+        let (by_tls, by_ssh) = (self.tls_ca.is_some(), self.ssh_key.is_some() || self.ssh_host_key.is_some());
+        if by_tls && !address.starts_with("tcp://") || by_ssh && !address.starts_with("ssh://") {
+            return Err(usage("--tls-... is for a tcp:// address, --ssh-... for an ssh:// one."));
+        }
         let file = |path: Option<PathBuf>| path.map(|path| read(&path)).transpose();
         match address.split_once("://") {
             Some(("unix", path)) => new.socket = Some(path.to_owned()),
@@ -163,6 +167,10 @@ impl Way {
             }
             Some(("ssh", place)) => {
                 let (user, place) = place.split_once('@').ok_or_else(|| usage("Write ssh://USER@HOST."))?;
+                let (place, socket) = match place.split_once('/') {
+                    Some((place, path)) => (place, Some(format!("/{path}")).filter(|path| path != "/")),
+                    None => (place, None),
+                };
                 let (host, port) = place_of(place)?;
                 let key = self.ssh_key.ok_or_else(|| usage("Name the private key with --ssh-key."))?;
                 new.hostname = Some(host);
@@ -171,7 +179,7 @@ impl Way {
                     port,
                     private_key: read(&key)?,
                     host_key: self.ssh_host_key,
-                    socket: None,
+                    socket,
                 });
             }
             _ => return Err(usage("An address begins with tcp://, ssh:// or unix://.")),
@@ -229,7 +237,13 @@ mod tests {
             json!({ "max_workspaces": null, "labels": {}, "runtimes": null })
         );
         assert_eq!(said("--address unix:///run/docker.sock"), json!({ "socket": "/run/docker.sock" }));
-        for wrong in ["", "--ssh-host-key SHA256:x", "--address somewhere", "--address ssh://root@host"] {
+        for wrong in [
+            "",
+            "--ssh-host-key SHA256:x",
+            "--address somewhere",
+            "--address ssh://root@host",
+            "--address unix:///x --ssh-host-key k",
+        ] {
             assert!(matches!(edit(wrong), Err(Failure::Usage(_))), "{wrong}");
         }
         assert!(Line::try_parse_from(["edit", "one", "--no-labels", "--label", "a=b"]).is_err());

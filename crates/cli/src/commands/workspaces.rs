@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How often it is looked at a workspace that begins.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// What is there already, as a warm one is, is not waited for so long.
+const LOOK_FIRST: Duration = Duration::from_millis(20);
 
 #[derive(Debug, clap::Args)]
 pub struct NewArguments {
@@ -46,6 +48,12 @@ pub struct NewArguments {
     /// An OCI runtime of the host, such as runsc.
     #[arg(long)]
     runtime: Option<String>,
+    /// Where, of several: `rexec regions` lists them.
+    #[arg(long)]
+    region: Option<String>,
+    /// On this server, for administrators.
+    #[arg(long, value_name = "SERVER", visible_alias = "server")]
+    host: Option<String>,
     /// A variable of its terminals and commands; may be given several times.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -82,6 +90,8 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
         memory_mb: arguments.memory,
         disk_gb: arguments.disk,
         runtime: arguments.runtime,
+        region: arguments.region,
+        host: arguments.host,
         env: BTreeMap::from_iter(arguments.env),
         wait_ms: Some(0),
         ..Default::default()
@@ -105,6 +115,7 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
 pub(super) async fn running(client: &Client, mut seen: WorkspaceView) -> Result<WorkspaceView> {
     let is_watched = std::io::stderr().is_terminal();
     let mut told = String::new();
+    let mut pause = LOOK_FIRST;
     loop {
         if is_watched {
             let why = seen.status_reason.as_deref().unwrap_or_default();
@@ -123,7 +134,10 @@ pub(super) async fn running(client: &Client, mut seen: WorkspaceView) -> Result<
                 let why = seen.status_reason.unwrap_or_else(|| "The server does not say why.".into());
                 return Err(Failure::Other(format!("{} does not run: {why}", seen.name)));
             }
-            _ => tokio::time::sleep(LOOK_EVERY).await,
+            _ => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LOOK_EVERY);
+            }
         }
         seen = client.workspace(seen.id).await?;
     }
@@ -205,6 +219,10 @@ pub async fn lifecycle(connection: &Connection, of: Several, request: Lifecycle)
         if matches!(request, Lifecycle::Start | Lifecycle::Restart | Lifecycle::Resume) {
             now = running(&client, now).await?;
         }
+        if now.status == WorkspaceStatus::Unreachable {
+            let why = now.status_reason.unwrap_or_default();
+            return Err(Failure::Other(format!("{} is out of reach; it is done once it is back. {why}", now.name)));
+        }
         seen.push(now);
     }
     if connection.json {
@@ -281,6 +299,11 @@ pub async fn awake(client: &Client, word: &str) -> Result<WorkspaceView> {
         WorkspaceStatus::Unreachable if found.machine.is_some() => {
             let why = found.status_reason.unwrap_or_default();
             Err(Failure::Other(format!("{} cannot be reached. {why}", found.name)))
+        }
+        WorkspaceStatus::Unreachable => {
+            let why = found.status_reason.as_deref().unwrap_or_default();
+            eprintln!("{} is out of reach; waiting until it is back. {}", show::plain(&found.name), show::plain(why));
+            running(client, found).await
         }
         _ => running(client, found).await,
     }

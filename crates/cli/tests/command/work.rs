@@ -216,6 +216,9 @@ fn administration(stage: &Stage) {
     let after = stage.ok(&["admin", "host-keys", "rotate", "--yes"]);
     assert!(after.contains("SHA256:") && !after.contains(&before), "{after}");
 
+    assert!(stage.ok(&["regions"]).contains("local"));
+    let nowhere = stage.fails(&["new", "--region", "mars"], 5);
+    assert!(nowhere.contains("no region `mars`") && nowhere.contains("local"), "{nowhere}");
     let edit = ["admin", "servers", "edit", "local"];
     let changed = stage.ok(&[&edit[..], &["--max-workspaces", "7", "--label", "rack=b", "--json"]].concat());
     let changed: Value = serde_json::from_str(&changed).unwrap();

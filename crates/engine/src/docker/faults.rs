@@ -24,8 +24,6 @@ const HALF_STARTED: &[&str] = &[
 const WRONG_STATE: &[&str] = &["container state improper"];
 /// Of an image that is not here; Podman has a sentence of its own.
 const IMAGE_MISSING: &[&str] = &["no such image", "image not known"];
-/// Docker's word, before 23.0, of an image that is being removed while it is looked at.
-const IMAGE_GOING: &str = "layer does not exist";
 const NO_IMAGE: &[&str] = &["manifest unknown", "name unknown", "not found", "does not exist", "no such image"];
 const NO_PLATFORM: &[&str] = &["no matching manifest", "does not match the specified platform"];
 const NO_ENTRY: &[&str] = &[
@@ -49,6 +47,12 @@ pub(super) fn engine_error(error: Error) -> EngineError {
     }
 }
 
+/// Docker's word, before 23.0, of an image that is being removed while it is looked at. Of a container's creation it is said
+/// where the layer is lost, which is no reason to fetch the image again.
+pub(super) fn is_going(error: &EngineError) -> bool {
+    matches!(error, EngineError::Refused(message) if message.trim() == "layer does not exist")
+}
+
 /// The kind of a refused request.
 pub(super) fn refusal(status: u16, message: String) -> EngineError {
     let says = |phrases: &[&str]| contains_any(&message, phrases);
@@ -57,7 +61,6 @@ pub(super) fn refusal(status: u16, message: String) -> EngineError {
         _ if says(NO_RUNTIME) => EngineError::RuntimeUnavailable(message),
         _ if says(WRONG_STATE) => EngineError::Conflict(message),
         404 if says(IMAGE_MISSING) => EngineError::ImageNotFound(message),
-        500 if message.trim() == IMAGE_GOING => EngineError::ImageNotFound(message),
         404 => EngineError::NotFound(message),
         409 => EngineError::Conflict(message),
         // 500 is Podman's.
@@ -147,7 +150,7 @@ mod tests {
         for (status, message, wanted) in [
             (404, "No such container: x", "not_found"),
             (404, "No such image: x:latest", "image_not_found"),
-            (500, "layer does not exist", "image_not_found"),
+            (500, "layer does not exist", "refused"),
             (404, "network x not found", "not_found"),
             (409, "Conflict. The container name \"/x\" is already in use", "conflict"),
             (403, "cannot create network a: conflicts with network b: networks have same bridge name", "conflict"),

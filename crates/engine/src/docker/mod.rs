@@ -94,7 +94,10 @@ pub struct DockerEngine {
 
 impl DockerEngine {
     async fn inspect_image(&self, reference: &str) -> Result<Option<ImageInfo>> {
-        let found = found_or_none(within(CALL_TIMEOUT, self.docker.inspect_image(reference)).await)?;
+        let found = match within(CALL_TIMEOUT, self.docker.inspect_image(reference)).await {
+            Err(error) if faults::is_going(&error) => None,
+            found => found_or_none(found)?,
+        };
         let Some(mut image) = found.map(views::image).transpose()? else { return Ok(None) };
         if self.is_podman().await? {
             image.references = image.references.into_iter().map(podman::familiar).collect();

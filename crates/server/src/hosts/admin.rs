@@ -190,6 +190,12 @@ impl Servers {
         let tx = self.db.begin().await?;
         // Others may have changed it while its engine was reached.
         let before = store::find(&tx, id).await?.ok_or_else(no_such)?;
+        if proven.is_some() && before.replica != seen.replica {
+            return Err(Error::new(
+                ErrorCode::ServerInUse,
+                "Another Rexec server has just taken it over. Look at it again.",
+            ));
+        }
         let mut row = changing::after(&before, &change);
         if let Some(proven) = &proven {
             row.address = proven.access.address();
@@ -364,7 +370,7 @@ impl Servers {
         }
         require_runtimes(row, Some(&info))?;
         let access = access.pinned(&engine);
-        let host = Host::of_row(row, self.instance(), engine, &self.config);
+        let host = Host::of_row(row, self.instance(), engine, &self.config).bound_to(row.replica, false);
         self.require_unmarked(&host).await?;
         self.require_other(&host).await?;
         self.require_same(&host).await?;

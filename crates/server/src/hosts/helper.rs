@@ -136,7 +136,9 @@ impl Helper {
     /// Removes the helpers of this installation whose jobs this server does not have open.
     pub async fn leftovers(host: &Host) -> Result<()> {
         for found in host.engine.summaries(&host.labels()).await? {
-            if found.labels.get(LABEL_HELPER).is_some_and(|job| !host.helpers.has(job)) {
+            // A container of an image that was made of a helper has the label with nothing in it.
+            let job = found.labels.get(LABEL_HELPER).filter(|job| !job.is_empty());
+            if job.is_some_and(|job| !host.helpers.has(job)) {
                 host.engine.remove(&found.id).await?;
             }
         }

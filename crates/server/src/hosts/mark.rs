@@ -3,10 +3,10 @@
 //! leftovers by the other; a server that has lost its data directory knows its engine by the mark.
 //!
 //! An engine answers the making of a volume that it has with the one it has: of two that claim an engine at once one finds
-//! the other's mark.
+//! the other's mark. A mark of what is not recorded, such as a server that was never added or was deleted, is replaced.
 //!
-//! Invariant: an engine is `ready` under the name that its mark says, and under no other. A mark of what is not recorded,
-//! such as one that was never added or was deleted, is replaced.
+//! Invariant: a host whose engine is marked as another does not become `ready`, and is not for longer than the next look at
+//! the host's rules, by which also a mark that was pruned is made again.
 
 use super::store;
 use super::{Host, LABEL_INSTANCE};
@@ -22,7 +22,9 @@ const LABEL_HOST: &str = "rexec.host";
 /// Others may replace a stale mark at the same time.
 const TRIES: usize = 3;
 /// A server that starts waits so long for an engine to say which it is.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Whoever has replaced a mark looks once more after this: another may have thought it stale a moment before.
+const SETTLES: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -35,21 +37,18 @@ pub(super) struct Mark {
 /// Why an engine cannot be a host's.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Claim {
-    #[error("{}", already(.0, .1))]
-    Another(String, String),
-    #[error("What the engine is marked as changes all the time: another server claims it, too.")]
-    Restless,
+    #[error("That engine is the server `{0}` already.")]
+    Another(String),
+    #[error(
+        "That engine is the server `{0}`, of a Rexec server that is there no more. Start this one again: it takes it over."
+    )]
+    Orphaned(String),
+    #[error("What the engine is marked as, by its volume `{0}`, changes all the time or cannot be read.")]
+    Restless(String),
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("The database does not answer.")]
     Database(#[from] sea_orm::DbErr),
-}
-
-/// What is said of an engine that has another's mark.
-pub(super) fn already(name: &str, volume: &str) -> String {
-    format!(
-        "That engine is the server `{name}` already. If it is a copy of that one's machine, remove the volume `{volume}` there first."
-    )
 }
 
 pub(super) fn volume(instance: &str) -> String {
@@ -73,11 +72,15 @@ pub(super) async fn read(engine: &dyn Engine, instance: &str) -> Result<Option<M
 /// Makes the engine known as this host, unless it is known as another.
 pub(super) async fn claim(host: &Host, db: &Db) -> Result<(), Claim> {
     let name = volume(&host.instance);
+    let mut replaced = false;
     for _ in 0..TRIES {
         let mut labels = host.labels_to_give();
         labels.insert(LABEL_HOST.into(), host.id.to_string());
         labels.insert(LABEL_MARK.into(), uuid::Uuid::new_v4().to_string());
         host.engine.volume_create(&name, &labels, None).await?;
+        if replaced {
+            tokio::time::sleep(SETTLES).await;
+        }
         let Some(mark) = read(host.engine.as_ref(), &host.instance).await? else { continue };
         if mark.host == Some(host.id) {
             return Ok(());
@@ -85,11 +88,13 @@ pub(super) async fn claim(host: &Host, db: &Db) -> Result<(), Claim> {
         if let Some(id) = mark.host
             && let Some(row) = store::find(db.read(), id).await?
         {
-            return Err(Claim::Another(row.name, name));
+            let is_left = row.access_sealed.is_none() && store::is_left(db.read(), id).await?;
+            return Err(if is_left { Claim::Orphaned(row.name) } else { Claim::Another(row.name) });
         }
         host.engine.remove_volume(&name).await?;
+        replaced = true;
     }
-    Err(Claim::Restless)
+    Err(Claim::Restless(name))
 }
 
 /// As which host the engine that `DOCKER_HOST` names is marked, where it can be asked at once.

@@ -106,7 +106,13 @@ impl Servers {
             return Ok(());
         }
         let marked = mark::read(host.engine.as_ref(), &host.instance).await.map_err(|error| Fault::of(&error))?;
-        let Some(marked) = marked.filter(|mark| mark.host != Some(host.id)) else { return Ok(()) };
+        let is_own = marked.as_ref().is_some_and(|mark| mark.host == Some(host.id));
+        if !is_own && host.bound.is_some() && host.bound != self.replicas.id() {
+            // Nothing else tells it from any engine behind a socket of that name.
+            let message = "That is another engine: it is not marked as this server. Say it to the Rexec server on this one's machine.";
+            return Err(Error::new(ErrorCode::ServerInUse, message));
+        }
+        let Some(marked) = marked.filter(|_| !is_own) else { return Ok(()) };
         let volume = mark::volume(&host.instance);
         let row = match marked.host {
             Some(id) => store::find(self.db().read(), id).await?,
@@ -117,7 +123,11 @@ impl Servers {
             // It was that server's, which has moved to another engine since.
             return Ok(host.engine.remove_volume(&volume).await.map_err(|error| Fault::of(&error))?);
         }
-        Err(Error::new(ErrorCode::ServerExists, mark::already(&row.name, &volume)).details(json!({ "host": row.name })))
+        let message = format!(
+            "That engine is the server `{}` already. If it is a copy of that one's machine, remove the volume `{volume}` there first.",
+            row.name
+        );
+        Err(Error::new(ErrorCode::ServerExists, message).details(json!({ "host": row.name })))
     }
 
     /// Whether the server can be seen from here to have an engine with another mark.

@@ -134,15 +134,26 @@ pub async fn ensure_local(conn: &impl ConnectionTrait, name: &str, address: &str
     .await?;
     // Whoever is alone is not bound to what was one of several; `ensure_local_of` binds it anew.
     db::execute(conn, "UPDATE hosts SET replica = NULL WHERE name = $1 AND replica IS NOT NULL", [name.into()]).await?;
+    kept(conn, name).await
+}
+
+async fn kept(conn: &impl ConnectionTrait, name: &str) -> Result<Kept, DbErr> {
     let row =
         db::fetch_one::<KeptRow, _>(conn, "SELECT id, host_key FROM hosts WHERE name = $1", [name.into()]).await?;
     let kept = row.and_then(|row| Some(Kept { id: row.id.parse().ok()?, host_key: row.host_key }));
     kept.ok_or_else(|| DbErr::Type("the local host has no readable id".into()))
 }
 
-/// The same where there may be several servers: one that is reached from a single machine is that server's own, and one
-/// that is reached through a network is everyone's that names it. `marked`: as which host its engine is known. That is this
-/// server's when whoever had it is there no more, as after the loss of a data directory.
+/// What a server finds of its own engine's row where there may be several servers.
+pub enum Found {
+    Mine(String, Kept),
+    /// The engine is marked as the row of another server that is there.
+    AnothersYet,
+}
+
+/// As [`ensure_local`] where there may be several servers: an engine that is reached from a single machine is that server's
+/// own, and one that is reached through a network is everyone's that names it. `marked`: as which host it is known. That is
+/// this server's when whoever had it is there no more, as after the loss of a data directory.
 pub async fn ensure_local_of(
     tx: &DatabaseTransaction,
     replica: ReplicaId,
@@ -150,7 +161,7 @@ pub async fn ensure_local_of(
     marked: Option<HostId>,
     address: &str,
     now_ms: i64,
-) -> Result<(String, Kept), DbErr> {
+) -> Result<Found, DbErr> {
     #[derive(FromQueryResult)]
     struct Named {
         name: String,
@@ -158,65 +169,119 @@ pub async fn ensure_local_of(
     let me = || replica.to_string();
     // Of two servers that start at once the second waits for the row of the first.
     db::execute(tx, "SELECT pg_advisory_xact_lock($1)", [LOCAL_LOCK.into()]).await?;
-    if let Some(marked) = marked.filter(|_| is_here) {
-        adopt(tx, replica, marked).await?;
-    }
-    let (text, values) = match is_here {
-        true => (
-            "SELECT name FROM hosts WHERE access_sealed IS NULL AND state <> 'removed' AND (replica = $1 \
-             OR (replica IS NULL AND name = $2 AND (address LIKE 'unix:%' OR address LIKE 'tcp://127.%' \
-             OR address LIKE 'tcp://localhost%' OR address LIKE 'tcp://[::1]%'))) ORDER BY replica NULLS LAST LIMIT 1",
-            vec![me().into(), super::LOCAL.into()],
-        ),
-        false => (
-            "SELECT name FROM hosts WHERE access_sealed IS NULL AND state <> 'removed' AND replica IS NULL AND (address = $2 \
-             OR (name = $3 AND NOT EXISTS (SELECT 1 FROM replicas WHERE id <> $1 AND until_ms > 0))) \
-             ORDER BY address = $2 DESC LIMIT 1",
-            vec![me().into(), address.into(), super::LOCAL.into()],
-        ),
+    let marked = match marked {
+        Some(marked) => marked_row(tx, replica, is_here, marked).await?,
+        None => Marked::Nothing,
     };
-    let mine = db::fetch_one::<Named, _>(tx, text, values);
-    let taken = db::fetch_one::<Named, _>(tx, "SELECT name FROM hosts WHERE name = $1", [super::LOCAL.into()]);
-    let name = match (mine.await?, taken.await?) {
-        (Some(mine), _) => mine.name,
+    let mine = match marked {
+        Marked::AnothersYet => return Ok(Found::AnothersYet),
+        Marked::Mine(name) => Some(name),
+        // Others reach it through a network; where, stays theirs to say.
+        Marked::Shared(name) => {
+            let kept = kept(tx, &name).await?;
+            return Ok(Found::Mine(name, kept));
+        }
+        Marked::Nothing => {
+            let (text, values) = match is_here {
+                true => (
+                    "SELECT name FROM hosts WHERE access_sealed IS NULL AND state <> 'removed' AND (replica = $1 \
+                     OR (replica IS NULL AND name = $2 AND (address LIKE 'unix:%' OR address LIKE 'tcp://127.%' \
+                     OR address LIKE 'tcp://localhost%' OR address LIKE 'tcp://[::1]%'))) ORDER BY replica NULLS LAST LIMIT 1",
+                    vec![me().into(), super::LOCAL.into()],
+                ),
+                false => (
+                    "SELECT name FROM hosts WHERE access_sealed IS NULL AND state <> 'removed' AND replica IS NULL \
+                     AND (address = $2 OR (name = $3 AND NOT EXISTS (SELECT 1 FROM replicas WHERE id <> $1 AND until_ms > 0))) \
+                     ORDER BY address = $2 DESC LIMIT 1",
+                    vec![me().into(), address.into(), super::LOCAL.into()],
+                ),
+            };
+            db::fetch_one::<Named, _>(tx, text, values).await?.map(|row| row.name)
+        }
+    };
+    let taken = db::fetch_one::<Named, _>(tx, "SELECT name FROM hosts WHERE name = $1", [super::LOCAL.into()]).await?;
+    let name = match (mine, taken) {
+        (Some(mine), _) => mine,
         (None, None) => super::LOCAL.to_owned(),
-        (None, Some(_)) => format!("{}-{}", super::LOCAL, replica.short()),
+        (None, Some(_)) => own_name(replica),
     };
     let kept = ensure_local(tx, &name, address, now_ms).await?;
     if is_here {
         let bound = [kept.id.to_string().into(), me().into()];
         db::execute(tx, "UPDATE hosts SET replica = $2 WHERE id = $1", bound).await?;
     }
-    Ok((name, kept))
+    Ok(Found::Mine(name, kept))
 }
 
-/// Makes the host that an engine is marked as the replica's own, if it was another's that is there no more. The row that
-/// the replica had instead goes, and where something lies on that, nothing is changed.
-async fn adopt(tx: &DatabaseTransaction, replica: ReplicaId, marked: HostId) -> Result<(), DbErr> {
+/// What a server calls its own engine where `local` is another's.
+fn own_name(replica: ReplicaId) -> String {
+    format!("{}-{}", super::LOCAL, replica.short())
+}
+
+/// What the row is to a server that an engine is marked as.
+enum Marked {
+    Nothing,
+    /// By name.
+    Mine(String),
+    Shared(String),
+    AnothersYet,
+}
+
+/// A row of a server that is there no more becomes the replica's own; the one that the replica had instead goes, and where
+/// something lies on that, nothing is changed.
+async fn marked_row(
+    tx: &DatabaseTransaction,
+    replica: ReplicaId,
+    is_here: bool,
+    marked: HostId,
+) -> Result<Marked, DbErr> {
     #[derive(FromQueryResult)]
     struct Id {
         id: String,
     }
-    let me = || replica.to_string();
-    let text = format!(
-        "SELECT id FROM hosts WHERE id = $1 AND access_sealed IS NULL AND state <> '{REMOVED}' AND replica <> $2 \
-         AND NOT EXISTS (SELECT 1 FROM replicas WHERE replicas.id = hosts.replica AND until_ms > {})",
-        crate::replicas::DATABASE_NOW
-    );
-    if db::fetch_one::<Id, _>(tx, &text, [marked.to_string().into(), me().into()]).await?.is_none() {
-        return Ok(());
+    let Some(row) = find(tx, marked).await?.filter(|row| row.access_sealed.is_none()) else {
+        return Ok(Marked::Nothing);
+    };
+    match row.replica {
+        // Of a time when there was one server, it is bound as the first of them is.
+        None if is_here && row.name == super::LOCAL && row.address.starts_with("unix:") => return Ok(Marked::Nothing),
+        None => return Ok(Marked::Shared(row.name)),
+        Some(owner) if owner == replica => return Ok(Marked::Mine(row.name)),
+        Some(_) if !is_here => return Ok(Marked::Nothing),
+        Some(_) if !is_left(tx, marked).await? => return Ok(Marked::AnothersYet),
+        Some(_) => {}
     }
-    let text = format!("SELECT id FROM hosts WHERE replica = $1 AND access_sealed IS NULL AND state <> '{REMOVED}'");
-    let own = db::fetch_one::<Id, _>(tx, &text, [me().into()]).await?;
+    // Locked: whoever is about to place a workspace there waits.
+    let text = format!(
+        "SELECT id FROM hosts WHERE replica = $1 AND access_sealed IS NULL AND state <> '{REMOVED}' FOR UPDATE"
+    );
+    let own = db::fetch_one::<Id, _>(tx, &text, [replica.to_string().into()]).await?;
     if let Some(own) = own.and_then(|row| row.id.parse().ok()) {
         if load(tx, own).await?.any() {
-            return Ok(());
+            tracing::warn!(
+                host = row.name,
+                "this engine was another server's; it is not taken over, as something lies on this one's row"
+            );
+            return Ok(Marked::Nothing);
         }
         remove(tx, own).await?;
     }
-    tracing::warn!(host = %marked, "this engine was that of a server that is there no more; it is this one's now");
-    let text = "UPDATE hosts SET replica = $2 WHERE id = $1";
-    db::execute(tx, text, [marked.to_string().into(), me().into()]).await.map(|_| ())
+    tracing::warn!(host = row.name, "this engine was that of a server that is there no more; it is this one's now");
+    // Under a name that the one before does not come back to.
+    let name = if row.name == super::LOCAL { row.name } else { own_name(replica) };
+    let text = "UPDATE hosts SET replica = $2, name = $3 WHERE id = $1";
+    db::execute(tx, text, [marked.to_string().into(), replica.to_string().into(), name.clone().into()]).await?;
+    Ok(Marked::Mine(name))
+}
+
+/// Whether the server that a host is bound to is there no more.
+pub async fn is_left(conn: &impl ConnectionTrait, id: HostId) -> Result<bool, DbErr> {
+    let text = format!(
+        "SELECT 1 FROM hosts WHERE id = $1 AND replica IS NOT NULL AND NOT EXISTS \
+         (SELECT 1 FROM replicas WHERE replicas.id = hosts.replica AND until_ms > {})",
+        crate::replicas::DATABASE_NOW
+    );
+    Ok(conn.query_one_raw(db::sql(conn, &text, [id.to_string().into()])).await?.is_some())
 }
 
 /// Keeps the key that a host showed.

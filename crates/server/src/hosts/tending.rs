@@ -45,7 +45,7 @@ impl Host {
                     let facts = Arc::new(facts);
                     self.state.send_replace(HostState::Ready(facts.clone()));
                     let reason = {
-                        let watching = pin!(self.watch_over(&facts.engine, &on_event));
+                        let watching = pin!(self.watch_over(db, &facts.engine, &on_event));
                         match select(watching, pin!(self.try_usual_runtime(&facts))).await {
                             Either::Left((reason, _)) => reason,
                             Either::Right(((), watching)) => watching.await,
@@ -148,7 +148,7 @@ impl Host {
     }
 
     /// Pings, passes events on, keeps the rules; returns why the host counts as lost.
-    async fn watch_over(&self, info: &EngineInfo, on_event: &impl Fn(Heard)) -> String {
+    async fn watch_over(&self, db: &Db, info: &EngineInfo, on_event: &impl Fn(Heard)) -> String {
         let mut events = self.engine.events(&self.labels());
         let mut ping = tokio::time::interval(PING_EVERY);
         let mut rules = tokio::time::interval(self.rules_every());
@@ -195,6 +195,11 @@ impl Host {
                     let closing = self.close_network(info).await;
                     if !closing.open.is_empty() && !self.allow_weaker {
                         return closing.open.join(" ");
+                    }
+                    if self.marked
+                        && let Err(claim @ (mark::Claim::Another(_) | mark::Claim::Orphaned(_))) = mark::claim(self, db).await
+                    {
+                        return claim.to_string();
                     }
                     if let Some(why) = closing.unseen {
                         tracing::warn!(host = self.name, why, "the host's rules cannot be looked at");

@@ -47,7 +47,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// How long a replica counts as there that says nothing.
-const TERM: Duration = Duration::from_secs(10);
+pub(crate) const TERM: Duration = Duration::from_secs(10);
 /// It stands still so long before that.
 const MARGIN: Duration = Duration::from_secs(5);
 const ROUND_EVERY: Duration = Duration::from_secs(2);

@@ -101,6 +101,15 @@ impl Workspaces {
             };
             return Error::new(ErrorCode::NoHost, message).details(json!({ "field": "host" }));
         }
+        if let Some(region) =
+            wanted.region.as_deref().filter(|region| rejected.iter().all(|(host, _)| host.region != *region))
+        {
+            let known: std::collections::BTreeSet<&str> =
+                rejected.iter().map(|(host, _)| host.region.as_str()).collect();
+            let known = known.into_iter().collect::<Vec<_>>().join(", ");
+            let message = format!("There is no region `{region}`. There are: {known}.");
+            return Error::new(ErrorCode::NoHost, message).details(json!({ "field": "region" }));
+        }
         let hosts = told(actor, &rejected);
         // Those that never could do not matter where others could at another time.
         let is_apart = |why: &Rejection| matches!(why, Rejection::Region | Rejection::Labels | Rejection::Architecture);

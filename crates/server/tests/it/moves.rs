@@ -303,6 +303,15 @@ async fn a_move_outlives_its_server(backend: Backend) {
             assert_eq!(stage.run(id, "cat ~/kept").await.stdout, "mine\n");
             until_there("the source to be let go", &stage.engine, &stage, id, [0, 0, 0]).await;
             until_there("one of each to be left", &daemon.engine(), &stage, id, [1, 1, 1]).await;
+
+            // It is a workspace like any other, which a server that starts leaves as it runs.
+            let of = Labels::from([("rexec.workspace".to_owned(), id.to_string())]);
+            let container = async || daemon.engine().containers(&of).await.unwrap()[0].id.clone();
+            let before = container().await;
+            let stage = stage.restart_server(place, &[]).await;
+            stage.until(id, "it to run on", |view| view.status == WorkspaceStatus::Running).await;
+            assert_eq!(stage.run(id, "cat ~/kept").await.stdout, "mine\n");
+            assert_eq!(container().await, before, "it was not made anew");
             stage.client.purge_workspace(id).await.unwrap();
             eventually("its image to be free", async || stage.engine.remove_image(&image).await.ok()).await;
             stage

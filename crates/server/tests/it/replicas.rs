@@ -6,7 +6,7 @@ use crate::support::workspaces::{Follower, PATIENCE, Stage, engine_address, even
 use crate::support::{Backend, PASSWORD, Place, Server, in_place};
 use futures_util::FutureExt as _;
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_api::servers::{NewServer, PatchServer, ServerHealth, ServerView, SshAccess};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
 use rexec_client::{AttachOptions, Client, ClientError, Lifecycle, Method};
@@ -14,7 +14,8 @@ use rexec_engine::contract::remote::Sshd;
 use rexec_engine::docker::DockerEngine;
 use rexec_server::config::{Config, Sources};
 use rexec_server::db::{self, Db};
-use rexec_server::replicas::Replicas;
+use rexec_server::hosts::store::{self as hosts, Found};
+use rexec_server::replicas::{ReplicaId, Replicas};
 use serde_json::Value;
 use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::time::{Duration, Instant};
@@ -282,6 +283,63 @@ async fn until_ready(client: &Client, name: &str) -> ServerView {
         servers.into_iter().find(|server| server.name == name && server.health == ServerHealth::Ready)
     };
     eventually("the server to be ready", found).await
+}
+
+#[tokio::test]
+async fn a_row_is_taken_over_from_whoever_is_there_no_more() {
+    in_place(Backend::Postgres, async |place| {
+        let server = place.start(&[]).await;
+        let db = &server.running.app.db;
+        let [a, b, c] = [(); 3].map(|()| ReplicaId::new());
+        let there = async |id: ReplicaId, until: i64| {
+            let text = "INSERT INTO replicas (id, run, version, started_ms, until_ms) VALUES ($1, 'x', 'x', 0, $2) \
+                        ON CONFLICT (id) DO UPDATE SET until_ms = $2";
+            db::execute(db.write(), text, [id.to_string().into(), until.into()]).await.unwrap();
+        };
+        let find = async |id: ReplicaId, is_here: bool, marked: Option<HostId>| {
+            let tx = db.begin().await.unwrap();
+            let address = if is_here { format!("unix:///{}", id.short()) } else { "ssh://root@host".to_owned() };
+            let found = hosts::ensure_local_of(&tx, id, is_here, marked, &address, 0).await.unwrap();
+            tx.commit().await.unwrap();
+            match found {
+                Found::Mine(name, kept) => Some((name, kept.id)),
+                Found::AnothersYet => None,
+            }
+        };
+        for id in [a, b, c] {
+            there(id, i64::MAX).await;
+        }
+        let own = |id: ReplicaId| format!("local-{}", id.short());
+        let (name, of_a) = find(a, true, None).await.unwrap();
+        assert_eq!(name, "local");
+        let (name, of_b) = find(b, true, None).await.unwrap();
+        assert_eq!(name, own(b));
+        // By the mark, as soon as whoever had it has ended.
+        assert!(find(c, true, Some(of_b)).await.is_none(), "it is there");
+        there(b, 0).await;
+        assert_eq!(find(c, true, Some(of_b)).await.unwrap(), (own(c), of_b));
+        there(b, i64::MAX).await;
+        let (name, anew) = find(b, true, None).await.unwrap();
+        assert_eq!(name, own(b));
+        assert_ne!(anew, of_b, "who comes back has a row of its own, and not what is another's now");
+        assert_eq!(find(c, true, None).await.unwrap(), (own(c), of_b));
+        // The same engine by another way, of which it is the only one.
+        assert_eq!(find(c, false, Some(of_b)).await.unwrap(), (own(c), of_b));
+        assert_eq!(find(a, true, Some(of_b)).await.unwrap(), (own(c), of_b), "it is everyone's that reaches it");
+
+        // Whoever has something on its row keeps that.
+        let text = "UPDATE hosts SET replica = $1 WHERE id = $2";
+        db::execute(db.write(), text, [a.to_string().into(), of_a.to_string().into()]).await.unwrap();
+        there(a, 0).await;
+        let text = "INSERT INTO volumes (id, workspace_id, host_id, name, state, owner_id, workspace_name, created_ms) \
+                    VALUES ('v', 'w', $1, 'v', 'kept', 'o', 'w', 0)";
+        db::execute(db.write(), text, [anew.to_string().into()]).await.unwrap();
+        assert_eq!(find(b, true, Some(of_a)).await.unwrap(), (own(b), anew));
+        db::execute(db.write(), "DELETE FROM volumes", []).await.unwrap();
+        assert_eq!(find(b, true, Some(of_a)).await.unwrap(), ("local".into(), of_a));
+        assert!(server.stop().await);
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -155,7 +155,7 @@ fn why(at: &str, error: &io::Error) -> Unreachable {
             }
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Unreachable::NotTrusted { at },
             CertificateError::NotValidForNameContext { presented, .. } => {
-                let names: Vec<&str> = presented.iter().take(NAMES_MAX).map(String::as_str).collect();
+                let names: Vec<&str> = presented.iter().take(NAMES_MAX).map(|name| bare(name)).collect();
                 Unreachable::WrongName { at, names: names.join(", ") }
             }
             CertificateError::NotValidForName => Unreachable::WrongName { at, names: "another".into() },
@@ -169,6 +169,12 @@ fn why(at: &str, error: &io::Error) -> Unreachable {
     }
 }
 
+/// A name of a certificate without what rustls writes around it: `DnsName("host")`, `IpAddress(10.0.0.1)`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
+}
+
 /// What an alert says of our certificate (RFC 8446, section 6.2).
 fn client_fault(alert: AlertDescription) -> Option<&'static str> {
     match alert {
@@ -178,7 +184,9 @@ fn client_fault(alert: AlertDescription) -> Option<&'static str> {
         AlertDescription::BadCertificate
         | AlertDescription::UnsupportedCertificate
         | AlertDescription::CertificateUnknown
-        | AlertDescription::DecryptError => Some("the engine does not accept it; was it signed by the engine's CA?"),
+        | AlertDescription::DecryptError => Some(
+            "the engine does not accept it: it must be signed by the engine's CA, and be a client's (extended key usage clientAuth)",
+        ),
         AlertDescription::CertificateRequired | AlertDescription::AccessDenied => Some("the engine wants another"),
         _ => None,
     }
