@@ -160,6 +160,24 @@ describe('servers', { timeout: 240_000 }, () => {
     await page.locator('[data-testid=region][data-name=attic]').getByText('full').waitFor({ state: 'detached' });
   });
 
+  it('fits a phone beside a long address', async () => {
+    const hand = await startBrowser(PHONE);
+    try {
+      await signIn(hand.context, server.url);
+      const small = await hand.context.newPage();
+      await small.goto(`${server.url}/servers`);
+      const own = small.locator('[data-testid=server][data-name=second]');
+      await own.waitFor();
+      await assertFits(small, 'the list of two servers');
+      await own.getByTestId('server-menu').click();
+      await small.getByTestId('menu-edit').click();
+      await small.getByTestId('edit-server-form').waitFor();
+      await assertFits(small, 'the form of a server that is changed');
+    } finally {
+      await hand.close();
+    }
+  });
+
   it('says why it is out of reach, by itself, and that it is back', async () => {
     await daemon.pause();
     // Nobody asks: the page looks again at its slow pace.
