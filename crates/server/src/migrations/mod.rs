@@ -26,6 +26,7 @@ mod m0023_pool;
 mod m0024_moves;
 mod m0025_replicas;
 mod m0026_regions;
+mod m0027_made_from;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -61,6 +62,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0024_moves::Migration),
             Box::new(m0025_replicas::Migration),
             Box::new(m0026_regions::Migration),
+            Box::new(m0027_made_from::Migration),
         ]
     }
 }

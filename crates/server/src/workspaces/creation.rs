@@ -236,6 +236,7 @@ impl Workspaces {
             home_state: HomeState::Ready,
             source_state: SourceState::None,
             image_found: None,
+            made_from: None,
             limits_applied_seq: 0,
             guest_key: GuestKey::generate().to_hex(),
             created_ms: now_ms(),

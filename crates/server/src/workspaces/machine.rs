@@ -156,6 +156,7 @@ pub(crate) fn record(owner: UserId, name: String) -> Workspace {
         home_state: HomeState::Ready,
         source_state: SourceState::None,
         image_found: None,
+        made_from: None,
         limits_applied_seq: 0,
         guest_key: String::new(),
         created_ms: now_ms(),

@@ -40,7 +40,7 @@ impl Workspaces {
             owner_id: row.owner,
             status: row.status,
             status_reason: self.status_reason(row),
-            image: row.image.clone(),
+            image: row.made_from.as_ref().unwrap_or(&row.image).clone(),
             template: row.template.clone(),
             git_url: row.git_url.clone(),
             branch: row.git_branch.clone(),

@@ -97,7 +97,8 @@ async fn a_workspace_moves_with_all_that_it_has(backend: Backend) {
 
 async fn moves_and_comes_back(stage: Stage, daemon: &mut Dockerd) -> Stage {
     let (client, away) = (&stage.client, daemon.engine());
-    let id = stage.workspace().await.id;
+    let workspace = stage.workspace().await;
+    let (id, made_from) = (workspace.id, workspace.image);
     assert_eq!(code(client.move_workspace(id, &MoveWorkspace::default()).await), ErrorCode::NotStopped);
     let made = stage.run(id, MAKE).await;
     assert_eq!(made.exit_code, 0, "{made:?}");
@@ -123,6 +124,7 @@ async fn moves_and_comes_back(stage: Stage, daemon: &mut Dockerd) -> Stage {
     let region = MoveWorkspace { region: Some("cellar".into()), wait_ms: to("").wait_ms, host: None };
     let moved = relocate(&stage, id, &region).await;
     assert_eq!((moved.status, moved.host.as_deref()), (WorkspaceStatus::Stopped, Some("second")), "{moved:?}");
+    assert_eq!(moved.image, made_from, "it says what it was made from");
     assert_eq!((moved.region.as_str(), moved.moving.as_ref().map(|m| m.state)), ("cellar", Some(MoveState::Unproven)));
     assert_eq!(there(&stage.engine, &stage.instance, id).await, [1, 1, 1]);
     assert_eq!(there(&away, &stage.instance, id).await, [0, 1, 1]);

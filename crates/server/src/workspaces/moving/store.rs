@@ -174,7 +174,7 @@ pub async fn land(tx: &DatabaseTransaction, m: &Move, landed: &Landed<'_>) -> Re
     reserve::hold(tx, m.workspace, Hold::Nothing).await?;
     let moving = json(&Moving { is_unproven: true, ..m.moving(MoveState::Unproven) })?;
     // A number that no container has had anywhere: where it comes back to, the one of before may lie still.
-    let text = "UPDATE workspaces SET host_id = $1, image = $2, image_found = NULL, volume = $3, booted_seq = 0, \
+    let text = "UPDATE workspaces SET host_id = $1, image = $2, made_from = COALESCE(made_from, image), image_found = NULL, volume = $3, booted_seq = 0, \
                 home_state = 'ready', generation = generation + 1, held_disk_mb = $4, held_place = 1, move_json = $5, updated_ms = $6 \
                 WHERE id = $7 AND deleted_ms IS NULL AND desired = 'stopped' AND host_id = $8 AND generation = $9";
     let values = [

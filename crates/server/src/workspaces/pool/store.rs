@@ -163,7 +163,7 @@ pub async fn made_since(conn: &impl ConnectionTrait, host: HostId, since_ms: i64
         created_ms: i64,
     }
     // One that took over an image of its repository did not begin as that.
-    let text = "SELECT image, runtime, nested, cpu_milli, memory_mb, disk_mb, pids, created_ms FROM workspaces \
+    let text = "SELECT COALESCE(made_from, image) AS image, runtime, nested, cpu_milli, memory_mb, disk_mb, pids, created_ms FROM workspaces \
                 WHERE host_id = $1 AND created_ms >= $2 AND pool_key IS NULL AND machine_json IS NULL \
                 AND source_snapshot IS NULL AND image_found IS NULL AND owner_id <> $3 ORDER BY created_ms DESC LIMIT $4";
     let values = [host.to_string().into(), since_ms.into(), OWNER.to_string().into(), MADE_MAX.into()];

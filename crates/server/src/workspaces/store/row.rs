@@ -133,6 +133,8 @@ pub struct Workspace {
     pub source_state: SourceState,
     /// The image that the repository's own description names.
     pub image_found: Option<String>,
+    /// Before it was moved; absent of what was not.
+    pub made_from: Option<String>,
     /// The `limits_seq` that was last granted or refused.
     pub limits_applied_seq: i64,
     pub guest_key: String,
@@ -218,6 +220,7 @@ pub(super) struct Row {
     home_state: String,
     source_state: String,
     image_found: Option<String>,
+    made_from: Option<String>,
     limits_applied_seq: i64,
     guest_key: String,
     created_ms: i64,
@@ -235,7 +238,7 @@ pub(super) struct Row {
 pub(super) const COLUMNS: &str = "id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, \
     image, runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
     limits_seq, status, status_reason, error_code, host_id, generation, boot_seq, booted_seq, volume, home_state, \
-    source_state, image_found, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms, \
+    source_state, image_found, made_from, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms, \
     delete_warned_ms, delete_told_ms, limits_json, machine_json, pool_key, pool_image, move_json";
 
 impl TryFrom<Row> for Workspace {
@@ -298,6 +301,7 @@ impl TryFrom<Row> for Workspace {
             generation: row.generation,
             volume: row.volume,
             image_found: row.image_found,
+            made_from: row.made_from,
             limits_applied_seq: row.limits_applied_seq,
             guest_key: row.guest_key,
             created_ms: row.created_ms,
