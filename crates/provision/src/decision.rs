@@ -251,12 +251,14 @@ fn more<Id: Copy + Ord>(policy: &Policy, round: &Round<Id>, need: Need) -> Actio
 
 fn less<Id: Copy + Ord>(policy: &Policy, round: &Round<Id>) -> Action<Id> {
     let pause = ms(policy.down_pause);
+    // Also from the server's own start, which counts as something done: a database that was restored may be wrong.
+    let acted = round.acted_ms.unwrap_or(i64::MIN);
     let gone = round
         .hosts
         .iter()
         .filter(|host| host.whose == Whose::Ours && host.lies == 0)
         .filter(|host| {
-            matches!(host.state, State::Draining { since_ms, .. } if round.now_ms >= since_ms.saturating_add(pause))
+            matches!(host.state, State::Draining { since_ms, .. } if round.now_ms >= since_ms.max(acted).saturating_add(pause))
         })
         .min_by_key(|host| host.id);
     // Those that are active or coming are as many as there are to be, or more would be needed.
@@ -277,7 +279,7 @@ fn less<Id: Copy + Ord>(policy: &Policy, round: &Round<Id>) -> Action<Id> {
         .filter(|host| !is_wanted_for(round, host))
         .min_by_key(|host| (host.is_ready, host.lies, host.used.cpu_milli, host.used.memory_mb, host.id));
     let Some(host) = spared else { return Action::Nothing(Rest::Enough) };
-    let since = round.acted_ms.unwrap_or(i64::MIN).max(host.since_ms);
+    let since = acted.max(host.since_ms);
     if round.now_ms < since.saturating_add(pause) {
         return Action::Nothing(Rest::DownPause);
     }

@@ -128,6 +128,9 @@ fn less_is_done_in_two_steps_and_only_to_what_is_ours() {
         "whoever drained it"
     );
     assert_eq!(decide(&policy, &round(vec![host(1, 1), draining(2, 1, true)])), Action::Nothing(Rest::Enough));
+    // A start counts as something done: what is recorded then may be older than what is.
+    let started = Round { acted_ms: Some(idle.now_ms), ..round(vec![host(1, 1), draining(2, 0, true)]) };
+    assert_eq!(decide(&policy, &started), Action::Nothing(Rest::Enough));
     let now = Host { state: State::Draining { since_ms: idle.now_ms - 1, by_us: true }, ..host(2, 0) };
     assert_eq!(decide(&policy, &round(vec![host(1, 1), now])), Action::Nothing(Rest::Enough));
     let theirs = Host { whose: Whose::Operators, ..draining(2, 0, true) };

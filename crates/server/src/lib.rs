@@ -78,6 +78,8 @@ use tokio::net::TcpListener;
 
 /// How long everything may take to end in good order.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long what may be dropped at any moment may take to be.
+const LET_GO_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the data directory may still be another server's.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 const CLAIM_POLL: Duration = Duration::from_millis(50);
@@ -426,6 +428,10 @@ impl Running {
     /// Stops accepting, lets what is under way end, and closes the database. `false` when
     /// something did not end in time and was left behind.
     pub async fn shutdown(self) -> bool {
+        if self.app.tasks.let_go(LET_GO_PATIENCE).await {
+            // Others take over what it tended while its connections still end.
+            self.app.replicas.leave().await;
+        }
         let orderly = self.app.tasks.shutdown(SHUTDOWN_PATIENCE).await;
         self.app.replicas.leave().await;
         self.app.replicas.close().await;

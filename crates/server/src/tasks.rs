@@ -10,6 +10,8 @@ use tracing::Instrument as _;
 #[derive(Clone, Default)]
 pub struct Tasks {
     tracker: TaskTracker,
+    /// Those of them that may be dropped.
+    abortable: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -28,11 +30,13 @@ impl Tasks {
     /// Runs a task that may be dropped at any await when the server stops.
     pub fn spawn_abortable(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
+        let ended = self.abortable.token();
         self.spawn(name, async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = work => {}
             }
+            drop(ended);
         });
     }
 
@@ -43,6 +47,13 @@ impl Tasks {
 
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
+    }
+
+    /// Asks every task to stop and waits for those that may be dropped: nothing is driven any more then.
+    pub async fn let_go(&self, patience: Duration) -> bool {
+        self.stop.cancel();
+        self.abortable.close();
+        tokio::time::timeout(patience, self.abortable.wait()).await.is_ok()
     }
 
     /// Asks every task to stop and waits for them; `false` when some were still at it at the end.

@@ -255,8 +255,10 @@ impl Disks {
 
     async fn act(&self, tenant: &Tenant, verdict: Verdict, state: State, bytes: u64) -> std::result::Result<(), DbErr> {
         let Some(row) = workspaces::store::find(self.deps.db.read(), tenant.id).await? else { return Ok(()) };
-        // Somebody else wants something of it meanwhile.
-        if row.intent.desired != Desired::Running {
+        // Something else is wanted of it meanwhile, or it has another limit, or has begun anew.
+        let is_as_measured = u64::try_from(row.disk_mb << 20).is_ok_and(|limit| limit == tenant.limit_bytes)
+            && row.started_ms.unwrap_or(0) == tenant.started_ms;
+        if row.intent.desired != Desired::Running || !is_as_measured {
             return Ok(());
         }
         let kind = match (verdict, state) {

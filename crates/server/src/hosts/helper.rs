@@ -136,9 +136,9 @@ impl Helper {
     /// Removes the helpers of this installation whose jobs this server does not have open.
     pub async fn leftovers(host: &Host) -> Result<()> {
         for found in host.engine.summaries(&host.labels()).await? {
-            // A container of an image that was made of a helper has the label with nothing in it.
-            let job = found.labels.get(LABEL_HELPER).filter(|job| !job.is_empty());
-            if job.is_some_and(|job| !host.helpers.has(job)) {
+            // A container has its image's labels, and that may be anyone's. Its name it has from us.
+            let Some(job) = found.labels.get(LABEL_HELPER) else { continue };
+            if found.name == format!("{NAME}{job}") && !host.helpers.has(job) {
                 host.engine.remove(&found.id).await?;
             }
         }
@@ -373,9 +373,16 @@ mod tests {
         drop(Helper::open(&bench.host, spec("lost")).await.unwrap());
         drop(Helper::open(&bench.host, spec("again")).await.unwrap());
         let again = Helper::open(&bench.host, spec("again")).await.unwrap();
-        assert_eq!(bench.containers().await, 3);
+        // A workspace whose image says that it is a helper.
+        let theirs = ContainerSpec {
+            name: format!("rexec-test-{}", bench.host.instance),
+            ..container(bench.host.labels_to_give(), spec("theirs"), "")
+        };
+        let theirs = bench.host.engine.create(&theirs).await.unwrap();
+        assert_eq!(bench.containers().await, 4);
         Helper::leftovers(&bench.host).await.unwrap();
-        assert_eq!(bench.containers().await, 2, "those whose jobs are open stay");
+        assert_eq!(bench.containers().await, 3, "those whose jobs are open stay, and what is no helper");
+        bench.host.engine.remove(&theirs).await.unwrap();
         open.close().await.unwrap();
         again.close().await.unwrap();
         bench.clean().await;

@@ -408,10 +408,14 @@ impl Replicas {
                 }
             }
             let began = Instant::now();
-            match tokio::time::timeout(ROUND_PATIENCE, inner.round()).await {
+            match tokio::time::timeout(ROUND_PATIENCE, inner.renew()).await {
                 Ok(Ok(true)) => {
-                    ends = began + TERM - MARGIN;
-                    if !inner.firm.send_replace(true) {
+                    // Whoever takes a lease may have to wait for it, and holds this up; the term goes on meanwhile.
+                    let is_read = matches!(tokio::time::timeout(ROUND_PATIENCE, inner.read()).await, Ok(Ok(())));
+                    if is_read || self.is_firm() {
+                        ends = began + TERM - MARGIN;
+                    }
+                    if is_read && !inner.firm.send_replace(true) {
                         tracing::info!("what this server holds is certain again");
                     }
                 }
@@ -456,14 +460,15 @@ impl Inner {
     }
 
     /// `false`: another process runs as this replica.
-    async fn round(&self) -> Result<bool, DbErr> {
-        let _turn = self.turn.lock().await;
+    async fn renew(&self) -> Result<bool, DbErr> {
         // A row that is gone, or of a term that has long ended, is no other's: the database may have been restored.
-        if !store::renew(self.db.write(), self.id, self.run, millis(TERM)).await?
-            && !store::join_anew(self.db.write(), self.id, self.run, self.url.as_deref(), millis(TERM)).await?
-        {
-            return Ok(false);
-        }
+        Ok(store::renew(self.db.write(), self.id, self.run, millis(TERM)).await?
+            || store::join_anew(self.db.write(), self.id, self.run, self.url.as_deref(), millis(TERM)).await?)
+    }
+
+    /// Who is there and has what; what is another's now is lost.
+    async fn read(&self) -> Result<(), DbErr> {
+        let _turn = self.turn.lock().await;
         let table = Arc::new(store::table(self.db.read()).await?);
         let mut lost = false;
         self.holds().retain(|name, holding| {
@@ -482,7 +487,7 @@ impl Inner {
             *known = table;
             changed
         });
-        Ok(true)
+        Ok(())
     }
 
     /// The data directory was copied, and the other one runs. Nothing is held any more; whoever came last goes on.

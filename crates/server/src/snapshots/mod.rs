@@ -22,7 +22,7 @@ use crate::tasks::Tasks;
 use crate::time::{now_ms, rfc3339};
 use crate::turns::Turns;
 use crate::workspaces::store::{HomeState, Workspace};
-use crate::workspaces::{Deps, Workspaces, validate};
+use crate::workspaces::{self, Deps, Workspaces, validate};
 use plan::{Quota, SnapshotPlan};
 use rexec_api::Page;
 use rexec_api::error::ErrorCode;
@@ -148,6 +148,16 @@ impl Snapshots {
     async fn record(&self, actor: &Actor, row: &Workspace, name: String) -> Result<SnapshotId> {
         let id = SnapshotId::new();
         let tx = self.deps.db.begin().await?;
+        // It may have begun to move since it was looked at.
+        let is_as_it_was =
+            |now: &Workspace| now.host == row.host && now.generation == row.generation && !now.is_moving();
+        if !workspaces::store::find(&tx, row.id).await?.is_some_and(|now| is_as_it_was(&now)) {
+            return Err(Error::new(
+                ErrorCode::WorkspaceBusy,
+                "Something else has just been asked of it. Look at it, and try again.",
+            )
+            .details(json!({ "doing": "other" })));
+        }
         let (count, bytes) = store::usage(&tx, actor.user).await?;
         if store::taking(&tx, row.id).await?.is_some() {
             return Err(Error::new(ErrorCode::WorkspaceBusy, "A snapshot of it is being taken. Wait for that first.")

@@ -9,10 +9,11 @@ use futures_util::FutureExt as _;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::workspaces::{MoveState, MoveWorkspace, NewWorkspace, WorkspaceStatus};
-use rexec_engine::Engine as _;
+use rexec_client::Lifecycle;
+use rexec_engine::{Engine as _, Labels};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-on_both!(a_target_that_fills_gets_nothing, a_source_that_dies_keeps_it);
+on_both!(a_target_that_fills_gets_nothing, a_home_that_is_gone_is_not_replaced, a_source_that_dies_keeps_it);
 
 /// Room for the guest, the image and little more.
 const SMALL_MIB: u32 = 48;
@@ -63,6 +64,29 @@ async fn a_target_that_fills_gets_nothing(backend: Backend) {
         until_there("nothing to be left there", &daemon.engine(), stage, id, [0, 0, 0]).await;
         start(stage, id).await;
         assert_eq!(stage.run(id, "cd && sha256sum large").await.stdout, sum);
+        stage.client.purge_workspace(id).await.unwrap();
+        until_there("nothing to be left here", &stage.engine, stage, id, [0, 0, 0]).await;
+    })
+    .await;
+}
+
+async fn a_home_that_is_gone_is_not_replaced(backend: Backend) {
+    with(backend, Dockerd::start().await, async |stage, daemon| {
+        second(stage, daemon.socket(), "cellar").await;
+        let (id, _) = large(stage, "local").await;
+        stage.client.move_workspace(id, &to("second")).await.unwrap();
+        stage.until(id, "it to be there", |view| view.host.as_deref() == Some("second")).await;
+        // As a prune does that takes what no container has.
+        let of = Labels::from([("rexec.workspace".to_owned(), id.to_string())]);
+        for volume in daemon.engine().volumes(&of).await.unwrap() {
+            daemon.engine().remove_volume(&volume.name).await.unwrap();
+        }
+        // It is refused, or fails at once.
+        let _ = stage.client.lifecycle(id, Lifecycle::Start).await;
+        let view = stage.until(id, "it to say so", |view| view.status == WorkspaceStatus::Error).await;
+        assert!(view.status_reason.as_ref().is_some_and(|why| why.contains("home no more")), "{view:?}");
+        assert_eq!(stage.volumes(id).await.len(), 1, "what it left behind is all that there is: it is kept");
+        assert!(daemon.engine().volumes(&of).await.unwrap().is_empty(), "no other was made");
         stage.client.purge_workspace(id).await.unwrap();
         until_there("nothing to be left here", &stage.engine, stage, id, [0, 0, 0]).await;
     })

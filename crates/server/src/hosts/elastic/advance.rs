@@ -81,13 +81,8 @@ impl Inner {
             }
             Err(error) => {
                 tracing::warn!(machine = machine.name, error = said(&error), "a machine was refused");
-                let tx = self.db.begin().await?;
-                store::delete(&tx, machine.id).await?;
-                self.tell(&tx, "elastic.failed", &machine, error.word()).await?;
-                tx.commit().await?;
-                metrics::counter!("rexec_elastic_failures_total", "region" => machine.region, "reason" => "refused")
-                    .increment(1);
-                Ok(Step::Failed)
+                // An earlier request, whose answer never came, may have made it: it is looked for before it is forgotten.
+                self.give_up(machine, error.word()).await
             }
         }
     }

@@ -31,6 +31,7 @@ impl Driver {
     ) -> Result<Progress, StepError> {
         self.require_runtime(row, facts).await?;
         self.require_nesting(row).await?;
+        self.require_home(row).await?;
         let made = Workspace { generation: row.generation + 1, ..row.clone() };
         // Written first: if we die after the engine has made it, the next pass looks for this name.
         self.observe(ticket, row, WorkspaceStatus::Creating, None, |o| o.generation = made.generation).await?;
@@ -55,6 +56,15 @@ impl Driver {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// An engine makes a volume that is missing, empty: one that has run had something in it. What is there of the
+    /// workspace besides is kept as it is, under the number that it has.
+    async fn require_home(&self, row: &Workspace) -> Result<(), StepError> {
+        if row.started_ms.is_some() && !self.host.has_volume(&row.volume).await? {
+            return Err(StepError::HomeGone);
+        }
+        Ok(())
     }
 
     /// Makes a container of an image that asks for no volumes, so that all it writes is in its root or its home, where

@@ -23,6 +23,8 @@ pub(super) enum StepError {
     Key,
     #[error("the engine has the volume no more that is to be copied")]
     SourceGone,
+    #[error("the engine has its home no more")]
+    HomeGone,
     #[error("a copy failed: {0}")]
     Copy(String),
     #[error("the snapshot is larger than its owner's quota")]
@@ -56,6 +58,13 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
             return Some((
                 ErrorCode::EngineError,
                 "The host has the files of its snapshot no more. Delete it and make another.".into(),
+            ));
+        }
+        StepError::HomeGone => {
+            return Some((
+                ErrorCode::EngineError,
+                "Its server has its home no more. If another disk or another engine is there now, have the right one put back, and start                  the workspace: it is as it was then. If the home is lost, delete the workspace, and make one of a snapshot."
+                    .into(),
             ));
         }
         StepError::Copy(_) => {

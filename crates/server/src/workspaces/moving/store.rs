@@ -174,7 +174,7 @@ pub async fn land(tx: &DatabaseTransaction, m: &Move, landed: &Landed<'_>) -> Re
     reserve::hold(tx, m.workspace, Hold::Nothing).await?;
     let moving = json(&Moving { is_unproven: true, ..m.moving(MoveState::Unproven) })?;
     // A number that no container has had anywhere: where it comes back to, the one of before may lie still.
-    let text = "UPDATE workspaces SET host_id = $1, image = $2, made_from = COALESCE(made_from, image), image_found = NULL, volume = $3, booted_seq = 0, \
+    let text = "UPDATE workspaces SET host_id = $1, image = $2, made_from = COALESCE(made_from, image), image_found = CASE WHEN image_found = image THEN NULL ELSE image_found END, volume = $3, booted_seq = 0, \
                 home_state = 'ready', generation = generation + 1, held_disk_mb = $4, held_place = 1, move_json = $5, updated_ms = $6 \
                 WHERE id = $7 AND deleted_ms IS NULL AND desired = 'stopped' AND host_id = $8 AND generation = $9";
     let values = [
@@ -206,7 +206,9 @@ pub async fn land(tx: &DatabaseTransaction, m: &Move, landed: &Landed<'_>) -> Re
 
 /// It stays where it is. What was made of it at either place is let go.
 pub async fn fail(tx: &DatabaseTransaction, m: &Move, code: ErrorCode, reason: &str) -> Result<(), DbErr> {
-    if !turn(tx, m, "failed").await? {
+    // One that has landed is no failure, whatever was heard of it.
+    let text = "UPDATE moves SET state = 'failed' WHERE id = $1 AND state = 'wanted'";
+    if db::execute(tx, text, [m.id.to_string().into()]).await? == 0 {
         return Ok(());
     }
     let text = format!("SELECT {COLUMNS} FROM moves WHERE workspace_id = $1 AND state = 'moved' LIMIT 1");
