@@ -42,12 +42,14 @@ pub trait Engine: Send + Sync + 'static {
     /// container uses it.
     async fn remove_image(&self, reference: &str) -> Result<()>;
 
-    /// With a size only where [`Engine::disk_limits`] says that it holds; else [`EngineError::Refused`].
     /// The name of an image that is this one but for the volumes that it asks for (`VOLUME`): what lies there is part
     /// of a container's root file system then. Its own name when it asks for none, else one of [`PLAIN_IMAGES`];
     /// `None` where the engine cannot make one: its containers have volumes without a name, which go with them.
     async fn without_volumes(&self, reference: &str) -> Result<Option<String>>;
+    /// With a size only where [`Engine::disk_limits`] says that it holds; else [`EngineError::Refused`].
     async fn volume_create(&self, name: &str, labels: &Labels, size_bytes: Option<u64>) -> Result<()>;
+    /// Whether there is one of this name, whoever made it.
+    async fn has_volume(&self, name: &str) -> Result<bool>;
     async fn volumes(&self, labels: &Labels) -> Result<Vec<VolumeInfo>>;
     async fn remove_volume(&self, name: &str) -> Result<()>;
 

@@ -23,7 +23,9 @@ fn mount(world: &World, role: &str, path: &str) -> Mount {
 pub async fn volumes_survive(world: &World) {
     let engine = &world.engine;
     let home = world.name("home");
+    assert!(!engine.has_volume(&home).await.expect("looks"));
     engine.volume_create(&home, &world.labels(), None).await.expect("is made");
+    assert!(engine.has_volume(&home).await.expect("looks"));
     engine.volume_create(&home, &world.labels(), None).await.expect("a second time is no failure");
     let mut spec = world.spec("a");
     spec.mounts = vec![mount(world, "home", "/home"), mount(world, "made", "/made")];

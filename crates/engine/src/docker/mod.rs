@@ -329,6 +329,11 @@ impl Engine for DockerEngine {
         within(CALL_TIMEOUT, self.docker.create_volume(request)).await.map(|_| ())
     }
 
+    async fn has_volume(&self, name: &str) -> Result<bool> {
+        let name = profile::name(name)?;
+        Ok(found_or_none(within(CALL_TIMEOUT, self.docker.inspect_volume(name)).await)?.is_some())
+    }
+
     async fn volumes(&self, labels: &Labels) -> Result<Vec<VolumeInfo>> {
         let options = ListVolumesOptionsBuilder::default().filters(&label_filters(labels)).build();
         let listed = within(CALL_TIMEOUT, self.docker.list_volumes(Some(options))).await?;

@@ -57,7 +57,7 @@ use network::bridge_name;
 use pool_desk::PoolDesk;
 use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_engine::docker::{Address, DockerEngine};
-use rexec_engine::{DiskLimits, Engine, EngineError, EngineInfo, Labels};
+use rexec_engine::{DiskLimits, Engine, EngineInfo, Labels};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -353,11 +353,6 @@ impl Host {
         let mut labels = self.extra_labels.clone();
         labels.extend(self.labels());
         labels
-    }
-
-    /// Whether there is a volume of ours of this name: an engine makes one that is missing, empty.
-    pub async fn has_volume(&self, name: &str) -> Result<bool, EngineError> {
-        Ok(self.engine.volumes(&self.labels()).await?.iter().any(|volume| volume.name == name))
     }
 
     /// Which runtimes workspaces may have here.

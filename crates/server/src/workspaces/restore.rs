@@ -112,7 +112,7 @@ impl Workspaces {
 
 /// A home that somebody removed at the engine would come back empty.
 async fn require_volume(host: &Host, volume: &Volume) -> Result<()> {
-    let there = host.has_volume(&volume.name).await;
+    let there = host.engine.has_volume(&volume.name).await;
     if there.map_err(|error| Error::new(ErrorCode::EngineUnavailable, crate::hosts::explain(&error)))? {
         return Ok(());
     }

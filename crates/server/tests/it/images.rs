@@ -36,10 +36,15 @@ async fn a_pull_is_told_of_and_shared(backend: Backend) {
 
         // One who makes it and does not wait follows it from its first layer to its running.
         let new = NewWorkspace { wait_ms: Some(0), ..of(&image) };
+        let held = registry.hold();
         let third = stage.client.create_workspace(&new).await.unwrap();
         let mut events = follow(&stage, third.id).await;
-        let mut seen = Vec::new();
-        while seen.last().is_none_or(|view: &Value| view["status"] != "running") {
+        let mut seen: Vec<Value> = Vec::new();
+        while seen.last().is_none_or(|view| !view["pull"].is_object()) {
+            seen.push(next(&mut events).await);
+        }
+        drop(held);
+        while seen.last().is_none_or(|view| view["status"] != "running") {
             seen.push(next(&mut events).await);
         }
         let pulls: Vec<&Value> = seen.iter().filter(|view| view["pull"].is_object()).collect();

@@ -121,7 +121,7 @@ impl Packing {
         let image = self.row.image_ref.clone().unwrap_or_else(|| self.row.base_image.clone());
         let info = host.engine.image(&image).await.map_err(of_engine)?;
         let volume = self.row.volume.clone().unwrap_or_default();
-        let (Some(info), true) = (info, host.has_volume(&volume).await.map_err(of_engine)?) else {
+        let (Some(info), true) = (info, host.engine.has_volume(&volume).await.map_err(of_engine)?) else {
             let message = "The host has a part of the snapshot no more: somebody removed it there.";
             return Err(Error::new(ErrorCode::EngineError, message));
         };

@@ -61,7 +61,7 @@ impl Driver {
     /// An engine makes a volume that is missing, empty: one that has run had something in it. What is there of the
     /// workspace besides is kept as it is, under the number that it has.
     async fn require_home(&self, row: &Workspace) -> Result<(), StepError> {
-        if row.started_ms.is_some() && !self.host.has_volume(&row.volume).await? {
+        if row.started_ms.is_some() && !self.host.engine.has_volume(&row.volume).await? {
             return Err(StepError::HomeGone);
         }
         Ok(())

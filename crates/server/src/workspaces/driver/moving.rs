@@ -214,7 +214,7 @@ impl Relocation {
             Error::new(ErrorCode::EngineError, message)
         };
         let info = self.from.engine.image(&image).await.map_err(of_engine)?.ok_or_else(gone)?;
-        if !self.from.has_volume(&self.row.volume).await.map_err(of_engine)? {
+        if !self.from.engine.has_volume(&self.row.volume).await.map_err(of_engine)? {
             return Err(gone());
         }
         let about = crate::snapshots::archive::manifest::About {

@@ -158,6 +158,9 @@ impl Engine for FakeEngine {
     async fn volume_create(&self, _: &str, _: &Labels, _: Option<u64>) -> Result<()> {
         unreachable!()
     }
+    async fn has_volume(&self, _: &str) -> Result<bool> {
+        Ok(true)
+    }
     async fn volumes(&self, _: &Labels) -> Result<Vec<VolumeInfo>> {
         unreachable!()
     }

@@ -25,7 +25,7 @@ pub(super) struct Copied {
 
 /// Opens the helper that copies the volume `from` to the volume `to`, which must be there.
 pub(super) async fn open_copier(host: &Host, job: String, from: &str, to: &str) -> Result<Helper, StepError> {
-    if !host.has_volume(from).await? {
+    if !host.engine.has_volume(from).await? {
         return Err(StepError::SourceGone);
     }
     let mount = |volume: &str, path: &str, read_only| Mount {

@@ -3,6 +3,7 @@
 
 use super::workspaces::engine_address;
 use rexec_engine::{Engine as _, docker::DockerEngine};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use sha2::Digest as _;
 use std::process::Stdio;
@@ -21,7 +22,7 @@ const CREDENTIALS: &str = "eyJ1c2VybmFtZSI6InVzZXIiLCJwYXNzd29yZCI6Ij8_P35-fiJ9"
 /// It ends with its test, and so does every image that it gave out.
 pub struct Registry {
     pub host: String,
-    _process: Child,
+    process: Child,
     _dir: tempfile::TempDir,
 }
 
@@ -66,7 +67,14 @@ impl Registry {
         let host = tokio::time::timeout(PATIENCE, listening).await.expect("it listens");
         // Its log goes on; nobody reading would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Registry { host, _process: process, _dir: dir }
+        Registry { host, process: process, _dir: dir }
+    }
+
+    /// It takes requests and answers none until what this gives is dropped.
+    pub fn hold(&self) -> Held {
+        let held = Held(Pid::from_raw(self.process.id().expect("it runs") as i32).expect("a process"));
+        kill_process(held.0, Signal::STOP).expect("it is ours");
+        held
     }
 
     /// Puts a small image with a shell there, and leaves the engine without it. Gives its reference.
@@ -82,6 +90,15 @@ impl Registry {
         let reference = format!("{repository}:1");
         engine.remove_image(&reference).await.unwrap();
         reference
+    }
+}
+
+/// A registry that stands still.
+pub struct Held(Pid);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
     }
 }
 
