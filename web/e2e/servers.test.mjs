@@ -204,6 +204,24 @@ describe('servers', { timeout: 240_000 }, () => {
     assert.equal(await card('local').getByTestId('server-menu').count(), 1);
   });
 
+  it('writes off one that does not come back, once its name was typed', async () => {
+    await server.api('POST', '/api/admin/servers', { name: 'second', socket: daemon.socket, region: 'cellar' });
+    await server.api('POST', '/api/workspaces', { host: 'second', memory_mb: 64, wait_ms: 0 });
+    await daemon.pause();
+    await page.locator('[data-testid=server][data-name=second][data-health=offline]').waitFor({ timeout: 60_000 });
+    await choose('second', 'lost');
+    const [confirm, word] = [page.getByTestId('confirm'), page.getByTestId('confirm-word')];
+    assert.ok(await confirm.isDisabled());
+    await page.getByText('Its workspace is deleted here').waitFor();
+    await word.fill('secon');
+    assert.ok(await confirm.isDisabled());
+    await word.fill('second');
+    await confirm.click();
+    await page.getByText('With it: 1 workspace, 0 kept homes, 0 snapshots.').waitFor();
+    await card('second').waitFor({ state: 'detached' });
+    assert.deepEqual((await server.api('GET', '/api/workspaces')).items, []);
+  });
+
   it('is read anew at a slow pace, and only while it is in sight', async () => {
     const timed = await browser.context.newPage();
     let asked = 0;

@@ -272,6 +272,19 @@ pub struct PoolView {
     pub reason: Option<String>,
 }
 
+/// What was written off with a server that is lost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ServerLost {
+    /// Workspaces that lay there with their homes, and are deleted now. Warm ones, which were nobody's, are not counted.
+    pub workspaces: u64,
+    /// Kept homes, and snapshots.
+    pub homes: u64,
+    pub snapshots: u64,
+    /// Workspaces among those that had moved there and not run since: what they were at their old places is kept as a home.
+    pub saved: u64,
+}
+
 /// The images of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

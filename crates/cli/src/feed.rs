@@ -45,6 +45,7 @@ fn known(kind: &str) -> Option<Entry> {
     let (text, tint) = match kind {
         "workspace.created" => ("created", Tint::Good),
         "workspace.deleted" => ("deleted", Tint::Faint),
+        "workspace.lost" => ("lost with its server", Tint::Bad),
         "workspace.restored" => ("restored", Tint::Good),
         "workspace.renamed" => ("renamed", Tint::Plain),
         "workspace.moved" => ("moved to another server", Tint::Plain),

@@ -6,8 +6,8 @@ use rexec_api::Page;
 use rexec_api::ids::{HostId, RegistryId};
 use rexec_api::registries::{NewRegistry, RegistryView};
 use rexec_api::servers::{
-    ComputeHealth, NewServer, PatchServer, PullImage, PutRegion, RegionView, ServerImages, ServerLeft, ServerView,
-    WantedImage,
+    ComputeHealth, NewServer, PatchServer, PullImage, PutRegion, RegionView, ServerImages, ServerLeft, ServerLost,
+    ServerView, WantedImage,
 };
 use rexec_api::ssh::SshHostKeyView;
 use serde::{Deserialize, Serialize};
@@ -124,6 +124,11 @@ impl Client {
 
     pub async fn remove_server(&self, id: HostId) -> Result<()> {
         accepted(self.request(Method::DELETE, &format!("/api/admin/servers/{id}")).send().await?).await.map(drop)
+    }
+
+    /// Takes out one that does not come back, with all that lay there.
+    pub async fn write_off_server(&self, id: HostId) -> Result<ServerLost> {
+        crate::json(self.request(Method::DELETE, &format!("/api/admin/servers/{id}?lost=true")).send().await?).await
     }
 
     /// Takes no more workspaces there, moves what is stopped, and deletes it once nothing is left: `None`. Else what is.

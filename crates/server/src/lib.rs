@@ -230,6 +230,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     });
     add_checks(&app);
     app.replicas.start(&app.tasks, bus);
+    // It has an engine that the others may not know of.
+    app.replicas.tell_fleet();
     app.snapshots.repair().await.map_err(StartError::Installation)?;
     start_background(&app);
     app.tasks.spawn_abortable("certs-volume", app.servers.clone().look_for_certs_volume());
@@ -297,6 +299,7 @@ async fn local_host(db: &Db, config: &Config, tasks: &Tasks, replicas: &Replicas
     let is_here = address.is_local();
     let engine = rexec_engine::docker::DockerEngine::at(address)?;
     let host = Host::new(kept.id, name, instance, Arc::new(engine.clone()), is_here, config);
+    let host = host.reached_at(engine.address());
     let host = host.bound_to(replicas.id().filter(|_| is_here), false);
     let keeping = hosts::remote::keep_host_key(engine.clone(), host.clone(), db.clone(), kept.host_key);
     tasks.spawn_abortable("host-key", keeping);

@@ -101,7 +101,7 @@ impl Log<'_> {
         } else if let Some(entry) = feed::entry(event) {
             show::print(&format!("{}\n", line(&event.at, &entry)))?;
         }
-        Ok(event.kind == "workspace.deleted")
+        Ok(matches!(event.kind.as_str(), "workspace.deleted" | "workspace.lost"))
     }
 }
 

@@ -6,7 +6,7 @@ use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age};
 use crate::tty;
 use rexec_api::ids::HostId;
-use rexec_api::servers::{ImageState, ServerHealth, ServerState, ServerView};
+use rexec_api::servers::{ImageState, ServerHealth, ServerLost, ServerState, ServerView};
 use rexec_client::{Client, ServerRequest, Sources};
 use std::io::IsTerminal as _;
 
@@ -37,6 +37,10 @@ pub enum ServersCommand {
         /// Do not keep what moved workspaces leave there until they have run at their new places.
         #[arg(long, requires = "moves")]
         drop_sources: bool,
+        /// It does not come back: delete it with the workspaces, kept homes and snapshots there, none of which can be had
+        /// again. Refused while it answers.
+        #[arg(long, conflicts_with = "moves")]
+        lost: bool,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
@@ -66,13 +70,22 @@ pub async fn run(connection: &Connection, client: &Client, command: Option<Serve
                 false => show::print(&format!("`rexec admin servers images {server}` tells how far it is.\n")),
             }
         }
-        ServersCommand::Rm { server, moves, drop_sources, yes } => {
+        ServersCommand::Rm { server, moves, drop_sources, lost, yes } => {
             let id = find(client, &server).await?;
             if !yes && !std::io::stdin().is_terminal() {
                 return Err(Failure::Usage("To delete without a terminal to ask on needs --yes.".into()));
             }
-            if !yes && !tty::confirm(&format!("Take {server} out of the fleet?"))? {
+            let question = match lost {
+                true => {
+                    format!("Write off {server}, and delete all workspaces, kept homes and snapshots there for good?")
+                }
+                false => format!("Take {server} out of the fleet?"),
+            };
+            if !yes && !tty::confirm(&question)? {
                 return Err(Failure::Other("It is as it was.".into()));
+            }
+            if lost {
+                return written_off(connection, &server, &client.write_off_server(id).await?);
             }
             if moves {
                 let sources = if drop_sources { Sources::Drop } else { Sources::Keep };
@@ -81,6 +94,20 @@ pub async fn run(connection: &Connection, client: &Client, command: Option<Serve
             Ok(client.remove_server(id).await?)
         }
     }
+}
+
+fn written_off(connection: &Connection, server: &str, lost: &ServerLost) -> Result<()> {
+    if connection.json {
+        return show::json(lost);
+    }
+    let count = |n: u64, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let saved = match lost.saved {
+        0 => String::new(),
+        n => format!("; of {} the home is kept where it lay before", count(n, "workspace")),
+    };
+    let (workspaces, homes) = (count(lost.workspaces, "workspace"), count(lost.homes, "kept home"));
+    let snapshots = count(lost.snapshots, "snapshot");
+    show::print(&format!("{server} is written off, with {workspaces}, {homes} and {snapshots}{saved}.\n"))
 }
 
 /// By name or id.

@@ -48,7 +48,7 @@ use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore};
 use transport::Transport;
 pub use transport::{
-    Address, AddressError, Endpoint, EndpointError, SshMaterial, TlsFault, TlsMaterial, Unreachable, Validity,
+    Address, AddressError, Dialler, Endpoint, EndpointError, SshMaterial, TlsFault, TlsMaterial, Unreachable, Validity,
 };
 use waiting::{failed, unavailable, watched, within};
 

@@ -79,7 +79,7 @@ impl Fault {
             Unreachable::NameNotResolved { .. } => "name_not_resolved",
             Unreachable::SocketDead { .. } | Unreachable::Refused { .. } => "refused",
             Unreachable::TimedOut { .. } => "timed_out",
-            Unreachable::NotReached { .. } => "not_reached",
+            Unreachable::NotReached { .. } | Unreachable::Through(_) => "not_reached",
             Unreachable::NotLoopback { .. } => "tls_needed",
             Unreachable::NotTls { .. } => "not_tls",
             Unreachable::NotTrusted { .. } => "certificate_not_trusted",

@@ -253,7 +253,6 @@ impl Servers {
         require_admin(actor)?;
         let row = self.find(id).await?;
         let host = self.fleet.of(Some(id));
-        host.require_reach()?;
         let engine = host.engine.clone();
         if row.access_sealed.is_some() {
             self.engine_of(&row)?;
@@ -265,7 +264,8 @@ impl Servers {
         if let Err(reason) = host.ready_or_tried().await {
             return Err(Fault::new("not_ready", reason).into());
         }
-        let open = host.close_network(&info).await.all();
+        // Whoever tends it sees to that.
+        let open = if host.is_bound_elsewhere() { Vec::new() } else { host.close_network(&info).await.all() };
         if !open.is_empty() && !host.allow_weaker {
             return Err(Fault::new("not_closed", open.join(" ")).into());
         }
@@ -300,10 +300,14 @@ impl Servers {
         let data = json!({ "server": id, "name": row.name });
         events::append(&tx, &by.event("server.removed", data)).await?;
         tx.commit().await?;
+        self.forget(&mut known, id);
+        Ok(())
+    }
+
+    pub(super) fn forget(&self, known: &mut Known, id: HostId) {
         known.remove(&id);
         self.fleet.take_out(id);
         self.replicas.tell_fleet();
-        Ok(())
     }
 
     /// How the fleet is: for everybody in numbers, for administrators one by one.

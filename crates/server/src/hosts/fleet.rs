@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio_util::sync::CancellationToken;
 
 /// Nothing listens there, and nothing can.
-pub(super) const NOWHERE: &str = "unix:///dev/null";
+const NOWHERE: &str = "unix:///dev/null";
 const ABSENT: &str =
     "Its host is not one of this server's now. It comes back when an administrator has added that host again.";
 const REPLACED: &str = "The host's settings have just been changed. Try again in a moment.";

@@ -1,7 +1,7 @@
 //! Routes of servers, for administrators, and of how the fleet is.
 
 use crate::app::AppState;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::http::extract::{Authenticated, Json, Path, Query};
 use crate::workspaces::moving::clearing::Sources;
 use axum::extract::State;
@@ -11,8 +11,8 @@ use rexec_api::Page;
 use rexec_api::error::ErrorBody;
 use rexec_api::ids::HostId;
 use rexec_api::servers::{
-    ComputeHealth, NewServer, PatchServer, PullImage, PutRegion, RegionView, ServerImages, ServerLeft, ServerState,
-    ServerView, WantedImage,
+    ComputeHealth, NewServer, PatchServer, PullImage, PutRegion, RegionView, ServerImages, ServerLeft, ServerLost,
+    ServerState, ServerView, WantedImage,
 };
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -93,14 +93,21 @@ struct DeleteQuery {
     /// Do not keep what moved workspaces have left there until they have run at their new places.
     #[serde(default)]
     drop_sources: bool,
+    /// It does not come back: take it out with all that lies there. Refused while it answers.
+    #[serde(default)]
+    lost: bool,
 }
 
 /// Delete a server on which nothing lies any more: no workspace, kept home or snapshot.
 ///
 /// With `move`, what is stopped there is moved first. What runs is named and not stopped; ask again once nothing is `moving`
 /// or `going` any more.
+///
+/// With `lost`, workspaces, kept homes and snapshots there are deleted with it, and nothing of them can be had again; of those
+/// that had moved there and not run since, the home at the old place is kept.
 #[utoipa::path(delete, path = "/api/admin/servers/{id}", tag = "admin", params(("id" = HostId, Path), DeleteQuery), responses(
     (status = 204, description = "It is none of this installation's any more; nothing on it was touched."),
+    (status = 200, description = "With `lost`: what was written off with it.", body = ServerLost),
     (status = 202, description = "With `move`: something lies there still, and this is what.", body = ServerLeft),
     (status = "4XX", description = "Refused; `server_in_use` counts what lies there.", body = ErrorBody)))]
 async fn delete_server(
@@ -109,6 +116,15 @@ async fn delete_server(
     Path(id): Path<HostId>,
     Query(asked): Query<DeleteQuery>,
 ) -> Result<Response> {
+    if asked.lost {
+        if asked.moves {
+            return Err(Error::field("lost", "From a server that is lost nothing is moved. Ask for one of the two."));
+        }
+        let off = app.servers.write_off(&actor, id, &app.workspaces.deps()).await?;
+        let lost = off.lost;
+        app.workspaces.tell_lost(off);
+        return Ok(Json(lost).into_response());
+    }
     if asked.moves {
         app.servers.begin_clearing(&actor, id).await?;
         let sources = if asked.drop_sources { Sources::Drop } else { Sources::Keep };

@@ -14,10 +14,12 @@ use super::{Host, explain, pulls};
 use crate::actor::Actor;
 use crate::config::PrepullConfig;
 use crate::error::{Error, Result};
+use crate::replicas::{Whose, of_host};
 use crate::workspaces::validate;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::HostId;
 use rexec_api::servers::{ImageState, ServerImage, ServerImages, WantedImage};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,6 +35,19 @@ const BUILT: &str = "rexec/";
 const TO_BUILD: &str =
     "It is built, not fetched: run `make images` on that machine, or push it to a registry and name it there.";
 
+/// What is asked of whoever tends a host: which images it is to have, and this one too.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct AskImage {
+    pub image: Option<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Desk {
+    /// The one that was asked for; `None` where too many were already.
+    pub asked: Option<WantedImage>,
+    pub wanted: Vec<WantedImage>,
+}
+
 /// Where a host's images and everyone else meet.
 #[derive(Default)]
 pub struct ImageDesk {
@@ -41,6 +56,11 @@ pub struct ImageDesk {
 }
 
 impl ImageDesk {
+    pub fn answer(&self, ask: &AskImage) -> Desk {
+        let asked = ask.image.as_deref().and_then(|image| self.ask(image));
+        Desk { asked, wanted: self.seen() }
+    }
+
     /// By name.
     pub fn seen(&self) -> Vec<WantedImage> {
         self.lock().values().cloned().collect()
@@ -187,7 +207,6 @@ impl Servers {
     /// Those that its engine has, and those that it is to have.
     pub async fn images(&self, actor: &Actor, id: HostId) -> Result<ServerImages> {
         let host = self.host_of(actor, id).await?;
-        host.require_reach()?;
         host.ready().map_err(|reason| Error::new(ErrorCode::EngineUnavailable, reason))?;
         let there = host.engine.images().await;
         let there = there.map_err(|error| Error::new(ErrorCode::EngineUnavailable, explain(&error)))?;
@@ -196,19 +215,30 @@ impl Servers {
             .map(|image| ServerImage { id: image.id, references: image.references, size_bytes: image.size_bytes })
             .collect();
         items.sort_by(|a, b| b.size_bytes.cmp(&a.size_bytes).then_with(|| a.id.cmp(&b.id)));
-        Ok(ServerImages { items, wanted: host.images.seen() })
+        let wanted = self.ask_desk(&host, AskImage::default()).await?.wanted;
+        Ok(ServerImages { items, wanted })
     }
 
     /// Has one fetched, or looked for anew.
     pub async fn pull(&self, actor: &Actor, id: HostId, image: &str) -> Result<WantedImage> {
         let host = self.host_of(actor, id).await?;
         validate::image(image)?;
-        host.require_ours()?;
-        host.images.ask(image).ok_or_else(|| {
+        let desk = self.ask_desk(&host, AskImage { image: Some(image.into()) }).await?;
+        desk.asked.ok_or_else(|| {
             let message =
                 format!("{ASKED_MAX} images were asked for on this server already. Restart Rexec to forget them.");
             Error::field("image", message)
         })
+    }
+
+    /// Whoever tends a host has the images fetched.
+    async fn ask_desk(&self, host: &Host, ask: AskImage) -> Result<Desk> {
+        let answer = match self.replicas.whose(&of_host(host.id)) {
+            Whose::Theirs(peer) => self.replicas.images(&peer, host.id, &ask).await,
+            _ if ask.image.is_some() => host.require_ours().map(|()| host.images.answer(&ask)).map(Ok)?,
+            _ => Ok(host.images.answer(&ask)),
+        };
+        answer.map_err(|error| Error::new(ErrorCode::NotHere, error.to_string()).retry_after(Duration::from_secs(2)))
     }
 
     async fn host_of(&self, actor: &Actor, id: HostId) -> Result<Arc<Host>> {

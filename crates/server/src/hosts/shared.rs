@@ -3,14 +3,16 @@
 
 use super::access::Fault;
 use super::admin::{Known, Proven, Servers};
-use super::fleet::NOWHERE;
 use super::mark::{self, Mark};
 use super::store::{self, HostRow};
 use super::{Host, HostFacts, HostState};
 use crate::error::{Error, Result};
 use crate::replicas::ReplicaId;
+use futures_util::FutureExt as _;
 use rexec_api::error::ErrorCode;
-use rexec_engine::docker::DockerEngine;
+use rexec_api::ids::HostId;
+use rexec_engine::ByteStream;
+use rexec_engine::docker::{Address, DockerEngine, Unreachable};
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -28,6 +30,15 @@ impl Host {
     pub fn bound_to(mut self: Arc<Self>, replica: Option<ReplicaId>, elsewhere: bool) -> Arc<Self> {
         if let Some(host) = Arc::get_mut(&mut self) {
             (host.bound, host.elsewhere) = (replica, elsewhere);
+        }
+        self
+    }
+
+    /// How its engine is reached from here, so that others may through this server.
+    #[must_use]
+    pub fn reached_at(mut self: Arc<Self>, address: &Address) -> Arc<Self> {
+        if let Some(host) = Arc::get_mut(&mut self) {
+            host.address = Some(address.clone());
         }
         self
     }
@@ -66,22 +77,9 @@ impl Host {
         });
     }
 
-    /// Refuses what has to ask the engine from this server, where it cannot.
-    pub(crate) fn require_reach(&self) -> Result<()> {
-        if !self.elsewhere {
-            return Ok(());
-        }
-        let message = format!(
-            "The server `{}` is reached by another of Rexec's servers alone, and this is not done from one to the other. Ask at that one.",
-            self.name
-        );
-        Err(Error::new(ErrorCode::NotHere, message))
-    }
-
     /// Refuses what whoever tends it has to do, where that is another of Rexec's servers.
     pub(crate) fn require_ours(&self) -> Result<()> {
-        self.require_reach()?;
-        if self.is_ours() {
+        if self.is_ours() && !self.elsewhere {
             return Ok(());
         }
         let message = format!(
@@ -145,9 +143,30 @@ impl Servers {
         let table = self.replicas.table();
         let is_there = |id| table.borrow().replicas.get(&id).is_some_and(|replica| replica.alive);
         match row.replica.is_some_and(is_there) || row.access_sealed.is_none() {
-            true => self.fleet.of(Some(row.id)).require_reach(),
-            false => Ok(()),
+            true if self.fleet.of(Some(row.id)).elsewhere => {
+                let message = format!(
+                    "The server `{}` is reached by another of Rexec's servers alone. Name its engine anew at that one.",
+                    row.name
+                );
+                Err(Error::new(ErrorCode::NotHere, message))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// The engine of a host that another of Rexec's servers reaches, through that one.
+    fn engine_through(&self, id: HostId) -> Result<DockerEngine> {
+        let replicas = self.replicas.clone();
+        let dial = move || {
+            let replicas = replicas.clone();
+            async move {
+                let stream =
+                    replicas.engine_stream(id).await.map_err(|error| Unreachable::Through(error.to_string()))?;
+                Ok(Box::new(stream) as Box<dyn ByteStream>)
+            }
+            .boxed()
+        };
+        DockerEngine::at(Address::through(Arc::new(dial))).map_err(Error::internal)
     }
 
     /// Takes a recorded server into the fleet, in place of what was there; one that cannot be spoken to says why.
@@ -157,8 +176,7 @@ impl Servers {
         // What `DOCKER_HOST` names at others is theirs, too.
         let of_others = me.is_some() && row.access_sealed.is_none();
         if of_others || row.replica.is_some() && row.replica != me {
-            // Nothing is asked of it from here.
-            let engine = DockerEngine::connect(NOWHERE).map_err(Error::internal)?;
+            let engine = self.engine_through(row.id)?;
             let host = Host::of_row(row, self.instance(), engine, &self.config).bound_to(row.replica, true);
             self.fleet.put(host);
             return Ok(());

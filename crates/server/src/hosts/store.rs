@@ -390,11 +390,15 @@ impl Load {
 /// Takes a host out for good, which frees its name; `Some`: something lies there, and nothing is changed once the
 /// transaction is given up.
 pub async fn remove(tx: &DatabaseTransaction, id: HostId) -> Result<Option<Load>, DbErr> {
-    // First of all: whoever makes a workspace there waits for this, and finds it gone.
-    let text = "UPDATE hosts SET state = $1, name = id, access_sealed = NULL WHERE id = $2";
-    db::execute(tx, text, [REMOVED.into(), id.to_string().into()]).await?;
+    retire(tx, id).await?;
     let load = load(tx, id).await?;
     Ok(load.any().then_some(load))
+}
+
+/// First of all: whoever makes a workspace there waits for this, and finds it gone.
+pub async fn retire(tx: &DatabaseTransaction, id: HostId) -> Result<(), DbErr> {
+    let text = "UPDATE hosts SET state = $1, name = id, access_sealed = NULL WHERE id = $2";
+    db::execute(tx, text, [REMOVED.into(), id.to_string().into()]).await.map(|_| ())
 }
 
 pub async fn load(conn: &impl ConnectionTrait, id: HostId) -> Result<Load, DbErr> {

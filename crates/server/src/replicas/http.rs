@@ -1,10 +1,11 @@
 //! Routes between replicas; none of them is for users, and who has not the key learns nothing of them.
 
-use super::peers::GUEST_STREAM;
+use super::peers::{DIAL_PATIENCE, ENGINE_STREAM, GUEST_STREAM, NOT_REACHED};
 use super::sign::{self, Head};
 use super::{ReplicaId, Replicas};
 use crate::app::AppState;
 use crate::error::{Error, Result};
+use crate::hosts::images::AskImage;
 use crate::http::BODY_BYTES_MAX;
 use crate::http::extract::Json;
 use crate::time::now_ms;
@@ -17,9 +18,11 @@ use axum::routing::{get, post};
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, StatusCode};
 use hyper_util::rt::TokioIo;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{HostId, WorkspaceId};
 use std::str::FromStr;
 use std::time::Duration;
+use tokio::io::copy_bidirectional;
+use tokio::time::timeout;
 
 /// How long a follower waits for news.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
@@ -28,6 +31,8 @@ pub fn routes() -> Router<AppState> {
     Router::new()
         .route("/internal/workspaces/{id}/follow", post(follow))
         .route("/internal/workspaces/{id}/guest", get(guest))
+        .route("/internal/hosts/{id}/engine", get(engine))
+        .route("/internal/hosts/{id}/images", post(images))
 }
 
 /// Somebody uses a workspace at another replica: what they ask, and what its driver says.
@@ -47,10 +52,7 @@ async fn follow(State(app): State<AppState>, Path(id): Path<WorkspaceId>, reques
 
 /// A connection to its guest, as HTTP/2 over the upgraded stream; each of its streams goes on over the driver's own link.
 async fn guest(State(app): State<AppState>, Path(id): Path<WorkspaceId>, request: Request) -> Result<Response> {
-    let (mut request, _) = taken(&app.replicas, request).await?;
-    if request.headers().get(UPGRADE).is_none_or(|kind| kind != GUEST_STREAM) {
-        return Err(no_such());
-    }
+    let mut request = taken_to_switch(&app.replicas, request, GUEST_STREAM).await?;
     let Some(guest) = app.workspaces.own_guest(id) else { return Ok(StatusCode::CONFLICT.into_response()) };
     let upgrade = hyper::upgrade::on(&mut request);
     let tasks = app.tasks.clone();
@@ -70,12 +72,66 @@ async fn guest(State(app): State<AppState>, Path(id): Path<WorkspaceId>, request
             }
         }
     });
+    switched(GUEST_STREAM)
+}
+
+/// A connection to an engine that this server reaches: its bytes as they are. Whoever asks does all that this server could
+/// do there, as they would at any engine that all reach.
+async fn engine(State(app): State<AppState>, Path(id): Path<HostId>, request: Request) -> Result<Response> {
+    let mut request = taken_to_switch(&app.replicas, request, ENGINE_STREAM).await?;
+    let host = app.fleet.of(Some(id));
+    let Some(address) = host.address.clone().filter(|_| host.is_ours() && !host.is_bound_elsewhere()) else {
+        return Ok(StatusCode::CONFLICT.into_response());
+    };
+    let dialled = match timeout(DIAL_PATIENCE, address.connect()).await {
+        Ok(dialled) => dialled.map_err(|error| error.to_string()),
+        Err(_) => Err("it does not take connections in time".into()),
+    };
+    let mut engine = match dialled {
+        Ok(engine) => engine,
+        Err(why) => return Ok((NOT_REACHED, why).into_response()),
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    let tasks = app.tasks.clone();
+    app.tasks.spawn("engine-relay", async move {
+        let Ok(stream) = upgrade.await else { return };
+        let mut stream = TokioIo::new(stream);
+        tokio::select! {
+            () = tasks.stopping() => {}
+            // Either may end it, and both see that it has.
+            _ = copy_bidirectional(&mut stream, &mut engine) => {}
+        }
+    });
+    switched(ENGINE_STREAM)
+}
+
+/// The images that a host is to have, with one more asked for.
+async fn images(State(app): State<AppState>, Path(id): Path<HostId>, request: Request) -> Result<Response> {
+    let body = taken(&app.replicas, request).await?.1;
+    let ask: AskImage = serde_json::from_slice(&body).map_err(|_| no_such())?;
+    let host = app.fleet.of(Some(id));
+    match host.is_ours() && host.id == id {
+        true => Ok(Json(host.images.answer(&ask)).into_response()),
+        false => Ok(StatusCode::CONFLICT.into_response()),
+    }
+}
+
+fn switched(kind: &'static str) -> Result<Response> {
     let switched = Response::builder()
         .status(StatusCode::SWITCHING_PROTOCOLS)
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, GUEST_STREAM)
+        .header(UPGRADE, kind)
         .body(Body::empty());
     switched.map_err(Error::internal)
+}
+
+/// A request of another replica for a connection.
+async fn taken_to_switch(replicas: &Replicas, request: Request, kind: &str) -> Result<Request> {
+    let (request, _) = taken(replicas, request).await?;
+    match request.headers().get(UPGRADE).is_some_and(|asked| asked == kind) {
+        true => Ok(request),
+        false => Err(no_such()),
+    }
 }
 
 /// The request and its body, where another replica has made it for this one, now and for the first time.
@@ -92,7 +148,13 @@ async fn taken(replicas: &Replicas, request: Request) -> Result<(Request, Bytes)
         nonce: header(&parts.headers, sign::NONCE)?,
     };
     let signature: String = header(&parts.headers, sign::SIGNATURE)?;
-    if let Err(why) = inner.signer.take(&head, &body, &signature, now_ms()) {
+    let taken = match inner.signer.take(&head, &body, &signature, now_ms()) {
+        // The key alone does not do: whoever asks has its place in the database, too.
+        Ok(()) if inner.knows(head.from).await => Ok(()),
+        Ok(()) => Err("no server of that name is there"),
+        refused => refused,
+    };
+    if let Err(why) = taken {
         tracing::warn!(from = %head.from, why, "a request that is said to be another server's is refused");
         return Err(no_such());
     }

@@ -466,6 +466,12 @@ impl Inner {
             || store::join_anew(self.db.write(), self.id, self.run, self.url.as_deref(), millis(TERM)).await?)
     }
 
+    /// Whether that is a server that is there; one that has just come may not have been read of yet.
+    async fn knows(&self, id: ReplicaId) -> bool {
+        let is_there = || self.table.borrow().replicas.get(&id).is_some_and(|replica| replica.alive);
+        is_there() || tokio::time::timeout(ROUND_PATIENCE, self.read()).await.is_ok() && is_there()
+    }
+
     /// Who is there and has what; what is another's now is lost.
     async fn read(&self) -> Result<(), DbErr> {
         let _turn = self.turn.lock().await;

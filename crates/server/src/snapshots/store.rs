@@ -373,6 +373,20 @@ pub async fn is_remaining_volume(conn: &impl ConnectionTrait, host: HostId, volu
     Ok(db::fetch_one::<Remains, _>(conn, text, values).await?.is_some())
 }
 
+/// All of them on a host that is lost: there is nothing left of any. How many people had of them.
+pub async fn write_off(conn: &impl ConnectionTrait, host: HostId) -> Result<u64, DbErr> {
+    let (host, state) = (host.to_string(), "state IN ('taking', 'ready')");
+    let text = format!(
+        "UPDATE snapshots SET state = 'deleted', volume = NULL, image_ref = NULL WHERE host_id = $1 AND {state}"
+    );
+    let lost = db::execute(conn, &text, [host.clone().into()]).await?;
+    // One that failed says why; a move's image and one that was going are nobody's.
+    let text = "UPDATE snapshots SET volume = NULL, image_ref = NULL, \
+                state = CASE WHEN state = 'failed' THEN state ELSE 'deleted' END WHERE host_id = $1";
+    db::execute(conn, text, [host.into()]).await?;
+    Ok(lost)
+}
+
 /// Of a snapshot that is to go and has nothing left.
 pub async fn bury(conn: &impl ConnectionTrait, id: &str) -> Result<(), DbErr> {
     let text = "UPDATE snapshots SET state = 'deleted' WHERE id = $1 AND state = 'deleting' AND volume IS NULL \

@@ -13,7 +13,7 @@
 
 use crate::db;
 use crate::page;
-use rexec_api::ids::{HostId, UserId, VolumeId, WorkspaceId};
+use rexec_api::ids::{HostId, SnapshotId, UserId, VolumeId, WorkspaceId};
 use rexec_api::volumes::VolumeState;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
 
@@ -207,6 +207,29 @@ pub async fn condemned(conn: &impl ConnectionTrait, host: HostId, limit: u64) ->
 /// The engine has removed it.
 pub async fn purged(conn: &impl ConnectionTrait, name: &str) -> Result<(), DbErr> {
     db::execute(conn, "UPDATE volumes SET state = 'purged' WHERE name = $1", [name.into()]).await.map(|_| ())
+}
+
+/// All of them on a host that is lost. How many were kept.
+pub async fn write_off(conn: &impl ConnectionTrait, host: HostId) -> Result<u64, DbErr> {
+    let host = host.to_string();
+    let text = "UPDATE volumes SET state = 'purged' WHERE host_id = $1 AND state = 'kept'";
+    let kept = db::execute(conn, text, [host.clone().into()]).await?;
+    db::execute(conn, "UPDATE volumes SET state = 'purged' WHERE host_id = $1", [host.into()]).await?;
+    Ok(kept)
+}
+
+/// What a moved workspace has left behind is all that is left of it, and stays as any kept home.
+pub async fn keep_moved(
+    conn: &impl ConnectionTrait,
+    id: SnapshotId,
+    workspace_name: &str,
+    now_ms: i64,
+    purge_after_ms: i64,
+) -> Result<(), DbErr> {
+    let text = "UPDATE volumes SET state = 'kept', workspace_name = $1, measured_ms = NULL, kept_ms = $2, \
+                purge_after_ms = $3 WHERE id = $4 AND state = 'moved'";
+    let values = [workspace_name.into(), now_ms.into(), purge_after_ms.into(), id.to_string().into()];
+    db::execute(conn, text, values).await.map(|_| ())
 }
 
 /// Kept volumes that nobody has measured yet.

@@ -23,6 +23,7 @@ mod keeper;
 pub mod lifecycle;
 mod limits;
 mod link;
+pub mod lost;
 pub(crate) mod machine;
 pub mod moving;
 mod names;

@@ -38,6 +38,7 @@ mod preview_traffic;
 mod previews;
 mod raw_files;
 mod regions;
+mod relayed;
 mod remote;
 mod replicas;
 mod runtimes;

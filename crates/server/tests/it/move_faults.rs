@@ -8,12 +8,19 @@ use crate::support::{Backend, on_both};
 use futures_util::FutureExt as _;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
+use rexec_api::servers::{ServerHealth, ServerLost};
+use rexec_api::volumes::{RestoreVolume, VolumeState};
 use rexec_api::workspaces::{MoveState, MoveWorkspace, NewWorkspace, WorkspaceStatus};
 use rexec_client::Lifecycle;
 use rexec_engine::{Engine as _, Labels};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-on_both!(a_target_that_fills_gets_nothing, a_home_that_is_gone_is_not_replaced, a_source_that_dies_keeps_it);
+on_both!(
+    a_target_that_fills_gets_nothing,
+    a_home_that_is_gone_is_not_replaced,
+    a_source_that_dies_keeps_it,
+    a_server_that_is_lost_is_written_off
+);
 
 /// Room for the guest, the image and little more.
 const SMALL_MIB: u32 = 48;
@@ -89,6 +96,71 @@ async fn a_home_that_is_gone_is_not_replaced(backend: Backend) {
         assert!(daemon.engine().volumes(&of).await.unwrap().is_empty(), "no other was made");
         stage.client.purge_workspace(id).await.unwrap();
         until_there("nothing to be left here", &stage.engine, stage, id, [0, 0, 0]).await;
+    })
+    .await;
+}
+
+async fn a_server_that_is_lost_is_written_off(backend: Backend) {
+    with(backend, Dockerd::start().await, async |stage, daemon| {
+        let client = &stage.client;
+        let server = second(stage, daemon.socket(), "cellar").await;
+        let new = |host: &str| NewWorkspace {
+            image: Some(IMAGE.into()),
+            memory_mb: Some(64),
+            host: Some(host.into()),
+            wait_ms: to("").wait_ms,
+            ..Default::default()
+        };
+        let [lost, kept] = [
+            client.create_workspace(&new("second")).await.unwrap().id,
+            client.create_workspace(&new("second")).await.unwrap().id,
+        ];
+        client.delete_workspace(kept).await.unwrap();
+        let moved = client.create_workspace(&new("local")).await.unwrap().id;
+        assert_eq!(stage.run(moved, "echo mine > ~/kept").await.exit_code, 0);
+        stop(stage, moved).await;
+        client.move_workspace(moved, &to("second")).await.unwrap();
+        stage.until(moved, "it to be there", |view| view.host.as_deref() == Some("second")).await;
+        let homes = async || {
+            client
+                .volumes()
+                .await
+                .unwrap()
+                .items
+                .into_iter()
+                .map(|home| (home.workspace_id, home.state))
+                .collect::<Vec<_>>()
+        };
+        eventually("its home to be kept", async || homes().await.contains(&(kept, VolumeState::Kept)).then_some(()))
+            .await;
+
+        assert_eq!(code(client.write_off_server(server.id).await), ErrorCode::ServerInUse, "it answers");
+        daemon.pause().await;
+        let offline = async || {
+            let servers = client.servers().await.unwrap().items;
+            servers.iter().any(|other| other.id == server.id && other.health == ServerHealth::Offline).then_some(())
+        };
+        eventually("it to be away", offline).await;
+        let off = client.write_off_server(server.id).await.unwrap();
+        assert_eq!(off, ServerLost { workspaces: 2, homes: 1, snapshots: 0, saved: 1 });
+        for id in [lost, moved] {
+            assert_eq!(code(client.workspace(id).await), ErrorCode::NotFound);
+        }
+        assert_eq!(client.servers().await.unwrap().items.len(), 1);
+        assert_eq!(code(client.write_off_server(server.id).await), ErrorCode::NotFound);
+
+        // What had moved there and not run is had again from where it was.
+        assert_eq!(homes().await, [(moved, VolumeState::Kept)]);
+        let home = client.volumes().await.unwrap().items[0].id;
+        let again = client
+            .restore_volume(home, &RestoreVolume { wait_ms: to("").wait_ms, ..Default::default() })
+            .await
+            .unwrap();
+        assert_eq!((again.host.as_deref(), again.image.as_str()), (Some("local"), IMAGE));
+        assert_eq!(stage.run(again.id, "cat ~/kept").await.stdout, "mine\n");
+        client.purge_workspace(again.id).await.unwrap();
+        until_there("nothing to be left here", &stage.engine, stage, moved, [0, 0, 0]).await;
+        daemon.resume().await;
     })
     .await;
 }

@@ -1,6 +1,7 @@
 //! Warm workspaces: how they become somebody's, and what becomes of those that nobody wants.
 
 use crate::busybox;
+use crate::replicas::{another, client, port, run};
 use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
 use crate::support::{Backend, on_both};
 use futures_util::future::join_all;
@@ -87,6 +88,29 @@ async fn a_warm_workspace_becomes_somebodys(backend: Backend) {
         assert_eq!(before, after);
         let again = create(&stage, &named("again")).await;
         assert!(before.contains(&stage.containers(again.id).await[0].id));
+        stage
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_warm_one_is_had_through_another_server() {
+    let port = port();
+    let url = format!("http://127.0.0.1:{port}");
+    let own = [(POOL, "1"), ("PORT", port.as_str()), ("REXEC_ADVERTISE_URL", url.as_str())];
+    on_stage(Backend::Postgres, &own, async |place, stage| {
+        until_ready(&stage, 1).await;
+        let warm = containers(&stage).await.remove(0).id;
+        let other = another(place, "other", &[(POOL, "1")]).await;
+        let there = client(&other, &stage.client);
+        let new = NewWorkspace { wait_ms: Some(PATIENCE.as_millis() as u64), ..named("far") };
+        let made = eventually("it is had", async || there.create_workspace(&new).await.ok()).await;
+        assert_eq!(made.status, WorkspaceStatus::Running, "{made:?}");
+        let of_it = stage.containers(made.id).await;
+        assert!(of_it.len() == 1 && of_it[0].id == warm, "it ran before it was asked for");
+        assert_eq!(run(&there, made.id, "echo $((40+2))").await, "42\n");
+        until_ready(&stage, 1).await;
+        assert!(other.stop().await);
         stage
     })
     .await;

@@ -22,6 +22,7 @@ import type {
   RegionView,
   RegistryView,
   ServerAction,
+  ServerLost,
   ServerView,
   SessionView,
   SetPort,
@@ -125,6 +126,8 @@ export const api = {
   addServer: (request: NewServer) => call<ServerView>('POST', '/api/admin/servers', request, SERVER_MS_MAX),
   changeServer: (id: string, change: PatchServer) => call<ServerView>('PATCH', serverPath(id), change, SERVER_MS_MAX),
   askServer: (id: string, action: ServerAction) => call<ServerView>('POST', `${serverPath(id)}/${action}`, undefined, SERVER_MS_MAX),
+  /** Takes out one that does not come back, with all that lay there. */
+  writeOffServer: (id: string) => call<ServerLost>('DELETE', `${serverPath(id)}?lost=true`),
   deleteServer: (id: string) => call<void>('DELETE', serverPath(id)),
 };
 

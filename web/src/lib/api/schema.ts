@@ -76,6 +76,9 @@ export interface paths {
          * Delete a server on which nothing lies any more: no workspace, kept home or snapshot.
          * @description With `move`, what is stopped there is moved first. What runs is named and not stopped; ask again once nothing is `moving`
          *     or `going` any more.
+         *
+         *     With `lost`, workspaces, kept homes and snapshots there are deleted with it, and nothing of them can be had again; of those
+         *     that had moved there and not run since, the home at the old place is kept.
          */
         delete: operations["delete_server"];
         options?: never;
@@ -3121,6 +3124,26 @@ export interface components {
             /** @description They lie at another server and have not run there yet, so that what they were made of is kept here (`drop_sources`). */
             unproven: components["schemas"]["LeftWorkspace"][];
         };
+        /** @description What was written off with a server that is lost. */
+        ServerLost: {
+            /**
+             * Format: int64
+             * @description Kept homes, and snapshots.
+             */
+            homes: number;
+            /**
+             * Format: int64
+             * @description Workspaces among those that had moved there and not run since: what they were at their old places is kept as a home.
+             */
+            saved: number;
+            /** Format: int64 */
+            snapshots: number;
+            /**
+             * Format: int64
+             * @description Workspaces that lay there with their homes, and are deleted now. Warm ones, which were nobody's, are not counted.
+             */
+            workspaces: number;
+        };
         /**
          * @description What an administrator wants of a server.
          * @enum {string}
@@ -3911,6 +3934,8 @@ export interface operations {
                 move?: boolean;
                 /** @description Do not keep what moved workspaces have left there until they have run at their new places. */
                 drop_sources?: boolean;
+                /** @description It does not come back: take it out with all that lies there. Refused while it answers. */
+                lost?: boolean;
             };
             header?: never;
             path: {
@@ -3920,6 +3945,15 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description With `lost`: what was written off with it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerLost"];
+                };
+            };
             /** @description With `move`: something lies there still, and this is what. */
             202: {
                 headers: {

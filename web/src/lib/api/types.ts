@@ -55,6 +55,7 @@ export type NewServer = Schemas['NewServer'];
 export type ServerFound = Schemas['ServerFound'];
 export type ServerAction = 'test' | 'drain' | 'activate';
 /** `pool`, of workspaces that wait ready-made, is told by servers that have one. */
+export type ServerLost = Schemas['ServerLost'];
 export type ServerView = Schemas['ServerView'] & { pool?: { ready: number; target: number; reason?: string | null } | null };
 export type ComputeHealth = Omit<Schemas['ComputeHealth'], 'details'> & { details?: ServerView[] };
 export type WorkspaceAction = 'start' | 'stop' | 'restart' | 'pause' | 'resume';

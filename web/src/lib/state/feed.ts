@@ -17,6 +17,7 @@ const KINDS: Record<string, { text: string; tone: Tone; icon: IconName }> = {
   'workspace.joined': { text: 'joined', tone: 'good', icon: 'plug' },
   'workspace.left': { text: 'left', tone: 'off', icon: 'exit' },
   'workspace.deleted': { text: 'deleted', tone: 'off', icon: 'trash' },
+  'workspace.lost': { text: 'was lost with its server', tone: 'bad', icon: 'trash' },
   'workspace.restored': { text: 'restored', tone: 'good', icon: 'restart' },
   'workspace.moved': { text: 'moved to another server', tone: 'off', icon: 'restart' },
   'workspace.renamed': { text: 'renamed', tone: 'off', icon: 'rename' },

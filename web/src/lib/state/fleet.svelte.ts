@@ -13,6 +13,8 @@ const POLL_MS = 10_000;
 const DONE: Record<ServerAction, string> = { test: 'answers and is fit', drain: 'takes no more workspaces', activate: 'takes workspaces again' };
 const UNDONE: Record<ServerAction, string> = { test: 'is not fit', drain: 'was not drained', activate: 'was not activated' };
 
+const counted = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
+
 class Fleet {
   health = $state.raw<ComputeHealth>();
   /** When the server last told it. */
@@ -87,6 +89,14 @@ class Fleet {
     await this.#guarded(server, 'delete', 'was not deleted', async () => {
       await api.deleteServer(server.id);
       toasts.good(`${server.name} is deleted`, 'Nothing on it was touched.');
+    });
+  }
+
+  async writeOff(server: ServerView): Promise<void> {
+    await this.#guarded(server, 'delete', 'was not written off', async () => {
+      const { workspaces, homes, snapshots, saved } = await api.writeOffServer(server.id);
+      const kept = saved > 0 ? ` The homes of ${saved} of them are kept where they were before.` : '';
+      toasts.good(`${server.name} is written off`, `With it: ${counted(workspaces, 'workspace')}, ${counted(homes, 'kept home')}, ${counted(snapshots, 'snapshot')}.${kept}`);
     });
   }
 

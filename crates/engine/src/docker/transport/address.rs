@@ -7,6 +7,7 @@ use super::tls::{Tls, TlsFault, TlsMaterial, Validity};
 use super::unreachable::Unreachable;
 use crate::ByteStream;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rexec_ssh::client::{DialError, KnownHost, Link, PrivateKey, Seen, Settings};
 use std::io;
 use std::path::PathBuf;
@@ -37,11 +38,15 @@ pub enum AddressError {
     Tls(#[from] TlsFault),
 }
 
+/// Connects to an engine in a way of its own; what fails is told as it says.
+pub type Dialler = Arc<dyn Fn() -> BoxFuture<'static, io::Result<Box<dyn ByteStream>>> + Send + Sync>;
+
 /// Clones share connections.
 #[derive(Clone)]
 pub struct Address(Arc<Way>);
 
 enum Way {
+    Through(Dialler),
     Unix(PathBuf),
     Plain { host: String, port: u16 },
     Tls(Box<Tls>),
@@ -71,6 +76,16 @@ impl Address {
         Ok(Address(Arc::new(way)))
     }
 
+    /// An engine that another connects to for us.
+    pub fn through(dial: Dialler) -> Address {
+        Address(Arc::new(Way::Through(dial)))
+    }
+
+    /// A connection to be handed on as it is.
+    pub async fn connect(&self) -> io::Result<impl ByteStream + use<>> {
+        self.dial().await
+    }
+
     /// Whether paths, processes and firewall rules of this machine are the engine's. Not so behind TLS or SSH, even
     /// if the other end should be here.
     pub fn is_local(&self) -> bool {
@@ -95,6 +110,7 @@ impl Address {
 
     pub(super) async fn dial(&self) -> io::Result<Wire> {
         let stream: Box<dyn ByteStream> = match &*self.0 {
+            Way::Through(dial) => dial().await?,
             Way::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(|error| socket_fault(path, error))?),
             Way::Plain { host, port } => Box::new(tcp::connect_here(host, *port).await?),
             Way::Tls(tls) => tls.dial().await?,

@@ -1,8 +1,8 @@
 //! How the bytes reach an engine: its address, one pool of kept-alive connections for requests,
 //! and fresh connections for streams.
 //!
-//! There are four ways to an engine ([`Address`]): its socket, TCP on this machine, TCP with mutual TLS, and a socket of
-//! another machine through SSH. Every request carries the API version agreed on first contact, so that an engine's upgrade
+//! There are five ways to an engine ([`Address`]): its socket, TCP on this machine, TCP with mutual TLS, a socket of
+//! another machine through SSH, and whatever a caller connects with. Every request carries the API version agreed on first contact, so that an engine's upgrade
 //! does not change what an answer means. Invariant: what dials for the pool dials for the streams,
 //! so a transport that passes the contract passes it for both.
 
@@ -13,7 +13,7 @@ mod tls;
 mod unreachable;
 mod x509;
 
-pub use address::{Address, AddressError, SshMaterial};
+pub use address::{Address, AddressError, Dialler, SshMaterial};
 pub use endpoint::{Endpoint, EndpointError};
 pub use tls::{TlsFault, TlsMaterial, Validity};
 pub use unreachable::Unreachable;

@@ -42,6 +42,9 @@ pub enum Unreachable {
     ClientRefused { at: String, why: String },
     #[error("our client certificate has expired")]
     ClientExpired,
+    /// What stands between says why, in a sentence.
+    #[error("{}", .0.trim_end_matches('.'))]
+    Through(String),
     #[error(transparent)]
     Ssh(#[from] DialError),
 }

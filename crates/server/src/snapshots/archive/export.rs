@@ -46,7 +46,6 @@ impl Snapshots {
         let turn = self.transfers.take(actor.user).map_err(too_many)?;
         let host = self.deps.fleet.of(row.host);
         host.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
-        host.require_reach()?;
         let name = row.name.clone();
         let (begun, has_begun) = oneshot::channel();
         let (sender, pieces) = mpsc::channel(PIECES_MAX);

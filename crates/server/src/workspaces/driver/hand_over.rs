@@ -40,6 +40,8 @@ impl Driver {
             return false;
         }
         self.report(ticket, WorkspaceStatus::Running, None, None, true);
+        // Another server may have taken it.
+        self.host.pool.bell.notify_one();
         true
     }
 

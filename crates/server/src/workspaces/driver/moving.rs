@@ -134,7 +134,6 @@ impl Relocation {
 
     async fn run(&self) -> Result<()> {
         self.to.ready_or_tried().await.map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
-        self.to.require_reach()?;
         // They keep both hosts' disks busy. It is never closed.
         let _turn = self.deps.moves.acquire().await.map_err(Error::internal)?;
         // An earlier attempt, of a server that died, may have left anything of these.

@@ -14,6 +14,7 @@ use crate::db;
 use crate::hosts::placement::Amount;
 use crate::hosts::reserve::{self, Hold};
 use crate::snapshots;
+use crate::volumes;
 use crate::workspaces::store::Workspace;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{HostId, SnapshotId, WorkspaceId};
@@ -305,6 +306,40 @@ pub async fn drop_sources(tx: &DatabaseTransaction, host: HostId) -> Result<(), 
         let_go(tx, &m?).await?;
     }
     Ok(())
+}
+
+/// A host is lost: moves to it fail, and what was left on it for moved workspaces is gone. Comes before the workspaces that
+/// lie there are buried.
+pub async fn write_off(tx: &DatabaseTransaction, host: HostId, reason: &str) -> Result<(), DbErr> {
+    let of_host = [host.to_string().into()];
+    let text = format!("SELECT {COLUMNS} FROM moves WHERE (from_host = $1 OR to_host = $1) AND state = 'wanted'");
+    for m in db::fetch_all::<Row, _>(tx, &text, of_host.clone()).await? {
+        fail(tx, &Move::try_from(m)?, ErrorCode::MoveGivenUp, reason).await?;
+    }
+    let text = format!("SELECT {COLUMNS} FROM moves WHERE from_host = $1 AND state IN ('moved', 'proven')");
+    for m in db::fetch_all::<Row, _>(tx, &text, of_host).await? {
+        done(tx, &Move::try_from(m)?).await?;
+    }
+    Ok(())
+}
+
+/// The newest place that a workspace has left without having run since: its home there is kept, and its record says it as
+/// it was there. `false`: there is none.
+pub async fn keep_source(
+    tx: &DatabaseTransaction,
+    id: WorkspaceId,
+    name: &str,
+    now_ms: i64,
+    purge_after_ms: i64,
+) -> Result<bool, DbErr> {
+    let text =
+        format!("SELECT {COLUMNS} FROM moves WHERE workspace_id = $1 AND state = 'moved' ORDER BY id DESC LIMIT 1");
+    let Some(m) = db::fetch_one::<Row, _>(tx, &text, [id.to_string().into()]).await? else { return Ok(false) };
+    let m = Move::try_from(m)?;
+    volumes::store::keep_moved(tx, m.id, name, now_ms, purge_after_ms).await?;
+    let text = "UPDATE workspaces SET image = COALESCE(made_from, image), volume = $1 WHERE id = $2";
+    db::execute(tx, text, [m.from_volume.into(), id.to_string().into()]).await?;
+    Ok(true)
 }
 
 /// What lies on a host and is on its way out, or there for a move.

@@ -81,8 +81,9 @@ impl Workspaces {
             ready.rotate_left(first);
         }
         for id in ready {
-            // One whose guest is not there is none to be had at once.
-            if !self.slot_if_any(id).is_some_and(|slot| has_guest(&slot)) {
+            // One whose guest is not there is none to be had at once. That of another server's is seen there: it is told
+            // as soon as this one asks, and made in the usual way should it be gone.
+            if host.is_ours() && !self.slot_if_any(id).is_some_and(|slot| has_guest(&slot)) {
                 continue;
             }
             let Some(before) = workspaces::find(tx, id).await? else { continue };

@@ -9,9 +9,9 @@ mod write;
 
 pub use row::{HomeState, Pooled, SourceState, Want, WantBy, Wished, Workspace};
 pub use write::{
-    Adoption, Observation, adopt_repository, bury, drop_found_image, forget_env, grant_limits, insert, note_machine,
-    note_use, observe, refuse_limits, rename, set_disk, set_guest_key, set_home_state, set_idle, take_found_image,
-    tell_of_deletion, want, want_if, wish_limits,
+    Adoption, Observation, adopt_repository, bury, drop_found_image, forget_env, forget_envs, grant_limits, insert,
+    note_machine, note_use, observe, refuse_limits, rename, set_disk, set_guest_key, set_home_state, set_idle,
+    take_found_image, tell_of_deletion, want, want_if, wish_limits,
 };
 
 use crate::db;

@@ -9,7 +9,7 @@ use crate::workspaces::limits::Wish;
 use crate::workspaces::retention::Warning;
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_api::workspaces::{MachineView, WorkspaceStatus};
 use sea_orm::{ConnectionTrait, DbErr};
 use std::collections::BTreeMap;
@@ -326,6 +326,13 @@ pub async fn bury(conn: &impl ConnectionTrait, id: WorkspaceId, now_ms: i64) -> 
     )
     .await
     .map(|_| ())
+}
+
+/// Takes from the tombstones of a host that is lost what may be secret; those whose home lies elsewhere keep it.
+pub async fn forget_envs(conn: &impl ConnectionTrait, host: HostId) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET env_json = '{}' WHERE host_id = $1 AND deleted_ms IS NOT NULL \
+                AND NOT EXISTS (SELECT 1 FROM volumes v WHERE v.name = workspaces.volume AND v.state = 'kept')";
+    db::execute(conn, text, [host.to_string().into()]).await.map(|_| ())
 }
 
 /// How much of the disk it may have.

@@ -67,7 +67,7 @@ impl Registry {
         let host = tokio::time::timeout(PATIENCE, listening).await.expect("it listens");
         // Its log goes on; nobody reading would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Registry { host, process: process, _dir: dir }
+        Registry { host, process, _dir: dir }
     }
 
     /// It takes requests and answers none until what this gives is dropped.
