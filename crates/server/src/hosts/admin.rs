@@ -281,6 +281,9 @@ impl Servers {
     pub(super) async fn take_out(&self, by: By, id: HostId) -> Result<()> {
         let row = self.find(id).await?;
         self.require_other_than_local(id)?;
+        if row.access_sealed.is_none() {
+            self.require_nobodys(&row)?;
+        }
         let mut known = self.known.lock().await;
         let tx = self.db.begin().await?;
         if let Some(load) = store::remove(&tx, id).await? {

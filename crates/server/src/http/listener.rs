@@ -102,6 +102,8 @@ async fn accept(
     let (stream, peer) = listener.accept().await?;
     // A keystroke's echo must not wait for more bytes to come.
     stream.set_nodelay(true)?;
+    // What goes without a word, and is asked for nothing, is seen to have gone.
+    SockRef::from(&stream).set_keepalive(true)?;
     rustix::net::sockopt::set_tcp_user_timeout(&stream, READER_PATIENCE_MS)?;
     SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok((stream, peer, place))

@@ -1,10 +1,12 @@
 //! Routes between replicas; none of them is for users, and who has not the key learns nothing of them.
 
+use super::carry::carry;
 use super::peers::{DIAL_PATIENCE, ENGINE_STREAM, GUEST_STREAM, NOT_REACHED};
 use super::sign::{self, Head};
 use super::{ReplicaId, Replicas};
 use crate::app::AppState;
 use crate::error::{Error, Result};
+use crate::hosts::Host;
 use crate::hosts::images::AskImage;
 use crate::http::BODY_BYTES_MAX;
 use crate::http::extract::Json;
@@ -21,11 +23,13 @@ use hyper_util::rt::TokioIo;
 use rexec_api::ids::{HostId, WorkspaceId};
 use std::str::FromStr;
 use std::time::Duration;
-use tokio::io::copy_bidirectional;
 use tokio::time::timeout;
 
 /// How long a follower waits for news.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether an engine is still to be relayed, besides when leases change.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 pub fn routes() -> Router<AppState> {
     Router::new()
@@ -78,6 +82,7 @@ async fn guest(State(app): State<AppState>, Path(id): Path<WorkspaceId>, request
 /// A connection to an engine that this server reaches: its bytes as they are. Whoever asks does all that this server could
 /// do there, as they would at any engine that all reach.
 async fn engine(State(app): State<AppState>, Path(id): Path<HostId>, request: Request) -> Result<Response> {
+    let from = header(request.headers(), sign::FROM)?;
     let mut request = taken_to_switch(&app.replicas, request, ENGINE_STREAM).await?;
     let host = app.fleet.of(Some(id));
     let Some(address) = host.address.clone().filter(|_| host.is_ours() && !host.is_bound_elsewhere()) else {
@@ -87,22 +92,38 @@ async fn engine(State(app): State<AppState>, Path(id): Path<HostId>, request: Re
         Ok(dialled) => dialled.map_err(|error| error.to_string()),
         Err(_) => Err("it does not take connections in time".into()),
     };
-    let mut engine = match dialled {
+    let engine = match dialled {
         Ok(engine) => engine,
         Err(why) => return Ok((NOT_REACHED, why).into_response()),
     };
     let upgrade = hyper::upgrade::on(&mut request);
-    let tasks = app.tasks.clone();
+    let relaying = app.clone();
     app.tasks.spawn("engine-relay", async move {
-        let Ok(stream) = upgrade.await else { return };
-        let mut stream = TokioIo::new(stream);
+        let relayed = async {
+            let stream = upgrade.await.map_err(std::io::Error::other)?;
+            carry(engine, TokioIo::new(stream)).await
+        };
         tokio::select! {
-            () = tasks.stopping() => {}
+            () = relaying.tasks.stopping() => {}
+            () = is_over(&relaying, from, &host) => {}
             // Either may end it, and both see that it has.
-            _ = copy_bidirectional(&mut stream, &mut engine) => {}
+            _ = relayed => {}
         }
     });
     switched(ENGINE_STREAM)
+}
+
+/// Resolves when the other server is not there any more, or the host is another's or gone.
+async fn is_over(app: &AppState, from: ReplicaId, host: &Host) {
+    let mut table = app.replicas.table();
+    loop {
+        let is_there = table.borrow_and_update().replicas.get(&from).is_some_and(|from| from.alive);
+        let now = app.fleet.of(Some(host.id));
+        if !is_there || now.id != host.id || !now.is_ours() {
+            return;
+        }
+        let _ = timeout(LOOK_EVERY, table.changed()).await;
+    }
 }
 
 /// The images that a host is to have, with one more asked for.

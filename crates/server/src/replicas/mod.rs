@@ -18,6 +18,7 @@
 //! Invariant: whoever has not renewed its term in time stands still before the term ends by the database's clock, and a
 //! write under a lease meets its epoch or changes nothing.
 
+mod carry;
 pub mod http;
 mod lease;
 pub(crate) mod news;

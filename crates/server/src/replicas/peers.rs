@@ -1,6 +1,7 @@
 //! Requests to another replica: what its driver of a workspace says, and connections to the workspace's guest and to an
 //! engine.
 
+use super::carry::Carried;
 use super::sign::{self, Head};
 use super::{Inner, Replica, Replicas, Whose, of_host};
 use crate::hosts::images::{AskImage, Desk};
@@ -56,7 +57,7 @@ impl Replicas {
     }
 
     /// A connection to the engine of a host, through the replica that tends it.
-    pub(crate) async fn engine_stream(&self, id: HostId) -> Result<reqwest::Upgraded, PeerError> {
+    pub(crate) async fn engine_stream(&self, id: HostId) -> Result<Carried, PeerError> {
         let Whose::Theirs(peer) = self.whose(&of_host(id)) else {
             return Err(PeerError::Unreached("The server that reaches it is not there now.".into()));
         };
@@ -67,8 +68,8 @@ impl Replicas {
             );
             return Err(PeerError::Unreached(message));
         }
-        self.stream(&peer, &format!("/internal/hosts/{id}/engine"), ENGINE_STREAM, DIAL_PATIENCE + ANSWER_PATIENCE)
-            .await
+        let path = format!("/internal/hosts/{id}/engine");
+        self.stream(&peer, &path, ENGINE_STREAM, DIAL_PATIENCE + ANSWER_PATIENCE).await.map(Carried::over)
     }
 
     /// The images that a host is to have, as the replica that tends it knows them.

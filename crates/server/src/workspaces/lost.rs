@@ -3,8 +3,9 @@
 //! All of it goes from the records in the transaction that takes the server out, so that nothing waits for ever for an
 //! engine that is not there. One that had moved there and not run since has its home at its old place still: that is kept.
 
+use super::lifecycle::Desired;
 use super::moving;
-use super::store::{self, Workspace};
+use super::store::{self, WantBy, Workspace};
 use super::{Deps, Workspaces};
 use crate::events::{self, Logged, NewEvent};
 use crate::hosts::reserve::{self, Hold};
@@ -24,6 +25,7 @@ const REASON: &str = "The server is lost.";
 #[derive(Default)]
 pub struct WrittenOff {
     pub lost: ServerLost,
+    /// Whose drivers have to hear of it.
     ids: Vec<WorkspaceId>,
     told: Vec<(UserId, Logged)>,
 }
@@ -43,12 +45,12 @@ impl Workspaces {
 
 /// Writes off all that lies on a host, which takes nothing any more.
 pub async fn write_off(tx: &DatabaseTransaction, deps: &Deps, host: HostId) -> Result<WrittenOff, DbErr> {
-    let mut off = WrittenOff::default();
-    moving::store::write_off(tx, host, REASON).await?;
+    let ids = moving::store::write_off(tx, host, REASON).await?;
+    let mut off = WrittenOff { ids, ..WrittenOff::default() };
     for row in store::on_host(tx, host).await? {
         let saved = bury(tx, deps, &row).await?;
         off.ids.push(row.id);
-        if row.pool.is_some() {
+        if row.pool.is_some() || row.intent.desired == Desired::Deleted {
             continue;
         }
         off.lost.workspaces += 1;
@@ -69,9 +71,17 @@ async fn bury(tx: &DatabaseTransaction, deps: &Deps, row: &Workspace) -> Result<
     snapshots::store::fail(tx, row.id, &Failure::given_up(REASON)).await?;
     setups::store::remove(tx, row.id).await?;
     let kept = i64::try_from(deps.home_kept.as_millis()).unwrap_or(i64::MAX);
-    let saved = moving::store::keep_source(tx, row.id, &row.name, now, now.saturating_add(kept)).await?;
+    let saved = match row.want.by {
+        WantBy::Purge if row.intent.desired == Desired::Deleted => None,
+        _ => moving::store::keep_source(tx, row.id, &row.name, now, now.saturating_add(kept)).await?,
+    };
     moving::store::prove(tx, row.id).await?;
     reserve::hold(tx, row.id, Hold::Nothing).await?;
+    if let Some(host) = saved {
+        // As any kept home, it holds its disk where it lies.
+        store::lies_on(tx, row.id, host).await?;
+        reserve::hold(tx, row.id, Hold::Home).await?;
+    }
     store::bury(tx, row.id, now).await?;
-    Ok(saved)
+    Ok(saved.is_some())
 }

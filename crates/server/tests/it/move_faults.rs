@@ -135,6 +135,11 @@ async fn a_server_that_is_lost_is_written_off(backend: Backend) {
             .await;
 
         assert_eq!(code(client.write_off_server(server.id).await), ErrorCode::ServerInUse, "it answers");
+        let (coming, sum) = large(stage, "local").await;
+        client.move_workspace(coming, &MoveWorkspace { wait_ms: Some(0), ..to("second") }).await.unwrap();
+        let of = Labels::from([("rexec.workspace".to_owned(), coming.to_string())]);
+        let begun = async || (!daemon.engine().volumes(&of).await.ok()?.is_empty()).then_some(());
+        eventually("its home to be on its way", begun).await;
         daemon.pause().await;
         let offline = async || {
             let servers = client.servers().await.unwrap().items;
@@ -147,6 +152,10 @@ async fn a_server_that_is_lost_is_written_off(backend: Backend) {
             assert_eq!(code(client.workspace(id).await), ErrorCode::NotFound);
         }
         assert_eq!(client.servers().await.unwrap().items.len(), 1);
+        let view = start(stage, coming).await;
+        assert_eq!(view.host.as_deref(), Some("local"), "{view:?}");
+        assert_eq!(stage.run(coming, "cd && sha256sum large").await.stdout, sum);
+        client.purge_workspace(coming).await.unwrap();
         assert_eq!(code(client.write_off_server(server.id).await), ErrorCode::NotFound);
 
         // What had moved there and not run is had again from where it was.

@@ -78,9 +78,12 @@ impl Driver {
             reason: Some(ON_ITS_WAY.into()),
             done: true,
         };
+        // Another may have failed it: the server that it goes to was written off.
+        let (db, id) = (&deps.db, wanted.id);
+        let still_wanted = async || !store::has_failed(db.read(), id).await.unwrap_or(false);
         let done = tokio::select! {
             done = relocation.run() => done,
-            () = until_unwanted(&deps, &slot, row, ticket, Some(standing), async || true) => {
+            () = until_unwanted(&deps, &slot, row, ticket, Some(standing), still_wanted) => {
                 Err(Error::new(ErrorCode::MoveGivenUp, GIVEN_UP))
             }
             () = disk::until_nearly_full(&deps, &to) => Err(disk::nearly_full()),

@@ -162,6 +162,12 @@ pub async fn wanted(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<Opti
     db::fetch_one::<Row, _>(conn, &text, [id.to_string().into()]).await?.map(Move::try_from).transpose()
 }
 
+pub async fn has_failed(conn: &impl ConnectionTrait, id: SnapshotId) -> Result<bool, DbErr> {
+    let text = "SELECT id FROM moves WHERE id = $1 AND state = 'failed'";
+    let statement = db::sql(conn, text, [id.to_string().into()]);
+    Ok(conn.query_one_raw(statement).await?.is_some())
+}
+
 /// What a workspace is from the moment on at which it lies at the target.
 pub struct Landed<'a> {
     pub image: &'a str,
@@ -171,6 +177,11 @@ pub struct Landed<'a> {
 /// The one moment of a move. `false`: something else is wanted of the workspace now, or the target has no room for a disk
 /// that has grown; nothing is changed once the transaction is given up.
 pub async fn land(tx: &DatabaseTransaction, m: &Move, landed: &Landed<'_>) -> Result<bool, DbErr> {
+    // First of all: whoever fails it waits for this, or was faster.
+    let text = "UPDATE moves SET state = 'moved' WHERE id = $1 AND state = 'wanted'";
+    if db::execute(tx, text, [m.id.to_string().into()]).await? == 0 {
+        return Ok(false);
+    }
     // What it holds there goes back; what was taken here for it is its own.
     reserve::hold(tx, m.workspace, Hold::Nothing).await?;
     let moving = json(&Moving { is_unproven: true, ..m.moving(MoveState::Unproven) })?;
@@ -201,7 +212,6 @@ pub async fn land(tx: &DatabaseTransaction, m: &Move, landed: &Landed<'_>) -> Re
     db::execute(tx, text, [m.from_volume.clone().into(), m.from.to_string().into(), id.into()]).await?;
     // It stays for as long as the workspace is made of it.
     snapshots::store::let_go(tx, m.id).await?;
-    turn(tx, m, "moved").await?;
     Ok(true)
 }
 
@@ -309,37 +319,40 @@ pub async fn drop_sources(tx: &DatabaseTransaction, host: HostId) -> Result<(), 
 }
 
 /// A host is lost: moves to it fail, and what was left on it for moved workspaces is gone. Comes before the workspaces that
-/// lie there are buried.
-pub async fn write_off(tx: &DatabaseTransaction, host: HostId, reason: &str) -> Result<(), DbErr> {
+/// lie there are buried. Gives those whose moves have failed.
+pub async fn write_off(tx: &DatabaseTransaction, host: HostId, reason: &str) -> Result<Vec<WorkspaceId>, DbErr> {
+    let mut failed = Vec::new();
     let of_host = [host.to_string().into()];
     let text = format!("SELECT {COLUMNS} FROM moves WHERE (from_host = $1 OR to_host = $1) AND state = 'wanted'");
     for m in db::fetch_all::<Row, _>(tx, &text, of_host.clone()).await? {
-        fail(tx, &Move::try_from(m)?, ErrorCode::MoveGivenUp, reason).await?;
+        let m = Move::try_from(m)?;
+        fail(tx, &m, ErrorCode::MoveGivenUp, reason).await?;
+        failed.push(m.workspace);
     }
     let text = format!("SELECT {COLUMNS} FROM moves WHERE from_host = $1 AND state IN ('moved', 'proven')");
     for m in db::fetch_all::<Row, _>(tx, &text, of_host).await? {
         done(tx, &Move::try_from(m)?).await?;
     }
-    Ok(())
+    Ok(failed)
 }
 
 /// The newest place that a workspace has left without having run since: its home there is kept, and its record says it as
-/// it was there. `false`: there is none.
+/// it was there, and where that is.
 pub async fn keep_source(
     tx: &DatabaseTransaction,
     id: WorkspaceId,
     name: &str,
     now_ms: i64,
     purge_after_ms: i64,
-) -> Result<bool, DbErr> {
+) -> Result<Option<HostId>, DbErr> {
     let text =
         format!("SELECT {COLUMNS} FROM moves WHERE workspace_id = $1 AND state = 'moved' ORDER BY id DESC LIMIT 1");
-    let Some(m) = db::fetch_one::<Row, _>(tx, &text, [id.to_string().into()]).await? else { return Ok(false) };
+    let Some(m) = db::fetch_one::<Row, _>(tx, &text, [id.to_string().into()]).await? else { return Ok(None) };
     let m = Move::try_from(m)?;
     volumes::store::keep_moved(tx, m.id, name, now_ms, purge_after_ms).await?;
     let text = "UPDATE workspaces SET image = COALESCE(made_from, image), volume = $1 WHERE id = $2";
     db::execute(tx, text, [m.from_volume.into(), id.to_string().into()]).await?;
-    Ok(true)
+    Ok(Some(m.from))
 }
 
 /// What lies on a host and is on its way out, or there for a move.

@@ -10,7 +10,7 @@ mod write;
 pub use row::{HomeState, Pooled, SourceState, Want, WantBy, Wished, Workspace};
 pub use write::{
     Adoption, Observation, adopt_repository, bury, drop_found_image, forget_env, forget_envs, grant_limits, insert,
-    note_machine, note_use, observe, refuse_limits, rename, set_disk, set_guest_key, set_home_state, set_idle,
+    lies_on, note_machine, note_use, observe, refuse_limits, rename, set_disk, set_guest_key, set_home_state, set_idle,
     take_found_image, tell_of_deletion, want, want_if, wish_limits,
 };
 
@@ -18,7 +18,7 @@ use crate::db;
 use crate::page;
 use rexec_api::ids::{HostId, UserId, WorkspaceId};
 use row::{COLUMNS, Row};
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+use sea_orm::{ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult};
 
 /// Any workspace that is not buried, for the driver and for checks of ownership.
 pub async fn find(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<Option<Workspace>, DbErr> {
@@ -93,6 +93,15 @@ pub async fn on_host(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<Wo
         .into_iter()
         .map(Workspace::try_from)
         .collect()
+}
+
+/// Has nobody change a host's workspaces before the transaction has ended. SQLite's is alone anyway.
+pub async fn lock_on_host(tx: &DatabaseTransaction, host: HostId) -> Result<(), DbErr> {
+    if tx.get_database_backend() == DbBackend::Postgres {
+        let text = "SELECT id FROM workspaces WHERE host_id = $1 AND deleted_ms IS NULL ORDER BY id FOR UPDATE";
+        tx.query_all_raw(db::sql(tx, text, [host.to_string().into()])).await?;
+    }
+    Ok(())
 }
 
 /// The ids of all workspaces that need a driver.

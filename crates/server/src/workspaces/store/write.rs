@@ -328,6 +328,12 @@ pub async fn bury(conn: &impl ConnectionTrait, id: WorkspaceId, now_ms: i64) -> 
     .map(|_| ())
 }
 
+/// It is another host's from here on.
+pub async fn lies_on(conn: &impl ConnectionTrait, id: WorkspaceId, host: HostId) -> Result<(), DbErr> {
+    let text = "UPDATE workspaces SET host_id = $1 WHERE id = $2";
+    db::execute(conn, text, [host.to_string().into(), id.to_string().into()]).await.map(|_| ())
+}
+
 /// Takes from the tombstones of a host that is lost what may be secret; those whose home lies elsewhere keep it.
 pub async fn forget_envs(conn: &impl ConnectionTrait, host: HostId) -> Result<(), DbErr> {
     let text = "UPDATE workspaces SET env_json = '{}' WHERE host_id = $1 AND deleted_ms IS NOT NULL \
