@@ -229,7 +229,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         streams: Streams::default(),
     });
     add_checks(&app);
-    app.replicas.start(&app.tasks, bus);
+    app.replicas.start(&app.tasks, bus, app.fleet.clone());
     // It has an engine that the others may not know of.
     app.replicas.tell_fleet();
     app.snapshots.repair().await.map_err(StartError::Installation)?;
@@ -300,7 +300,7 @@ async fn local_host(db: &Db, config: &Config, tasks: &Tasks, replicas: &Replicas
     let engine = rexec_engine::docker::DockerEngine::at(address)?;
     let host = Host::new(kept.id, name, instance, Arc::new(engine.clone()), is_here, config);
     let host = host.reached_at(engine.address());
-    let host = host.bound_to(replicas.id().filter(|_| is_here), false);
+    let host = host.bound_to(replicas, replicas.id().filter(|_| is_here), false);
     let keeping = hosts::remote::keep_host_key(engine.clone(), host.clone(), db.clone(), kept.host_key);
     tasks.spawn_abortable("host-key", keeping);
     tasks.spawn_abortable("certificates", hosts::remote::watch_certificates(engine, host.clone()));

@@ -13,6 +13,10 @@ use bollard::models::{
 /// Docker's way to say "never".
 const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 
+/// Most bytes of a name or path that an engine says of itself, and most runtimes.
+const WORD_BYTES_MAX: usize = 1024;
+const RUNTIMES_MAX: usize = 64;
+
 fn missing(what: &str) -> EngineError {
     EngineError::Protocol(format!("the engine left out {what}"))
 }
@@ -21,24 +25,33 @@ fn unsigned(value: Option<i64>) -> u64 {
     value.and_then(|v| u64::try_from(v).ok()).unwrap_or(0)
 }
 
+/// No longer than such a word is: what an engine says of itself is kept and shown, and an engine may be anybody's.
+fn word(text: Option<String>) -> String {
+    let mut text = text.unwrap_or_default();
+    text.truncate(text.floor_char_boundary(WORD_BYTES_MAX));
+    text
+}
+
 pub(super) fn engine(info: SystemInfo, api_version: String) -> EngineInfo {
     let security = info.security_options.unwrap_or_default();
     let mut runtimes: Vec<String> = info.runtimes.unwrap_or_default().into_keys().collect();
+    runtimes.retain(|name| name.len() <= WORD_BYTES_MAX);
     runtimes.sort();
+    runtimes.truncate(RUNTIMES_MAX);
     EngineInfo {
         kind: "docker".into(),
-        version: info.server_version.unwrap_or_default(),
+        version: word(info.server_version),
         api_version,
-        architecture: oci_architecture(info.architecture.unwrap_or_default()),
-        kernel: info.kernel_version.unwrap_or_default(),
+        architecture: oci_architecture(word(info.architecture)),
+        kernel: word(info.kernel_version),
         cpus: unsigned(info.ncpu) as u32,
         memory_bytes: unsigned(info.mem_total),
         runtimes,
-        default_runtime: info.default_runtime.unwrap_or_default(),
+        default_runtime: word(info.default_runtime),
         rootless: security.iter().any(|option| option.starts_with("name=rootless")),
         user_remapped: security.iter().any(|option| option.starts_with("name=userns")),
-        storage_driver: info.driver.unwrap_or_default(),
-        root_dir: info.docker_root_dir.unwrap_or_default(),
+        storage_driver: word(info.driver),
+        root_dir: word(info.docker_root_dir),
         memory_limit: info.memory_limit.unwrap_or(false),
         cpu_limit: info.cpu_cfs_period.unwrap_or(false) && info.cpu_cfs_quota.unwrap_or(false),
         pids_limit: info.pids_limit.unwrap_or(false),
@@ -192,6 +205,17 @@ fn oci_architecture(machine: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_an_engine_says_of_itself_is_bounded() {
+        let info = SystemInfo {
+            kernel_version: Some("é".repeat(WORD_BYTES_MAX)),
+            runtimes: Some((0..1000).map(|n| (format!("r{n:04}"), Default::default())).collect()),
+            ..Default::default()
+        };
+        let told = engine(info, "1.41".into());
+        assert_eq!((told.kernel.len(), told.runtimes.len()), (WORD_BYTES_MAX, RUNTIMES_MAX));
+    }
 
     #[test]
     fn states() {

@@ -143,7 +143,7 @@ impl Servers {
         };
         let mut proven = self.prove(&row, access, new.architecture.as_deref()).await?;
         row.replica = self.replicas.id().filter(|_| proven.is_here());
-        proven.host = proven.host.bound_to(row.replica, false);
+        proven.host = proven.host.bound_to(&self.replicas, row.replica, false);
         row.total = totals(&new, &proven);
         row.access_sealed = Some(proven.access.seal(&self.sealer, row.id)?);
         let mut known = self.known.lock().await;
@@ -211,7 +211,7 @@ impl Servers {
         if let Some(proven) = proven {
             proven.host.declare(proven.facts);
             known.insert(row.id, row.access_sealed.clone());
-            self.fleet.put(proven.host.bound_to(row.replica, false));
+            self.fleet.put(proven.host.bound_to(&self.replicas, row.replica, false));
         }
         self.replicas.tell_fleet();
         let host = self.fleet.of(Some(id));
@@ -291,11 +291,15 @@ impl Servers {
             let workspaces = load.workspaces - warm;
             let message = match workspaces + homes + snapshots {
                 0 => format!(
-                    "{warm} warm workspaces, which are nobody's, run on it. Drain it: they go by themselves, and then it can be deleted."
+                    "{}, which nobody has, run on it. Drain it: they go by themselves, and then it can be deleted.",
+                    counted(warm, "warm workspace")
                 ),
-                _ => format!(
-                    "There lie {workspaces} workspaces, {homes} kept homes and {snapshots} snapshots on it still. Drain it, and delete those first."
-                ),
+                _ => {
+                    let lie = [(workspaces, "workspace"), (homes, "kept home"), (snapshots, "snapshot")];
+                    let lie = lie.into_iter().filter(|(n, _)| *n > 0).map(|(n, what)| counted(n, what));
+                    let lie = lie.collect::<Vec<_>>().join(", ");
+                    format!("On it lie still: {lie}. Drain it, and move or delete those first.")
+                }
             };
             let details = json!({ "workspaces": workspaces, "warm": warm, "homes": homes, "snapshots": snapshots });
             return Err(Error::new(ErrorCode::ServerInUse, message).details(details));
@@ -377,7 +381,8 @@ impl Servers {
         }
         require_runtimes(row, Some(&info))?;
         let access = access.pinned(&engine);
-        let host = Host::of_row(row, self.instance(), engine, &self.config).bound_to(row.replica, false);
+        let host =
+            Host::of_row(row, self.instance(), engine, &self.config).bound_to(&self.replicas, row.replica, false);
         self.require_unmarked(&host).await?;
         self.require_other(&host).await?;
         self.require_same(&host).await?;
@@ -471,6 +476,10 @@ pub(super) fn require_admin(actor: &Actor) -> Result<()> {
         true => Ok(()),
         false => Err(Error::new(ErrorCode::Forbidden, "Only administrators look after servers.")),
     }
+}
+
+fn counted(n: i64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 fn no_such() -> Error {

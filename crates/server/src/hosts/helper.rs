@@ -9,7 +9,8 @@
 //! the engine elsewhere, and nothing in it takes the program's place.
 //!
 //! Invariant: a job has one helper at most, and one whose job this server does not know is left
-//! over: it is removed when the host is prepared, or when its job begins again.
+//! over: it is removed when the host is prepared, or when its job begins again. Where several servers use an engine, each
+//! helper bears its server's name, and is let be while that one is there.
 
 use super::delivery::{EMPTY_IMAGE, VOLUME, program};
 use super::{Host, LABEL_HELPER};
@@ -22,6 +23,8 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 const NAME: &str = "rexec-helper-";
+/// Which of several servers has it.
+const LABEL_REPLICA: &str = "rexec.replica";
 /// Copying needs little; the account of a million files some 200 MiB.
 /// gVisor's own threads count among the processes: with 32 its kernel does not come up.
 const LIMITS: Limits = Limits { cpu: 1.0, memory_bytes: 512 << 20, pids: 256 };
@@ -83,11 +86,17 @@ impl Helper {
     pub async fn open(host: &Host, spec: HelperSpec) -> Result<Self> {
         let job = host.helpers.begin(&spec.job).ok_or_else(|| EngineError::Conflict(format!("{} runs", spec.job)))?;
         let place = if spec.image.is_some() { unguessable() } else { String::new() };
-        let container = container(host.labels_to_give(), spec, &place);
+        let mut container = container(host.labels_to_give(), spec, &place);
+        if let Some(id) = host.replicas.id() {
+            container.labels.insert(LABEL_REPLICA.into(), id.to_string());
+        }
         let engine = host.engine.clone();
         let made = match engine.create(&container).await {
-            // A server that died at this job left its helper behind.
-            Err(EngineError::Conflict(_)) => {
+            // A server that died at this job left its helper behind; one that is there is at it.
+            Err(EngineError::Conflict(why)) => {
+                if is_at_work(host, &container.name).await? {
+                    return Err(EngineError::Conflict(why));
+                }
                 engine.remove(&container.name).await?;
                 engine.create(&container).await?
             }
@@ -127,7 +136,11 @@ impl Helper {
 
     /// Removes the helper of a job that nobody has open any more.
     pub async fn remove_of(host: &Host, job: &str) -> Result<()> {
-        match host.engine.remove(&format!("{NAME}{job}")).await {
+        let name = format!("{NAME}{job}");
+        if host.helpers.has(job) || is_at_work(host, &name).await? {
+            return Ok(());
+        }
+        match host.engine.remove(&name).await {
             Err(EngineError::NotFound(_)) => Ok(()),
             done => done,
         }
@@ -138,11 +151,23 @@ impl Helper {
         for found in host.engine.summaries(&host.labels()).await? {
             // A container has its image's labels, and that may be anyone's. Its name it has from us.
             let Some(job) = found.labels.get(LABEL_HELPER) else { continue };
-            if found.name == format!("{NAME}{job}") && !host.helpers.has(job) {
+            if found.name == format!("{NAME}{job}") && !host.helpers.has(job) && !is_anothers(host, &found.labels) {
                 host.engine.remove(&found.id).await?;
             }
         }
         Ok(())
+    }
+}
+
+fn is_anothers(host: &Host, labels: &Labels) -> bool {
+    labels.get(LABEL_REPLICA).is_some_and(|id| host.replicas.is_another(id))
+}
+
+/// Whether another server that is there has the helper of this name.
+async fn is_at_work(host: &Host, name: &str) -> Result<bool> {
+    match host.replicas.is_alone() {
+        true => Ok(false),
+        false => Ok(host.engine.inspect(name).await?.is_some_and(|found| is_anothers(host, &found.labels))),
     }
 }
 

@@ -50,7 +50,7 @@ pub use words::explain;
 
 use crate::config::{Config, NestedPolicy};
 use crate::db::Db;
-use crate::replicas::ReplicaId;
+use crate::replicas::{ReplicaId, Replicas};
 use crate::time::now_ms;
 use crate::workspaces::RuntimePolicy;
 use network::bridge_name;
@@ -164,6 +164,8 @@ pub struct Host {
     allow_weaker: bool,
     /// Given to what we make, besides our own.
     extra_labels: Labels,
+    /// The servers that share the fleet.
+    replicas: Replicas,
     /// The one server that reaches it, where that is so.
     bound: Option<ReplicaId>,
     /// That server is another.
@@ -214,6 +216,7 @@ impl Host {
             dial_root: config.data_dir.join("dial"),
             allow_weaker: config.engine.allow_weaker_isolation,
             extra_labels: config.engine.labels.clone(),
+            replicas: Replicas::alone(),
             bound: None,
             elsewhere: false,
             ours: AtomicBool::new(true),
@@ -309,6 +312,7 @@ impl Host {
             dial_root: self.dial_root.clone(),
             allow_weaker: false,
             extra_labels: Labels::new(),
+            replicas: self.replicas.clone(),
             bound: None,
             elsewhere: false,
             ours: AtomicBool::new(true),

@@ -7,6 +7,7 @@
 //! Invariants: never a host that is draining, not ready, or too small; equal input gives equal output, in any order of hosts.
 
 use rexec_api::ids::HostId;
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
@@ -46,7 +47,7 @@ pub struct Candidate {
 }
 
 /// Of cores, memory and disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Amount {
     pub cpu_milli: i64,
     pub memory_mb: i64,

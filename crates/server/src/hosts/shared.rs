@@ -7,7 +7,7 @@ use super::mark::{self, Mark};
 use super::store::{self, HostRow};
 use super::{Host, HostFacts, HostState};
 use crate::error::{Error, Result};
-use crate::replicas::ReplicaId;
+use crate::replicas::{ReplicaId, Replicas};
 use futures_util::FutureExt as _;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::HostId;
@@ -25,10 +25,16 @@ const READ_EVERY: Duration = Duration::from_secs(30);
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Host {
-    /// One server alone reaches it.
+    /// One server of these alone reaches it, where that is so.
     #[must_use]
-    pub fn bound_to(mut self: Arc<Self>, replica: Option<ReplicaId>, elsewhere: bool) -> Arc<Self> {
+    pub fn bound_to(
+        mut self: Arc<Self>,
+        replicas: &Replicas,
+        replica: Option<ReplicaId>,
+        elsewhere: bool,
+    ) -> Arc<Self> {
         if let Some(host) = Arc::get_mut(&mut self) {
+            host.replicas = replicas.clone();
             (host.bound, host.elsewhere) = (replica, elsewhere);
         }
         self
@@ -177,13 +183,18 @@ impl Servers {
         let of_others = me.is_some() && row.access_sealed.is_none();
         if of_others || row.replica.is_some() && row.replica != me {
             let engine = self.engine_through(row.id)?;
-            let host = Host::of_row(row, self.instance(), engine, &self.config).bound_to(row.replica, true);
+            let host =
+                Host::of_row(row, self.instance(), engine, &self.config).bound_to(&self.replicas, row.replica, true);
             self.fleet.put(host);
             return Ok(());
         }
         match self.engine_of(row) {
             Ok(engine) => {
-                self.fleet.put(Host::of_row(row, self.instance(), engine, &self.config).bound_to(row.replica, false));
+                self.fleet.put(Host::of_row(row, self.instance(), engine, &self.config).bound_to(
+                    &self.replicas,
+                    row.replica,
+                    false,
+                ));
             }
             Err(fault) => self.fleet.put_unusable(row, fault.message),
         }

@@ -225,6 +225,12 @@ impl Replicas {
         self.0.as_ref().map_or(1, |inner| inner.table.borrow().alive().max(1))
     }
 
+    /// Whether that is the name of another that is there.
+    pub(crate) fn is_another(&self, id: &str) -> bool {
+        let (Some(inner), Ok(id)) = (&self.0, id.parse::<ReplicaId>()) else { return false };
+        id != inner.id && inner.table.borrow().replicas.get(&id).is_some_and(|replica| replica.alive)
+    }
+
     /// Whether this one can be relied upon to know what it holds.
     pub fn is_firm(&self) -> bool {
         self.0.as_ref().is_none_or(|inner| *inner.firm.borrow())
@@ -253,6 +259,11 @@ impl Replicas {
     /// The others are to read what servers there are.
     pub(crate) fn tell_fleet(&self) {
         self.say(Word::Fleet);
+    }
+
+    /// Somebody was refused here for want of a server.
+    pub(crate) fn tell_missed(&self, region: Option<String>, amount: crate::hosts::placement::Amount) {
+        self.say(Word::Missed { region, amount });
     }
 
     fn say(&self, word: Word) {
@@ -378,7 +389,7 @@ impl Replicas {
     }
 
     /// Renews, reads and tells for as long as the server runs.
-    pub fn start(&self, tasks: &Tasks, bus: crate::events::bus::Bus) {
+    pub fn start(&self, tasks: &Tasks, bus: crate::events::bus::Bus, fleet: crate::hosts::Fleet) {
         let Some(inner) = &self.0 else { return };
         tasks.spawn_abortable("replica", self.clone().keep());
         let (heard, abroad) = mpsc::channel(WORDS_MAX);
@@ -387,7 +398,7 @@ impl Replicas {
         if let Some(said) = said {
             tasks.spawn_abortable("replica-news", news::speak(inner.db.clone(), inner.id, said, abroad));
         }
-        tasks.spawn_abortable("replica-listen", news::listen(self.clone(), bus));
+        tasks.spawn_abortable("replica-listen", news::listen(self.clone(), bus, fleet));
     }
 
     async fn keep(self) {

@@ -9,6 +9,9 @@ use super::{ReplicaId, Replicas};
 use crate::db::{self, Db};
 use crate::events::bus::{Bus, News};
 use crate::events::store as events;
+use crate::hosts::Fleet;
+use crate::hosts::placement::Amount;
+use crate::time::now_ms;
 use rexec_api::ids::{EventId, UserId, WorkspaceId};
 use sea_orm::DbErr;
 use serde::{Deserialize, Serialize};
@@ -33,6 +36,11 @@ pub(crate) enum Word {
     Leases,
     /// Servers were added, changed or taken out.
     Fleet,
+    /// Somebody was refused for want of a server; whoever makes machines with demand is to know.
+    Missed {
+        region: Option<String>,
+        amount: Amount,
+    },
     /// Some news was not told.
     Gap,
     News(Told),
@@ -100,7 +108,7 @@ pub(super) async fn speak(
 }
 
 /// Listens for as long as the server runs.
-pub(super) async fn listen(replicas: Replicas, bus: Bus) {
+pub(super) async fn listen(replicas: Replicas, bus: Bus, fleet: Fleet) {
     let Some(inner) = replicas.0.clone() else { return };
     let crate::config::DatabaseUrl::Postgres(url) = &inner.database else { return };
     let mut is_first = true;
@@ -117,7 +125,7 @@ pub(super) async fn listen(replicas: Replicas, bus: Bus) {
                     while let Some(told) = hear_next(&mut listener).await {
                         match serde_json::from_str::<Envelope>(told.payload()) {
                             Ok(envelope) if envelope.from == inner.id => {}
-                            Ok(envelope) => replicas.hear(envelope.word, &bus).await,
+                            Ok(envelope) => replicas.hear(envelope.word, &bus, &fleet).await,
                             Err(error) => tracing::debug!(%error, "another server tells what is not understood"),
                         }
                     }
@@ -146,11 +154,14 @@ async fn hear_next(listener: &mut PgListener) -> Option<PgNotification> {
 }
 
 impl Replicas {
-    async fn hear(&self, word: Word, bus: &Bus) {
+    async fn hear(&self, word: Word, bus: &Bus, fleet: &Fleet) {
         let Some(inner) = &self.0 else { return };
         match word {
             Word::Leases => inner.look.notify_one(),
             Word::Fleet => inner.fleet.send_modify(|count| *count += 1),
+            Word::Missed { region, amount } => {
+                fleet.missed().tell(region, amount, now_ms());
+            }
             Word::Gap => bus.gap(),
             Word::News(told) => {
                 let Told { id, at_ms, user, workspace, kind, data } = told;

@@ -90,7 +90,10 @@ impl Workspaces {
         let is_limited = rejected.iter().any(|(_, why)| *why == Rejection::RegionFull);
         if is_any && !is_limited && wanted.architecture.is_none() {
             // Another machine would take it.
-            self.deps.fleet.missed().tell(wanted.region.clone(), wanted.amount, now_ms());
+            let region = || wanted.region.clone();
+            if self.deps.fleet.missed().tell(region(), wanted.amount, now_ms()) {
+                self.deps.replicas.tell_missed(region(), wanted.amount);
+            }
         }
         let rejected: Vec<_> = rejected.into_iter().filter(|(_, why)| *why != Rejection::Other).collect();
         if rejected.is_empty() {

@@ -83,7 +83,12 @@ async fn looks(stage: &Stage, there: &Client, its: &ServerView, ours: &ServerVie
     })
     .await;
     let archive = async |client: &Client| client.export_snapshot(taken.id).await.unwrap().bytes().await.unwrap();
-    let (here, far) = (archive(&stage.client).await, archive(there).await);
+    // While one is being read, another disturbs it from neither server.
+    let first = stage.client.export_snapshot(taken.id).await.unwrap();
+    for client in [&stage.client, there] {
+        assert_eq!(code(client.export_snapshot(taken.id).await), ErrorCode::WorkspaceBusy);
+    }
+    let (here, far) = (first.bytes().await.unwrap(), archive(there).await);
     // One that ends is whole; what an engine packs is not the same to the byte each time.
     assert!(here.len() > 1 << 20 && far.len() > 1 << 20, "{} {}", here.len(), far.len());
     there.delete_snapshot(taken.id).await.unwrap();
