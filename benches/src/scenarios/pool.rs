@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::future::try_join_all;
 use rexec_api::ids::WorkspaceId;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const SIZE: u32 = 50;
@@ -17,6 +18,8 @@ const COLD: usize = 15;
 const GAP: Duration = Duration::from_millis(300);
 const KEYS: usize = 2_000;
 const PATIENCE: Duration = Duration::from_secs(600);
+/// As our own pool rests after each.
+const REST_TIMES: u32 = 3;
 const SHELL: [&str; 2] = ["/bin/bash", "-l"];
 
 pub async fn run(stage: &mut Stage<'_>, binary: &Path, socket: &Path, report: &mut Report) -> Result<()> {
@@ -65,16 +68,49 @@ async fn measure(stage: &mut Stage<'_>, ours: &Ours, report: &mut Report) -> Res
     let mut terminal = ours.terminal(typist, &["cat"]).await?;
     keys_on_ours(&mut terminal, 50).await?;
     let mut quiet = keys_on_ours(&mut terminal, KEYS).await?;
+    let mut beside = beside_the_engine(stage, &mut terminal).await?;
     let burst = try_join_all((0..SIZE).map(|_| claim(ours))).await?;
     let (mut times, made): (Vec<_>, Vec<_>) = burst.into_iter().unzip();
     report.note(format!("burst of {SIZE}: {} of {SIZE} made, {}", made.len(), told(&mut times)));
     report.times("burst of 50 from a pool of 50, p99", p99(&mut times), cold, Bound::AtMost(1.0));
-    filling(&mut terminal, &mut quiet, ours, report).await?;
+    filling(&mut terminal, &mut quiet, &mut beside, ours, report).await?;
     remove(ours, made).await
 }
 
+/// The same keys while the engine alone makes containers, at the pace at which a pool is filled: what of a pool's cost is the
+/// engine's.
+async fn beside_the_engine(stage: &mut Stage<'_>, terminal: &mut Terminal) -> Result<Vec<Duration>> {
+    let typed = AtomicBool::new(false);
+    let keys = async {
+        let keys = keys_on_ours(terminal, KEYS).await;
+        typed.store(true, Ordering::Relaxed);
+        keys
+    };
+    let making = async {
+        let mut made = Vec::new();
+        while !typed.load(Ordering::Relaxed) {
+            let name = stage.fresh_name();
+            let began = Instant::now();
+            made.push((stage.peer.container_like(&stage.model, &name, &name).await?, name));
+            tokio::time::sleep(began.elapsed() * REST_TIMES).await;
+        }
+        anyhow::Ok(made)
+    };
+    let (keys, made) = tokio::join!(keys, making);
+    for (container, home) in made? {
+        stage.peer.remove(&container, &home).await?;
+    }
+    keys
+}
+
 /// Right after the burst the pool is being filled.
-async fn filling(terminal: &mut Terminal, quiet: &mut [Duration], ours: &Ours, report: &mut Report) -> Result<()> {
+async fn filling(
+    terminal: &mut Terminal,
+    quiet: &mut [Duration],
+    beside: &mut [Duration],
+    ours: &Ours,
+    report: &mut Report,
+) -> Result<()> {
     until(ours, |ready| ready > 0.0).await?;
     let mut busy = keys_on_ours(terminal, KEYS).await?;
     if warm(ours).await? >= f64::from(SIZE) {
@@ -83,6 +119,10 @@ async fn filling(terminal: &mut Terminal, quiet: &mut [Duration], ours: &Ours, r
     let sides = format!("quiet {}  filling {}", told(quiet), told(&mut busy));
     let ratio = p99(&mut busy).as_secs_f64() / p99(quiet).as_secs_f64();
     report.figure("echo p99 while the pool is filled", &sides, ratio, "x", Bound::AtMost(1.5));
+    let ratio = p99(beside).as_secs_f64() / p99(quiet).as_secs_f64();
+    report
+        .note(format!("the same while the engine alone makes containers at that pace: {ratio:.2}x, {}", told(beside)));
+    report.times("the one against the other, p99", p99(&mut busy), p99(beside), Bound::AtMost(1.1));
     Ok(())
 }
 
