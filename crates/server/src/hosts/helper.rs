@@ -17,6 +17,7 @@ use super::{Host, LABEL_HELPER};
 use rexec_api::guest::MOUNT;
 use rexec_engine::{
     ByteStream, ContainerSpec, Engine, EngineError, ExecFailure, ExecStart, Labels, Limits, Mount, Profile, Result,
+    SummaryState,
 };
 use std::collections::HashSet;
 use std::io;
@@ -146,16 +147,21 @@ impl Helper {
         }
     }
 
-    /// Removes the helpers of this installation whose jobs this server does not have open.
-    pub async fn leftovers(host: &Host) -> Result<()> {
+    /// Removes the helpers of this installation whose jobs this server does not have open. Gives those that did not run: of
+    /// a start that was cut off something may be left which the engine knows nothing of.
+    pub async fn leftovers(host: &Host) -> Result<Vec<String>> {
+        let mut still = Vec::new();
         for found in host.engine.summaries(&host.labels()).await? {
             // A container has its image's labels, and that may be anyone's. Its name it has from us.
             let Some(job) = found.labels.get(LABEL_HELPER) else { continue };
             if found.name == format!("{NAME}{job}") && !host.helpers.has(job) && !is_anothers(host, &found.labels) {
                 host.engine.remove(&found.id).await?;
+                if found.state != SummaryState::Running {
+                    still.push(found.id);
+                }
             }
         }
-        Ok(())
+        Ok(still)
     }
 }
 

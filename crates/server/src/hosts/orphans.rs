@@ -5,9 +5,9 @@
 //! containers there then clears the rest away.
 
 use super::helper::{Helper, HelperSpec, fault_of};
-use super::{Host, HostFacts, shares_kernel};
+use super::{Host, shares_kernel};
 use rexec_api::guest::OrphanEnded;
-use rexec_engine::{EngineError, Profile, Result};
+use rexec_engine::{EngineError, EngineInfo, Profile, Result};
 use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 
@@ -18,8 +18,7 @@ const ANSWER_BYTES_MAX: u64 = 256;
 impl Host {
     /// Ends what is left of a container, by its id, that the engine does not take to be running; how many there were.
     /// [`EngineError::Refused`] says why it cannot be done there.
-    pub async fn end_orphans(&self, facts: &HostFacts, container: &str) -> Result<u32> {
-        let info = &facts.engine;
+    pub async fn end_orphans(&self, info: &EngineInfo, container: &str) -> Result<u32> {
         let shares = |name: &&String| shares_kernel(name);
         let runtime = match shares_kernel(&info.default_runtime) {
             true => None,

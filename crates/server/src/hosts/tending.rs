@@ -96,7 +96,11 @@ impl Host {
         }
         let dial_root = self.make_dial_root();
         let delivered = delivery::deliver(self, dial_root).await.map_err(|e| self.why(&e))?;
-        helper::Helper::leftovers(self).await.map_err(|e| self.why(&e))?;
+        for container in helper::Helper::leftovers(self).await.map_err(|e| self.why(&e))? {
+            if let Err(error) = self.end_orphans(&info, &container).await {
+                tracing::debug!(host = self.name, container, %error, "what a helper has left is not ended");
+            }
+        }
         self.ensure_network().await.map_err(|e| self.why(&e))?;
         let weaker = self.shortfalls(&info).await;
         if !weaker.is_empty() && !self.allow_weaker {

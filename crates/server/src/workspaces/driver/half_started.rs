@@ -80,7 +80,7 @@ impl Driver {
 
     /// How many were ended. Where it cannot be done, that is for the next start, and the log, to tell.
     pub(super) async fn end_orphans(&mut self, facts: &HostFacts, container: &str) -> Result<u32, StepError> {
-        match self.host.clone().end_orphans(facts, container).await {
+        match self.host.clone().end_orphans(&facts.engine, container).await {
             Ok(ended) => Ok(ended),
             Err(error @ EngineError::Unavailable(_)) => Err(error.into()),
             Err(error) => {
