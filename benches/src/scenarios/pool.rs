@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use futures_util::future::try_join_all;
 use rexec_api::ids::WorkspaceId;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 const SIZE: u32 = 50;
@@ -16,10 +16,15 @@ const CLAIMS: usize = 20;
 const COLD: usize = 15;
 /// Between two claims of one person: nothing else goes on then.
 const GAP: Duration = Duration::from_millis(300);
-const KEYS: usize = 2_000;
+/// Typed where nothing is made.
+const KEYS: usize = 10_000;
+/// Typed between two looks at what has been made.
+const KEYS_AT_ONCE: usize = 200;
+/// Made while keys are typed.
+const MADE: u32 = 6;
 const PATIENCE: Duration = Duration::from_secs(600);
-/// As our own pool rests after each.
-const REST_TIMES: u32 = 3;
+/// As our own pool rests after each while somebody types, on one core.
+const REST_TIMES: u32 = 120;
 const SHELL: [&str; 2] = ["/bin/bash", "-l"];
 
 pub async fn run(stage: &mut Stage<'_>, binary: &Path, socket: &Path, report: &mut Report) -> Result<()> {
@@ -80,19 +85,17 @@ async fn measure(stage: &mut Stage<'_>, ours: &Ours, report: &mut Report) -> Res
 /// The same keys while the engine alone makes containers, at the pace at which a pool is filled: what of a pool's cost is the
 /// engine's.
 async fn beside_the_engine(stage: &mut Stage<'_>, terminal: &mut Terminal) -> Result<Vec<Duration>> {
-    let typed = AtomicBool::new(false);
-    let keys = async {
-        let keys = keys_on_ours(terminal, KEYS).await;
-        typed.store(true, Ordering::Relaxed);
-        keys
-    };
+    let cores = u32::try_from(std::thread::available_parallelism()?.get())?;
+    let count = AtomicU32::new(0);
+    let keys = keys_until(terminal, async || Ok(count.load(Ordering::Relaxed) > MADE));
     let making = async {
         let mut made = Vec::new();
-        while !typed.load(Ordering::Relaxed) {
+        for _ in 0..=MADE {
             let name = stage.fresh_name();
             let began = Instant::now();
             made.push((stage.peer.container_like(&stage.model, &name, &name).await?, name));
-            tokio::time::sleep(began.elapsed() * REST_TIMES).await;
+            tokio::time::sleep(began.elapsed() * REST_TIMES / cores).await;
+            count.fetch_add(1, Ordering::Relaxed);
         }
         anyhow::Ok(made)
     };
@@ -111,11 +114,9 @@ async fn filling(
     ours: &Ours,
     report: &mut Report,
 ) -> Result<()> {
-    until(ours, |ready| ready > 0.0).await?;
-    let mut busy = keys_on_ours(terminal, KEYS).await?;
-    if warm(ours).await? >= f64::from(SIZE) {
-        bail!("the pool was full before the keys were typed");
-    }
+    keys_until(terminal, async || Ok(warm(ours).await? > 0.0)).await?;
+    let before = warm(ours).await?;
+    let mut busy = keys_until(terminal, async || Ok(warm(ours).await? >= before + f64::from(MADE))).await?;
     let sides = format!("quiet {}  filling {}", told(quiet), told(&mut busy));
     let ratio = p99(&mut busy).as_secs_f64() / p99(quiet).as_secs_f64();
     report.figure("echo p99 while the pool is filled", &sides, ratio, "x", Bound::AtMost(1.5));
@@ -124,6 +125,14 @@ async fn filling(
         .note(format!("the same while the engine alone makes containers at that pace: {ratio:.2}x, {}", told(beside)));
     report.times("the one against the other, p99", p99(&mut busy), p99(beside), Bound::AtMost(1.1));
     Ok(())
+}
+
+async fn keys_until(terminal: &mut Terminal, is_over: impl AsyncFn() -> Result<bool>) -> Result<Vec<Duration>> {
+    let mut keys = Vec::new();
+    while !is_over().await? {
+        keys.extend(keys_on_ours(terminal, KEYS_AT_ONCE).await?);
+    }
+    Ok(keys)
 }
 
 async fn claim(ours: &Ours) -> Result<(Duration, WorkspaceId)> {

@@ -8,6 +8,8 @@ const SIZE_MAX: u64 = 500;
 const GROWTH: u32 = 4;
 /// A pool is filled so many times slower than its host can make workspaces.
 const REST_TIMES: u32 = 3;
+/// The same while somebody types on a host of one core; of more cores it is the less.
+const REST_TIMES_TYPED: u32 = 120;
 /// After somebody was served, so long nothing is made: those who come at once come first.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -19,6 +21,8 @@ pub struct PoolConfig {
     pub max: u32,
     /// How many times as long as the making of one took nothing is made after it. No variable sets it.
     pub rest_times: u32,
+    /// The same while somebody types, on a host of one core. No variable sets it.
+    pub rest_times_typed: u32,
     /// No variable sets it.
     pub quiet: Duration,
 }
@@ -33,5 +37,5 @@ pub(super) fn take(reader: &mut Reader) -> PoolConfig {
         reader.fault("REXEC_POOL_MAX", "must not be less than REXEC_POOL_SIZE");
     }
     let max = if size == 0 { 0 } else { max.unwrap_or(size.saturating_mul(GROWTH)) };
-    PoolConfig { size, max, rest_times: REST_TIMES, quiet: QUIET }
+    PoolConfig { size, max, rest_times: REST_TIMES, rest_times_typed: REST_TIMES_TYPED, quiet: QUIET }
 }

@@ -69,6 +69,11 @@ impl Presence {
         self.busy.load(Ordering::Relaxed)
     }
 
+    /// Through a terminal or over SSH.
+    pub fn is_typed_since(&self, at_ms: i64) -> bool {
+        [Use::Input, Use::Ssh].into_iter().any(|using| self.at[using as usize].load(Ordering::Relaxed) >= at_ms)
+    }
+
     /// What is known, beside what is recorded.
     pub fn activity(&self, recorded_ms: i64) -> Activity {
         let known = |at: &AtomicI64| Some(at.load(Ordering::Relaxed)).filter(|at| *at != NEVER);

@@ -61,7 +61,7 @@ pub struct Slot {
     link: watch::Sender<Option<GuestClient>>,
     /// A joined machine that has connected and waits for its driver.
     arrival: Mutex<Option<Arrival>>,
-    /// The one that its driver turned to; none before, when it is looked after by the local one.
+    /// The one of its driver; none before it has had any.
     host: Mutex<Option<HostId>>,
     /// What is known of its use.
     pub presence: Presence,

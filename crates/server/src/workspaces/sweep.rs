@@ -51,10 +51,8 @@ impl Workspaces {
                 states.entry(id).or_default().push(container.state);
             }
         }
-        let (mut nudged, local) = (0, self.deps.fleet.local().id);
-        for (id, slot) in
-            self.lock().iter().filter(|(_, slot)| slot.is_driven() && slot.host().unwrap_or(local) == host)
-        {
+        let mut nudged = 0;
+        for (id, slot) in self.lock().iter().filter(|(_, slot)| slot.is_driven() && slot.host() == Some(host)) {
             let reports = slot.reports();
             let report = reports.borrow();
             // A driver that is not done looks again by itself.

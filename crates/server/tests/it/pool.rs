@@ -2,13 +2,13 @@
 
 use crate::busybox;
 use crate::replicas::{another, client, port, run};
-use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
+use crate::support::workspaces::{Follower, PATIENCE, Stage, eventually, on_stage};
 use crate::support::{Backend, on_both};
 use futures_util::future::join_all;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::servers::{PatchServer, PoolView, ServerView};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
-use rexec_client::{Lifecycle, ServerRequest};
+use rexec_client::{AttachOptions, Lifecycle, ServerRequest};
 use rexec_engine::{ContainerInfo, Engine as _, Labels};
 use std::collections::{BTreeSet, HashSet};
 
@@ -17,6 +17,7 @@ on_both!(
     those_who_come_at_once_get_one_each,
     what_nobody_wants_goes,
     room_is_for_those_who_ask,
+    whoever_types_comes_first,
 );
 
 const POOL: &str = "REXEC_POOL_SIZE";
@@ -198,6 +199,26 @@ async fn room_is_for_those_who_ask(backend: Backend) {
         assert_eq!(refused.code(), Some(rexec_api::error::ErrorCode::HostFull));
         eventually("the pool has gone", async || (containers(&stage).await.len() == 2).then_some(())).await;
         assert_eq!(local(&stage).await.workspaces, 2);
+        stage
+    })
+    .await;
+}
+
+async fn whoever_types_comes_first(backend: Backend) {
+    on_stage(backend, &[(POOL, "3"), ("REXEC_POOL_MAX", "3")], async |_, stage| {
+        until_ready(&stage, 3).await;
+        assert_eq!(local(&stage).await.pool.and_then(|pool| pool.reason), None, "nobody types");
+        let id = create(&stage, &named("typed-in")).await.id;
+        let terminal = stage.terminal(id, &["/bin/sh"]).await;
+        let mut typist = Follower::new(stage.attach(id, terminal, AttachOptions::default()).await, None);
+        typist.attachment.input(b"echo typed-$((40+2))\n").await.unwrap();
+        typist.until("typed-42").await;
+        create(&stage, &named("next")).await;
+        // The one that is made first ends the quick filling; what is missing then waits for its time.
+        until_pool(&stage, "the pool rests", |pool| {
+            pool.reason.as_ref().is_some_and(|why| why.starts_with("Somebody types there"))
+        })
+        .await;
         stage
     })
     .await;

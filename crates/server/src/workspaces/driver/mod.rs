@@ -150,6 +150,7 @@ pub struct Driver {
 impl Driver {
     pub fn new(id: WorkspaceId, deps: Arc<Deps>, slot: Arc<Slot>, lease: replicas::Hold) -> Self {
         let host = deps.fleet.local();
+        slot.set_host(host.id);
         Self {
             id,
             owner: None,

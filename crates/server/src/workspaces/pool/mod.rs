@@ -14,6 +14,7 @@
 //! pool. Room that warm ones hold is anyone's who asks for it. Nothing is made on the way of a request.
 
 mod key;
+mod pace;
 mod store;
 mod target;
 
@@ -44,14 +45,13 @@ use store::Warm;
 const ROUND: Duration = Duration::from_secs(15);
 /// How long one may take to come up.
 const MAKE_PATIENCE: Duration = Duration::from_secs(60);
-/// Between two of them, however quick the host.
-const REST_MIN: Duration = Duration::from_millis(100);
 /// After one could not be made.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(30);
 const CLAIMS: &str = "rexec_pool_claims_total";
 const AGE: &str = "rexec_pool_age_seconds";
 const READY: &str = "rexec_pool_ready";
 const TARGET: &str = "rexec_pool_target";
+const TYPED: &str = "Somebody types there: it is filled slowly, so that they do not feel it.";
 const NO_IMAGE: &str = "The image of what is asked for most is not on this server yet.";
 
 /// What a round found to do.
@@ -172,7 +172,11 @@ impl Workspaces {
                     match self.make_warm(host, &facts, &key, image).await? {
                         Ok(()) => {
                             view.ready += 1;
-                            Next::Rest((began.elapsed() * self.config.pool.rest_times).max(REST_MIN))
+                            let is_typed = self.is_typed_on(host.id);
+                            if is_typed && view.ready < view.target {
+                                view.reason = Some(TYPED.into());
+                            }
+                            Next::Rest(pace::rest(&self.config.pool, began.elapsed(), facts.engine.cpus, is_typed))
                         }
                         Err(reason) => {
                             view.reason = Some(reason);
@@ -191,6 +195,12 @@ impl Workspaces {
         metrics::gauge!(TARGET, "host" => host.id.to_string()).set(view.target);
         host.pool.tell(view);
         Ok(next)
+    }
+
+    /// Somebody types into a workspace there, as far as this server hears of it.
+    fn is_typed_on(&self, host: HostId) -> bool {
+        let since = now_ms() - pace::TYPED_MS;
+        self.lock().values().any(|slot| slot.host() == Some(host) && slot.presence.is_typed_since(since))
     }
 
     /// A claim whose request went away before it could say so.
