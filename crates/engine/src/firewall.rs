@@ -1,5 +1,6 @@
 //! Closes this machine to the workspaces of one bridge: its own ports, at every address it has, and
-//! the metadata addresses of clouds; and them to each other. What else they reach outside is not decided here.
+//! the metadata addresses of clouds; and them to each other. What else they reach outside is not decided here; from a bridge that
+//! is closed nothing passes through at all, and of this machine only the gateway's ports are open.
 //!
 //! Every bridge has two chains of its own: `RXI-<bridge>` in the `filter` table for what is for this machine, and
 //! `RXF-<bridge>` in `mangle` for what passes through; one jump each, first in `INPUT` and in `FORWARD`. The engines
@@ -14,6 +15,7 @@
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -35,6 +37,18 @@ const BRIDGE_BYTES_MAX: usize = 15;
 const BRIDGES_FILTERED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 /// Exists when the kernel has IPv6.
 const KERNEL_V6: &str = "/proc/net/if_inet6";
+
+/// Where names are asked for.
+const DNS_PORT: u16 = 53;
+
+/// What may leave a bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    /// What is for the outside.
+    Open,
+    /// What is for the gateway, at this address of the machine: its proxy's port, and names.
+    Gateway { address: Ipv4Addr, port: u16 },
+}
 
 pub type Result<T> = std::result::Result<T, FirewallError>;
 
@@ -78,14 +92,14 @@ struct Chain {
     rules: Vec<Vec<String>>,
 }
 
-/// Closes this machine's ports, the metadata addresses and its other containers to what comes from a bridge. The
-/// bridge need not exist yet. The last holds only where bridges are filtered ([`filter_bridges`]).
-pub async fn close_host(bridge: &str) -> Result<()> {
+/// Closes this machine's ports, the metadata addresses and its other containers to what comes from a bridge, but for what may
+/// leave it. The bridge need not exist yet. The last holds only where bridges are filtered ([`filter_bridges`]).
+pub async fn close_host(bridge: &str, leave: Leave) -> Result<()> {
     check_bridge(bridge)?;
     check_root()?;
     let _lock = lock().await?;
     for family in families() {
-        let chains = family.chains(bridge);
+        let chains = family.chains(bridge, leave);
         let script: String = chains.iter().map(Chain::script).collect();
         run(family.restore, &["-w", LOCK_WAIT_SECONDS, "--noflush"], Some(&script)).await?;
         for chain in &chains {
@@ -114,11 +128,11 @@ pub async fn filter_bridges() -> Result<()> {
 }
 
 /// Whether all that [`close_host`] does is in force: another firewall's reload may have undone it.
-pub async fn host_is_closed(bridge: &str) -> Result<bool> {
+pub async fn host_is_closed(bridge: &str, leave: Leave) -> Result<bool> {
     check_bridge(bridge)?;
     check_root()?;
     for family in families() {
-        for chain in family.chains(bridge) {
+        for chain in family.chains(bridge, leave) {
             for rule in &chain.rules {
                 if !family.holds(&chain, rule).await? {
                     return Ok(false);
@@ -138,7 +152,8 @@ pub async fn forget_bridge(bridge: &str) -> Result<()> {
     check_root()?;
     let _lock = lock().await?;
     for family in families() {
-        for chain in family.chains(bridge) {
+        // Their names are all that counts.
+        for chain in family.chains(bridge, Leave::Open) {
             if family.leads_to(&chain, bridge).await? {
                 family.change("-D", &chain, bridge).await?;
             }
@@ -164,16 +179,27 @@ impl Chain {
 }
 
 impl Family {
-    fn chains(&self, bridge: &str) -> [Chain; 2] {
-        let drop = |of: &[&str]| of.iter().chain(&["-j", "DROP"]).map(|&word| word.to_owned()).collect::<Vec<_>>();
-        let through = match self.closed {
-            Some(destinations) => {
+    fn chains(&self, bridge: &str, leave: Leave) -> [Chain; 2] {
+        let rule = |of: &[&str], verdict| of.iter().chain(&["-j", verdict]).map(|&word| word.to_owned()).collect();
+        let drop = |of: &[&str]| -> Vec<String> { rule(of, "DROP") };
+        let through = match (self.closed, leave) {
+            (Some(destinations), Leave::Open) => {
                 let away = destinations.iter().map(|to| drop(&["-d", to]));
                 away.chain([drop(&["-o", bridge])]).collect()
             }
-            None => vec![drop(&[])],
+            (None, _) | (_, Leave::Gateway { .. }) => vec![drop(&[])],
         };
-        let input = Chain { table: "filter", from: "INPUT", name: format!("RXI-{bridge}"), rules: vec![drop(&[])] };
+        let mut inward = Vec::new();
+        if let (Some(_), Leave::Gateway { address, port }) = (self.closed, leave) {
+            // As they are read back.
+            let address = format!("{address}/32");
+            for (protocol, port) in [("tcp", port), ("tcp", DNS_PORT), ("udp", DNS_PORT)] {
+                let port = port.to_string();
+                inward.push(rule(&["-d", &address, "-p", protocol, "-m", protocol, "--dport", &port], "ACCEPT"));
+            }
+        }
+        inward.push(drop(&[]));
+        let input = Chain { table: "filter", from: "INPUT", name: format!("RXI-{bridge}"), rules: inward };
         [input, Chain { table: "mangle", from: "FORWARD", name: format!("RXF-{bridge}"), rules: through }]
     }
 
@@ -299,7 +325,7 @@ mod tests {
 
     #[test]
     fn chains_drop_all_for_this_machine_and_metadata_on_the_way_through() {
-        let script = |family: Family| family.chains("rx0").iter().map(Chain::script).collect::<String>();
+        let script = |family: Family| family.chains("rx0", Leave::Open).iter().map(Chain::script).collect::<String>();
         let v4 = script(V4);
         assert!(v4.starts_with("*filter\n:RXI-rx0 - [0:0]\n-A RXI-rx0 -j DROP\nCOMMIT\n*mangle\n"), "{v4}");
         assert!(v4.contains("-A RXF-rx0 -d 169.254.0.0/16 -j DROP\n"));
@@ -307,5 +333,20 @@ mod tests {
         assert!(v4.contains("-A RXF-rx0 -o rx0 -j DROP\n"), "siblings");
         assert!(!v4.contains("-A RXF-rx0 -j DROP\n"));
         assert!(script(V6).contains("-A RXF-rx0 -j DROP\n"));
+    }
+
+    #[test]
+    fn from_a_closed_bridge_only_the_gateway_is_reached() {
+        let leave = Leave::Gateway { address: Ipv4Addr::new(172, 18, 0, 1), port: 3128 };
+        let script = |family: Family| family.chains("rx0", leave).iter().map(Chain::script).collect::<String>();
+        assert_eq!(
+            script(V4),
+            "*filter\n:RXI-rx0 - [0:0]\n\
+             -A RXI-rx0 -d 172.18.0.1/32 -p tcp -m tcp --dport 3128 -j ACCEPT\n\
+             -A RXI-rx0 -d 172.18.0.1/32 -p tcp -m tcp --dport 53 -j ACCEPT\n\
+             -A RXI-rx0 -d 172.18.0.1/32 -p udp -m udp --dport 53 -j ACCEPT\n\
+             -A RXI-rx0 -j DROP\nCOMMIT\n*mangle\n:RXF-rx0 - [0:0]\n-A RXF-rx0 -j DROP\nCOMMIT\n"
+        );
+        assert!(!script(V6).contains("ACCEPT"));
     }
 }

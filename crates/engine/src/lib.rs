@@ -10,9 +10,11 @@ pub mod contract;
 pub mod docker;
 mod error;
 pub mod firewall;
+mod subnet;
 mod types;
 
 pub use error::{EngineError, Result};
+pub use subnet::Subnet;
 pub use types::*;
 
 use async_trait::async_trait;
@@ -55,8 +57,8 @@ pub trait Engine: Send + Sync + 'static {
 
     /// A bridge network whose containers cannot reach each other.
     async fn ensure_network(&self, spec: &NetworkSpec) -> Result<()>;
-    /// The bridge of a network that is there; `None` where there is none of that name, or it is of another kind.
-    async fn network_bridge(&self, name: &str) -> Result<Option<String>>;
+    /// `None` where there is none of that name.
+    async fn network(&self, name: &str) -> Result<Option<NetworkInfo>>;
     async fn remove_network(&self, name: &str) -> Result<()>;
 
     /// Makes a container, not started. A taken name is [`EngineError::Conflict`]; an image for another

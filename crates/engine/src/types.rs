@@ -1,7 +1,9 @@
 //! What is said to engines and what they answer: plain values, the same for every engine.
 
+use crate::Subnet;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
 pub type Labels = BTreeMap<String, String>;
 
@@ -95,7 +97,26 @@ pub struct NetworkSpec {
     pub bridge: String,
     /// No route to the outside at all.
     pub internal: bool,
+    pub addresses: Addresses,
     pub labels: Labels,
+}
+
+/// Who says which address a container of a network has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Addresses {
+    #[default]
+    Engine,
+    /// We do, for every one of them ([`ContainerSpec::address`]); so an address means one container for as long as we say.
+    Ours,
+}
+
+/// A network that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetworkInfo {
+    /// Where it has one that the engine tells.
+    pub bridge: Option<String>,
+    /// `None` where it has none or several.
+    pub subnet: Option<Subnet>,
 }
 
 /// Resource limits of a container. There is never swap beyond memory.
@@ -123,6 +144,9 @@ pub enum Profile {
     /// Never a workspace's: for a program of ours that sets its host's firewall rules. The host's own network, the one
     /// capability over it, and nothing that can be written.
     Firewall,
+    /// Never a workspace's: for the gateway, which looks after what workspaces reach outside. The host's own network, the one
+    /// capability to listen where names are asked for, and nothing that can be written.
+    Gateway,
     /// Never a workspace's: for a program of ours that ends what an engine that died has left of a container. The host's
     /// processes, the one capability to signal them, no network, and nothing that can be written.
     Orphans,
@@ -140,6 +164,8 @@ pub struct ContainerSpec {
     pub env: Vec<String>,
     pub labels: Labels,
     pub network: String,
+    /// On a network whose addresses are ours.
+    pub address: Option<Ipv4Addr>,
     pub runtime: Option<String>,
     pub profile: Profile,
     pub limits: Limits,

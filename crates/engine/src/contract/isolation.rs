@@ -1,7 +1,8 @@
 //! What a container may not do, seen from inside it.
 
 use super::{World, assert_kind};
-use crate::{NetworkSpec, firewall};
+use crate::firewall::{self, Leave};
+use crate::{Addresses, NetworkSpec};
 
 const PORT: u16 = 5000;
 /// CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL, SETGID and SETUID: bits 0, 1 and 3 to 7 (capability.h).
@@ -50,7 +51,7 @@ pub async fn siblings_are_apart(world: &World) {
     world.engine.ensure_network(&network).await.expect("is made");
     let by_rules = !world.engine.info().await.expect("tells").networks_apart;
     if by_rules {
-        firewall::close_host(&network.bridge).await.expect("the machine's rules, as root");
+        firewall::close_host(&network.bridge, Leave::Open).await.expect("the machine's rules, as root");
         firewall::filter_bridges().await.expect("bridges are filtered");
     }
     let a = on_network(world, "a", &network).await;
@@ -78,8 +79,9 @@ pub async fn networks_are_ensured_once(world: &World) {
     for ensured in all {
         ensured.expect("whoever is first");
     }
-    assert_eq!(engine.network_bridge(&network.name).await.expect("tells").as_ref(), Some(&network.bridge));
-    assert_eq!(engine.network_bridge("rexec-no-such-network").await.expect("tells"), None);
+    let there = engine.network(&network.name).await.expect("tells").expect("is there");
+    assert_eq!(there.bridge.as_ref(), Some(&network.bridge));
+    assert_eq!(engine.network("rexec-no-such-network").await.expect("tells"), None);
     let mut other = network.clone();
     other.bridge = format!("rx{}o", &world.id[..11]);
     assert_kind(engine.ensure_network(&other).await, "Conflict");
@@ -101,6 +103,35 @@ pub async fn networks_are_ensured_once(world: &World) {
     engine.remove(&id).await.expect("is removed");
     engine.remove_network(&network.name).await.expect("is removed");
     engine.remove_network(&network.name).await.expect("a second time is no failure");
+}
+
+/// Each container has the address that it was given, for as long as it is there.
+pub async fn addresses_are_ours(world: &World) {
+    let engine = &world.engine;
+    let ours = NetworkSpec { addresses: Addresses::Ours, ..world.network("net", true) };
+    let all = futures_util::future::join_all((0..4).map(|_| engine.ensure_network(&ours))).await;
+    for made in all {
+        made.expect("is made once");
+    }
+    let left_to_it = NetworkSpec { addresses: Addresses::Engine, ..ours.clone() };
+    assert_kind(engine.ensure_network(&left_to_it).await, "Conflict");
+    let subnet = engine.network(&ours.name).await.expect("tells").expect("is there").subnet.expect("one range");
+
+    let at = |role: &str, place| {
+        let (network, address) = (ours.name.clone(), subnet.address(place));
+        crate::ContainerSpec { network, address, ..world.spec(role) }
+    };
+    let last = subnet.room() - 1;
+    for (role, place) in [("a", 0), ("b", last)] {
+        let id = world.run(&at(role, place)).await;
+        let given = subnet.address(place).expect("within").to_string();
+        assert_eq!(address(world, &id).await, given);
+        engine.stop(&id, 0).await.expect("stops");
+        engine.start(&id).await.expect("starts");
+        assert_eq!(address(world, &id).await, given, "the same again");
+    }
+    let twice = world.create(&at("c", 0)).await;
+    assert!(engine.start(&twice).await.is_err(), "somebody has it");
 }
 
 pub async fn networks_have_no_ipv6(world: &World) {

@@ -1,7 +1,8 @@
 //! A case's own corner of an engine: a name, a label and an image, gone when it is dropped.
 
 use crate::{
-    ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, ExecStart, Labels, Limits, NetworkSpec, Profile,
+    Addresses, ContainerInfo, ContainerSpec, ContainerState, Engine, EngineError, ExecStart, Labels, Limits,
+    NetworkSpec, Profile,
 };
 use bytes::Bytes;
 use std::sync::{Arc, Mutex};
@@ -100,6 +101,7 @@ impl World {
             name: self.name(role),
             bridge: format!("rx{}{}", &self.id[..11], &role[..1]),
             internal,
+            addresses: Addresses::Engine,
             labels: self.labels(),
         };
         self.networks.lock().expect("no test panics here").push(spec.name.clone());
@@ -116,6 +118,7 @@ impl World {
             env: vec!["PATH=/bin".into()],
             labels: self.labels(),
             network: "none".into(),
+            address: None,
             runtime: None,
             profile: Profile::Usual,
             limits: Limits { cpu: 1.0, memory_bytes: 64 << 20, pids: 64 },

@@ -175,6 +175,7 @@ fn probe(name: &str, image: &str, labels: &Labels) -> ContainerSpec {
         limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
         mounts: Vec::new(),
         root_bytes: Some(PROBE_BYTES),
+        address: None,
         dial_dir: None,
     }
 }

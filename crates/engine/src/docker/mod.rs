@@ -21,7 +21,7 @@ mod waiting;
 
 use crate::{
     ByteStream, CommitConfig, ContainerInfo, ContainerSpec, ContainerState, DiskLimits, DiskSpace, DiskUsage, Engine,
-    EngineError, EngineEvent, EngineInfo, ExecStart, ImageInfo, Labels, Limits, NetworkSpec, PullProgress,
+    EngineError, EngineEvent, EngineInfo, ExecStart, ImageInfo, Labels, Limits, NetworkInfo, NetworkSpec, PullProgress,
     RegistryAuth, Result, Stats, Summary, VolumeInfo,
 };
 use async_trait::async_trait;
@@ -350,8 +350,9 @@ impl Engine for DockerEngine {
         self.make_network(spec).await
     }
 
-    async fn network_bridge(&self, name: &str) -> Result<Option<String>> {
-        Ok(self.network(name).await?.and_then(|there| there.bridge))
+    async fn network(&self, name: &str) -> Result<Option<NetworkInfo>> {
+        let there = self.seen_network(name).await?;
+        Ok(there.map(|there| NetworkInfo { bridge: there.bridge, subnet: there.subnet }))
     }
 
     async fn remove_network(&self, name: &str) -> Result<()> {

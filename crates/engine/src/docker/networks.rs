@@ -1,29 +1,43 @@
 //! Workspace networks: a bridge on which containers do not reach each other.
 //!
+//! Docker gives a container an address of our choice only on a network whose range we chose, too. So that this is one that
+//! nothing on the engine's machine uses, the engine is let choose for a network that is made for that and removed.
+//!
 //! Docker allows two networks of one name, but no two bridges of one name: the bridge is what makes
 //! a network safe to ensure when several servers start at once. A network that is there already is used only
 //! if it keeps containers apart as asked; it is never changed.
 
 use super::waiting::within;
 use super::{CALL_TIMEOUT, DockerEngine, POLL_INTERVAL, WORK_TIMEOUT, found_or_none, profile};
-use crate::{EngineError, NetworkSpec, Result};
-use bollard::models::{NetworkCreateRequest, NetworkInspect};
+use crate::{Addresses, Engine, EngineError, NetworkSpec, Result, Subnet};
+use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::InspectNetworkOptions;
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// How long a network that is being made by another server may take to be found.
 const NETWORK_APPEARS_TIME: Duration = Duration::from_secs(2);
 const BRIDGE_OPTION: &str = "com.docker.network.bridge.name";
 const APART_OPTION: &str = "com.docker.network.bridge.enable_icc";
+/// On a network whose addresses are ours: Docker does not tell afterwards whose choice its range was.
+const OURS_LABEL: &str = "rexec.addresses";
+/// How often a range is looked for that is not somebody else's the moment after.
+const RANGE_TRIES: u32 = 3;
 /// The kernel's IFNAMSIZ, less its closing zero.
 const BRIDGE_BYTES_MAX: usize = 15;
 
-pub(super) fn request(spec: &NetworkSpec) -> Result<NetworkCreateRequest> {
+pub(super) fn request(spec: &NetworkSpec, range: Option<Subnet>) -> Result<NetworkCreateRequest> {
     profile::name(&spec.name)?;
     if profile::name(&spec.bridge).is_err() || spec.bridge.len() > BRIDGE_BYTES_MAX {
         return Err(EngineError::Refused(format!("{:?} is no name for a bridge", spec.bridge)));
     }
     let options = [(BRIDGE_OPTION, spec.bridge.as_str()), (APART_OPTION, "false")];
+    let mut labels: HashMap<_, _> = spec.labels.clone().into_iter().collect();
+    let ours = range.map(|range| {
+        labels.insert(OURS_LABEL.into(), "1".into());
+        let (subnet, gateway) = (Some(range.to_string()), Some(range.gateway().to_string()));
+        Ipam { config: Some(vec![IpamConfig { subnet, gateway, ..Default::default() }]), ..Default::default() }
+    });
     Ok(NetworkCreateRequest {
         name: spec.name.clone(),
         driver: Some("bridge".into()),
@@ -31,24 +45,32 @@ pub(super) fn request(spec: &NetworkSpec) -> Result<NetworkCreateRequest> {
         attachable: Some(false),
         enable_ipv6: Some(false),
         options: Some(options.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
-        labels: Some(spec.labels.clone().into_iter().collect()),
+        labels: Some(labels),
+        ipam: ours,
         ..Default::default()
     })
 }
 
 impl DockerEngine {
     pub(super) async fn make_network(&self, spec: &NetworkSpec) -> Result<()> {
-        let request = request(spec)?;
-        if let Some(there) = self.network(&spec.name).await? {
+        request(spec, None)?;
+        if let Some(there) = self.seen_network(&spec.name).await? {
             return check(spec, &there);
         }
-        match within(WORK_TIMEOUT, self.docker.create_network(request)).await {
-            Ok(_) => Ok(()),
+        let mut made = self.try_network(spec).await;
+        for _ in 1..RANGE_TRIES {
+            if !made.as_ref().is_err_and(is_range_taken) {
+                break;
+            }
+            made = self.try_network(spec).await;
+        }
+        match made {
+            Ok(()) => Ok(()),
             // Another server was quicker. Its network has the bridge a moment before it has a name.
             Err(EngineError::Conflict(message)) => {
                 let deadline = tokio::time::Instant::now() + NETWORK_APPEARS_TIME;
                 loop {
-                    match self.network(&spec.name).await? {
+                    match self.seen_network(&spec.name).await? {
                         Some(there) => return check(spec, &there),
                         None if tokio::time::Instant::now() >= deadline => return Err(EngineError::Conflict(message)),
                         None => tokio::time::sleep(POLL_INTERVAL).await,
@@ -59,7 +81,32 @@ impl DockerEngine {
         }
     }
 
-    pub(super) async fn network(&self, name: &str) -> Result<Option<Seen>> {
+    async fn try_network(&self, spec: &NetworkSpec) -> Result<()> {
+        let range = match spec.addresses {
+            Addresses::Engine => None,
+            Addresses::Ours => Some(self.free_range(spec).await?),
+        };
+        within(WORK_TIMEOUT, self.docker.create_network(request(spec, range)?)).await.map(drop)
+    }
+
+    /// One that the engine would give to a network at this moment.
+    async fn free_range(&self, spec: &NetworkSpec) -> Result<Subnet> {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        let name = format!("{}-range-{id}", spec.name);
+        let bridge = format!("rxr-{}", &id[..10]);
+        let probe = NetworkSpec { name: name.clone(), bridge, addresses: Addresses::Engine, ..spec.clone() };
+        let made = within(WORK_TIMEOUT, self.docker.create_network(request(&probe, None)?)).await;
+        let there = match made {
+            Ok(_) => self.seen_network(&name).await,
+            Err(error) => Err(error),
+        };
+        self.remove_network(&name).await?;
+        there?
+            .and_then(|there| there.subnet)
+            .ok_or_else(|| EngineError::Protocol("the engine does not tell the range of a network".into()))
+    }
+
+    pub(super) async fn seen_network(&self, name: &str) -> Result<Option<Seen>> {
         if self.is_podman().await? {
             return self.podman_network(profile::name(name)?).await;
         }
@@ -77,6 +124,9 @@ pub(super) struct Seen {
     pub is_apart: bool,
     pub ipv6: bool,
     pub internal: bool,
+    pub subnet: Option<Subnet>,
+    /// Its addresses are.
+    pub ours: bool,
 }
 
 impl Seen {
@@ -88,8 +138,28 @@ impl Seen {
             is_apart: options.get(APART_OPTION).map(String::as_str) == Some("false"),
             ipv6: there.enable_ipv6 == Some(true),
             internal: there.internal.unwrap_or(false),
+            subnet: only(
+                there.ipam.iter().flat_map(|ipam| &ipam.config).flatten().filter_map(|config| config.subnet.as_deref()),
+            ),
+            ours: is_ours(there.labels.as_ref()),
         }
     }
+}
+
+/// The one IPv4 range of a network.
+pub(super) fn only<'a>(ranges: impl Iterator<Item = &'a str>) -> Option<Subnet> {
+    let mut ranges = ranges.filter_map(|range| range.parse().ok());
+    ranges.next().filter(|_| ranges.next().is_none())
+}
+
+pub(super) fn is_ours(labels: Option<&HashMap<String, String>>) -> bool {
+    labels.is_some_and(|labels| labels.contains_key(OURS_LABEL))
+}
+
+/// Docker's words: somebody was quicker.
+fn is_range_taken(error: &EngineError) -> bool {
+    matches!(error, EngineError::Refused(message) | EngineError::Conflict(message)
+        if message.contains("Pool overlaps") || message.contains("already used on the host"))
 }
 
 /// Whether a network that is there is the one asked for.
@@ -104,6 +174,8 @@ pub(super) fn check(spec: &NetworkSpec, there: &Seen) -> Result<()> {
         "has IPv6 on"
     } else if there.internal != spec.internal {
         "is not as closed to the outside as asked"
+    } else if (spec.addresses == Addresses::Ours) != there.ours {
+        "gives addresses otherwise"
     } else {
         return Ok(());
     };

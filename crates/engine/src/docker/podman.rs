@@ -21,6 +21,7 @@ use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::HashMap;
 use std::path::Path;
 
 /// Its own API, at the oldest version that has what is asked here.
@@ -68,6 +69,15 @@ struct Network {
     internal: bool,
     #[serde(default)]
     ipv6_enabled: bool,
+    #[serde(default)]
+    subnets: Vec<SubnetOf>,
+    #[serde(default)]
+    labels: Option<HashMap<String, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SubnetOf {
+    subnet: String,
 }
 
 impl Facts {
@@ -127,7 +137,7 @@ impl DockerEngine {
             }
         }
         // Docker has IPv6 off where a network has it off; the host's own is the host's.
-        if spec.profile != Profile::Firewall && Path::new(KERNEL_V6).exists() {
+        if !matches!(spec.profile, Profile::Firewall | Profile::Gateway) && Path::new(KERNEL_V6).exists() {
             let off = |of: &str| (format!("net.ipv6.conf.{of}.disable_ipv6"), "1".to_owned());
             host.sysctls = Some(["all", "default"].map(off).into());
         }
@@ -220,6 +230,8 @@ fn seen(network: Network) -> networks::Seen {
         is_apart: true,
         ipv6: network.ipv6_enabled,
         internal: network.internal,
+        subnet: networks::only(network.subnets.iter().map(|of| of.subnet.as_str())),
+        ours: networks::is_ours(network.labels.as_ref()),
     }
 }
 

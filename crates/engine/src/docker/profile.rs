@@ -1,7 +1,8 @@
 //! The container profile: what a workspace may do on its host, the same for every one but those that hold
 //! containers, which may make user namespaces and mounts besides ([`Profile::Nesting`]). Our own helper that sets a host's
-//! firewall rules has the host's network, and in exchange hardly anything else ([`Profile::Firewall`]); the one that ends
-//! what an engine has left behind has its processes in the same way ([`Profile::Orphans`]).
+//! firewall rules has the host's network, and in exchange hardly anything else ([`Profile::Firewall`]); so has the gateway
+//! ([`Profile::Gateway`]); the one that ends what an engine has left behind has its processes in the same way
+//! ([`Profile::Orphans`]).
 //!
 //! Invariant: nothing else in a [`ContainerSpec`] can widen it. A spec that would (the host's network,
 //! another container's, a limit of zero that Docker reads as none) is refused, not corrected.
@@ -9,15 +10,19 @@
 use super::seccomp;
 use crate::{ContainerSpec, EngineError, Labels, Limits, Profile, Result};
 use bollard::models::{
-    ContainerCreateBody, ContainerUpdateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
-    MountType, MountVolumeOptions, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
+    ContainerCreateBody, ContainerUpdateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HealthConfig,
+    HostConfig, HostConfigLogConfig, Mount, MountType, MountVolumeOptions, NetworkingConfig, RestartPolicy,
+    RestartPolicyNameEnum, VolumeCreateRequest,
 };
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 
 /// What the guest needs to become the workspace's user and to own files; `apt install` works with these.
 const CAPABILITIES: &[&str] = &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
 /// What setting rules takes, and nothing of the above.
 const FIREWALL_CAPABILITIES: &[&str] = &["NET_ADMIN"];
+/// What listening at port 53 takes.
+const GATEWAY_CAPABILITIES: &[&str] = &["NET_BIND_SERVICE"];
 /// What ending another's process takes.
 const ORPHANS_CAPABILITIES: &[&str] = &["KILL"];
 const HOST_NETWORK: &str = "host";
@@ -74,8 +79,8 @@ fn absolute(path: &str) -> Result<String> {
 fn network(spec: &ContainerSpec) -> Result<String> {
     let network = &spec.network;
     match name(network)? {
-        HOST_NETWORK if spec.profile == Profile::Firewall => Ok(HOST_NETWORK.into()),
-        _ if spec.profile == Profile::Firewall => {
+        HOST_NETWORK if has_the_hosts_network(spec.profile) => Ok(HOST_NETWORK.into()),
+        _ if has_the_hosts_network(spec.profile) => {
             Err(EngineError::Refused(format!("the network {network:?} is not the host's")))
         }
         NO_NETWORK if spec.profile == Profile::Orphans => Ok(NO_NETWORK.into()),
@@ -165,7 +170,11 @@ fn mounts(spec: &ContainerSpec) -> Result<Vec<Mount>> {
 
 /// Whether it shares something of the host's own.
 fn is_of_the_host(profile: Profile) -> bool {
-    matches!(profile, Profile::Firewall | Profile::Orphans)
+    has_the_hosts_network(profile) || profile == Profile::Orphans
+}
+
+fn has_the_hosts_network(profile: Profile) -> bool {
+    matches!(profile, Profile::Firewall | Profile::Gateway)
 }
 
 /// What shares the host's network or processes may write nowhere, so that nothing but its program can come to run there.
@@ -206,6 +215,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
     let is_of_the_host = is_of_the_host(spec.profile);
     let capabilities = match spec.profile {
         Profile::Firewall => FIREWALL_CAPABILITIES,
+        Profile::Gateway => GATEWAY_CAPABILITIES,
         Profile::Orphans => ORPHANS_CAPABILITIES,
         Profile::Usual | Profile::Nesting => CAPABILITIES,
     };
@@ -239,6 +249,12 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig> {
     })
 }
 
+fn at_address(network: &str, address: Ipv4Addr) -> NetworkingConfig {
+    let own = EndpointIpamConfig { ipv4_address: Some(address.to_string()), ..Default::default() };
+    let endpoint = EndpointSettings { ipam_config: Some(own), ..Default::default() };
+    NetworkingConfig { endpoints_config: Some([(network.to_owned(), endpoint)].into()) }
+}
+
 pub(super) fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
     if spec.command.is_empty() {
         return Err(EngineError::Refused("a container without a command".into()));
@@ -262,6 +278,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody> {
         attach_stdout: Some(false),
         attach_stderr: Some(false),
         host_config: Some(host_config(spec)?),
+        networking_config: spec.address.map(|address| at_address(&spec.network, address)),
         ..Default::default()
     })
 }
@@ -279,6 +296,7 @@ mod tests {
             env: Vec::new(),
             labels: Labels::new(),
             network: "apart".into(),
+            address: None,
             runtime: None,
             profile: Profile::Usual,
             limits: Limits { cpu: 0.5, memory_bytes: 64 << 20, pids: 10 },
@@ -380,6 +398,10 @@ mod tests {
     fn the_hosts_network_is_for_its_rules_alone() {
         let firewall = ContainerSpec { profile: Profile::Firewall, network: "host".into(), ..spec() };
         let host = container(&firewall).expect("allowed").host_config.expect("there");
+        let gateway = ContainerSpec { profile: Profile::Gateway, ..firewall.clone() };
+        let other = container(&gateway).expect("allowed").host_config.expect("there");
+        assert_eq!(other.cap_add.as_deref(), Some(&["NET_BIND_SERVICE".to_owned()][..]));
+        assert_eq!(HostConfig { cap_add: host.cap_add.clone(), ..other }, host, "nothing else");
         assert_eq!((host.network_mode.as_deref(), host.readonly_rootfs), (Some("host"), Some(true)));
         assert_eq!(host.cap_add.as_deref(), Some(&["NET_ADMIN".to_owned()][..]));
         assert_eq!(host.cap_drop.as_deref(), Some(&["ALL".to_owned()][..]));

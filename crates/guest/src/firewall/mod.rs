@@ -1,5 +1,6 @@
-//! `guest firewall close BRIDGE`: closes the machine whose network this process has to what comes from a bridge: its own
-//! ports at every address, the metadata addresses of clouds, the bridge's other containers, IPv6. What `firewall.rs` of
+//! `guest firewall close BRIDGE [ADDRESS:PORT]`: closes the machine whose network this process has to what comes from a bridge:
+//! its own ports at every address, the metadata addresses of clouds, the bridge's other containers, IPv6; with the address of
+//! the gateway everything but that. What `firewall.rs` of
 //! the engine does by `iptables` where server and engine share a machine, this does by nf_tables on any other, in a
 //! helper container of the server's own with that machine's network and `CAP_NET_ADMIN`. Never in a workspace.
 //!
@@ -12,11 +13,13 @@ mod netlink;
 mod rules;
 
 use self::netlink::Socket;
+use self::rules::Leave;
 use rexec_api::guest::FirewallClosed;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::SocketAddrV4;
 
-const USAGE: &str = "usage: guest firewall close BRIDGE";
+const USAGE: &str = "usage: guest firewall close BRIDGE [ADDRESS:PORT]";
 /// The kernel's IFNAMSIZ, less its closing zero.
 const BRIDGE_BYTES_MAX: usize = 15;
 /// Whether the kernel asks rules also about packets between two ports of one bridge.
@@ -26,12 +29,16 @@ const BRIDGES_FILTERED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 pub fn run(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
     let words: Option<Vec<String>> = arguments.map(|word| word.into_string().ok()).collect();
     let words = words.unwrap_or_default();
-    let [verb, bridge] = words.as_slice() else { return Err(invalid(USAGE)) };
-    if verb != "close" {
-        return Err(invalid(USAGE));
-    }
+    let (bridge, leave) = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["close", bridge] => (*bridge, Leave::Open),
+        ["close", bridge, gateway] => {
+            let gateway: SocketAddrV4 = gateway.parse().map_err(|_| invalid(USAGE))?;
+            (*bridge, Leave::Gateway { address: *gateway.ip(), port: gateway.port() })
+        }
+        _ => return Err(invalid(USAGE)),
+    };
     let closed = FirewallClosed {
-        changed: close(bridge)?,
+        changed: close(bridge, leave)?,
         bridges_filtered: std::fs::read_to_string(BRIDGES_FILTERED).is_ok_and(|value| value.trim() == "1"),
         kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
     };
@@ -39,12 +46,12 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
 }
 
 /// Whether anything had to be changed.
-fn close(bridge: &str) -> io::Result<bool> {
+fn close(bridge: &str, leave: Leave) -> io::Result<bool> {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     if bridge.is_empty() || bridge.len() > BRIDGE_BYTES_MAX || !bridge.bytes().all(inner) {
         return Err(invalid("that is no name of a bridge"));
     }
-    let (table, wanted) = (rules::table(bridge), rules::closing(bridge));
+    let (table, wanted) = (rules::table(bridge), rules::closing(bridge, leave));
     let mut socket = Socket::open(rules::FAMILY).map_err(|error| because("netfilter's socket is not had", error))?;
     let is_closed = |socket: &mut Socket| match rules::read(socket, &table) {
         Ok(found) => Ok(found.as_ref() == Some(&wanted)),
@@ -94,21 +101,27 @@ mod tests {
     #[test]
     fn the_rules_are_set_once_and_again_when_they_are_not_as_they_should_be() {
         let tried = apart(|| {
-            assert!(close("rexec0").unwrap(), "nothing was there");
-            assert!(!close("rexec0").unwrap(), "all was there");
-            assert!(close("other").unwrap() && !close("rexec0").unwrap(), "each bridge has a table of its own");
+            assert!(close("rexec0", Leave::Open).unwrap(), "nothing was there");
+            assert!(!close("rexec0", Leave::Open).unwrap(), "all was there");
+            assert!(
+                close("other", Leave::Open).unwrap() && !close("rexec0", Leave::Open).unwrap(),
+                "each bridge has a table of its own"
+            );
 
             let mut socket = Socket::open(rules::FAMILY).unwrap();
-            let fewer = &rules::closing("rexec0")[1..];
+            let fewer = &rules::closing("rexec0", Leave::Open)[1..];
             rules::replace(&mut socket, "rexec-rexec0", fewer).unwrap();
-            assert!(close("rexec0").unwrap(), "a chain was missing");
-            let another = rules::closing("rexec1");
+            assert!(close("rexec0", Leave::Open).unwrap(), "a chain was missing");
+            let another = rules::closing("rexec1", Leave::Open);
             rules::replace(&mut socket, "rexec-rexec0", &another).unwrap();
-            assert!(close("rexec0").unwrap(), "they were about another bridge");
-            assert!(!close("rexec0").unwrap() && !close("other").unwrap());
+            assert!(close("rexec0", Leave::Open).unwrap(), "they were about another bridge");
+            assert!(!close("rexec0", Leave::Open).unwrap() && !close("other", Leave::Open).unwrap());
+            let gateway = Leave::Gateway { address: [172, 18, 0, 1].into(), port: 3128 };
+            assert!(close("rexec0", gateway).unwrap() && !close("rexec0", gateway).unwrap());
+            assert!(close("rexec0", Leave::Gateway { address: [172, 18, 0, 1].into(), port: 3129 }).unwrap());
         });
         if tried.is_none() {
-            let refused = close("rexec0").unwrap_err();
+            let refused = close("rexec0", Leave::Open).unwrap_err();
             assert!(refused.to_string().contains("CAP_NET_ADMIN"), "{refused}");
         }
     }
@@ -116,7 +129,7 @@ mod tests {
     #[test]
     fn only_bridges_are_closed() {
         for bad in ["", "a b", "sixteen-letters!", "0123456789abcdef", "a\n"] {
-            assert_eq!(close(bad).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{bad:?}");
+            assert_eq!(close(bad, Leave::Open).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{bad:?}");
         }
     }
 }

@@ -9,11 +9,15 @@
 //! }
 //! ```
 //!
+//! From a closed bridge nothing is forwarded, and `input` begins by accepting what is for the gateway: its proxy's port, and
+//! names by TCP and UDP, at its address alone.
+//!
 //! A drop is final whatever other tables say, an acceptance is not: so these hold beside iptables, firewalld and the
 //! engine's own, and change nothing for anybody else. They come before `mangle`.
 
 use super::netlink::{APPEND, Attributes, CREATE, Command, Found, Socket};
 use std::io;
+use std::net::Ipv4Addr;
 
 /// IPv4 and IPv6 in one table.
 pub const FAMILY: u8 = 1;
@@ -24,6 +28,12 @@ const IPV6: u8 = 10;
 const METADATA: &[&[u8]] = &[&[169, 254], &[100, 100, 100, 200]];
 /// In an IPv4 header.
 const DESTINATION_AT: u32 = 16;
+/// In a TCP and a UDP header.
+const DESTINATION_PORT_AT: u32 = 2;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+/// Where names are asked for.
+const DNS_PORT: u16 = 53;
 const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
 const PRIORITY: i32 = -160;
@@ -66,6 +76,14 @@ const REGISTER: u32 = 1;
 const FROM: u32 = 6;
 const TO: u32 = 7;
 const PROTOCOL: u32 = 15;
+const TRANSPORT: u32 = 16;
+
+/// What may leave a bridge, as `Leave` of the engine's own rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    Open,
+    Gateway { address: Ipv4Addr, port: u16 },
+}
 
 /// One of a rule's expressions, over one register.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +95,14 @@ pub enum Expression {
         at: u32,
         bytes: u32,
     },
+    /// Loads bytes of the transport header.
+    Transport {
+        at: u32,
+        bytes: u32,
+    },
     /// Goes on if the register begins so.
     Is(Vec<u8>),
+    Accept,
     Drop,
     /// None of ours.
     Other,
@@ -99,18 +123,34 @@ pub fn table(bridge: &str) -> String {
 }
 
 /// What closes a machine to one bridge.
-pub fn closing(bridge: &str) -> Vec<Chain> {
-    use Expression::{Drop, Header, Is, Meta};
+pub fn closing(bridge: &str, leave: Leave) -> Vec<Chain> {
+    use Expression::{Accept, Drop, Header, Is, Meta, Transport};
     let mut name = bridge.as_bytes().to_vec();
     name.resize(NAME_BYTES, 0);
     let from = [Meta(FROM), Is(name.clone())];
     let rule = |matches: &[Expression]| [&from, matches, &[Drop]].concat();
-    let mut forward = vec![rule(&[Meta(TO), Is(name.clone())])];
-    forward.extend(METADATA.iter().map(|begins| {
+    let for_address = |begins: &[u8]| {
         let header = Header { at: DESTINATION_AT, bytes: begins.len() as u32 };
-        rule(&[Meta(PROTOCOL), Is(vec![IPV4]), header, Is(begins.to_vec())])
-    }));
-    forward.push(rule(&[Meta(PROTOCOL), Is(vec![IPV6])]));
+        [Meta(PROTOCOL), Is(vec![IPV4]), header, Is(begins.to_vec())]
+    };
+    let (mut forward, mut input) = (Vec::new(), Vec::new());
+    match leave {
+        Leave::Open => {
+            forward.push(rule(&[Meta(TO), Is(name.clone())]));
+            forward.extend(METADATA.iter().map(|begins| rule(&for_address(begins))));
+            forward.push(rule(&[Meta(PROTOCOL), Is(vec![IPV6])]));
+        }
+        Leave::Gateway { address, port } => {
+            forward.push(rule(&[]));
+            input.extend([(TCP, port), (TCP, DNS_PORT), (UDP, DNS_PORT)].map(|(protocol, port)| {
+                let port_header = Transport { at: DESTINATION_PORT_AT, bytes: 2 };
+                let to_port =
+                    [Meta(TRANSPORT), Is(vec![protocol]), port_header, Is(port.to_be_bytes().to_vec()), Accept];
+                [&from[..], &for_address(&address.octets()), &to_port].concat()
+            }));
+        }
+    }
+    input.push(rule(&[]));
     let chain = |name: &str, hook, rules| Chain {
         name: name.into(),
         kind: FILTER.into(),
@@ -120,7 +160,7 @@ pub fn closing(bridge: &str) -> Vec<Chain> {
         rules,
     };
     // In the order in which they are read back.
-    vec![chain("forward", FORWARD, forward), chain("input", INPUT, vec![rule(&[])])]
+    vec![chain("forward", FORWARD, forward), chain("input", INPUT, input)]
 }
 
 /// Puts the chains in the place of whatever the table holds, at one moment.
@@ -208,27 +248,31 @@ mod of {
     pub const IMMEDIATE: (u16, u16) = (1, 2);
     pub const EQUAL: u32 = 0;
     pub const NETWORK_HEADER: u32 = 1;
+    pub const TRANSPORT_HEADER: u32 = 2;
+}
+
+fn payload(header: u32, at: u32, bytes: u32) -> Attributes {
+    let data = Attributes::default().number(of::PAYLOAD.0, REGISTER).number(of::PAYLOAD.1, header);
+    data.number(of::PAYLOAD.2, at).number(of::PAYLOAD.3, bytes)
+}
+
+fn verdict(code: u32) -> Attributes {
+    let data = Attributes::default().nest(DATA_VERDICT, Attributes::default().number(VERDICT_CODE, code));
+    Attributes::default().number(of::IMMEDIATE.0, VERDICT_REGISTER).nest(of::IMMEDIATE.1, data)
 }
 
 impl Expression {
     fn write(&self) -> Attributes {
         let (name, data) = match self {
             Self::Meta(key) => ("meta", Attributes::default().number(of::META.0, REGISTER).number(of::META.1, *key)),
-            Self::Header { at, bytes } => {
-                let data = Attributes::default().number(of::PAYLOAD.0, REGISTER);
-                let data = data.number(of::PAYLOAD.1, of::NETWORK_HEADER);
-                ("payload", data.number(of::PAYLOAD.2, *at).number(of::PAYLOAD.3, *bytes))
-            }
+            Self::Header { at, bytes } => ("payload", payload(of::NETWORK_HEADER, *at, *bytes)),
+            Self::Transport { at, bytes } => ("payload", payload(of::TRANSPORT_HEADER, *at, *bytes)),
             Self::Is(value) => {
                 let data = Attributes::default().number(of::CMP.0, REGISTER).number(of::CMP.1, of::EQUAL);
                 ("cmp", data.nest(of::CMP.2, Attributes::default().bytes(DATA_VALUE, value)))
             }
-            Self::Drop => {
-                let verdict = Attributes::default().number(VERDICT_CODE, DROP);
-                let data = Attributes::default().nest(DATA_VERDICT, verdict);
-                let register = Attributes::default().number(of::IMMEDIATE.0, VERDICT_REGISTER);
-                ("immediate", register.nest(of::IMMEDIATE.1, data))
-            }
+            Self::Accept => ("immediate", verdict(ACCEPT)),
+            Self::Drop => ("immediate", verdict(DROP)),
             Self::Other => ("", Attributes::default()),
         };
         Attributes::default().text(EXPRESSION_NAME, name).nest(EXPRESSION_DATA, data)
@@ -239,15 +283,24 @@ impl Expression {
         let has = |kind, value| data.number(kind) == Some(value);
         match found.text(EXPRESSION_NAME)? {
             "meta" if has(of::META.0, REGISTER) => Some(Self::Meta(data.number(of::META.1)?)),
-            "payload" if has(of::PAYLOAD.0, REGISTER) && has(of::PAYLOAD.1, of::NETWORK_HEADER) => {
-                Some(Self::Header { at: data.number(of::PAYLOAD.2)?, bytes: data.number(of::PAYLOAD.3)? })
+            "payload" if has(of::PAYLOAD.0, REGISTER) => {
+                let (at, bytes) = (data.number(of::PAYLOAD.2)?, data.number(of::PAYLOAD.3)?);
+                match data.number(of::PAYLOAD.1)? {
+                    of::NETWORK_HEADER => Some(Self::Header { at, bytes }),
+                    of::TRANSPORT_HEADER => Some(Self::Transport { at, bytes }),
+                    _ => None,
+                }
             }
             "cmp" if has(of::CMP.0, REGISTER) && has(of::CMP.1, of::EQUAL) => {
                 Some(Self::Is(data.nest(of::CMP.2)?.value(DATA_VALUE)?.to_vec()))
             }
             "immediate" if has(of::IMMEDIATE.0, VERDICT_REGISTER) => {
                 let verdict = data.nest(of::IMMEDIATE.1)?.nest(DATA_VERDICT)?;
-                (verdict.number(VERDICT_CODE)? == DROP).then_some(Self::Drop)
+                match verdict.number(VERDICT_CODE)? {
+                    ACCEPT => Some(Self::Accept),
+                    DROP => Some(Self::Drop),
+                    _ => None,
+                }
             }
             _ => None,
         }
@@ -261,11 +314,13 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        for expression in closing("rexec0").into_iter().flat_map(|chain| chain.rules).flatten() {
+        let gateway = Leave::Gateway { address: Ipv4Addr::new(172, 18, 0, 1), port: 3128 };
+        let all = [Leave::Open, gateway].map(|leave| closing("rexec0", leave)).concat();
+        for expression in all.iter().flat_map(|chain| &chain.rules).flatten() {
             let bytes = expression.write().into_bytes();
-            assert_eq!(Expression::read(&Found(&bytes)), Some(expression));
+            assert_eq!(Expression::read(&Found(&bytes)).as_ref(), Some(expression));
         }
-        for chain in closing("rexec0") {
+        for chain in all {
             let bytes = chain.write("rexec-rexec0").into_bytes();
             let bare = Chain { rules: Vec::new(), ..chain };
             assert_eq!(Chain::read(&Found(&bytes), "rexec-rexec0"), Some(bare));

@@ -100,6 +100,7 @@ fn never_started(labels: &Labels, image: &str) -> ContainerSpec {
         limits: Limits { cpu: 0.1, memory_bytes: 32 << 20, pids: 8 },
         mounts: Vec::new(),
         root_bytes: None,
+        address: None,
         dial_dir: None,
     }
 }

@@ -214,6 +214,7 @@ fn container(mut labels: Labels, spec: HelperSpec, place: &str) -> ContainerSpec
         limits: LIMITS,
         mounts,
         root_bytes: None,
+        address: None,
         dial_dir: None,
     }
 }

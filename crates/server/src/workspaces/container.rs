@@ -23,6 +23,7 @@ pub fn spec(row: &Workspace, host: &Arc<Host>, disk: DiskLimits, dial_dir: Optio
         env: vec![format!("{KEY_VARIABLE}={}", row.guest_key)],
         labels,
         network: host.network.clone(),
+        address: None,
         profile: if row.nested.is_some() { Profile::Nesting } else { Profile::Usual },
         runtime: Some(row.runtime.clone()).filter(|runtime| !runtime.is_empty()),
         limits: Wish::of(row).limits(),

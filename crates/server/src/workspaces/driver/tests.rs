@@ -170,7 +170,7 @@ impl Engine for FakeEngine {
     async fn ensure_network(&self, _: &NetworkSpec) -> Result<()> {
         unreachable!()
     }
-    async fn network_bridge(&self, _: &str) -> Result<Option<String>> {
+    async fn network(&self, _: &str) -> Result<Option<NetworkInfo>> {
         unreachable!()
     }
     async fn remove_network(&self, _: &str) -> Result<()> {
