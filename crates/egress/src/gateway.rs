@@ -1,0 +1,331 @@
+//! The gateway: who asks, may they, and the connection to what they may have.
+//!
+//! ```text
+//!   accepted -> whose address? --nobody's--> closed without a byte
+//!            -> one more connection? -> which protocol? -> Gateway::open: decide -> resolve -> vet -> dial that address
+//! ```
+//!
+//! Invariant: nothing is dialled but by [`Gateway::open`], and there only the very address that was vetted.
+
+use crate::dns;
+use crate::host::Host;
+use crate::policy::{Decision, Denied};
+use crate::proxy;
+use crate::record::{How, Record, Records};
+use crate::resolve::{Resolver, Unresolved};
+use crate::table::{Bound, Table, Tenant};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const HTTPS_PORT: u16 = 443;
+/// In a record of a question for a name.
+const DNS_PORT: u16 = 53;
+/// For one address of a host to answer.
+const DIAL_MAX: Duration = Duration::from_secs(5);
+/// For all of them together.
+const DIALS_MAX: Duration = Duration::from_secs(15);
+/// Waiting after a failed accept: only a lack of descriptors makes one fail.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Questions for names that are answered at once; more are dropped, as a full network would.
+const QUESTIONS_MAX: usize = 512;
+/// How long an answer may be remembered inside: a change of policy is to be felt.
+const ANSWER_TTL: Duration = Duration::from_secs(5);
+/// For the questions of one connection.
+const QUESTION_IDLE: Duration = Duration::from_secs(10);
+
+/// Why something is not to be had, as whoever asked is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    Denied(Denied),
+    NoSuchName,
+    NoAnswer,
+    /// None of its addresses answers.
+    Unreachable,
+    /// Nobody accepts connections there.
+    ConnectionRefused,
+    TimedOut,
+    TooMany,
+    /// The address is nobody's any more.
+    Gone,
+}
+
+impl Refusal {
+    /// A stable word for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(denied) => denied.code(),
+            Self::NoSuchName => "egress_no_such_name",
+            Self::NoAnswer => "egress_no_resolver",
+            Self::Unreachable | Self::ConnectionRefused => "egress_unreachable",
+            Self::TimedOut => "egress_timed_out",
+            Self::TooMany => "egress_too_many",
+            Self::Gone => "egress_not_bound",
+        }
+    }
+
+    /// Why not, and what can be done, in a sentence.
+    pub fn sentence(&self, host: &Host, port: u16) -> String {
+        match self {
+            Self::Denied(denied) => denied.sentence(host, port),
+            Self::NoSuchName => format!("There is no {host}; check how it is spelled."),
+            Self::NoAnswer => "No server of names answers the gateway; try again, or tell the operator.".into(),
+            Self::Unreachable => format!("{host}:{port} cannot be reached from this server."),
+            Self::ConnectionRefused => format!("{host} accepts no connections at port {port}."),
+            Self::TimedOut => format!("{host}:{port} does not answer in time; try again."),
+            Self::TooMany => "This workspace has too many connections, or makes them too quickly; try again.".into(),
+            Self::Gone => "This address is not a workspace's.".into(),
+        }
+    }
+}
+
+/// A connection that may be used as long as its policy says so.
+pub struct Opened {
+    pub stream: TcpStream,
+    pub address: IpAddr,
+    pub bound: Arc<Bound>,
+}
+
+/// One per host, shared by all of its connections.
+pub struct Gateway {
+    pub table: Table,
+    resolver: Resolver,
+    records: Records,
+    questions: Arc<Semaphore>,
+    /// Its tasks, and what ends them.
+    tasks: TaskTracker,
+    over: CancellationToken,
+}
+
+impl Gateway {
+    pub fn new(resolver: Resolver, records: Records) -> Arc<Self> {
+        Arc::new(Self {
+            table: Table::default(),
+            resolver,
+            records,
+            questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            tasks: TaskTracker::new(),
+            over: CancellationToken::new(),
+        })
+    }
+
+    /// Ends all connections, and waits for that.
+    pub async fn close(&self) {
+        self.over.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Serves proxy requests until it is closed.
+    pub async fn serve_proxy(self: Arc<Self>, listener: TcpListener) {
+        while let Some((stream, from)) = self.accept(&listener).await {
+            // Nobody's: it goes with its descriptor, and nothing is said.
+            let Some(tenant) = self.table.find(from.ip()) else { continue };
+            let gateway = self.clone();
+            self.spawn(async move { proxy::serve(&gateway, tenant, stream).await });
+        }
+    }
+
+    /// Answers questions for names that came in one datagram each.
+    pub async fn serve_udp(self: Arc<Self>, socket: Arc<UdpSocket>) {
+        let mut message = [0; dns::UDP_BYTES_MAX as usize];
+        loop {
+            let received = tokio::select! {
+                received = socket.recv_from(&mut message) => received,
+                () = self.over.cancelled() => return,
+            };
+            // What failed was about an answer that nobody waits for any more.
+            let Ok((length, from)) = received else { continue };
+            let (Some(tenant), Ok(place)) = (self.table.find(from.ip()), self.questions.clone().try_acquire_owned())
+            else {
+                continue;
+            };
+            let (gateway, socket, question) = (self.clone(), socket.clone(), message[..length].to_vec());
+            self.spawn(async move {
+                let _place = place;
+                if let Some(answer) = gateway.answer(&tenant, &question, dns::Transport::Udp).await {
+                    // A lost datagram is asked for again.
+                    let _ = socket.send_to(&answer, from).await;
+                }
+            });
+        }
+    }
+
+    /// Answers questions for names over connections.
+    pub async fn serve_tcp(self: Arc<Self>, listener: TcpListener) {
+        while let Some((stream, from)) = self.accept(&listener).await {
+            let Some(pass) = self.table.find(from.ip()).and_then(|tenant| Some((tenant.enter()?, tenant))) else {
+                continue;
+            };
+            let gateway = self.clone();
+            self.spawn(async move {
+                let (_pass, tenant) = pass;
+                // Whoever breaks off is not waited for.
+                let _ = gateway.answer_over(&tenant, stream).await;
+            });
+        }
+    }
+
+    async fn answer_over(&self, tenant: &Tenant, mut stream: TcpStream) -> io::Result<()> {
+        loop {
+            let question = async {
+                let length = stream.read_u16().await?;
+                let mut question = vec![0; usize::from(length)];
+                stream.read_exact(&mut question).await?;
+                io::Result::Ok(question)
+            };
+            let question = tokio::time::timeout(QUESTION_IDLE, question).await??;
+            let Some(answer) = self.answer(tenant, &question, dns::Transport::Tcp).await else { return Ok(()) };
+            let length = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+            let whole = [&length.to_be_bytes()[..], &answer].concat();
+            tokio::time::timeout(QUESTION_IDLE, stream.write_all(&whole)).await??;
+        }
+    }
+
+    /// What a question for a name is answered; `None`: nothing.
+    async fn answer(&self, tenant: &Tenant, question: &[u8], transport: dns::Transport) -> Option<Vec<u8>> {
+        let query = match dns::parse(question) {
+            Ok(query) => query,
+            Err(fault) => return fault.answer(),
+        };
+        if !query.class_in {
+            return Some(dns::refused(&query));
+        }
+        let name = query.name.as_ref().and_then(|name| name.as_str().parse::<crate::host::HostName>().ok());
+        let Some(name) = name else { return Some(dns::name_error(&query)) };
+        let bound = tenant.bound()?;
+        if !bound.policy.knows(&name) {
+            // Not asked of anybody: a name is a message, too.
+            tenant.totals.denied.fetch_add(1, Ordering::Relaxed);
+            let denied = Denied::NoRule.code();
+            self.records.tell(record(&bound, How::Dns, &Host::Name(name), DNS_PORT, Err(denied)));
+            return Some(dns::name_error(&query));
+        }
+        Some(match self.resolver.addresses(&name).await {
+            Err(Unresolved::NoSuchName) => dns::name_error(&query),
+            Err(Unresolved::NoAnswer) => dns::server_failure(&query),
+            Ok(found) if query.kind == dns::Kind::A => {
+                let host = Host::Name(name);
+                let fits = |address: &IpAddr| bound.policy.vet(&host, HTTPS_PORT, *address).is_ok();
+                let found: Vec<Ipv4Addr> = found.into_iter().filter(fits).filter_map(only_v4).collect();
+                if found.is_empty() {
+                    dns::name_error(&query)
+                } else {
+                    dns::answer_a(&query, &found, ANSWER_TTL, transport)
+                }
+            }
+            Ok(_) => dns::no_data(&query),
+        })
+    }
+
+    /// Dials what may be had, and says how it was decided.
+    pub async fn open(&self, tenant: &Tenant, how: How, host: &Host, port: u16) -> Result<Opened, Refusal> {
+        let bound = tenant.bound().ok_or(Refusal::Gone)?;
+        let outcome = match bound.policy.decide(host, port) {
+            Decision::Allow { rule, .. } => self.dial(&bound, host, port).await.map(|opened| (opened, rule)),
+            Decision::Deny(denied) => Err(Refusal::Denied(denied)),
+        };
+        match outcome {
+            Ok(((stream, address), rule)) => {
+                tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
+                self.records.tell(record(&bound, how, host, port, Ok(rule)));
+                Ok(Opened { stream, address, bound })
+            }
+            Err(refusal) => {
+                self.deny(tenant, &bound, how, (host, port), refusal.code());
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Tells that something was refused.
+    pub fn deny(&self, tenant: &Tenant, bound: &Bound, how: How, (host, port): (&Host, u16), code: &'static str) {
+        tenant.totals.denied.fetch_add(1, Ordering::Relaxed);
+        self.records.tell(record(bound, how, host, port, Err(code)));
+    }
+
+    /// Tells how what was allowed has ended.
+    pub fn tell(&self, record: Record) {
+        self.records.tell(record);
+    }
+
+    async fn dial(&self, bound: &Bound, host: &Host, port: u16) -> Result<(TcpStream, IpAddr), Refusal> {
+        let addresses = match host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => self.resolver.addresses(name).await.map_err(|unresolved| match unresolved {
+                Unresolved::NoSuchName => Refusal::NoSuchName,
+                Unresolved::NoAnswer => Refusal::NoAnswer,
+            })?,
+        };
+        let mut refusal = Refusal::NoSuchName;
+        let each = async {
+            for address in addresses {
+                if let Err(denied) = bound.policy.vet(host, port, address) {
+                    refusal = Refusal::Denied(denied);
+                    continue;
+                }
+                let connect = TcpStream::connect(SocketAddr::new(address, port));
+                refusal = match tokio::time::timeout(DIAL_MAX, connect).await {
+                    Ok(Ok(stream)) => return Ok((stream, address)),
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Refusal::ConnectionRefused,
+                    Ok(Err(_)) => Refusal::Unreachable,
+                    Err(_) => Refusal::TimedOut,
+                };
+            }
+            Err(refusal)
+        };
+        tokio::time::timeout(DIALS_MAX, each).await.unwrap_or(Err(Refusal::TimedOut))
+    }
+
+    /// The next connection; `None` once the gateway is closed.
+    async fn accept(&self, listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok(accepted) => return Some(accepted),
+                    Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                },
+                () = self.over.cancelled() => return None,
+            }
+        }
+    }
+
+    /// Runs until it is done or the gateway is closed.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let over = self.over.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = over.cancelled() => {}
+            }
+        });
+    }
+}
+
+fn only_v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(address) => Some(address),
+        IpAddr::V6(_) => None,
+    }
+}
+
+pub fn record(bound: &Bound, how: How, host: &Host, port: u16, outcome: Result<String, &'static str>) -> Record {
+    Record {
+        at: SystemTime::now(),
+        workspace: bound.workspace.clone(),
+        version: bound.version,
+        how,
+        host: host.to_string(),
+        port,
+        outcome,
+        end: None,
+        lost: 0,
+    }
+}

@@ -1,0 +1,23 @@
+//! What a workspace may reach outside: the policy, which is pure, and the gateway that enforces it.
+//!
+//! ```text
+//!   workspace -> closed network -> gateway (one per host) -> Policy::decide(name, port) -> resolve -> Policy::vet(address)
+//!             -> dial that very address -> bytes
+//! ```
+//!
+//! Identity is the source address: [`table`] says whose it is, and an address that is not in it reaches nothing. A name is
+//! judged before anything is asked of a resolver, an address before anything is dialled, and what was judged is what is
+//! dialled. This crate knows no server and no engine: whoever runs it brings the policies and hears what was decided.
+
+pub mod address;
+pub mod dns;
+pub mod gateway;
+pub mod hello;
+pub mod host;
+pub mod policy;
+mod presets;
+mod proxy;
+pub mod record;
+pub mod resolve;
+pub mod rule;
+pub mod table;

@@ -1,0 +1,383 @@
+//! HTTP/1.1 as a proxy's client speaks it: requests in absolute form, and CONNECT (RFC 9110, 9112).
+//!
+//! Every request is read whole by one parser and written anew by another, so that both ends agree on where it ends: what is
+//! passed on is what was judged. Each is judged by itself, also on a connection that goes on. What is about one hop stays
+//! there. Within a tunnel to port 80 requests are judged in the same way, and must be for the host of the tunnel.
+
+use super::prefixed::Prefixed;
+use super::tunnel::{self, First, Target};
+use super::{Flow, Visit};
+use crate::gateway::{Refusal, record};
+use crate::host::{Host, authority};
+use crate::policy::Decision;
+use crate::record::How;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1 as client;
+use hyper::server::conn::http1 as server;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+
+/// From a connection's, or the last answer's, end to the last byte of a request's head.
+const HEAD_MAX: Duration = Duration::from_secs(60);
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEADERS_MAX: usize = 128;
+/// For the head of an answer: models think long.
+const ANSWER_MAX: Duration = Duration::from_secs(600);
+const HTTP_PORT: u16 = 80;
+/// Of those that say what went wrong.
+const CODE_HEADER: HeaderName = HeaderName::from_static("x-rexec-egress");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+/// What is about one hop (RFC 9110, section 7.6.1).
+const ONE_HOP: [HeaderName; 7] = [CONNECTION, PROXY_CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+/// What only a proxy is told.
+const FOR_PROXIES: [&str; 2] = ["proxy-authorization", "proxy-authenticate"];
+
+type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
+
+/// The connection of the last request, for the next one.
+struct Kept {
+    host: Host,
+    port: u16,
+    address: IpAddr,
+    sender: client::SendRequest<Outward>,
+    flow: Arc<Flow>,
+}
+
+/// One connection of a client.
+struct Talk {
+    visit: Arc<Visit>,
+    /// All that may be asked for, within a tunnel.
+    tunnel: Option<(Host, u16, How)>,
+    kept: Mutex<Option<Kept>>,
+}
+
+/// What is answered instead.
+struct Fault {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+pub async fn serve(visit: Arc<Visit>, stream: TcpStream) {
+    talk(Arc::new(Talk { visit, tunnel: None, kept: Mutex::default() }), TokioIo::new(stream)).await;
+}
+
+/// A tunnel to port 80: TLS if it begins so, else requests.
+pub async fn serve_tunnelled(visit: Arc<Visit>, target: &Target<'_>, mut stream: TcpStream, early: Bytes) {
+    let mut first = early.to_vec();
+    let judged = {
+        let (mut from, _) = stream.split();
+        tunnel::judge(&mut from, &mut first, &visit, target).await
+    };
+    match judged {
+        Ok(First::Tls) => {
+            if let Ok((opened, flow)) = visit.open(target.how, target.host, target.port).await {
+                tunnel::run(&visit, target, opened, &flow, stream, first.into()).await;
+            }
+        }
+        Ok(First::Plain) => {
+            let tunnel = Some((target.host.clone(), target.port, target.how));
+            let talking = Arc::new(Talk { visit, tunnel, kept: Mutex::default() });
+            talk(talking, TokioIo::new(Prefixed { prefix: first.into(), stream })).await;
+        }
+        Ok(First::Wrong(code)) => visit.deny(target.how, target.host, target.port, code),
+        Ok(First::End) | Err(_) => {}
+    }
+}
+
+/// Says that there are too many, and no more.
+pub async fn turn_away(stream: TcpStream) {
+    let service = service_fn(|_: Request<Incoming>| async {
+        let message = "This workspace has too many connections, or makes them too quickly; try again.".into();
+        Ok::<_, Infallible>(Fault { status: StatusCode::TOO_MANY_REQUESTS, code: "egress_too_many", message }.answer())
+    });
+    let serving = server::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    // As long as it takes to say so; it holds one of no connections.
+    let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+}
+
+async fn talk<IO>(talk: Arc<Talk>, io: IO)
+where
+    IO: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+{
+    let asked = talk.clone();
+    let service = service_fn(move |request| {
+        let talk = asked.clone();
+        async move { Ok::<_, Infallible>(talk.answer(request).await.unwrap_or_else(Fault::answer)) }
+    });
+    let serving = server::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_MAX)
+        // Who has asked all that it will still waits for the answer.
+        .half_close(true)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(io, service)
+        .with_upgrades();
+    tokio::select! {
+        // What was broken, the client has been told.
+        _ = serving => {}
+        () = talk.revoked() => {}
+    }
+}
+
+impl Talk {
+    /// Waits until what was asked for last may not be reached any more.
+    async fn revoked(&self) {
+        let mut watch = self.visit.tenant.watch();
+        while watch.changed().await.is_ok() {
+            let Some(bound) = watch.borrow_and_update().clone() else { return };
+            if let Some(kept) = &*self.kept.lock().await {
+                let decided = bound.policy.decide(&kept.host, kept.port);
+                let vetted = bound.policy.vet(&kept.host, kept.port, kept.address);
+                if matches!(decided, Decision::Deny(_)) || vetted.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Outward>, Fault> {
+        if request.version() != Version::HTTP_11 && request.version() != Version::HTTP_10 {
+            return Err(bad("egress_bad_request", "The proxy speaks HTTP/1.1."));
+        }
+        if request.method() == Method::CONNECT {
+            return self.connect(request).await;
+        }
+        let (host, port) = self.target(&request)?;
+        let answer = self.pass_on(request, &host, port).await;
+        answer.map_err(|refusal| Fault::of(&refusal, &host, port))
+    }
+
+    /// What a request is for; its `Host` says the same.
+    fn target(&self, request: &Request<Incoming>) -> Result<(Host, u16), Fault> {
+        let uri = request.uri();
+        let told = told_host(request.headers())?;
+        match &self.tunnel {
+            None => {
+                let whole = uri.scheme().is_some_and(|scheme| *scheme == Scheme::HTTP);
+                let Some(asked) = uri.authority().filter(|_| whole) else {
+                    let message = "The proxy takes requests for whole http:// addresses, and CONNECT for all others.";
+                    return Err(bad("egress_bad_request", message));
+                };
+                let asked =
+                    authority(asked.as_str(), Some(HTTP_PORT)).map_err(|error| bad("egress_bad_host", error.0))?;
+                match told {
+                    Some(told) if told != asked => Err(mismatch()),
+                    _ => Ok(asked),
+                }
+            }
+            Some((host, port, _)) => {
+                let whole = uri.authority().map(|asked| authority(asked.as_str(), Some(HTTP_PORT)));
+                let fits = |asked: &(Host, u16)| asked.0 == *host && asked.1 == *port;
+                match (told, whole) {
+                    (Some(told), None) if fits(&told) => Ok(told),
+                    (Some(told), Some(Ok(asked))) if fits(&told) && fits(&asked) => Ok(told),
+                    _ => Err(mismatch()),
+                }
+            }
+        }
+    }
+
+    async fn connect(&self, mut request: Request<Incoming>) -> Result<Response<Outward>, Fault> {
+        if self.tunnel.is_some() {
+            return Err(bad("egress_bad_request", "There is no tunnel within a tunnel."));
+        }
+        let asked = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
+        let (host, port) = authority(asked, None).map_err(|error| bad("egress_bad_host", error.0))?;
+        let visit = self.visit.clone();
+        let upgrade = hyper::upgrade::on(&mut request);
+        if port == HTTP_PORT {
+            // Dialled when it is known what for; but what is refused is refused now.
+            let bound = visit.tenant.bound().ok_or_else(|| Fault::of(&Refusal::Gone, &host, port))?;
+            if let Decision::Deny(denied) = bound.policy.decide(&host, port) {
+                visit.deny(How::Connect, &host, port, denied.code());
+                return Err(Fault::of(&Refusal::Denied(denied), &host, port));
+            }
+            visit.gateway.clone().spawn(tunnelled(visit, host, port, upgrade));
+            return Ok(Response::new(empty()));
+        }
+        let opened = visit.open(How::Connect, &host, port).await;
+        let (opened, flow) = opened.map_err(|refusal| Fault::of(&refusal, &host, port))?;
+        visit.gateway.clone().spawn(async move {
+            if let Some((stream, early)) = upgraded(upgrade).await {
+                let target = Target { how: How::Connect, host: &host, port };
+                tunnel::run(&visit, &target, opened, &flow, stream, early).await;
+            }
+        });
+        Ok(Response::new(empty()))
+    }
+
+    async fn pass_on(&self, request: Request<Incoming>, host: &Host, port: u16) -> Result<Response<Outward>, Refusal> {
+        let how = self.tunnel.as_ref().map_or(How::Http, |(.., how)| *how);
+        let (mut sender, flow) = self.sender(how, host, port).await?;
+        let upward = flow.clone();
+        let request = anew(request, host, port).map(|body| {
+            let counted = body.map_frame(move |frame| {
+                upward.went_up(frame.data_ref().map_or(0, Bytes::len));
+                frame
+            });
+            counted.boxed_unsync()
+        });
+        let sent = tokio::time::timeout(ANSWER_MAX, sender.send_request(request)).await;
+        let answer = match sent {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => return Err(Refusal::Unreachable),
+            Err(_) => return Err(Refusal::TimedOut),
+        };
+        let kept = Kept { host: host.clone(), port, address: flow.address, sender, flow: flow.clone() };
+        *self.kept.lock().await = Some(kept);
+        let (mut head, body) = answer.into_parts();
+        clean(&mut head.headers);
+        let body = body.map_frame(move |frame| {
+            flow.went_down(frame.data_ref().map_or(0, Bytes::len));
+            frame
+        });
+        Ok(Response::from_parts(head, body.boxed_unsync()))
+    }
+
+    /// The last one, if it is for the same and may still be used; else a new one.
+    async fn sender(
+        &self,
+        how: How,
+        host: &Host,
+        port: u16,
+    ) -> Result<(client::SendRequest<Outward>, Arc<Flow>), Refusal> {
+        if let Some(mut kept) = self.kept.lock().await.take()
+            && kept.host == *host
+            && kept.port == port
+            && let Some(bound) = self.visit.tenant.bound()
+            && let Decision::Allow { rule, .. } = bound.policy.decide(host, port)
+            && bound.policy.vet(host, port, kept.address).is_ok()
+            && kept.sender.ready().await.is_ok()
+        {
+            self.visit.gateway.tell(record(&bound, how, host, port, Ok(rule)));
+            return Ok((kept.sender, kept.flow));
+        }
+        let (opened, flow) = self.visit.open(how, host, port).await?;
+        let connecting = client::handshake(TokioIo::new(opened.stream));
+        let (sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
+        // It ends with its sender and the body of its answer.
+        self.visit.gateway.clone().spawn(async move { drop(connection.await) });
+        Ok((sender, flow))
+    }
+}
+
+/// The `Host` header, of which there is one at most.
+fn told_host(headers: &HeaderMap) -> Result<Option<(Host, u16)>, Fault> {
+    let mut told = headers.get_all(HOST).iter();
+    let Some(first) = told.next() else { return Ok(None) };
+    if told.next().is_some() {
+        return Err(mismatch());
+    }
+    let text = first.to_str().map_err(|_| mismatch())?;
+    authority(text, Some(HTTP_PORT)).map(Some).map_err(|_| mismatch())
+}
+
+/// The request that we make: to the host itself, with nothing that was for us.
+fn anew(request: Request<Incoming>, host: &Host, port: u16) -> Request<Incoming> {
+    let (mut head, body) = request.into_parts();
+    clean(&mut head.headers);
+    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    head.uri = Uri::from(path);
+    head.version = Version::HTTP_11;
+    let told = if port == HTTP_PORT { host.to_string() } else { format!("{host}:{port}") };
+    if let Ok(told) = HeaderValue::from_str(&told) {
+        head.headers.insert(HOST, told);
+    }
+    Request::from_parts(head, body)
+}
+
+/// Takes away what is about one hop, and what `Connection` says is.
+fn clean(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        // Whoever names these would have others read the request otherwise than we do.
+        .filter(|name| !matches!(*name, HOST | http::header::CONTENT_LENGTH))
+        .collect();
+    named.iter().chain(&ONE_HOP).for_each(|name| drop(headers.remove(name)));
+    FOR_PROXIES.iter().for_each(|name| drop(headers.remove(*name)));
+}
+
+/// Boxed, since a tunnel may hold requests, of which none may hold a tunnel.
+fn tunnelled(
+    visit: Arc<Visit>,
+    host: Host,
+    port: u16,
+    upgrade: hyper::upgrade::OnUpgrade,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        if let Some((stream, early)) = upgraded(upgrade).await {
+            let target = Target { how: How::Connect, host: &host, port };
+            serve_tunnelled(visit, &target, stream, early).await;
+        }
+    })
+}
+
+async fn upgraded(upgrade: hyper::upgrade::OnUpgrade) -> Option<(TcpStream, Bytes)> {
+    // What is not to be had has ended.
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    Some((parts.io.into_inner(), parts.read_buf))
+}
+
+fn empty() -> Outward {
+    full(Bytes::new())
+}
+
+fn full(bytes: Bytes) -> Outward {
+    Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
+}
+
+fn bad(code: &'static str, message: &str) -> Fault {
+    Fault { status: StatusCode::BAD_REQUEST, code, message: message.into() }
+}
+
+fn mismatch() -> Fault {
+    bad("egress_host_mismatch", "The request and its Host header name different hosts.")
+}
+
+impl Fault {
+    fn of(refusal: &Refusal, host: &Host, port: u16) -> Self {
+        let status = match refusal {
+            Refusal::Denied(_) | Refusal::Gone => StatusCode::FORBIDDEN,
+            Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Refusal::NoSuchName | Refusal::NoAnswer | Refusal::Unreachable | Refusal::ConnectionRefused => {
+                StatusCode::BAD_GATEWAY
+            }
+        };
+        Self { status, code: refusal.code(), message: refusal.sentence(host, port) }
+    }
+
+    fn answer(self) -> Response<Outward> {
+        let body = format!("{{\"error\":{{\"code\":\"{}\",\"message\":{}}}}}\n", self.code, quoted(&self.message));
+        let mut answer = Response::new(full(body.into()));
+        *answer.status_mut() = self.status;
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer.headers_mut().insert(CODE_HEADER, HeaderValue::from_static(self.code));
+        answer
+    }
+}
+
+/// Of hosts and sentences of ours: there is nothing else in it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,134 @@
+//! The proxy's port: one of three protocols, told apart by the first byte. HTTP requests and CONNECT (`http.rs`), SOCKS 5
+//! (`socks.rs`); what either asks for becomes a tunnel (`tunnel.rs`) or a request of our own.
+
+mod http;
+mod prefixed;
+mod socks;
+mod tunnel;
+
+use crate::gateway::{Gateway, Opened, Refusal, record};
+use crate::host::Host;
+use crate::policy::Decision;
+use crate::record::{Ended, How, Record};
+use crate::table::{Pass, Tenant};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+
+/// For the first byte, and for whatever a protocol asks next.
+const GREETING_MAX: Duration = Duration::from_secs(15);
+const SOCKS_VERSION: u8 = 5;
+
+/// One accepted connection of a workspace.
+struct Visit {
+    gateway: Arc<Gateway>,
+    tenant: Arc<Tenant>,
+    _pass: Pass,
+}
+
+/// Serves one connection until it ends, or its address is no longer its workspace's.
+pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStream) {
+    // It is an optimisation: whatever refuses it is served all the same.
+    let _ = stream.set_nodelay(true);
+    let Some(pass) = tenant.enter() else { return http::turn_away(stream).await };
+    let visit = Arc::new(Visit { gateway: gateway.clone(), tenant, _pass: pass });
+    let mut first = [0];
+    let Ok(Ok(1)) = tokio::time::timeout(GREETING_MAX, stream.peek(&mut first)).await else { return };
+    let gone = visit.gone();
+    let served = async {
+        match first[0] {
+            SOCKS_VERSION => socks::serve(visit.clone(), stream).await,
+            _ => http::serve(visit.clone(), stream).await,
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        () = gone => {}
+    }
+}
+
+impl Visit {
+    async fn open(&self, how: How, host: &Host, port: u16) -> Result<(Opened, Arc<Flow>), Refusal> {
+        let opened = self.gateway.open(&self.tenant, how, host, port).await?;
+        let _ = opened.stream.set_nodelay(true);
+        let flow = Flow {
+            gateway: self.gateway.clone(),
+            tenant: self.tenant.clone(),
+            record: record(&opened.bound, how, host, port, Ok(String::new())),
+            address: opened.address,
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            began: Instant::now(),
+        };
+        Ok((opened, Arc::new(flow)))
+    }
+
+    /// Tells that something was refused after it was allowed.
+    fn deny(&self, how: How, host: &Host, port: u16, code: &'static str) {
+        if let Some(bound) = self.tenant.bound() {
+            self.gateway.deny(&self.tenant, &bound, how, (host, port), code);
+        }
+    }
+
+    /// Waits until the address is no longer this workspace's.
+    fn gone(&self) -> impl Future<Output = ()> + use<> {
+        let mut watch = self.tenant.watch();
+        async move {
+            // The end of the sender is the end of the tenant.
+            let _ = watch.wait_for(Option::is_none).await;
+        }
+    }
+
+    /// Waits until this may no longer be reached.
+    async fn revoked(&self, host: &Host, port: u16, address: IpAddr) {
+        let mut watch = self.tenant.watch();
+        let is_over = |bound: &Option<Arc<crate::table::Bound>>| {
+            bound.as_ref().is_none_or(|bound| {
+                let policy = &bound.policy;
+                matches!(policy.decide(host, port), Decision::Deny(_)) || policy.vet(host, port, address).is_err()
+            })
+        };
+        let _ = watch.wait_for(is_over).await;
+    }
+}
+
+/// What goes through a connection that was allowed; its end is told when it is dropped.
+struct Flow {
+    gateway: Arc<Gateway>,
+    tenant: Arc<Tenant>,
+    record: Record,
+    address: IpAddr,
+    up: AtomicU64,
+    down: AtomicU64,
+    began: Instant,
+}
+
+impl Flow {
+    fn went_up(&self, bytes: usize) {
+        self.up.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.tenant.totals.bytes_up.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn went_down(&self, bytes: usize) {
+        self.down.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.tenant.totals.bytes_down.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> u64 {
+        self.up.load(Ordering::Relaxed) + self.down.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        let end = Ended {
+            address: self.address,
+            bytes_up: self.up.load(Ordering::Relaxed),
+            bytes_down: self.down.load(Ordering::Relaxed),
+            lasted: self.began.elapsed(),
+        };
+        self.gateway.tell(Record { end: Some(end), ..self.record.clone() });
+    }
+}

@@ -1,0 +1,94 @@
+//! Names to addresses, by the servers that the operator or the machine names; never by the C library, which a static program
+//! cannot use, and which would read files of its own.
+
+use crate::host::HostName;
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+/// For one server's answer, and how often one is asked.
+const ANSWER_MAX: Duration = Duration::from_secs(3);
+const ATTEMPTS: usize = 2;
+/// All of it.
+const LOOKUP_MAX: Duration = Duration::from_secs(10);
+/// Names that are remembered.
+const CACHE_ENTRIES: u64 = 4096;
+/// However long a name may be remembered: what it leads to is judged anew each time, but should also be true.
+const TTL_MAX: Duration = Duration::from_secs(60);
+const DNS_PORT: u16 = 53;
+/// Servers that are asked; resolv.conf(5) has as many.
+const SERVERS_MAX: usize = 3;
+/// Addresses of one name that are tried or told.
+const ADDRESSES_MAX: usize = 16;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unresolved {
+    #[error("there is no such name")]
+    NoSuchName,
+    #[error("no server of names answers")]
+    NoAnswer,
+}
+
+/// Remembers what it was told for a while.
+pub struct Resolver(TokioResolver);
+
+impl Resolver {
+    /// Asks these servers, in their order. Runs on the runtime that asks.
+    pub fn new(servers: &[SocketAddr]) -> Result<Self, Unresolved> {
+        let servers = servers.iter().take(SERVERS_MAX).map(|server| {
+            let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
+            connections.iter_mut().for_each(|connection| connection.port = server.port());
+            NameServerConfig::new(server.ip(), true, connections)
+        });
+        let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        let options = builder.options_mut();
+        options.timeout = ANSWER_MAX;
+        options.attempts = ATTEMPTS;
+        options.cache_size = CACHE_ENTRIES;
+        options.use_hosts_file = ResolveHosts::Never;
+        options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
+        options.positive_max_ttl = Some(TTL_MAX);
+        options.negative_max_ttl = Some(TTL_MAX);
+        builder.build().map(Self).map_err(|_| Unresolved::NoAnswer)
+    }
+
+    /// At least one address.
+    pub async fn addresses(&self, name: &HostName) -> Result<Vec<IpAddr>, Unresolved> {
+        // With its dot it is whole: nothing is put behind it.
+        let whole = format!("{}.", name.as_str());
+        match tokio::time::timeout(LOOKUP_MAX, self.0.lookup_ip(whole)).await {
+            Ok(Ok(found)) => {
+                let found: Vec<IpAddr> = found.iter().take(ADDRESSES_MAX).collect();
+                if found.is_empty() { Err(Unresolved::NoSuchName) } else { Ok(found) }
+            }
+            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Err(Unresolved::NoSuchName),
+            Ok(Err(_)) | Err(_) => Err(Unresolved::NoAnswer),
+        }
+    }
+}
+
+/// The servers that a resolv.conf(5) names.
+pub fn servers_of(resolv_conf: &str) -> Vec<SocketAddr> {
+    let lines = resolv_conf.lines().map(|line| line.split(['#', ';']).next().unwrap_or_default());
+    let named = lines.filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next()?.parse::<IpAddr>().ok()).flatten()
+    });
+    named.take(SERVERS_MAX).map(|address| SocketAddr::new(address, DNS_PORT)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_read() {
+        let text =
+            "# a\nsearch example.com\nnameserver 10.0.0.2 # near\n nameserver fd00::1\nnameserver x\nnameserver\n";
+        let servers = ["10.0.0.2:53", "[fd00::1]:53"].map(|server| server.parse().expect("an address"));
+        assert_eq!(servers_of(text), servers);
+    }
+}

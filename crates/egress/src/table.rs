@@ -1,0 +1,218 @@
+//! Whose an address is, and what it may reach: the gateway's whole knowledge of workspaces.
+//!
+//! Invariants: an address that is not here reaches nothing. One lookup gives one policy, whole: a change is the exchange of
+//! a pointer, and what is decided after it is decided by the new one. Whoever has a connection open is told of each change
+//! and looks again; an address that becomes another workspace's is a new tenant, and nothing of the old one stays open.
+
+use crate::policy::Policy;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Connections of one workspace at once.
+pub const CONNECTIONS_MAX: u32 = 512;
+/// New connections of one workspace: so many at once, and one more in each such time.
+pub const BURST_MAX: u32 = 400;
+pub const CONNECTION_EVERY: Duration = Duration::from_millis(5);
+
+/// One workspace behind the gateway, as it was told.
+#[derive(Debug)]
+pub struct Bound {
+    /// What the server calls it; only passed on.
+    pub workspace: String,
+    /// Grows with every change.
+    pub version: u64,
+    pub policy: Policy,
+}
+
+/// What a workspace has done through the gateway, since its address was bound.
+#[derive(Debug, Default)]
+pub struct Totals {
+    /// From the workspace, and to it.
+    pub bytes_up: AtomicU64,
+    pub bytes_down: AtomicU64,
+    pub allowed: AtomicU64,
+    pub denied: AtomicU64,
+}
+
+/// Who has an address now.
+#[derive(Debug)]
+pub struct Tenant {
+    bound: watch::Sender<Option<Arc<Bound>>>,
+    pub totals: Totals,
+    live: AtomicU32,
+    /// When the next connection would be on time, were they evenly spread.
+    due: Mutex<Instant>,
+}
+
+/// One connection of a tenant; it counts until dropped.
+#[derive(Debug)]
+pub struct Pass(Arc<Tenant>);
+
+#[derive(Debug, Default)]
+pub struct Table {
+    of: RwLock<HashMap<IpAddr, Arc<Tenant>>>,
+}
+
+impl Table {
+    pub fn find(&self, address: IpAddr) -> Option<Arc<Tenant>> {
+        self.read().get(&address.to_canonical()).cloned()
+    }
+
+    pub fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn bind(&self, address: IpAddr, bound: Bound) {
+        let address = address.to_canonical();
+        let mut of = self.of.write().unwrap_or_else(PoisonError::into_inner);
+        match of.get(&address) {
+            Some(tenant) if tenant.is(&bound.workspace) => drop(tenant.bound.send_replace(Some(Arc::new(bound)))),
+            _ => {
+                if let Some(before) = of.insert(address, Arc::new(Tenant::new(bound))) {
+                    before.bound.send_replace(None);
+                }
+            }
+        }
+    }
+
+    /// It reaches nothing from now on, and what it has open ends.
+    pub fn unbind(&self, address: IpAddr) {
+        let removed = self.of.write().unwrap_or_else(PoisonError::into_inner).remove(&address.to_canonical());
+        if let Some(tenant) = removed {
+            tenant.bound.send_replace(None);
+        }
+    }
+
+    /// Unbinds all that is not among these, by address and workspace; gives the places of those that are not here as they
+    /// should be, by their version.
+    pub fn keep(&self, all: &[(IpAddr, &str, u64)]) -> Vec<usize> {
+        let wanted: HashMap<IpAddr, &str> = all.iter().map(|(address, id, _)| (address.to_canonical(), *id)).collect();
+        let mut of = self.of.write().unwrap_or_else(PoisonError::into_inner);
+        of.retain(|address, tenant| {
+            let stays = wanted.get(address).is_some_and(|workspace| tenant.is(workspace));
+            if !stays {
+                tenant.bound.send_replace(None);
+            }
+            stays
+        });
+        let is_here = |(address, _, version): &(IpAddr, &str, u64)| {
+            let bound = of.get(&address.to_canonical()).and_then(|tenant| tenant.bound());
+            bound.is_some_and(|bound| bound.version == *version)
+        };
+        (0..all.len()).filter(|place| !is_here(&all[*place])).collect()
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<IpAddr, Arc<Tenant>>> {
+        self.of.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tenant {
+    fn new(bound: Bound) -> Self {
+        Self {
+            bound: watch::Sender::new(Some(Arc::new(bound))),
+            totals: Totals::default(),
+            live: AtomicU32::new(0),
+            due: Mutex::new(Instant::now()),
+        }
+    }
+
+    fn is(&self, workspace: &str) -> bool {
+        self.bound.borrow().as_ref().is_some_and(|bound| bound.workspace == workspace)
+    }
+
+    /// `None` once the address is no longer its.
+    pub fn bound(&self) -> Option<Arc<Bound>> {
+        self.bound.borrow().clone()
+    }
+
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<Bound>>> {
+        self.bound.subscribe()
+    }
+
+    /// `None` when it has too many connections, or makes them too quickly.
+    pub fn enter(self: &Arc<Self>) -> Option<Pass> {
+        let pass = {
+            let live = self.live.fetch_add(1, Ordering::Relaxed);
+            // Whatever follows, it is counted down again by the drop.
+            let pass = Pass(self.clone());
+            (live < CONNECTIONS_MAX).then_some(pass)?
+        };
+        let now = Instant::now();
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = (*due).max(now) + CONNECTION_EVERY;
+        if next.saturating_duration_since(now) > CONNECTION_EVERY * BURST_MAX {
+            return None;
+        }
+        *due = next;
+        drop(due);
+        Some(pass)
+    }
+
+    pub fn live(&self) -> u32 {
+        self.live.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn bound(workspace: &str, version: u64) -> Bound {
+        Bound { workspace: workspace.into(), version, policy: Policy::default() }
+    }
+
+    #[test]
+    fn an_address_is_one_workspaces_at_a_time() {
+        let table = Table::default();
+        let [a, b] = ["10.0.0.2", "10.0.0.3"].map(|address| address.parse::<IpAddr>().unwrap());
+        assert!(table.find(a).is_none());
+        table.bind(a, bound("one", 1));
+        let first = table.find("::ffff:10.0.0.2".parse().unwrap()).unwrap();
+        let _pass = first.enter().unwrap();
+        table.bind(a, bound("one", 2));
+        assert_eq!((first.bound().unwrap().version, first.live()), (2, 1), "the same tenant, told of the change");
+
+        table.bind(b, bound("two", 1));
+        assert_eq!(table.keep(&[(a, "one", 2), (b, "two", 1)]), [0; 0], "all is as it should be");
+        assert_eq!(table.keep(&[(a, "one", 3), (b, "two", 1)]), [0], "one has another policy");
+        assert_eq!(first.bound().unwrap().version, 2, "and this one, until it is told");
+        assert_eq!(table.keep(&[(a, "another", 2), (b, "two", 1)]), [0], "one is another's");
+        assert!(first.bound().is_none() && table.find(a).is_none());
+
+        let second = table.find(b).unwrap();
+        table.bind(b, bound("three", 1));
+        assert!(second.bound().is_none(), "what was another's is over");
+        assert_eq!(table.find(b).unwrap().live(), 0);
+        table.unbind(b);
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn connections_are_bounded_at_once_and_in_time() {
+        let table = Table::default();
+        let address: IpAddr = "10.0.0.2".parse().unwrap();
+        table.bind(address, bound("one", 1));
+        let tenant = table.find(address).unwrap();
+        let held: Vec<_> = std::iter::from_fn(|| tenant.enter()).take(CONNECTIONS_MAX as usize + 1).collect();
+        assert!(held.len() >= BURST_MAX as usize && held.len() <= CONNECTIONS_MAX as usize, "{}", held.len());
+        assert_eq!(tenant.live(), held.len() as u32, "a refused one does not count");
+        drop(held);
+        assert_eq!(tenant.live(), 0);
+    }
+}

@@ -1,0 +1,263 @@
+//! A world of each test's own: a network namespace with an internet in it, at addresses that are reserved for documentation
+//! and count as public; a server of names; a gateway, and workspaces by their addresses.
+
+use rexec_egress::dns;
+use rexec_egress::gateway::Gateway;
+use rexec_egress::policy::{Layer, Origin, Policy, Preset};
+use rexec_egress::record::{Record, Records};
+use rexec_egress::resolve::Resolver;
+use rexec_egress::table::Bound;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
+
+pub const GATEWAY: &str = "10.9.0.1";
+pub const ONE: &str = "10.9.0.2";
+pub const TWO: &str = "10.9.0.3";
+/// Nobody's.
+pub const STRANGER: &str = "10.9.0.4";
+/// Hosts of the internet.
+pub const HOSTS: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
+const PROXY_PORT: u16 = 3128;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct World {
+    pub gateway: Arc<Gateway>,
+    pub records: Mutex<mpsc::Receiver<Record>>,
+    names: Names,
+    /// Heads of requests that came to the internet's port 80, and connections there.
+    pub requests: Arc<Mutex<Vec<String>>>,
+    pub asked: Arc<Mutex<Vec<String>>>,
+}
+
+/// Answers by name: each in turn, the last for ever.
+type Names = Arc<Mutex<HashMap<String, Vec<Vec<IpAddr>>>>>;
+
+/// Runs a test in a network namespace of its own.
+pub fn apart(test: impl AsyncFnOnce(World) + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        // SAFETY: what a network namespace is to a thread, nothing here has taken for granted.
+        let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        assert_eq!(unshared, 0, "these tests need root, for network namespaces of their own");
+        ip(&["link", "set", "lo", "up"]);
+        for address in [GATEWAY, ONE, TWO, STRANGER].iter().chain(&HOSTS) {
+            ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"]);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        LocalSet::new().block_on(&runtime, async {
+            let world = World::new().await;
+            let gateway = world.gateway.clone();
+            tokio::time::timeout(PATIENCE, test(world)).await.expect("the test ends in time");
+            gateway.close().await;
+        });
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn ip(words: &[&str]) {
+    let done = Command::new("ip").args(words).output().expect("`ip` is installed (iproute2)");
+    assert!(done.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+impl World {
+    async fn new() -> Self {
+        let (names, asked, requests) = (Names::default(), Arc::default(), Arc::default());
+        let socket = UdpSocket::bind("127.0.0.1:5353").await.unwrap();
+        tokio::task::spawn_local(serve_names(socket, names.clone(), Arc::clone(&asked)));
+        for host in HOSTS {
+            tokio::task::spawn_local(serve_http(listen(host, 80).await, Arc::clone(&requests)));
+            tokio::task::spawn_local(serve_tls(listen(host, 443).await));
+            tokio::task::spawn_local(serve_greeting(listen(host, 22).await));
+        }
+        let resolver = Resolver::new(&["127.0.0.1:5353".parse().unwrap()]).unwrap();
+        let (records, taken) = Records::new();
+        let gateway = Gateway::new(resolver, records);
+        tokio::task::spawn_local(gateway.clone().serve_proxy(listen(GATEWAY, PROXY_PORT).await));
+        let names_here = Arc::new(UdpSocket::bind((GATEWAY, 53)).await.unwrap());
+        tokio::task::spawn_local(gateway.clone().serve_udp(names_here));
+        tokio::task::spawn_local(gateway.clone().serve_tcp(listen(GATEWAY, 53).await));
+        let world = Self { gateway, records: Mutex::new(taken), names, requests, asked };
+        for (name, host) in [("a.example", 0), ("b.example", 0), ("c.example", 1), ("evil.example", 1)] {
+            world.name(name, &[&[HOSTS[host]]]);
+        }
+        world
+    }
+
+    /// What a name leads to: the first time, the second, and so on.
+    pub fn name(&self, name: &str, answers: &[&[&str]]) {
+        let answers = answers.iter().map(|all| all.iter().map(|address| address.parse().unwrap()).collect());
+        self.names.lock().unwrap().insert(name.to_owned(), answers.collect());
+    }
+
+    /// Lets a workspace reach these.
+    pub fn allow(&self, address: &str, rules: &[&str]) {
+        self.bind(address, Preset::Locked, rules, &[]);
+    }
+
+    pub fn bind(&self, address: &str, preset: Preset, allow: &[&str], deny: &[&str]) {
+        let rules = |rules: &[&str]| rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        let layer = Layer { origin: Origin::Workspace, allow: rules(allow), deny: rules(deny) };
+        let bound = Bound { workspace: address.to_owned(), version: 1, policy: Policy::new(preset, vec![layer]) };
+        self.gateway.table.bind(address.parse().unwrap(), bound);
+    }
+
+    /// A connection of a workspace to the proxy.
+    pub async fn dial(&self, from: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        socket.connect(SocketAddr::new(GATEWAY.parse().unwrap(), PROXY_PORT)).await.unwrap()
+    }
+
+    /// Sends what is given and reads one answer's head.
+    pub async fn ask(&self, from: &str, request: &str) -> (TcpStream, String) {
+        let mut stream = self.dial(from).await;
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let head = head(&mut stream).await;
+        (stream, head)
+    }
+
+    pub async fn connect(&self, from: &str, to: &str) -> (TcpStream, String) {
+        self.ask(from, &format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n\r\n")).await
+    }
+
+    /// The next record that fits; what is told before it is passed over.
+    pub async fn told(&self, fits: impl Fn(&Record) -> bool) -> Record {
+        loop {
+            let next = self.records.lock().unwrap().try_recv();
+            match next {
+                Ok(record) if fits(&record) => return record,
+                Ok(_) => {}
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+}
+
+/// The first line and headers of an answer, and nothing of its body; empty when the connection ends.
+pub async fn head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Everything until the end, however it comes.
+pub async fn rest(stream: &mut TcpStream) -> Vec<u8> {
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all).await;
+    all
+}
+
+async fn listen(host: &str, port: u16) -> TcpListener {
+    TcpListener::bind((host, port)).await.unwrap()
+}
+
+async fn serve_names(socket: UdpSocket, names: Names, asked: Arc<Mutex<Vec<String>>>) {
+    let mut message = [0; 1500];
+    loop {
+        let (length, from) = socket.recv_from(&mut message).await.unwrap();
+        let query = dns::parse(&message[..length]).unwrap();
+        let name = query.name.as_ref().unwrap().as_str().to_owned();
+        let answer = match names.lock().unwrap().get_mut(&name) {
+            None => dns::name_error(&query),
+            Some(_) if query.kind != dns::Kind::A => dns::no_data(&query),
+            Some(answers) => {
+                let now = if answers.len() > 1 { answers.remove(0) } else { answers[0].clone() };
+                let v4: Vec<Ipv4Addr> = now.iter().filter_map(|a| a.to_string().parse().ok()).collect();
+                // Not to be remembered: the next question is another answer.
+                dns::answer_a(&query, &v4, Duration::ZERO, dns::Transport::Udp)
+            }
+        };
+        asked.lock().unwrap().push(name);
+        socket.send_to(&answer, from).await.unwrap();
+    }
+}
+
+/// Answers each head that comes, and keeps it.
+async fn serve_http(listener: TcpListener, requests: Arc<Mutex<Vec<String>>>) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let requests = Arc::clone(&requests);
+        tokio::task::spawn_local(async move {
+            loop {
+                let head = head(&mut stream).await;
+                if head.is_empty() {
+                    return;
+                }
+                let answer = match head.starts_with("GET /away") {
+                    true => {
+                        "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n"
+                    }
+                    false => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\nok",
+                };
+                let lower = head.to_lowercase();
+                let length = lower.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+                let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                if stream.read_exact(&mut body).await.is_err() {
+                    return;
+                }
+                requests.lock().unwrap().push(head);
+                if lower.contains("\r\ntransfer-encoding: chunked\r\n") {
+                    while !body.ends_with(b"0\r\n\r\n") {
+                        let Ok(byte) = stream.read_u8().await else { return };
+                        body.push(byte);
+                    }
+                }
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn serve_tls(listener: TcpListener) {
+    let names = ["a.example", "b.example", "c.example", "evil.example"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let acceptor = acceptor.clone();
+        tokio::task::spawn_local(async move {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let (mut from, mut to) = tokio::io::split(&mut stream);
+                let _ = tokio::io::copy(&mut from, &mut to).await;
+                let _ = to.shutdown().await;
+            }
+        });
+    }
+}
+
+/// Speaks first, then repeats what it hears.
+async fn serve_greeting(listener: TcpListener) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::task::spawn_local(async move {
+            let _ = stream.write_all(b"SSH-2.0-here\r\n").await;
+            let (mut from, mut to) = stream.split();
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+            let _ = to.shutdown().await;
+        });
+    }
+}
