@@ -10,7 +10,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=REXEC_GUEST_BINARY");
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let root = manifest.join("../..");
-    for source in ["guest", "channel", "sftp", "api"] {
+    for source in ["guest", "channel", "egress", "sftp", "api"] {
         println!("cargo::rerun-if-changed={}", root.join("crates").join(source).join("src").display());
         println!("cargo::rerun-if-changed={}", root.join("crates").join(source).join("Cargo.toml").display());
     }

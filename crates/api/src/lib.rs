@@ -11,6 +11,7 @@ pub mod events;
 pub mod exec;
 pub mod files;
 pub mod frames;
+pub mod gateway;
 pub mod guest;
 pub mod idle;
 pub mod ids;

@@ -45,7 +45,7 @@ pub use error::{ChannelError, Result};
 pub use frames::{FrameReceiver, FrameSender};
 pub use lane::Lanes;
 pub use relay::relay;
-pub use routes::{Arrivals, Changes, PieceSpec, PortNews};
+pub use routes::{Arrivals, Changes, EgressNews, PieceSpec, PortNews};
 pub use serve::{Call, serve};
 pub use tunnel::Tunnel;
 pub use vigil::keep_vigil;
@@ -88,6 +88,8 @@ pub const WATCH_FRAME_BYTES_MAX: usize = 64 * 1024;
 pub const PORTS_FRAME_BYTES_MAX: usize = 256 * 1024;
 /// The longest news of a listener: a path and some.
 pub const LISTEN_FRAME_BYTES_MAX: usize = 16 * 1024;
+/// Records of a gateway.
+pub const RECORDS_FRAME_BYTES_MAX: usize = 256 * 1024;
 /// Both ends have said hello in HTTP/2, or the byte stream is given up.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A call is answered within this, or fails.

@@ -1,10 +1,11 @@
-//! `guest connect`: joins its standard input and output to PID 1's control socket.
+//! `guest connect [gateway]`: joins its standard input and output to PID 1's control socket.
 //!
 //! The engine runs it as root to reach the guest where no faster way exists. It hands the two
 //! descriptors over and waits; where that cannot be, it carries the bytes itself.
 
-use crate::control::{CONNECT, NAME, RELAY, TAKEN};
+use crate::control::{CONNECT, GATEWAY_PATH, NAME, RELAY, TAKEN};
 use crate::descriptors::{self, Sender};
+use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -13,8 +14,12 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 
 const PIECE_BYTES: usize = 64 * 1024;
 
-pub fn run() -> io::Result<()> {
-    let mut socket = dial(NAME)?;
+pub fn run(mut arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
+    let mut socket = match arguments.next() {
+        None => dial(NAME)?,
+        Some(word) if word == "gateway" => checked(UnixStream::connect(GATEWAY_PATH)?)?,
+        Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "usage: guest connect [gateway]")),
+    };
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let own = [stdin.as_fd(), stdout.as_fd()];
     descriptors::send(&socket, &[CONNECT], &own, Sender::Named)?;
@@ -33,7 +38,10 @@ pub fn run() -> io::Result<()> {
 
 /// Connects to PID 1. An abstract name belongs to whoever binds it first, so the peer is checked.
 pub fn dial(name: &str) -> io::Result<UnixStream> {
-    let socket = UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+    checked(UnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?)
+}
+
+fn checked(socket: UnixStream) -> io::Result<UnixStream> {
     if descriptors::is_init(&socket)? { Ok(socket) } else { Err(io::ErrorKind::PermissionDenied.into()) }
 }
 

@@ -1,7 +1,8 @@
 //! The control socket: how a process of root inside the workspace brings a byte stream to PID 1.
 //!
 //! It is an abstract unix socket, so it needs nothing from the image's file system. Only a peer of
-//! uid 0 is listened to.
+//! uid 0 is listened to. Of a gateway, which shares its host's network and with it all abstract names, it is one in the
+//! container's own memory.
 //!
 //! ```text
 //! peer  -> PID 1   one byte CONNECT, with two descriptors: what to read from and what to write to
@@ -13,13 +14,12 @@
 //! pipes, which is what engines give to an exec without a terminal.
 
 use crate::descriptors::{self, Received};
-use crate::guest::Guest;
-use crate::routes;
+use rexec_channel::Call;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdUnixListener};
-use std::rc::Rc;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest, join};
@@ -29,6 +29,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 pub const NAME: &str = "rexec/control";
+/// Of a gateway; every container has a `/dev/shm` of its own.
+pub const GATEWAY_PATH: &str = "/dev/shm/rexec-control";
 pub const CONNECT: u8 = b'C';
 pub const TAKEN: u8 = b'T';
 pub const RELAY: u8 = b'R';
@@ -44,7 +46,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Binds an abstract socket. Fails when somebody has the name already.
 pub fn bind(name: &str) -> io::Result<UnixListener> {
     let address = SocketAddr::from_abstract_name(name)?;
-    let listener = StdUnixListener::bind_addr(&address)?;
+    ready(StdUnixListener::bind_addr(&address)?)
+}
+
+/// Binds a socket at a path, in the place of one that is there.
+pub fn bind_at(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    ready(StdUnixListener::bind(path)?)
+}
+
+fn ready(listener: StdUnixListener) -> io::Result<UnixListener> {
     listener.set_nonblocking(true)?;
     descriptors::ask_for_senders(&listener)?;
     UnixListener::from_std(listener)
@@ -59,19 +73,27 @@ pub async fn accept(listener: &UnixListener) -> UnixStream {
     }
 }
 
-/// Accepts for ever.
-pub async fn listen(guest: Rc<Guest>, listener: UnixListener) {
+/// Accepts for ever; requests are for `handler`.
+pub async fn listen<H, F>(handler: H, listener: UnixListener)
+where
+    H: Fn(Call) -> F + Clone + 'static,
+    F: Future<Output = ()> + 'static,
+{
     let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
     loop {
         let stream = accept(&listener).await;
         if let Ok(place) = strangers.clone().try_acquire_owned() {
-            tokio::task::spawn_local(greet(guest.clone(), stream, place));
+            tokio::task::spawn_local(greet(handler.clone(), stream, place));
         }
     }
 }
 
 /// A peer that breaks off or breaks the protocol is left alone: nobody waits for a word from us.
-async fn greet(guest: Rc<Guest>, mut stream: UnixStream, place: OwnedSemaphorePermit) {
+async fn greet<H, F>(handler: H, mut stream: UnixStream, place: OwnedSemaphorePermit)
+where
+    H: Fn(Call) -> F,
+    F: Future<Output = ()> + 'static,
+{
     let mut greeting = [0];
     let received = timeout(GREETING_TIMEOUT, receive(&stream, &mut greeting)).await;
     let Ok(Ok(received)) = received else {
@@ -95,13 +117,14 @@ async fn greet(guest: Rc<Guest>, mut stream: UnixStream, place: OwnedSemaphorePe
             }
             // The peer's end means that whoever ran it wants this over.
             tokio::select! {
-                () = routes::serve(guest, join(read, write), None) => {}
+                _ = rexec_channel::serve(join(read, write), handler) => {}
                 _ = stream.read_u8() => {}
             }
         }
         None => {
             if stream.write_all(&[RELAY]).await.is_ok() {
-                routes::serve(guest, stream, None).await;
+                // A broken connection is the server's to notice and to make again.
+                let _ = rexec_channel::serve(stream, handler).await;
             }
         }
     }

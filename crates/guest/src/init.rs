@@ -14,6 +14,7 @@ use crate::guest::Guest;
 use crate::link::{self, Key};
 use crate::process::Reaper;
 use crate::rest;
+use crate::routes;
 use crate::sudo;
 use rexec_api::guest::KEY_VARIABLE;
 use rustix::fs::Mode;
@@ -64,13 +65,13 @@ fn prepare() {
 
 /// Keeps everybody in the workspace, root too, from tracing this process and from what `/proc/1` tells of its
 /// memory and descriptors. Programs that it starts get the usual setting back when they are executed.
-fn close_memory() {
+pub(crate) fn close_memory() {
     // Refused by kernels that do not know it, under which nothing is lost.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// One arena and quick returns to the kernel: the guest is in every workspace.
-fn limit_memory() {
+pub(crate) fn limit_memory() {
     const TRIM_BYTES: libc::c_int = 128 * 1024;
     // SAFETY: `mallopt` sets numbers in the allocator; no other thread runs yet.
     unsafe {
@@ -105,7 +106,7 @@ async fn live(key: Option<Key>) -> io::Result<()> {
     let guest = Rc::new(Guest::new(reaper));
     tokio::task::spawn_local(link::keep(guest.clone(), key));
     let control = control::bind(control::NAME)?;
-    tokio::task::spawn_local(control::listen(guest.clone(), control));
+    tokio::task::spawn_local(control::listen(routes::handler(guest.clone()), control));
     tokio::task::spawn_local(rest::keep(guest.clone()));
     let sudo = control::bind(sudo::NAME)?;
     tokio::task::spawn_local(sudo::broker::listen(guest, sudo));
@@ -117,10 +118,10 @@ async fn live(key: Option<Key>) -> io::Result<()> {
 }
 
 /// Every signal by which an image may say that its PID 1 is to stop.
-struct Stop(Vec<Signal>);
+pub(crate) struct Stop(Vec<Signal>);
 
 impl Stop {
-    fn listen() -> io::Result<Self> {
+    pub(crate) fn listen() -> io::Result<Self> {
         let kinds = [
             SignalKind::terminate(),
             SignalKind::interrupt(),
@@ -133,7 +134,7 @@ impl Stop {
         kinds.into_iter().map(signal).collect::<Result<_, _>>().map(Self)
     }
 
-    async fn asked(&mut self) {
+    pub(crate) async fn asked(&mut self) {
         std::future::poll_fn(|cx| {
             let asked = self.0.iter_mut().any(|signal| signal.poll_recv(cx).is_ready());
             if asked { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }

@@ -8,6 +8,7 @@ pub mod connect;
 mod control;
 mod descriptors;
 mod dial;
+pub mod egress;
 mod exec;
 mod files;
 pub mod firewall;

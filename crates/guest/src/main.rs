@@ -1,8 +1,8 @@
-//! The one binary inside a workspace: PID 1, the server's way to it, SFTP and `sudo`; and in a helper container
-//! of the server's own: PID 1 there, the work on volumes, the trial of nested containers, the rules of its host, and the end of
+//! The one binary inside a workspace: PID 1, the server's way to it, SFTP and `sudo`; the gateway of a host; and in a helper
+//! container of the server's own: PID 1 there, the work on volumes, the trial of nested containers, the rules of its host, and the end of
 //! what its engine has left behind.
 
-use rexec_guest::{connect, firewall, helper, init, nested, orphan, sftp, sudo, volume};
+use rexec_guest::{connect, egress, firewall, helper, init, nested, orphan, sftp, sudo, volume};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,7 +14,8 @@ fn main() -> ExitCode {
     }
     let done = match arguments.next().as_ref().and_then(|verb| verb.to_str()) {
         Some("init") => init::run(),
-        Some("connect") => connect::run(),
+        Some("connect") => connect::run(arguments),
+        Some("egress") => egress::run(),
         Some("helper") => helper::run(),
         Some("volume") => volume::run(arguments),
         Some("firewall") => firewall::run(arguments),
@@ -29,7 +30,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: guest init | connect | helper | volume ... | firewall ... | idmap ... | nested ... | orphan ... | sftp | sudo ... | version"
+                "usage: guest init | connect | egress | helper | volume ... | firewall ... | idmap ... | nested ... | orphan ... | sftp | sudo ... | version"
             );
             return ExitCode::from(2);
         }

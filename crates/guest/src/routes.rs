@@ -18,6 +18,13 @@ pub async fn serve(guest: Rc<Guest>, io: impl AsyncRead + AsyncWrite + Unpin, di
     let _ = rexec_channel::serve(io, move |call| route(guest.clone(), dialler.clone(), call)).await;
 }
 
+/// Answers what comes by the control socket, where there are no lanes.
+pub fn handler(guest: Rc<Guest>) -> impl Fn(Call) -> BoxLocal + Clone {
+    move |call| Box::pin(route(guest.clone(), None, call))
+}
+
+type BoxLocal = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
 async fn route(guest: Rc<Guest>, dialler: Option<Rc<Dialler>>, mut call: Call) {
     let path = call.path().to_owned();
     let parts: Vec<&str> = path.split('/').skip(1).collect();

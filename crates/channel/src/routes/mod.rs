@@ -1,8 +1,10 @@
 //! What a guest can be asked, one method per route of `rexec_api::guest`.
 
 mod files;
+mod gateway;
 
 pub use files::{Changes, PieceSpec};
+pub use gateway::EgressNews;
 
 use crate::CALL_TIMEOUT;
 use crate::body::{BodyReceiver, BodySender};

@@ -27,7 +27,10 @@ async fn answer(stream: &mut UnixStream) -> Option<u8> {
 fn strangers_are_counted_and_one_more_is_turned_away() {
     with_guest(|bench| async move {
         let name = format!("rexec/test-{}", WorkspaceId::new());
-        tokio::task::spawn_local(control::listen(bench.guest.clone(), control::bind(&name).unwrap()));
+        tokio::task::spawn_local(control::listen(
+            crate::routes::handler(bench.guest.clone()),
+            control::bind(&name).unwrap(),
+        ));
         let mut silent = Vec::new();
         for _ in 0..STRANGERS_MAX {
             silent.push(connect(&name).await);

@@ -11,7 +11,8 @@
 use super::helper::{Helper, HelperSpec, fault_of};
 use super::{Host, shares_kernel};
 use rexec_api::guest::FirewallClosed;
-use rexec_engine::{EngineError, EngineInfo, Profile, firewall};
+use rexec_engine::firewall::{self, Leave};
+use rexec_engine::{EngineError, EngineInfo, Profile};
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -65,11 +66,7 @@ impl Host {
         let ports = if self.is_here { "this machine's ports" } else { "its machine's ports" };
         let all = format!("{ports} and the metadata addresses of its cloud");
         // Who sets rules where they hold, and whether siblings are apart by them.
-        let set = match (self.is_here, info.rootless) {
-            (true, false) => self.close_here(info).await,
-            (_, true) if info.kind == "podman" => Err(NotSet::Never(ROOTLESS_PODMAN.into())),
-            _ => self.close_there(info).await,
-        };
+        let set = self.close_bridge(info, &self.bridge(), Leave::Open).await;
         let mut closing = Closing::default();
         match set {
             Ok(apart) => {
@@ -89,10 +86,26 @@ impl Host {
         closing
     }
 
+    /// Has nothing come from a bridge but what may leave it; else why not.
+    pub(super) async fn close_but_for(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<(), String> {
+        match self.close_bridge(info, bridge, leave).await {
+            Ok(None) => Ok(()),
+            Ok(Some(why)) | Err(NotSet::Never(why) | NotSet::Unseen(why)) => Err(why),
+        }
+    }
+
     /// Why siblings can reach each other all the same.
-    async fn close_here(&self, info: &EngineInfo) -> Result<Option<String>, NotSet> {
+    async fn close_bridge(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<Option<String>, NotSet> {
+        match (self.is_here, info.rootless) {
+            (true, false) => self.close_here(info, bridge, leave).await,
+            (_, true) if info.kind == "podman" => Err(NotSet::Never(ROOTLESS_PODMAN.into())),
+            _ => self.close_there(info, bridge, leave).await,
+        }
+    }
+
+    async fn close_here(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<Option<String>, NotSet> {
         let never = |error: firewall::FirewallError| NotSet::Never(error.to_string());
-        firewall::close_host(&self.bridge()).await.map_err(never)?;
+        firewall::close_host(bridge, leave).await.map_err(never)?;
         match info.networks_apart {
             true => Ok(None),
             false => Ok(firewall::filter_bridges().await.err().map(|error| error.to_string())),
@@ -100,13 +113,13 @@ impl Host {
     }
 
     /// The same on the engine's machine, wherever that is.
-    async fn close_there(&self, info: &EngineInfo) -> Result<Option<String>, NotSet> {
+    async fn close_there(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<Option<String>, NotSet> {
         let shares = |name: &&String| shares_kernel(name);
         let runtime = match shares_kernel(&info.default_runtime) {
             true => None,
             false => Some(info.runtimes.iter().find(shares).ok_or_else(|| NotSet::Never(NO_KERNEL.into()))?.clone()),
         };
-        let closed = tokio::time::timeout(CLOSING_MAX, self.ask_to_close(runtime)).await;
+        let closed = tokio::time::timeout(CLOSING_MAX, self.ask_to_close(runtime, bridge, leave)).await;
         let closed = closed.unwrap_or_else(|_| Err(EngineError::Unavailable("it took too long".into())));
         let closed = closed.map_err(|error| match error {
             EngineError::Unavailable(_)
@@ -120,17 +133,18 @@ impl Host {
             return Err(NotSet::Never(NO_KERNEL.into()));
         }
         if closed.changed {
-            tracing::info!(
-                host = self.name,
-                bridge = self.bridge(),
-                "set the rules that close its machine to workspaces"
-            );
+            tracing::info!(host = self.name, bridge, "set the rules that close its machine to workspaces");
         }
         Ok((!info.networks_apart && !closed.bridges_filtered).then(|| NOT_FILTERED.to_owned()))
     }
 
     /// What our guest says there, or why it could not do it.
-    async fn ask_to_close(&self, runtime: Option<String>) -> Result<Result<FirewallClosed, String>, EngineError> {
+    async fn ask_to_close(
+        &self,
+        runtime: Option<String>,
+        bridge: &str,
+        leave: Leave,
+    ) -> Result<Result<FirewallClosed, String>, EngineError> {
         let spec = HelperSpec {
             // Several may be at it, and each sees to all of it.
             job: format!("firewall-{}", uuid::Uuid::new_v4().simple()),
@@ -139,15 +153,20 @@ impl Host {
             ..HelperSpec::default()
         };
         let helper = Helper::open(self, spec).await?;
-        let said = say(&helper, &self.bridge()).await;
+        let said = say(&helper, bridge, leave).await;
         helper.close().await?;
         said
     }
 }
 
-async fn say(helper: &Helper, bridge: &str) -> Result<Result<FirewallClosed, String>, EngineError> {
+async fn say(helper: &Helper, bridge: &str, leave: Leave) -> Result<Result<FirewallClosed, String>, EngineError> {
     let mut said = Vec::new();
-    let stream = helper.run(&["firewall", "close", bridge]).await?;
+    let gateway = match leave {
+        Leave::Open => None,
+        Leave::Gateway { address, port } => Some(format!("{address}:{port}")),
+    };
+    let words: Vec<&str> = ["firewall", "close", bridge].into_iter().chain(gateway.as_deref()).collect();
+    let stream = helper.run(&words).await?;
     match stream.take(ANSWER_BYTES_MAX).read_to_end(&mut said).await {
         Ok(_) => {
             let closed = serde_json::from_slice(&said);

@@ -23,6 +23,7 @@ pub mod dial;
 pub mod elastic;
 pub mod fitness;
 mod fleet;
+pub mod gateway;
 pub mod helper;
 pub mod http;
 pub mod images;
@@ -75,6 +76,8 @@ pub const LABEL_GENERATION: &str = "rexec.generation";
 pub const LABEL_SNAPSHOT: &str = "rexec.snapshot";
 /// On helper containers: their job.
 pub const LABEL_HELPER: &str = "rexec.helper";
+/// On a host's gateway: which build of the guest it runs.
+pub const LABEL_GATEWAY: &str = "rexec.gateway";
 
 /// What is said of a host until the first attempt to prepare it has ended, and how long a request waits for that.
 const UNTRIED: &str = "The container engine has not answered yet. Try again in a moment.";

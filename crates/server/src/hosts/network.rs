@@ -5,23 +5,54 @@
 //! stopped containers hold to that network.
 
 use super::Host;
-use rexec_engine::{EngineError, Labels, NetworkSpec};
+use super::gateway::closed_name;
+use rexec_engine::{Addresses, EngineError, Labels, NetworkSpec, Subnet};
 
 /// What all bridges of ours begin with.
 const OURS: &str = "rexec";
 
 impl Host {
     pub(super) async fn ensure_network(&self) -> Result<(), EngineError> {
-        if let Some(there) = self.engine.network_bridge(&self.network).await?.filter(|name| name.starts_with(OURS)) {
+        if let Some(there) = self
+            .engine
+            .network(&self.network)
+            .await?
+            .and_then(|there| there.bridge)
+            .filter(|name| name.starts_with(OURS))
+        {
             self.set_bridge(there);
         }
         let network = NetworkSpec {
             name: self.network.clone(),
             bridge: self.bridge(),
             internal: false,
+            addresses: Addresses::Engine,
             labels: Labels::from([("rexec.network".into(), "1".into())]),
         };
         self.engine.ensure_network(&network).await
+    }
+}
+
+impl Host {
+    /// The network from which only the gateway is reached: its name and its bridge's. Its containers' addresses are ours.
+    pub(super) async fn ensure_closed_network(&self) -> Result<(String, String, Subnet), EngineError> {
+        let name = closed_name(&self.network);
+        let there = self.engine.network(&name).await?.and_then(|there| there.bridge);
+        let bridge = there.filter(|name| name.starts_with(OURS));
+        let bridge = bridge.unwrap_or_else(|| bridge_name(&format!("{}/closed", self.bridge())));
+        let mut labels = self.extra_labels.clone();
+        labels.insert("rexec.network".into(), "1".into());
+        let network = NetworkSpec {
+            name: name.clone(),
+            bridge: bridge.clone(),
+            internal: true,
+            addresses: Addresses::Ours,
+            labels,
+        };
+        self.engine.ensure_network(&network).await?;
+        let subnet = self.engine.network(&name).await?.and_then(|there| there.subnet);
+        let subnet = subnet.ok_or_else(|| EngineError::Protocol(format!("the network {name:?} has no one range")))?;
+        Ok((name, bridge, subnet))
     }
 }
 

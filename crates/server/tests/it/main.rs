@@ -17,6 +17,7 @@ mod events;
 mod exports;
 mod files;
 mod frame;
+mod gateway;
 mod git_credentials;
 mod idle;
 mod images;

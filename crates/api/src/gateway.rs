@@ -1,0 +1,112 @@
+//! Messages between the server and the gateway of a host, which guards what its workspaces reach outside; carried by the
+//! `channel` crate, as those to a guest ([`crate::guest`]).
+//!
+//! **Trust.** The gateway is our own program in a container of its own: its word is the host's, which is believed as far as
+//! the host is. It keeps nothing: what it is told is gone when it ends, and it lets nobody through until it is told again.
+//!
+//! **Routes.** JSON, each may be repeated:
+//!
+//! ```text
+//! GET    /gateway                                -> GatewayState
+//! PUT    /gateway            GatewaySettings     -> GatewayState   it listens there from now on
+//! PUT    /gateway/bound      [KeptAddress]       -> [Ipv4Addr]     all that there are: others reach nothing from now on;
+//!                                                                  the answer names those that it is to be told of
+//! POST   /gateway/bound      BoundAddress        -> {}             one more, or one changed
+//! DELETE /gateway/bound/{address}                -> {}             it reaches nothing from now on
+//! GET    /gateway/records    stream of frames from the gateway, each [EgressRecord]; to the last who asked
+//! ```
+
+use crate::ids::WorkspaceId;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use uuid::Uuid;
+
+/// Where it listens, and whom it asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewaySettings {
+    /// For proxy requests; names are answered at the same address.
+    pub proxy: SocketAddrV4,
+    /// Servers of names; those that its machine uses when there is none.
+    #[serde(default)]
+    pub resolvers: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayState {
+    pub version: String,
+    /// Another after each start: what it was told before is gone.
+    pub life: Uuid,
+    /// Where it listens; `None` until it is told.
+    pub settings: Option<GatewaySettings>,
+    /// Why it answers no names there, such as another program at that port.
+    #[serde(default)]
+    pub no_names: Option<String>,
+    pub bound: u32,
+}
+
+/// Whose an address is, and by which version of its policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptAddress {
+    pub address: Ipv4Addr,
+    pub workspace: WorkspaceId,
+    pub version: u64,
+}
+
+/// Whose an address is and what it may reach.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundAddress {
+    pub address: Ipv4Addr,
+    pub workspace: WorkspaceId,
+    /// Of the policy; named by what it decides.
+    pub version: u64,
+    pub policy: BoundPolicy,
+}
+
+/// As rules are written; what is no rule is refused as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundPolicy {
+    /// `locked`, `balanced` or `open`.
+    pub preset: String,
+    pub layers: Vec<BoundLayer>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundLayer {
+    /// `always`, `organisation`, `project`, `agent` or `workspace`.
+    pub origin: String,
+    #[serde(default)]
+    pub allow: Vec<String>,
+    #[serde(default)]
+    pub deny: Vec<String>,
+}
+
+/// One decision of the gateway, or the end of what it allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressRecord {
+    /// Milliseconds since 1970, by the gateway's clock.
+    pub at_ms: i64,
+    pub workspace: WorkspaceId,
+    /// Of the policy that decided.
+    pub version: u64,
+    /// `http`, `connect`, `socks` or `dns`.
+    pub how: String,
+    pub host: String,
+    pub port: u16,
+    pub allowed: bool,
+    /// The rule that allowed it, or the code of why not. Empty in the record of an end.
+    pub why: String,
+    #[serde(default)]
+    pub end: Option<EgressEnd>,
+    /// Records before this one that nobody took in time.
+    #[serde(default)]
+    pub lost: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EgressEnd {
+    pub address: IpAddr,
+    /// From the workspace, and to it.
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+    pub lasted_ms: u64,
+}

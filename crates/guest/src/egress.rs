@@ -1,0 +1,283 @@
+//! `guest egress`: PID 1 of a host's gateway, a container of the server's own with that host's network. What it does is
+//! `rexec-egress`'s; here it is told by the server, over the control socket, and says what it decided
+//! (`rexec_api::gateway` has the routes).
+//!
+//! Invariant: it keeps nothing and starts with nothing: until it is told, it listens nowhere, and whoever it does not know
+//! reaches nothing. A server that goes away leaves it as it is; the next one says what is to stay.
+
+use crate::control;
+use crate::init::{Stop, close_memory, limit_memory};
+use crate::refusal::{invalid, refuse};
+use crate::terminal::unix_ms;
+use rexec_api::error::ErrorCode;
+use rexec_api::gateway::{
+    BoundAddress, BoundPolicy, EgressEnd, EgressRecord, GatewaySettings, GatewayState, KeptAddress,
+};
+use rexec_api::guest::GuestError;
+use rexec_channel::Call;
+use rexec_egress::gateway::Gateway;
+use rexec_egress::policy::{Layer, Policy};
+use rexec_egress::record::{How, Record, Records};
+use rexec_egress::resolve::{Resolver, servers_of};
+use rexec_egress::rule::Rule;
+use rexec_egress::table::Bound;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::task::LocalSet;
+use uuid::Uuid;
+
+/// Rules of one workspace, all layers together.
+const RULES_MAX: usize = 5_000;
+/// Records in one frame.
+const RECORDS_AT_ONCE: usize = 128;
+/// Where names are asked for.
+const DNS_PORT: u16 = 53;
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+struct Keeper {
+    life: Uuid,
+    running: RefCell<Option<Running>>,
+    /// One change of the settings at a time.
+    changing: Mutex<()>,
+    /// Of the gateway that runs; taken by the last who asked.
+    records: Mutex<Option<mpsc::Receiver<Record>>>,
+    listener: watch::Sender<u64>,
+}
+
+struct Running {
+    gateway: Arc<Gateway>,
+    settings: GatewaySettings,
+    no_names: Option<String>,
+}
+
+/// Serves until asked to stop.
+pub fn run() -> io::Result<()> {
+    close_memory();
+    limit_memory();
+    raise_files();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, async {
+        let mut stop = Stop::listen()?;
+        let keeper = Rc::new(Keeper {
+            life: Uuid::new_v4(),
+            running: RefCell::new(None),
+            changing: Mutex::default(),
+            records: Mutex::default(),
+            listener: watch::Sender::new(0),
+        });
+        let listener = control::bind_at(Path::new(control::GATEWAY_PATH))?;
+        let handler = move |call| route(keeper.clone(), call);
+        tokio::task::spawn_local(control::listen(handler, listener));
+        stop.asked().await;
+        Ok(())
+    })
+}
+
+/// Each connection takes two descriptors.
+fn raise_files() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    // What is refused leaves fewer connections, and nothing open.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+async fn route(keeper: Rc<Keeper>, mut call: Call) {
+    let path = call.path().to_owned();
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match (call.method().as_str(), parts.as_slice()) {
+        ("GET", ["gateway"]) => call.answer(Ok(keeper.state())).await,
+        ("PUT", ["gateway"]) => {
+            let changed = match call.json().await {
+                Ok(settings) => keeper.change(settings).await,
+                Err(error) => Err(error),
+            };
+            call.answer(changed).await;
+        }
+        ("PUT", ["gateway", "bound"]) => {
+            let missing = call.json::<Vec<KeptAddress>>().await.and_then(|kept| keeper.keep(&kept));
+            call.answer(missing).await;
+        }
+        ("POST", ["gateway", "bound"]) => {
+            let bound = call.json::<BoundAddress>().await.and_then(|bound| keeper.bind(bound));
+            call.answer(bound.map(|()| json!({}))).await;
+        }
+        ("DELETE", ["gateway", "bound", address]) => {
+            let address = address.parse::<Ipv4Addr>().map_err(|_| invalid("That is no address."));
+            let unbound = address.and_then(|address| keeper.unbind(address));
+            call.answer(unbound.map(|()| json!({}))).await;
+        }
+        ("GET", ["gateway", "records"]) => keeper.tell(call).await,
+        _ => {
+            let message = "This gateway does not know that request; it is made anew by a newer server.";
+            call.answer::<()>(Err(refuse(ErrorCode::NoSuchRoute, message))).await;
+        }
+    }
+}
+
+impl Keeper {
+    fn state(&self) -> GatewayState {
+        let running = self.running.borrow();
+        GatewayState {
+            version: env!("CARGO_PKG_VERSION").into(),
+            life: self.life,
+            settings: running.as_ref().map(|running| running.settings.clone()),
+            no_names: running.as_ref().and_then(|running| running.no_names.clone()),
+            bound: running.as_ref().map_or(0, |running| running.gateway.table.len() as u32),
+        }
+    }
+
+    fn gateway(&self) -> Result<Arc<Gateway>, GuestError> {
+        let running = self.running.borrow();
+        let running = running.as_ref().ok_or_else(|| invalid("It has not been told where to listen."))?;
+        Ok(running.gateway.clone())
+    }
+
+    /// Listens as is said; what ran before otherwise ends with all that it knew.
+    async fn change(&self, settings: GatewaySettings) -> Result<GatewayState, GuestError> {
+        let _one = self.changing.lock().await;
+        if self.running.borrow().as_ref().is_some_and(|running| running.settings == settings) {
+            return Ok(self.state());
+        }
+        let before = self.running.borrow_mut().take();
+        if let Some(before) = before {
+            before.gateway.close().await;
+        }
+        let (records, taken) = Records::new();
+        let running = start(settings, records).await?;
+        *self.records.lock().await = Some(taken);
+        *self.running.borrow_mut() = Some(running);
+        Ok(self.state())
+    }
+
+    fn keep(&self, kept: &[KeptAddress]) -> Result<Vec<Ipv4Addr>, GuestError> {
+        let ids: Vec<String> = kept.iter().map(|one| one.workspace.to_string()).collect();
+        let all: Vec<_> =
+            kept.iter().zip(&ids).map(|(one, id)| (IpAddr::V4(one.address), id.as_str(), one.version)).collect();
+        let missing = self.gateway()?.table.keep(&all);
+        Ok(missing.into_iter().map(|place| kept[place].address).collect())
+    }
+
+    fn bind(&self, bound: BoundAddress) -> Result<(), GuestError> {
+        let policy = policy(&bound.policy)?;
+        let (workspace, version) = (bound.workspace.to_string(), bound.version);
+        self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy });
+        Ok(())
+    }
+
+    fn unbind(&self, address: Ipv4Addr) -> Result<(), GuestError> {
+        self.gateway()?.table.unbind(address.into());
+        Ok(())
+    }
+
+    /// Tells records until somebody else asks for them.
+    async fn tell(&self, call: Call) {
+        let Ok((mut sender, _)) = call.frames() else { return };
+        self.listener.send_modify(|count| *count += 1);
+        let mut newer = self.listener.subscribe();
+        let taking = async {
+            // Whoever had them lets go.
+            let mut records = self.records.lock().await;
+            let mut some = Vec::new();
+            while let Some(records) = records.as_mut()
+                && records.recv_many(&mut some, RECORDS_AT_ONCE).await > 0
+            {
+                let told: Vec<EgressRecord> = some.drain(..).filter_map(told).collect();
+                let Ok(frame) = serde_json::to_vec(&told) else { return };
+                if sender.send(frame.into()).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = taking => {}
+            _ = newer.changed() => {}
+        }
+    }
+}
+
+async fn start(settings: GatewaySettings, records: Records) -> Result<Running, GuestError> {
+    let servers = match settings.resolvers.is_empty() {
+        true => servers_of(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
+        false => settings.resolvers.clone(),
+    };
+    let resolver = Resolver::new(&servers).map_err(|error| invalid(error.to_string()))?;
+    let proxy = listen(settings.proxy).await?;
+    let gateway = Gateway::new(resolver, records);
+    tokio::spawn(gateway.clone().serve_proxy(proxy));
+    let no_names = match names_at(*settings.proxy.ip()).await {
+        Ok((udp, tcp)) => {
+            tokio::spawn(gateway.clone().serve_udp(Arc::new(udp)));
+            tokio::spawn(gateway.clone().serve_tcp(tcp));
+            None
+        }
+        Err(error) => Some(format!("Port {DNS_PORT} at {} cannot be had: {error}.", settings.proxy.ip())),
+    };
+    Ok(Running { gateway, settings, no_names })
+}
+
+async fn listen(at: SocketAddrV4) -> Result<TcpListener, GuestError> {
+    TcpListener::bind(at).await.map_err(|error| invalid(format!("{at} cannot be listened at: {error}.")))
+}
+
+async fn names_at(address: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
+    let at = SocketAddr::new(address.into(), DNS_PORT);
+    Ok((UdpSocket::bind(at).await?, TcpListener::bind(at).await?))
+}
+
+/// Rules as they were written; one that is none refuses all of them.
+fn policy(told: &BoundPolicy) -> Result<Policy, GuestError> {
+    let count: usize = told.layers.iter().map(|layer| layer.allow.len() + layer.deny.len()).sum();
+    if count > RULES_MAX {
+        return Err(invalid(format!("There are {count} rules; {RULES_MAX} are the most.")));
+    }
+    let layers = told.layers.iter().map(|layer| {
+        Ok(Layer { origin: word(&layer.origin)?, allow: rules(&layer.allow)?, deny: rules(&layer.deny)? })
+    });
+    Ok(Policy::new(word(&told.preset)?, layers.collect::<Result<_, GuestError>>()?))
+}
+
+fn rules(texts: &[String]) -> Result<Vec<Rule>, GuestError> {
+    texts.iter().map(|text| text.parse().map_err(|bad: rexec_egress::rule::BadRule| invalid(bad.to_string()))).collect()
+}
+
+fn word<T: DeserializeOwned>(text: &str) -> Result<T, GuestError> {
+    serde_json::from_value(Value::String(text.to_owned())).map_err(|_| invalid(format!("{text:?} is not known.")))
+}
+
+/// As it is told. `None` for what was bound under a name that no server gave.
+fn told(record: Record) -> Option<EgressRecord> {
+    let at_ms = record.at.duration_since(UNIX_EPOCH).map_or_else(|_| unix_ms(), |at| at.as_millis() as i64);
+    let how = match record.how {
+        How::Http => "http",
+        How::Connect => "connect",
+        How::Socks => "socks",
+        How::Dns => "dns",
+    };
+    let allowed = record.outcome.is_ok();
+    Some(EgressRecord {
+        at_ms,
+        workspace: record.workspace.parse().ok()?,
+        version: record.version,
+        how: how.into(),
+        host: record.host,
+        port: record.port,
+        allowed,
+        why: record.outcome.unwrap_or_else(str::to_owned),
+        end: record.end.map(|end| EgressEnd {
+            address: end.address,
+            bytes_up: end.bytes_up,
+            bytes_down: end.bytes_down,
+            lasted_ms: end.lasted.as_millis() as u64,
+        }),
+        lost: record.lost,
+    })
+}

@@ -1,0 +1,141 @@
+//! The gateway of a host: the one way out for workspaces on its *closed* network.
+//!
+//! ```text
+//!   workspace (closed network: internal, no route, siblings apart) -> the bridge's own address, two ports of it, nothing else
+//!     -> gateway (our guest binary in a container of the host's network) -> what its policy lets through
+//! ```
+//!
+//! It is one container per network, outlives the server, and is told everything over `guest connect gateway` by exec, on any
+//! transport. One of another build is made anew. It is made when the network's rules are in force, never before.
+//!
+//! Invariant: an address on the closed network is given by us and means one workspace; the gateway knows it or it reaches
+//! nothing. What the gateway forgets, by its end, is closed.
+
+use super::delivery::{EMPTY_IMAGE, GUEST_HASH, VOLUME, program};
+use super::{Host, LABEL_GATEWAY, shares_kernel};
+use rexec_api::gateway::GatewaySettings;
+use rexec_api::guest::MOUNT;
+use rexec_channel::GuestClient;
+use rexec_engine::firewall::Leave;
+use rexec_engine::{
+    ContainerSpec, ContainerState, EngineError, EngineInfo, ExecStart, Labels, Limits, Mount, Profile, Subnet,
+};
+use std::net::{SocketAddr, SocketAddrV4};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Where its proxy listens, at the address of the closed network's bridge.
+pub const PROXY_PORT: u16 = 3128;
+/// It is idle most of the time, and needs 10 MiB then; a thousand busy connections take some tens.
+const LIMITS: Limits = Limits { cpu: 2.0, memory_bytes: 512 << 20, pids: 64 };
+/// How long it may take to answer for the first time.
+const START_MAX: Duration = Duration::from_secs(10);
+const START_RETRY: Duration = Duration::from_millis(50);
+
+/// A gateway that was met.
+pub struct Gateway {
+    pub client: GuestClient,
+    /// The closed network, and what addresses there are on it.
+    pub network: String,
+    pub subnet: Subnet,
+    pub container: String,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The closed network beside an open one.
+pub fn closed_name(network: &str) -> String {
+    format!("{network}-closed")
+}
+
+impl Host {
+    /// Makes the closed network, closes it, and meets its gateway, which is made where there is none of this build; else why
+    /// this host has none. `resolvers` are asked for names; its machine's own when there are none.
+    pub async fn open_gateway(&self, info: &EngineInfo, resolvers: Vec<SocketAddr>) -> Result<Gateway, String> {
+        let (network, bridge, subnet) = self.ensure_closed_network().await.map_err(|error| self.why(&error))?;
+        let proxy = SocketAddrV4::new(subnet.gateway(), PROXY_PORT);
+        let leave = Leave::Gateway { address: *proxy.ip(), port: proxy.port() };
+        self.close_but_for(info, &bridge, leave).await?;
+        let container = self.ensure_gateway(info, &network).await.map_err(|error| self.why(&error))?;
+        let (client, driver) = self.meet_gateway(&container).await?;
+        let gateway = Gateway { client, network, subnet, container, driver };
+        let settings = GatewaySettings { proxy, resolvers };
+        gateway.client.set_gateway(&settings).await.map_err(|error| error.to_string())?;
+        Ok(gateway)
+    }
+
+    /// The container, running.
+    async fn ensure_gateway(&self, info: &EngineInfo, network: &str) -> Result<String, EngineError> {
+        let spec = self.gateway_container(info, network);
+        if let Some(there) = self.engine.inspect(&spec.name).await? {
+            let is_ours = there.labels.get(LABEL_GATEWAY).is_some_and(|build| build == GUEST_HASH);
+            if is_ours && there.state == ContainerState::Running {
+                return Ok(there.id);
+            }
+            self.engine.remove(&there.id).await?;
+        }
+        let id = match self.engine.create(&spec).await {
+            // Another server was quicker; its guest may be another build, which is seen next time.
+            Err(EngineError::Conflict(why)) => {
+                let there = self.engine.inspect(&spec.name).await?.ok_or(EngineError::Conflict(why))?;
+                there.id
+            }
+            made => made?,
+        };
+        self.engine.start(&id).await?;
+        Ok(id)
+    }
+
+    fn gateway_container(&self, info: &EngineInfo, network: &str) -> ContainerSpec {
+        let mut labels = self.labels_to_give();
+        labels.insert(LABEL_GATEWAY.into(), GUEST_HASH.into());
+        // The host's network is had by what shares its kernel.
+        let runtime = match shares_kernel(&info.default_runtime) {
+            true => None,
+            false => info.runtimes.iter().find(|name| shares_kernel(name)).cloned(),
+        };
+        ContainerSpec {
+            name: format!("{network}-gateway"),
+            hostname: "gateway".into(),
+            image: EMPTY_IMAGE.into(),
+            command: vec![program(""), "egress".into()],
+            env: Vec::new(),
+            labels,
+            network: "host".into(),
+            address: None,
+            runtime,
+            profile: Profile::Gateway,
+            limits: LIMITS,
+            mounts: vec![Mount { volume: VOLUME.into(), path: MOUNT.into(), read_only: true, labels: Labels::new() }],
+            root_bytes: None,
+            dial_dir: None,
+        }
+    }
+
+    /// Its process takes a moment to listen.
+    async fn meet_gateway(&self, container: &str) -> Result<(GuestClient, JoinHandle<()>), String> {
+        let command = vec![program(""), "connect".into(), "gateway".into()];
+        let exec = ExecStart { command, user: "0:0".into(), env: Vec::new() };
+        let meet = async {
+            loop {
+                let stream = self.engine.exec_stream(container, &exec).await.map_err(|error| self.why(&error))?;
+                if let Ok((client, driver)) = GuestClient::connect(stream).await {
+                    // Ended with the gateway's owner from here on.
+                    let driver = tokio::spawn(driver);
+                    if client.gateway().await.is_ok() {
+                        return Ok((client, driver));
+                    }
+                    driver.abort();
+                }
+                tokio::time::sleep(START_RETRY).await;
+            }
+        };
+        let met = tokio::time::timeout(START_MAX, meet).await;
+        met.unwrap_or_else(|_| Err("Its gateway does not answer.".into()))
+    }
+}
