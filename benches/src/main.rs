@@ -1,4 +1,4 @@
-//! Figures of Rexec as ratios against the bare engine's API, and of SSH against OpenSSH's sshd, measured in the same run on the same
+//! Figures of Rexec as ratios against the bare engine's API, of SSH against OpenSSH's sshd, and of the way out against squid, measured in the same run on the same
 //! machine: pairs are interleaved, so that what disturbs one side disturbs the other.
 //!
 //! Ours goes through the public API of a server of its own; the peer is a client of the engine's
@@ -14,6 +14,7 @@ mod scenarios;
 mod wire;
 
 use clap::Parser;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 #[derive(Parser)]
@@ -28,14 +29,22 @@ struct Arguments {
     /// Interleaved pairs of the figures that start something.
     #[arg(long, default_value_t = 7)]
     pairs: usize,
-    /// Only these: create, terminal, sleep, echo, crowd, bulk, memory, scale, files, snapshot, preview, ssh, transport, pool, placement, many, gvisor.
+    /// Only these: create, terminal, sleep, echo, crowd, bulk, memory, scale, files, snapshot, preview, ssh, transport, pool, placement, many, gvisor, egress.
     scenarios: Vec<String>,
+    /// Be the gateway of the scenario `egress`, and nothing else.
+    #[arg(long, hide = true, requires = "names")]
+    gateway: Option<SocketAddr>,
+    #[arg(long, hide = true)]
+    names: Option<SocketAddr>,
 }
 
 // One thread: a wake-up of another would be most of a keystroke's time, on either side.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    if let (Some(proxy), Some(names)) = (arguments.gateway, arguments.names) {
+        return scenarios::egress::serve(proxy, names).await;
+    }
     let wants = |name: &str| arguments.scenarios.is_empty() || arguments.scenarios.iter().any(|s| s == name);
     let ours = ours::Ours::start(&arguments.rexec, &arguments.socket).await?;
     let outcome = async {
@@ -82,6 +91,9 @@ async fn main() -> anyhow::Result<()> {
             }
             if wants("pool") {
                 scenarios::pool::run(&mut stage, &arguments.rexec, &arguments.socket, &mut report).await?;
+            }
+            if wants("egress") {
+                scenarios::egress::run(&mut report).await?;
             }
             if wants("placement") {
                 scenarios::placement::run(&mut report);

@@ -2,6 +2,7 @@
 
 pub mod bulk;
 pub mod echo;
+pub mod egress;
 pub mod files;
 pub mod gvisor;
 pub mod many;
