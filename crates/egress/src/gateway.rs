@@ -7,13 +7,16 @@
 //!
 //! Invariant: nothing is dialled but by [`Gateway::open`], and there only the very address that was vetted.
 
+use crate::address::Class;
 use crate::dns;
 use crate::host::Host;
+use crate::own::Own;
 use crate::policy::{Decision, Denied};
 use crate::proxy;
 use crate::record::{How, Record, Records};
 use crate::resolve::{Resolver, Unresolved};
 use crate::table::{Bound, Table, Tenant};
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -25,17 +28,20 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-const HTTPS_PORT: u16 = 443;
 /// In a record of a question for a name.
 const DNS_PORT: u16 = 53;
 /// For one address of a host to answer.
 const DIAL_MAX: Duration = Duration::from_secs(5);
 /// For all of them together.
 const DIALS_MAX: Duration = Duration::from_secs(15);
+/// How long a connection is silent before the other end is asked whether it is there.
+const ALIVE_EVERY: Duration = Duration::from_secs(60);
 /// Waiting after a failed accept: only a lack of descriptors makes one fail.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Questions for names that are answered at once; more are dropped, as a full network would.
 const QUESTIONS_MAX: usize = 512;
+/// Connections that are told why they are refused, at once; more are closed without a word.
+const TURNED_AWAY_MAX: usize = 64;
 /// How long an answer may be remembered inside: a change of policy is to be felt.
 const ANSWER_TTL: Duration = Duration::from_secs(5);
 /// For the questions of one connection.
@@ -98,7 +104,10 @@ pub struct Gateway {
     pub table: Table,
     resolver: Resolver,
     records: Records,
+    own: Own,
     questions: Arc<Semaphore>,
+    /// Connections that are being told that there are too many.
+    pub(crate) turned_away: Arc<Semaphore>,
     /// Its tasks, and what ends them.
     tasks: TaskTracker,
     over: CancellationToken,
@@ -110,7 +119,9 @@ impl Gateway {
             table: Table::default(),
             resolver,
             records,
+            own: Own::default(),
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
+            turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             tasks: TaskTracker::new(),
             over: CancellationToken::new(),
         })
@@ -143,13 +154,11 @@ impl Gateway {
             };
             // What failed was about an answer that nobody waits for any more.
             let Ok((length, from)) = received else { continue };
-            let (Some(tenant), Ok(place)) = (self.table.find(from.ip()), self.questions.clone().try_acquire_owned())
-            else {
-                continue;
-            };
+            let Some(tenant) = self.table.find(from.ip()) else { continue };
+            let (Some(own), Ok(place)) = (tenant.ask(), self.questions.clone().try_acquire_owned()) else { continue };
             let (gateway, socket, question) = (self.clone(), socket.clone(), message[..length].to_vec());
             self.spawn(async move {
-                let _place = place;
+                let _places = (own, place);
                 if let Some(answer) = gateway.answer(&tenant, &question, dns::Transport::Udp).await {
                     // A lost datagram is asked for again.
                     let _ = socket.send_to(&answer, from).await;
@@ -182,6 +191,7 @@ impl Gateway {
                 io::Result::Ok(question)
             };
             let question = tokio::time::timeout(QUESTION_IDLE, question).await??;
+            let Some(_place) = tenant.ask() else { return Ok(()) };
             let Some(answer) = self.answer(tenant, &question, dns::Transport::Tcp).await else { return Ok(()) };
             let length = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
             let whole = [&length.to_be_bytes()[..], &answer].concat();
@@ -201,19 +211,19 @@ impl Gateway {
         let name = query.name.as_ref().and_then(|name| name.as_str().parse::<crate::host::HostName>().ok());
         let Some(name) = name else { return Some(dns::name_error(&query)) };
         let bound = tenant.bound()?;
-        if !bound.policy.knows(&name) {
+        let known = bound.policy.knows(&name);
+        let host = Host::Name(name.clone());
+        let Some((port, rule)) = known else {
             // Not asked of anybody: a name is a message, too.
-            tenant.totals.denied.fetch_add(1, Ordering::Relaxed);
-            let denied = Denied::NoRule.code();
-            self.records.tell(record(&bound, How::Dns, &Host::Name(name), DNS_PORT, Err(denied)));
+            self.deny(tenant, &bound, How::Dns, (&host, DNS_PORT), Denied::NoRule.code());
             return Some(dns::name_error(&query));
-        }
+        };
+        self.records.tell(record(&bound, How::Dns, &host, DNS_PORT, Ok(rule)));
         Some(match self.resolver.addresses(&name).await {
             Err(Unresolved::NoSuchName) => dns::name_error(&query),
             Err(Unresolved::NoAnswer) => dns::server_failure(&query),
             Ok(found) if query.kind == dns::Kind::A => {
-                let host = Host::Name(name);
-                let fits = |address: &IpAddr| bound.policy.vet(&host, HTTPS_PORT, *address).is_ok();
+                let fits = |address: &IpAddr| self.vet(&bound, &host, port, *address).is_ok();
                 let found: Vec<Ipv4Addr> = found.into_iter().filter(fits).filter_map(only_v4).collect();
                 if found.is_empty() {
                     dns::name_error(&query)
@@ -256,6 +266,12 @@ impl Gateway {
         self.records.tell(record);
     }
 
+    /// What the policy says of an address, and that none of this machine's own is reached.
+    fn vet(&self, bound: &Bound, host: &Host, port: u16, address: IpAddr) -> Result<(), Denied> {
+        bound.policy.vet(host, port, address)?;
+        if self.own.has(address) { Err(Denied::Closed(Class::Own)) } else { Ok(()) }
+    }
+
     async fn dial(&self, bound: &Bound, host: &Host, port: u16) -> Result<(TcpStream, IpAddr), Refusal> {
         let addresses = match host {
             Host::Address(address) => vec![*address],
@@ -267,13 +283,16 @@ impl Gateway {
         let mut refusal = Refusal::NoSuchName;
         let each = async {
             for address in addresses {
-                if let Err(denied) = bound.policy.vet(host, port, address) {
+                if let Err(denied) = self.vet(bound, host, port, address) {
                     refusal = Refusal::Denied(denied);
                     continue;
                 }
                 let connect = TcpStream::connect(SocketAddr::new(address, port));
                 refusal = match tokio::time::timeout(DIAL_MAX, connect).await {
-                    Ok(Ok(stream)) => return Ok((stream, address)),
+                    Ok(Ok(stream)) => {
+                        ready(&stream);
+                        return Ok((stream, address));
+                    }
                     Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Refusal::ConnectionRefused,
                     Ok(Err(_)) => Refusal::Unreachable,
                     Err(_) => Refusal::TimedOut,
@@ -307,6 +326,13 @@ impl Gateway {
             }
         });
     }
+}
+
+/// Bytes go at once, and who has gone without a word is noticed. What refuses that is served all the same.
+pub(crate) fn ready(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let alive = TcpKeepalive::new().with_time(ALIVE_EVERY).with_interval(ALIVE_EVERY);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&alive);
 }
 
 fn only_v4(address: IpAddr) -> Option<Ipv4Addr> {

@@ -14,6 +14,7 @@ pub mod dns;
 pub mod gateway;
 pub mod hello;
 pub mod host;
+mod own;
 pub mod policy;
 mod presets;
 mod proxy;

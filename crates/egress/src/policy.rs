@@ -111,8 +111,9 @@ impl Policy {
         }
     }
 
-    /// May this name be asked for at any port? What is not known is not looked up for anybody.
-    pub fn knows(&self, name: &HostName) -> bool {
+    /// A port at which this name may be asked for, if there is any, and by which rule. What is not known at all is not looked
+    /// up for anybody.
+    pub fn knows(&self, name: &HostName) -> Option<(u16, String)> {
         let preset = presets::rules(self.preset);
         let ports = [&self.rules.allow, &preset.allow].into_iter().flat_map(|allow| allow.ports(name));
         let mut ports = ports.flat_map(|ports| match ports {
@@ -121,7 +122,10 @@ impl Policy {
             Ports::Any => [22, 443],
             Ports::Between(first, last) => [first, last],
         });
-        ports.any(|port| matches!(self.decide_name(name, port), Decision::Allow { .. }))
+        ports.find_map(|port| match self.decide_name(name, port) {
+            Decision::Allow { rule, .. } => Some((port, rule)),
+            Decision::Deny(_) => None,
+        })
     }
 
     fn decide_name(&self, name: &HostName, port: u16) -> Decision {

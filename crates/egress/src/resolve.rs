@@ -5,16 +5,18 @@ use crate::host::HostName;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// For one server's answer, and how often one is asked.
 const ANSWER_MAX: Duration = Duration::from_secs(3);
 const ATTEMPTS: usize = 2;
 /// All of it.
 const LOOKUP_MAX: Duration = Duration::from_secs(10);
-/// Names that are remembered.
-const CACHE_ENTRIES: u64 = 4096;
+/// Names that are remembered, of each [`ADDRESSES_MAX`] addresses at most.
+const REMEMBERED_MAX: usize = 4096;
 /// However long a name may be remembered: what it leads to is judged anew each time, but should also be true.
 const TTL_MAX: Duration = Duration::from_secs(60);
 const DNS_PORT: u16 = 53;
@@ -31,8 +33,11 @@ pub enum Unresolved {
     NoAnswer,
 }
 
-/// Remembers what it was told for a while.
-pub struct Resolver(TokioResolver);
+/// Remembers what it was told for a while: addresses alone, so that no answer is large in memory.
+pub struct Resolver {
+    asked: TokioResolver,
+    remembered: Mutex<HashMap<HostName, (Instant, Vec<IpAddr>)>>,
+}
 
 impl Resolver {
     /// Asks these servers, in their order. Runs on the runtime that asks.
@@ -47,26 +52,48 @@ impl Resolver {
         let options = builder.options_mut();
         options.timeout = ANSWER_MAX;
         options.attempts = ATTEMPTS;
-        options.cache_size = CACHE_ENTRIES;
+        options.cache_size = 0;
         options.use_hosts_file = ResolveHosts::Never;
         options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
-        options.positive_max_ttl = Some(TTL_MAX);
-        options.negative_max_ttl = Some(TTL_MAX);
-        builder.build().map(Self).map_err(|_| Unresolved::NoAnswer)
+        let asked = builder.build().map_err(|_| Unresolved::NoAnswer)?;
+        Ok(Self { asked, remembered: Mutex::default() })
     }
 
     /// At least one address.
     pub async fn addresses(&self, name: &HostName) -> Result<Vec<IpAddr>, Unresolved> {
+        if let Some(known) = self.recall(name) {
+            return Ok(known);
+        }
         // With its dot it is whole: nothing is put behind it.
         let whole = format!("{}.", name.as_str());
-        match tokio::time::timeout(LOOKUP_MAX, self.0.lookup_ip(whole)).await {
+        match tokio::time::timeout(LOOKUP_MAX, self.asked.lookup_ip(whole)).await {
             Ok(Ok(found)) => {
+                let until = found.as_lookup().valid_until().min(Instant::now() + TTL_MAX);
                 let found: Vec<IpAddr> = found.iter().take(ADDRESSES_MAX).collect();
-                if found.is_empty() { Err(Unresolved::NoSuchName) } else { Ok(found) }
+                if found.is_empty() {
+                    return Err(Unresolved::NoSuchName);
+                }
+                self.remember(name, until, &found);
+                Ok(found)
             }
             Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Err(Unresolved::NoSuchName),
             Ok(Err(_)) | Err(_) => Err(Unresolved::NoAnswer),
         }
+    }
+}
+
+impl Resolver {
+    fn recall(&self, name: &HostName) -> Option<Vec<IpAddr>> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.get(name).filter(|(until, _)| Instant::now() < *until).map(|(_, found)| found.clone())
+    }
+
+    fn remember(&self, name: &HostName, until: Instant, found: &[IpAddr]) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.clear();
+        }
+        remembered.insert(name.clone(), (until, found.to_vec()));
     }
 }
 

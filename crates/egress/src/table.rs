@@ -10,12 +10,14 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Connections of one workspace at once.
-pub const CONNECTIONS_MAX: u32 = 512;
+pub const CONNECTIONS_MAX: u32 = 256;
+/// Questions for names of one workspace that are answered at once; a resolver asks one or two.
+pub const QUESTIONS_MAX: usize = 32;
 /// New connections of one workspace: so many at once, and one more in each such time.
-pub const BURST_MAX: u32 = 400;
+pub const BURST_MAX: u32 = 200;
 pub const CONNECTION_EVERY: Duration = Duration::from_millis(5);
 
 /// One workspace behind the gateway, as it was told.
@@ -44,6 +46,8 @@ pub struct Tenant {
     bound: watch::Sender<Option<Arc<Bound>>>,
     pub totals: Totals,
     live: AtomicU32,
+    /// Questions for names that are being answered.
+    asking: Arc<Semaphore>,
     /// When the next connection would be on time, were they evenly spread.
     due: Mutex<Instant>,
 }
@@ -121,6 +125,7 @@ impl Tenant {
             bound: watch::Sender::new(Some(Arc::new(bound))),
             totals: Totals::default(),
             live: AtomicU32::new(0),
+            asking: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             due: Mutex::new(Instant::now()),
         }
     }
@@ -155,6 +160,11 @@ impl Tenant {
         *due = next;
         drop(due);
         Some(pass)
+    }
+
+    /// A place for one question for a name; `None` while it asks too many.
+    pub fn ask(&self) -> Option<OwnedSemaphorePermit> {
+        self.asking.clone().try_acquire_owned().ok()
     }
 
     pub fn live(&self) -> u32 {

@@ -10,14 +10,18 @@ use super::{Flow, Visit};
 use crate::gateway::{Refusal, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
-use crate::record::How;
+use crate::record::{How, Record};
+use crate::table::Bound;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1 as client;
 use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
@@ -25,14 +29,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 
 /// From a connection's, or the last answer's, end to the last byte of a request's head.
 const HEAD_MAX: Duration = Duration::from_secs(60);
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 128;
 /// For the head of an answer: models think long.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
@@ -54,7 +57,15 @@ struct Kept {
     port: u16,
     address: IpAddr,
     sender: client::SendRequest<Outward>,
-    flow: Arc<Flow>,
+}
+
+/// What is asked for at this moment, and was last.
+#[derive(Clone)]
+struct Current {
+    host: Host,
+    port: u16,
+    /// Once it is dialled.
+    flow: Option<Arc<Flow>>,
 }
 
 /// One connection of a client.
@@ -63,6 +74,7 @@ struct Talk {
     /// All that may be asked for, within a tunnel.
     tunnel: Option<(Host, u16, How)>,
     kept: Mutex<Option<Kept>>,
+    current: Mutex<Option<Current>>,
 }
 
 /// What is answered instead.
@@ -73,7 +85,7 @@ struct Fault {
 }
 
 pub async fn serve(visit: Arc<Visit>, stream: TcpStream) {
-    talk(Arc::new(Talk { visit, tunnel: None, kept: Mutex::default() }), TokioIo::new(stream)).await;
+    talk(Talk::new(visit, None), TokioIo::new(stream)).await;
 }
 
 /// A tunnel to port 80: TLS if it begins so, else requests.
@@ -81,7 +93,9 @@ pub async fn serve_tunnelled(visit: Arc<Visit>, target: &Target<'_>, mut stream:
     let mut first = early.to_vec();
     let judged = {
         let (mut from, _) = stream.split();
-        tunnel::judge(&mut from, &mut first, &visit, target).await
+        // Here it is the client who speaks first.
+        let judging = tunnel::judge(&mut from, &mut first, &visit, target);
+        tokio::time::timeout(HEAD_MAX, judging).await.unwrap_or(Ok(First::End))
     };
     match judged {
         Ok(First::Tls) => {
@@ -91,8 +105,7 @@ pub async fn serve_tunnelled(visit: Arc<Visit>, target: &Target<'_>, mut stream:
         }
         Ok(First::Plain) => {
             let tunnel = Some((target.host.clone(), target.port, target.how));
-            let talking = Arc::new(Talk { visit, tunnel, kept: Mutex::default() });
-            talk(talking, TokioIo::new(Prefixed { prefix: first.into(), stream })).await;
+            talk(Talk::new(visit, tunnel), TokioIo::new(Prefixed { prefix: first.into(), stream })).await;
         }
         Ok(First::Wrong(code)) => visit.deny(target.how, target.host, target.port, code),
         Ok(First::End) | Err(_) => {}
@@ -125,6 +138,7 @@ where
         // Who has asked all that it will still waits for the answer.
         .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(io, service)
         .with_upgrades();
@@ -132,22 +146,54 @@ where
         // What was broken, the client has been told.
         _ = serving => {}
         () = talk.revoked() => {}
+        () = talk.idle() => {}
     }
 }
 
+/// Why what a tunnel is for is refused before it is dialled.
+pub fn refused(visit: &Visit, target: &Target<'_>) -> Option<Refusal> {
+    let Some(bound) = visit.tenant.bound() else { return Some(Refusal::Gone) };
+    let Decision::Deny(denied) = bound.policy.decide(target.host, target.port) else { return None };
+    visit.deny(target.how, target.host, target.port, denied.code());
+    Some(Refusal::Denied(denied))
+}
+
 impl Talk {
-    /// Waits until what was asked for last may not be reached any more.
+    fn new(visit: Arc<Visit>, tunnel: Option<(Host, u16, How)>) -> Arc<Self> {
+        Arc::new(Self { visit, tunnel, kept: Mutex::default(), current: Mutex::default() })
+    }
+
+    fn current(&self) -> Option<Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_current(&self, host: &Host, port: u16, flow: Option<Arc<Flow>>) {
+        let current = Current { host: host.clone(), port, flow };
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
+    }
+
+    /// Waits until what is asked for may not be reached any more: before its answer, and while that goes on.
     async fn revoked(&self) {
         let mut watch = self.visit.tenant.watch();
         while watch.changed().await.is_ok() {
             let Some(bound) = watch.borrow_and_update().clone() else { return };
-            if let Some(kept) = &*self.kept.lock().await {
-                let decided = bound.policy.decide(&kept.host, kept.port);
-                let vetted = bound.policy.vet(&kept.host, kept.port, kept.address);
-                if matches!(decided, Decision::Deny(_)) || vetted.is_err() {
-                    return;
-                }
+            if self.current().is_some_and(|current| !current.may(&bound)) {
+                return;
             }
+        }
+    }
+
+    /// Waits until nothing has gone either way for long.
+    async fn idle(&self) {
+        let bytes = || self.current().and_then(|current| current.flow).map(|flow| (flow.began, flow.bytes()));
+        let mut known = bytes();
+        loop {
+            tokio::time::sleep(tunnel::IDLE_MAX).await;
+            let now = bytes();
+            if now == known {
+                return;
+            }
+            known = now;
         }
     }
 
@@ -203,10 +249,8 @@ impl Talk {
         let upgrade = hyper::upgrade::on(&mut request);
         if port == HTTP_PORT {
             // Dialled when it is known what for; but what is refused is refused now.
-            let bound = visit.tenant.bound().ok_or_else(|| Fault::of(&Refusal::Gone, &host, port))?;
-            if let Decision::Deny(denied) = bound.policy.decide(&host, port) {
-                visit.deny(How::Connect, &host, port, denied.code());
-                return Err(Fault::of(&Refusal::Denied(denied), &host, port));
+            if let Some(refusal) = refused(&visit, &Target { how: How::Connect, host: &host, port }) {
+                return Err(Fault::of(&refusal, &host, port));
             }
             visit.gateway.clone().spawn(tunnelled(visit, host, port, upgrade));
             return Ok(Response::new(empty()));
@@ -224,56 +268,86 @@ impl Talk {
 
     async fn pass_on(&self, request: Request<Incoming>, host: &Host, port: u16) -> Result<Response<Outward>, Refusal> {
         let how = self.tunnel.as_ref().map_or(How::Http, |(.., how)| *how);
-        let (mut sender, flow) = self.sender(how, host, port).await?;
+        self.set_current(host, port, None);
+        let (head, body) = anew(request, host, port);
+        // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
+        let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream();
+        if again && let Some((kept, flow)) = self.take_kept(how, host, port) {
+            self.set_current(host, port, Some(flow.clone()));
+            let mut kept = kept;
+            if let Ok(answer) = ask(&mut kept.sender, Request::from_parts(head.clone(), empty())).await {
+                return Ok(self.answered(answer, kept, flow));
+            }
+        }
+        let (opened, flow) = self.visit.open(how, host, port).await?;
+        self.set_current(host, port, Some(flow.clone()));
+        if !self.current().zip(self.visit.tenant.bound()).is_some_and(|(current, bound)| current.may(&bound)) {
+            return Err(Refusal::Gone);
+        }
+        let address = opened.address;
+        let connecting = client::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .handshake(TokioIo::new(opened.stream));
+        let (mut sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
+        // It ends with its sender and the body of its answer.
+        self.visit.gateway.clone().spawn(async move { drop(connection.await) });
         let upward = flow.clone();
-        let request = anew(request, host, port).map(|body| {
-            let counted = body.map_frame(move |frame| {
-                upward.went_up(frame.data_ref().map_or(0, Bytes::len));
-                frame
-            });
-            counted.boxed_unsync()
+        let counted = body.map_frame(move |frame| {
+            upward.went_up(frame.data_ref().map_or(0, Bytes::len));
+            frame
         });
-        let sent = tokio::time::timeout(ANSWER_MAX, sender.send_request(request)).await;
-        let answer = match sent {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => return Err(Refusal::Unreachable),
-            Err(_) => return Err(Refusal::TimedOut),
-        };
-        let kept = Kept { host: host.clone(), port, address: flow.address, sender, flow: flow.clone() };
-        *self.kept.lock().await = Some(kept);
+        let answer = ask(&mut sender, Request::from_parts(head, counted.boxed_unsync())).await?;
+        Ok(self.answered(answer, Kept { host: host.clone(), port, address, sender }, flow))
+    }
+
+    /// The answer as it is passed on; its connection is kept for the next request.
+    fn answered(&self, answer: Response<Incoming>, kept: Kept, flow: Arc<Flow>) -> Response<Outward> {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         let (mut head, body) = answer.into_parts();
         clean(&mut head.headers);
+        // That one is ours.
+        head.headers.remove(CODE_HEADER);
         let body = body.map_frame(move |frame| {
             flow.went_down(frame.data_ref().map_or(0, Bytes::len));
             frame
         });
-        Ok(Response::from_parts(head, body.boxed_unsync()))
+        Response::from_parts(head, body.boxed_unsync())
     }
 
-    /// The last one, if it is for the same and may still be used; else a new one.
-    async fn sender(
-        &self,
-        how: How,
-        host: &Host,
-        port: u16,
-    ) -> Result<(client::SendRequest<Outward>, Arc<Flow>), Refusal> {
-        if let Some(mut kept) = self.kept.lock().await.take()
-            && kept.host == *host
-            && kept.port == port
-            && let Some(bound) = self.visit.tenant.bound()
-            && let Decision::Allow { rule, .. } = bound.policy.decide(host, port)
-            && bound.policy.vet(host, port, kept.address).is_ok()
-            && kept.sender.ready().await.is_ok()
-        {
-            self.visit.gateway.tell(record(&bound, how, host, port, Ok(rule)));
-            return Ok((kept.sender, kept.flow));
+    /// The last one, if it is for the same, may still be used, and is open.
+    fn take_kept(&self, how: How, host: &Host, port: u16) -> Option<(Kept, Arc<Flow>)> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let bound = self.visit.tenant.bound()?;
+        let Decision::Allow { rule, .. } = bound.policy.decide(host, port) else { return None };
+        let fits = kept.host == *host && kept.port == port && kept.sender.is_ready();
+        if !fits || bound.policy.vet(host, port, kept.address).is_err() {
+            return None;
         }
-        let (opened, flow) = self.visit.open(how, host, port).await?;
-        let connecting = client::handshake(TokioIo::new(opened.stream));
-        let (sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
-        // It ends with its sender and the body of its answer.
-        self.visit.gateway.clone().spawn(async move { drop(connection.await) });
-        Ok((sender, flow))
+        let record = record(&bound, how, host, port, Ok(rule));
+        self.visit.gateway.tell(record.clone());
+        let flow = self.visit.flow(Record { outcome: Ok(String::new()), ..record }, kept.address);
+        Some((kept, flow))
+    }
+}
+
+impl Current {
+    fn may(&self, bound: &Bound) -> bool {
+        let vetted = |flow: &Arc<Flow>| bound.policy.vet(&self.host, self.port, flow.address).is_ok();
+        matches!(bound.policy.decide(&self.host, self.port), Decision::Allow { .. })
+            && self.flow.as_ref().is_none_or(vetted)
+    }
+}
+
+async fn ask(
+    sender: &mut client::SendRequest<Outward>,
+    request: Request<Outward>,
+) -> Result<Response<Incoming>, Refusal> {
+    match tokio::time::timeout(ANSWER_MAX, sender.send_request(request)).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(_)) => Err(Refusal::Unreachable),
+        Err(_) => Err(Refusal::TimedOut),
     }
 }
 
@@ -289,7 +363,7 @@ fn told_host(headers: &HeaderMap) -> Result<Option<(Host, u16)>, Fault> {
 }
 
 /// The request that we make: to the host itself, with nothing that was for us.
-fn anew(request: Request<Incoming>, host: &Host, port: u16) -> Request<Incoming> {
+fn anew(request: Request<Incoming>, host: &Host, port: u16) -> (Parts, Incoming) {
     let (mut head, body) = request.into_parts();
     clean(&mut head.headers);
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -299,7 +373,7 @@ fn anew(request: Request<Incoming>, host: &Host, port: u16) -> Request<Incoming>
     if let Ok(told) = HeaderValue::from_str(&told) {
         head.headers.insert(HOST, told);
     }
-    Request::from_parts(head, body)
+    (head, body)
 }
 
 /// Takes away what is about one hop, and what `Connection` says is.
@@ -311,8 +385,12 @@ fn clean(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         // Whoever names these would have others read the request otherwise than we do.
-        .filter(|name| !matches!(*name, HOST | http::header::CONTENT_LENGTH))
+        .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH))
         .collect();
+    // Where both are, the one counts that is taken away here: the other would be wrong.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     named.iter().chain(&ONE_HOP).for_each(|name| drop(headers.remove(name)));
     FOR_PROXIES.iter().for_each(|name| drop(headers.remove(*name)));
 }
@@ -325,9 +403,16 @@ fn tunnelled(
     upgrade: hyper::upgrade::OnUpgrade,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
     Box::pin(async move {
-        if let Some((stream, early)) = upgraded(upgrade).await {
-            let target = Target { how: How::Connect, host: &host, port };
-            serve_tunnelled(visit, &target, stream, early).await;
+        let gone = visit.gone();
+        let served = async {
+            if let Some((stream, early)) = upgraded(upgrade).await {
+                let target = Target { how: How::Connect, host: &host, port };
+                serve_tunnelled(visit, &target, stream, early).await;
+            }
+        };
+        tokio::select! {
+            () = served => {}
+            () = gone => {}
         }
     })
 }

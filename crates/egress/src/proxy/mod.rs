@@ -6,7 +6,7 @@ mod prefixed;
 mod socks;
 mod tunnel;
 
-use crate::gateway::{Gateway, Opened, Refusal, record};
+use crate::gateway::{Gateway, Opened, Refusal, ready, record};
 use crate::host::Host;
 use crate::policy::Decision;
 use crate::record::{Ended, How, Record};
@@ -30,9 +30,13 @@ struct Visit {
 
 /// Serves one connection until it ends, or its address is no longer its workspace's.
 pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStream) {
-    // It is an optimisation: whatever refuses it is served all the same.
-    let _ = stream.set_nodelay(true);
-    let Some(pass) = tenant.enter() else { return http::turn_away(stream).await };
+    ready(&stream);
+    let Some(pass) = tenant.enter() else {
+        if let Ok(_place) = gateway.turned_away.try_acquire() {
+            http::turn_away(stream).await;
+        }
+        return;
+    };
     let visit = Arc::new(Visit { gateway: gateway.clone(), tenant, _pass: pass });
     let mut first = [0];
     let Ok(Ok(1)) = tokio::time::timeout(GREETING_MAX, stream.peek(&mut first)).await else { return };
@@ -52,17 +56,20 @@ pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStrea
 impl Visit {
     async fn open(&self, how: How, host: &Host, port: u16) -> Result<(Opened, Arc<Flow>), Refusal> {
         let opened = self.gateway.open(&self.tenant, how, host, port).await?;
-        let _ = opened.stream.set_nodelay(true);
-        let flow = Flow {
+        let flow = self.flow(record(&opened.bound, how, host, port, Ok(String::new())), opened.address);
+        Ok((opened, flow))
+    }
+
+    fn flow(&self, record: Record, address: IpAddr) -> Arc<Flow> {
+        Arc::new(Flow {
             gateway: self.gateway.clone(),
             tenant: self.tenant.clone(),
-            record: record(&opened.bound, how, host, port, Ok(String::new())),
-            address: opened.address,
+            record,
+            address,
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             began: Instant::now(),
-        };
-        Ok((opened, Arc::new(flow)))
+        })
     }
 
     /// Tells that something was refused after it was allowed.

@@ -36,8 +36,10 @@ pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
     let Ok(Ok(Some((host, port)))) = asked else { return };
     let target = Target { how: How::Socks, host: &host, port };
     if port == HTTP_PORT {
-        // What is asked there is judged request by request, and dialled then.
-        if reply(&mut stream, DONE).await.is_ok() {
+        // What is asked there is judged request by request, and dialled then; but what is refused is refused now.
+        if http::refused(&visit, &target).is_some() {
+            let _ = reply(&mut stream, NOT_ALLOWED).await;
+        } else if reply(&mut stream, DONE).await.is_ok() {
             http::serve_tunnelled(visit, &target, stream, Bytes::new()).await;
         }
         return;
@@ -100,6 +102,10 @@ async fn ask(stream: &mut TcpStream) -> io::Result<Option<(Host, u16)>> {
         return Ok(None);
     }
     let port = stream.read_u16().await?;
+    if port == 0 {
+        reply(stream, NOT_ALLOWED).await?;
+        return Ok(None);
+    }
     Ok(host.map(|host| (host, port)))
 }
 

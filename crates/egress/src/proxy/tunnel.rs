@@ -26,9 +26,11 @@ use tokio::net::tcp::{ReadHalf, WriteHalf};
 /// From the first byte of a ClientHello to its last.
 const HELLO_MAX: Duration = Duration::from_secs(10);
 /// Nothing went either way.
-const IDLE_MAX: Duration = Duration::from_secs(3600);
+pub const IDLE_MAX: Duration = Duration::from_secs(3600);
 /// Had by each way only while bytes go.
 const BUFFER_BYTES: usize = 32 * 1024;
+/// Had by a tunnel whose workspace has not said anything yet.
+const HELLO_USUAL_BYTES: usize = 2048;
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
@@ -91,7 +93,7 @@ pub async fn judge(
     target: &Target<'_>,
 ) -> io::Result<First> {
     if first.is_empty() {
-        first.reserve(hello::BYTES_MAX);
+        first.reserve(HELLO_USUAL_BYTES);
         // As long as it likes: the server may be the one who speaks.
         if from.read_buf(first).await? == 0 {
             return Ok(First::End);

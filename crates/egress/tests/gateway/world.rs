@@ -216,7 +216,10 @@ async fn serve_http(listener: TcpListener, requests: Arc<Mutex<Vec<String>>>) {
                         body.push(byte);
                     }
                 }
-                if stream.write_all(answer.as_bytes()).await.is_err() {
+                if lower.starts_with("get /never") {
+                    return std::future::pending().await;
+                }
+                if stream.write_all(answer.as_bytes()).await.is_err() || lower.starts_with("get /close") {
                     return;
                 }
             }

@@ -1,7 +1,10 @@
 //! The closed network and its gateway on a real engine: what a container there reaches, and what not.
 
 use crate::busybox;
+use crate::support::apart::{GREETING, OUTSIDE, PLAIN_PORT};
+use crate::support::dockerd::Dockerd;
 use crate::support::workspaces::eventually;
+use futures_util::FutureExt as _;
 use rexec_api::gateway::{BoundAddress, BoundLayer, BoundPolicy, KeptAddress};
 use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_engine::docker::DockerEngine;
@@ -10,10 +13,18 @@ use rexec_server::config::{Config, Sources};
 use rexec_server::hosts::gateway::{Gateway, PROXY_PORT, closed_name};
 use rexec_server::hosts::{Host, LOCAL, delivery, usual_socket};
 use std::net::Ipv4Addr;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+
+/// Whose rules are to be set.
+#[derive(PartialEq)]
+enum Machine {
+    This,
+    Another,
+}
 
 /// A host of this test's own on the machine's engine, with a network of its own.
 struct Bench {
@@ -26,6 +37,12 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        let socket = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        let socket = socket.unwrap_or_else(|| format!("unix://{}", usual_socket().display()));
+        Self::on(DockerEngine::connect(&socket).unwrap(), Machine::This).await
+    }
+
+    async fn on(engine: DockerEngine, machine: Machine) -> Self {
         let data = tempfile::tempdir().unwrap();
         let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
         let (network, image) = (format!("rexec-test-{id}"), format!("rexec-test-{id}:1"));
@@ -35,11 +52,9 @@ impl Bench {
             ("REXEC_NETWORK", &network),
         ];
         let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
-        let socket = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-        let socket = socket.unwrap_or_else(|| format!("unix://{}", usual_socket().display()));
-        let engine = Arc::new(DockerEngine::connect(&socket).unwrap());
+        let engine = Arc::new(engine);
         engine.import_image(&image, busybox::image().into()).await.unwrap();
-        let host = Host::new(HostId::new(), LOCAL.into(), id, engine.clone(), true, &config);
+        let host = Host::new(HostId::new(), LOCAL.into(), id, engine.clone(), machine == Machine::This, &config);
         // Of two that bring a new build at once one may have to come again.
         eventually("the guest is delivered", async || delivery::deliver(&host, None).await.ok()).await;
         Self { host, engine, image, bridge: Default::default(), _data: data }
@@ -101,90 +116,87 @@ impl Bench {
     }
 }
 
-/// An address that counts as public, on this machine for as long as it is kept.
-struct Outside(String);
-
-impl Outside {
-    fn new() -> Self {
-        let address = format!("198.51.100.{}", 1 + uuid::Uuid::new_v4().as_bytes()[0] % 250);
-        ip("add", &address);
-        Self(address)
-    }
-}
-
-impl Drop for Outside {
-    fn drop(&mut self) {
-        ip("del", &self.0);
-    }
-}
-
-fn ip(verb: &str, address: &str) {
-    let words = ["addr", verb, &format!("{address}/32"), "dev", "lo"];
-    let done = std::process::Command::new("ip").args(words).output().expect("`ip` is installed (iproute2)");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
-
 fn bound(workspace: WorkspaceId, address: Ipv4Addr, version: u64, allow: &[&str]) -> BoundAddress {
     let allow = allow.iter().map(|&rule| rule.to_owned()).collect();
     let layers = vec![BoundLayer { origin: "workspace".into(), allow, deny: Vec::new() }];
     BoundAddress { address, workspace, version, policy: BoundPolicy { preset: "locked".into(), layers } }
 }
 
+/// What a container on the closed network is told when it asks the proxy for a tunnel there.
+async fn asked(bench: &Bench, gateway: &Gateway, container: &str, host: &str) -> String {
+    let connect = format!("CONNECT {host}:{PLAIN_PORT} HTTP/1.1\\r\\nHost: {host}:{PLAIN_PORT}\\r\\n\\r\\n");
+    bench.says(container, (&gateway.subnet.gateway().to_string(), PROXY_PORT), &connect).await
+}
+
+/// Both ways of setting rules: on this machine, and by our guest on another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_the_closed_network_only_the_gateway_is_reached() {
     let bench = Bench::new().await;
-    let gateway = bench.gateway().await;
-    let outside = Outside::new();
-    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let listener = TcpListener::bind(("0.0.0.0", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let greeter = tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.write_all(b"hello from outside\n").await;
-        }
+    closed_but_for_the_gateway(&bench, port).await;
+    bench.clean().await;
+
+    let mut daemon = Dockerd::start_apart(&[]).await;
+    let bench = Bench::on(daemon.engine(), Machine::Another).await;
+    let outcome = AssertUnwindSafe(async {
+        closed_but_for_the_gateway(&bench, PLAIN_PORT).await;
+        allowed_is_reached(&bench).await;
     });
+    let outcome = outcome.catch_unwind().await;
+    daemon.remove().await;
+    if let Err(panic) = outcome {
+        resume_unwind(panic);
+    }
+}
+
+/// `port` is one that the machine listens at.
+async fn closed_but_for_the_gateway(bench: &Bench, port: u16) {
+    let gateway = bench.gateway().await;
     let (one, address) = bench.container(&gateway, 0).await;
     let (_, sibling) = bench.container(&gateway, 1).await;
-    let here = gateway.subnet.gateway().to_string();
-
+    let (here, sibling) = (gateway.subnet.gateway().to_string(), sibling.to_string());
     for (to, what) in [
-        (here.as_str(), "the host, at the bridge"),
-        (outside.0.as_str(), "outside"),
+        (here.as_str(), "the machine, at the bridge"),
+        (OUTSIDE, "outside"),
         ("169.254.169.254", "metadata"),
-        (&sibling.to_string(), "a sibling"),
+        (&sibling, "a sibling"),
     ] {
         assert_eq!(bench.says(&one, (to, port), "").await, "", "{what} is reached");
     }
-    let proxy = (here.as_str(), PROXY_PORT);
-    let connect = format!("CONNECT {}:{port} HTTP/1.1\\r\\nHost: {}:{port}\\r\\n\\r\\n", outside.0, outside.0);
-    assert_eq!(bench.says(&one, proxy, &connect).await, "", "nobody's address is not answered");
+    assert_eq!(asked(bench, &gateway, &one, OUTSIDE).await, "", "nobody's address is not answered");
 
     let id = WorkspaceId::new();
     let mut news = gateway.client.egress_records().await.unwrap();
     gateway.client.bind_address(&bound(id, address, 1, &[])).await.unwrap();
-    let refused = bench.says(&one, proxy, &connect).await;
+    let refused = asked(bench, &gateway, &one, OUTSIDE).await;
     assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("egress_address_literal"), "{refused}");
     let told = news.next().await.unwrap().unwrap().remove(0);
     assert_eq!((told.workspace, told.allowed, told.why.as_str()), (id, false, "egress_address_literal"));
-
-    let rule = format!("{}/32:{port}", outside.0);
-    gateway.client.bind_address(&bound(id, address, 2, &[&rule])).await.unwrap();
-    let reached = bench.says(&one, proxy, &connect).await;
-    assert!(reached.starts_with("HTTP/1.1 200") && reached.ends_with("hello from outside\n"), "{reached}");
-    for inside in [here.as_str(), "127.0.0.1", &sibling.to_string()] {
-        let connect = format!("CONNECT {inside}:{port} HTTP/1.1\\r\\nHost: {inside}:{port}\\r\\n\\r\\n");
-        let refused = bench.says(&one, proxy, &connect).await;
-        assert!(refused.starts_with("HTTP/1.1 403"), "{inside}: {refused}");
-    }
-    let wrong = BoundAddress {
-        policy: BoundPolicy { preset: "wide".into(), layers: Vec::new() },
-        ..bound(id, address, 3, &[])
-    };
+    let preset = BoundPolicy { preset: "wide".into(), layers: Vec::new() };
+    let wrong = BoundAddress { policy: preset, ..bound(id, address, 2, &[]) };
     assert!(gateway.client.bind_address(&wrong).await.is_err(), "what is no policy changes nothing");
-    assert!(bench.says(&one, proxy, &connect).await.starts_with("HTTP/1.1 200"));
+    let all = ["0.0.0.0/0:*", &format!("{sibling}/32:*"), &format!("{here}/32:*"), "127.0.0.0/8:*"];
+    gateway.client.bind_address(&bound(id, address, 3, &all)).await.unwrap();
+    for inside in [here.as_str(), "127.0.0.1", "169.254.169.254"] {
+        let refused = asked(bench, &gateway, &one, inside).await;
+        assert!(refused.contains("egress_closed_range"), "{inside}: {refused}");
+    }
+}
 
-    greeter.abort();
-    drop(gateway);
-    bench.clean().await;
+/// In a network apart, where there is something outside.
+async fn allowed_is_reached(bench: &Bench) {
+    let gateway = bench.gateway().await;
+    let (one, address) = bench.container(&gateway, 2).await;
+    let rules = [format!("{OUTSIDE}/32:{PLAIN_PORT}"), format!("203.0.113.0/24:{PLAIN_PORT}")];
+    let rules = rules.each_ref().map(String::as_str);
+    gateway.client.bind_address(&bound(WorkspaceId::new(), address, 1, &rules)).await.unwrap();
+    let reached = asked(bench, &gateway, &one, OUTSIDE).await;
+    assert!(reached.starts_with("HTTP/1.1 200") && reached.ends_with(&format!("{GREETING}\n")), "{reached}");
+    let own = asked(bench, &gateway, &one, "203.0.113.2").await;
+    assert!(own.contains("egress_closed_range"), "the machine's own public address: {own}");
+    let beyond = asked(bench, &gateway, &one, "203.0.113.1").await;
+    assert!(beyond.starts_with("HTTP/1.1 200"), "{beyond}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,6 +19,8 @@ pub const OUTSIDE: &str = "198.51.100.7";
 pub const METADATA: &[&str] = &["169.254.169.254", "169.254.170.2", "100.100.100.200"];
 /// Where both sides answer with [`GREETING`].
 pub const PORT: u16 = 80;
+/// Another such, at which no HTTP is expected.
+pub const PLAIN_PORT: u16 = 8022;
 pub const GREETING: &str = "hello";
 
 pub struct Apart {
@@ -48,7 +50,9 @@ impl Apart {
         }
         let mut greeters = JoinSet::new();
         for namespace in [&name, &world] {
-            greeters.spawn(greet(listen(namespace)));
+            for port in [PORT, PLAIN_PORT] {
+                greeters.spawn(greet(listen(namespace, port)));
+            }
         }
         Apart { name, world, _greeters: greeters }
     }
@@ -85,11 +89,11 @@ fn path(namespace: &str) -> String {
 }
 
 /// A socket belongs to the network of the thread that made it.
-fn listen(namespace: &str) -> std::net::TcpListener {
+fn listen(namespace: &str, port: u16) -> std::net::TcpListener {
     let network = File::open(path(namespace)).unwrap();
     let thread = std::thread::spawn(move || {
         move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        std::net::TcpListener::bind(("0.0.0.0", PORT)).unwrap()
+        std::net::TcpListener::bind(("0.0.0.0", port)).unwrap()
     });
     thread.join().unwrap()
 }
