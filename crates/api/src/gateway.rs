@@ -29,6 +29,9 @@ pub struct GatewaySettings {
     /// Servers of names; those that its machine uses when there is none.
     #[serde(default)]
     pub resolvers: Vec<SocketAddr>,
+    /// Ranges that are never dialled, in CIDR notation: the networks of workspaces.
+    #[serde(default)]
+    pub closed: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use crate::policy::{Decision, Denied};
 use crate::proxy;
 use crate::record::{How, Record, Records};
 use crate::resolve::{Resolver, Unresolved};
+use crate::rule::Range;
 use crate::table::{Bound, Table, Tenant};
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
@@ -25,6 +26,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -114,12 +116,13 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    pub fn new(resolver: Resolver, records: Records) -> Arc<Self> {
+    /// `closed` is never dialled: the networks of workspaces.
+    pub fn new(resolver: Resolver, records: Records, closed: Vec<Range>) -> Arc<Self> {
         Arc::new(Self {
             table: Table::default(),
             resolver,
             records,
-            own: Own::default(),
+            own: Own { ranges: closed },
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             tasks: TaskTracker::new(),
@@ -176,8 +179,12 @@ impl Gateway {
             let gateway = self.clone();
             self.spawn(async move {
                 let (_pass, tenant) = pass;
-                // Whoever breaks off is not waited for.
-                let _ = gateway.answer_over(&tenant, stream).await;
+                let mut watch = tenant.watch();
+                tokio::select! {
+                    // Whoever breaks off is not waited for.
+                    _ = gateway.answer_over(&tenant, stream) => {}
+                    _ = watch.wait_for(Option::is_none) => {}
+                }
             });
         }
     }
@@ -208,9 +215,12 @@ impl Gateway {
         if !query.class_in {
             return Some(dns::refused(&query));
         }
+        let bound = tenant.bound()?;
         let name = query.name.as_ref().and_then(|name| name.as_str().parse::<crate::host::HostName>().ok());
         let Some(name) = name else { return Some(dns::name_error(&query)) };
-        let bound = tenant.bound()?;
+        if !tenant.questions.take() {
+            return None;
+        }
         let known = bound.policy.knows(&name);
         let host = Host::Name(name.clone());
         let Some((port, rule)) = known else {
@@ -218,7 +228,8 @@ impl Gateway {
             self.deny(tenant, &bound, How::Dns, (&host, DNS_PORT), Denied::NoRule.code());
             return Some(dns::name_error(&query));
         };
-        self.records.tell(record(&bound, How::Dns, &host, DNS_PORT, Ok(rule)));
+        tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
+        self.tell_some(tenant, record(&bound, How::Dns, &host, DNS_PORT, Ok(rule)));
         Some(match self.resolver.addresses(&name).await {
             Err(Unresolved::NoSuchName) => dns::name_error(&query),
             Err(Unresolved::NoAnswer) => dns::server_failure(&query),
@@ -226,7 +237,8 @@ impl Gateway {
                 let fits = |address: &IpAddr| self.vet(&bound, &host, port, *address).is_ok();
                 let found: Vec<Ipv4Addr> = found.into_iter().filter(fits).filter_map(only_v4).collect();
                 if found.is_empty() {
-                    dns::name_error(&query)
+                    // It may have addresses of another kind, or some that are not for this workspace.
+                    dns::no_data(&query)
                 } else {
                     dns::answer_a(&query, &found, ANSWER_TTL, transport)
                 }
@@ -239,6 +251,7 @@ impl Gateway {
     pub async fn open(&self, tenant: &Tenant, how: How, host: &Host, port: u16) -> Result<Opened, Refusal> {
         let bound = tenant.bound().ok_or(Refusal::Gone)?;
         let outcome = match bound.policy.decide(host, port) {
+            _ if !tenant.dials.take() => Err(Refusal::TooMany),
             Decision::Allow { rule, .. } => self.dial(&bound, host, port).await.map(|opened| (opened, rule)),
             Decision::Deny(denied) => Err(Refusal::Denied(denied)),
         };
@@ -258,7 +271,17 @@ impl Gateway {
     /// Tells that something was refused.
     pub fn deny(&self, tenant: &Tenant, bound: &Bound, how: How, (host, port): (&Host, u16), code: &'static str) {
         tenant.totals.denied.fetch_add(1, Ordering::Relaxed);
-        self.records.tell(record(bound, how, host, port, Err(code)));
+        self.tell_some(tenant, record(bound, how, host, port, Err(code)));
+    }
+
+    /// Tells what a workspace can have happen as often as it likes: at its own pace, so that others' are not lost for it.
+    fn tell_some(&self, tenant: &Tenant, mut record: Record) {
+        if tenant.records.take() {
+            record.lost = tenant.untold.swap(0, Ordering::Relaxed);
+            self.records.tell(record);
+        } else {
+            tenant.untold.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Tells how what was allowed has ended.
@@ -317,14 +340,14 @@ impl Gateway {
     }
 
     /// Runs until it is done or the gateway is closed.
-    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let over = self.over.clone();
         self.tasks.spawn(async move {
             tokio::select! {
                 () = work => {}
                 () = over.cancelled() => {}
             }
-        });
+        })
     }
 }
 

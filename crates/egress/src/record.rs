@@ -35,7 +35,7 @@ pub struct Record {
     /// The rule that allowed it, or the code of why not.
     pub outcome: Result<String, &'static str>,
     pub end: Option<Ended>,
-    /// Records that were lost before this one.
+    /// Records before this one that were not told: its workspace's, or anybody's.
     pub lost: u64,
 }
 
@@ -62,7 +62,7 @@ impl Records {
     }
 
     pub fn tell(&self, mut record: Record) {
-        record.lost = self.lost.swap(0, Ordering::Relaxed);
+        record.lost += self.lost.swap(0, Ordering::Relaxed);
         if let Err(mpsc::error::TrySendError::Full(record) | mpsc::error::TrySendError::Closed(record)) =
             self.to.try_send(record)
         {

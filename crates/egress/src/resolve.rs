@@ -19,6 +19,8 @@ const LOOKUP_MAX: Duration = Duration::from_secs(10);
 const REMEMBERED_MAX: usize = 4096;
 /// However long a name may be remembered: what it leads to is judged anew each time, but should also be true.
 const TTL_MAX: Duration = Duration::from_secs(60);
+/// However long it may be remembered that there is nothing.
+const NOTHING_TTL: Duration = Duration::from_secs(5);
 const DNS_PORT: u16 = 53;
 /// Servers that are asked; resolv.conf(5) has as many.
 const SERVERS_MAX: usize = 3;
@@ -36,6 +38,7 @@ pub enum Unresolved {
 /// Remembers what it was told for a while: addresses alone, so that no answer is large in memory.
 pub struct Resolver {
     asked: TokioResolver,
+    /// What is there, and until when; of no addresses that there is no such name.
     remembered: Mutex<HashMap<HostName, (Instant, Vec<IpAddr>)>>,
 }
 
@@ -61,8 +64,10 @@ impl Resolver {
 
     /// At least one address.
     pub async fn addresses(&self, name: &HostName) -> Result<Vec<IpAddr>, Unresolved> {
-        if let Some(known) = self.recall(name) {
-            return Ok(known);
+        match self.recall(name) {
+            Some(known) if known.is_empty() => return Err(Unresolved::NoSuchName),
+            Some(known) => return Ok(known),
+            None => {}
         }
         // With its dot it is whole: nothing is put behind it.
         let whole = format!("{}.", name.as_str());
@@ -70,13 +75,13 @@ impl Resolver {
             Ok(Ok(found)) => {
                 let until = found.as_lookup().valid_until().min(Instant::now() + TTL_MAX);
                 let found: Vec<IpAddr> = found.iter().take(ADDRESSES_MAX).collect();
-                if found.is_empty() {
-                    return Err(Unresolved::NoSuchName);
-                }
                 self.remember(name, until, &found);
-                Ok(found)
+                if found.is_empty() { Err(Unresolved::NoSuchName) } else { Ok(found) }
             }
-            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => Err(Unresolved::NoSuchName),
+            Ok(Err(error)) if error.is_nx_domain() || error.is_no_records_found() => {
+                self.remember(name, Instant::now() + NOTHING_TTL, &[]);
+                Err(Unresolved::NoSuchName)
+            }
             Ok(Err(_)) | Err(_) => Err(Unresolved::NoAnswer),
         }
     }
@@ -90,8 +95,14 @@ impl Resolver {
 
     fn remember(&self, name: &HostName, until: Instant, found: &[IpAddr]) {
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
         if remembered.len() >= REMEMBERED_MAX {
-            remembered.clear();
+            remembered.retain(|_, (until, _)| now < *until);
+        }
+        if remembered.len() >= REMEMBERED_MAX {
+            // Some of them, by the chance of their places: nobody empties it for all.
+            let some: Vec<HostName> = remembered.keys().take(REMEMBERED_MAX / 8).cloned().collect();
+            some.iter().for_each(|name| drop(remembered.remove(name)));
         }
         remembered.insert(name.clone(), (until, found.to_vec()));
     }

@@ -16,9 +16,45 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 pub const CONNECTIONS_MAX: u32 = 256;
 /// Questions for names of one workspace that are answered at once; a resolver asks one or two.
 pub const QUESTIONS_MAX: usize = 32;
-/// New connections of one workspace: so many at once, and one more in each such time.
-pub const BURST_MAX: u32 = 200;
-pub const CONNECTION_EVERY: Duration = Duration::from_millis(5);
+/// Connections that are made for one workspace: so many at once, and one more in each such time.
+pub const DIALS: Pace = Pace { burst: 200, every: Duration::from_millis(5) };
+/// Its questions for names, of which each may go to another server.
+pub const QUESTIONS: Pace = Pace { burst: 200, every: Duration::from_millis(20) };
+/// Records of what it was refused, and of names: more are counted and not told.
+pub const RECORDS: Pace = Pace { burst: 200, every: Duration::from_millis(20) };
+
+/// So many at once, and one more in each such time.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub burst: u32,
+    pub every: Duration,
+}
+
+/// How far something is ahead of its pace.
+#[derive(Debug)]
+pub struct Bucket {
+    pace: Pace,
+    /// When the next would be on time, were they evenly spread.
+    due: Mutex<Instant>,
+}
+
+impl Bucket {
+    fn new(pace: Pace) -> Self {
+        Self { pace, due: Mutex::new(Instant::now()) }
+    }
+
+    /// Whether one more keeps to the pace; it counts if so.
+    pub fn take(&self) -> bool {
+        let now = Instant::now();
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = (*due).max(now) + self.pace.every;
+        let keeps = next.saturating_duration_since(now) <= self.pace.every * self.pace.burst;
+        if keeps {
+            *due = next;
+        }
+        keeps
+    }
+}
 
 /// One workspace behind the gateway, as it was told.
 #[derive(Debug)]
@@ -48,8 +84,11 @@ pub struct Tenant {
     live: AtomicU32,
     /// Questions for names that are being answered.
     asking: Arc<Semaphore>,
-    /// When the next connection would be on time, were they evenly spread.
-    due: Mutex<Instant>,
+    pub dials: Bucket,
+    pub questions: Bucket,
+    pub records: Bucket,
+    /// Records that were not told since the last that was.
+    pub untold: AtomicU64,
 }
 
 /// One connection of a tenant; it counts until dropped.
@@ -74,17 +113,24 @@ impl Table {
         self.len() == 0
     }
 
-    pub fn bind(&self, address: IpAddr, bound: Bound) {
+    /// `false`: a newer policy of the same workspace is there already, and stays.
+    pub fn bind(&self, address: IpAddr, bound: Bound) -> bool {
         let address = address.to_canonical();
         let mut of = self.of.write().unwrap_or_else(PoisonError::into_inner);
         match of.get(&address) {
-            Some(tenant) if tenant.is(&bound.workspace) => drop(tenant.bound.send_replace(Some(Arc::new(bound)))),
+            Some(tenant) if tenant.is(&bound.workspace) => {
+                if tenant.bound().is_some_and(|present| present.version > bound.version) {
+                    return false;
+                }
+                tenant.bound.send_replace(Some(Arc::new(bound)));
+            }
             _ => {
                 if let Some(before) = of.insert(address, Arc::new(Tenant::new(bound))) {
                     before.bound.send_replace(None);
                 }
             }
         }
+        true
     }
 
     /// It reaches nothing from now on, and what it has open ends.
@@ -126,7 +172,10 @@ impl Tenant {
             totals: Totals::default(),
             live: AtomicU32::new(0),
             asking: Arc::new(Semaphore::new(QUESTIONS_MAX)),
-            due: Mutex::new(Instant::now()),
+            dials: Bucket::new(DIALS),
+            questions: Bucket::new(QUESTIONS),
+            records: Bucket::new(RECORDS),
+            untold: AtomicU64::new(0),
         }
     }
 
@@ -143,23 +192,12 @@ impl Tenant {
         self.bound.subscribe()
     }
 
-    /// `None` when it has too many connections, or makes them too quickly.
+    /// `None` when it has too many connections.
     pub fn enter(self: &Arc<Self>) -> Option<Pass> {
-        let pass = {
-            let live = self.live.fetch_add(1, Ordering::Relaxed);
-            // Whatever follows, it is counted down again by the drop.
-            let pass = Pass(self.clone());
-            (live < CONNECTIONS_MAX).then_some(pass)?
-        };
-        let now = Instant::now();
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = (*due).max(now) + CONNECTION_EVERY;
-        if next.saturating_duration_since(now) > CONNECTION_EVERY * BURST_MAX {
-            return None;
-        }
-        *due = next;
-        drop(due);
-        Some(pass)
+        let live = self.live.fetch_add(1, Ordering::Relaxed);
+        // Whatever follows, it is counted down again by the drop.
+        let pass = Pass(self.clone());
+        (live < CONNECTIONS_MAX).then_some(pass)
     }
 
     /// A place for one question for a name; `None` while it asks too many.
@@ -197,6 +235,8 @@ mod tests {
         let _pass = first.enter().unwrap();
         table.bind(a, bound("one", 2));
         assert_eq!((first.bound().unwrap().version, first.live()), (2, 1), "the same tenant, told of the change");
+        assert!(!table.bind(a, bound("one", 1)), "what comes late changes nothing");
+        assert_eq!(first.bound().unwrap().version, 2);
 
         table.bind(b, bound("two", 1));
         assert_eq!(table.keep(&[(a, "one", 2), (b, "two", 1)]), [0; 0], "all is as it should be");
@@ -220,9 +260,12 @@ mod tests {
         table.bind(address, bound("one", 1));
         let tenant = table.find(address).unwrap();
         let held: Vec<_> = std::iter::from_fn(|| tenant.enter()).take(CONNECTIONS_MAX as usize + 1).collect();
-        assert!(held.len() >= BURST_MAX as usize && held.len() <= CONNECTIONS_MAX as usize, "{}", held.len());
+        assert_eq!(held.len(), CONNECTIONS_MAX as usize);
         assert_eq!(tenant.live(), held.len() as u32, "a refused one does not count");
         drop(held);
         assert_eq!(tenant.live(), 0);
+        // Never so quick that one more comes into its own meanwhile.
+        let slow = Bucket::new(Pace { burst: 3, every: Duration::from_secs(3600) });
+        assert_eq!([slow.take(), slow.take(), slow.take(), slow.take()], [true, true, true, false]);
     }
 }

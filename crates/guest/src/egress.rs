@@ -19,7 +19,7 @@ use rexec_egress::gateway::Gateway;
 use rexec_egress::policy::{Layer, Policy};
 use rexec_egress::record::{How, Record, Records};
 use rexec_egress::resolve::{Resolver, servers_of};
-use rexec_egress::rule::Rule;
+use rexec_egress::rule::{Range, Rule, To};
 use rexec_egress::table::Bound;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::de::DeserializeOwned;
@@ -50,8 +50,17 @@ struct Keeper {
     /// One change of the settings at a time.
     changing: Mutex<()>,
     /// Of the gateway that runs; taken by the last who asked.
-    records: Mutex<Option<mpsc::Receiver<Record>>>,
+    records: Mutex<Option<Waiting>>,
     listener: watch::Sender<u64>,
+}
+
+/// Records that are to be told.
+struct Waiting {
+    from: mpsc::Receiver<Record>,
+    /// Taken, and not yet told to anybody.
+    taken: Vec<EgressRecord>,
+    /// Of those that nobody can be told of.
+    lost: u64,
 }
 
 struct Running {
@@ -153,7 +162,7 @@ impl Keeper {
         }
         let (records, taken) = Records::new();
         let running = start(settings, records).await?;
-        *self.records.lock().await = Some(taken);
+        *self.records.lock().await = Some(Waiting { from: taken, taken: Vec::new(), lost: 0 });
         *self.running.borrow_mut() = Some(running);
         Ok(self.state())
     }
@@ -169,8 +178,10 @@ impl Keeper {
     fn bind(&self, bound: BoundAddress) -> Result<(), GuestError> {
         let policy = policy(&bound.policy)?;
         let (workspace, version) = (bound.workspace.to_string(), bound.version);
-        self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy });
-        Ok(())
+        match self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy }) {
+            true => Ok(()),
+            false => Err(invalid("It has a newer version of that workspace's policy already.")),
+        }
     }
 
     fn unbind(&self, address: Ipv4Addr) -> Result<(), GuestError> {
@@ -185,22 +196,43 @@ impl Keeper {
         let mut newer = self.listener.subscribe();
         let taking = async {
             // Whoever had them lets go.
-            let mut records = self.records.lock().await;
-            let mut some = Vec::new();
-            while let Some(records) = records.as_mut()
-                && records.recv_many(&mut some, RECORDS_AT_ONCE).await > 0
-            {
-                let told: Vec<EgressRecord> = some.drain(..).filter_map(told).collect();
-                let Ok(frame) = serde_json::to_vec(&told) else { return };
+            let mut waiting = self.records.lock().await;
+            let Some(waiting) = waiting.as_mut() else { return };
+            while waiting.fill().await {
+                let Ok(frame) = serde_json::to_vec(&waiting.taken) else { return };
                 if sender.send(frame.into()).await.is_err() {
                     return;
                 }
+                waiting.taken.clear();
             }
         };
         tokio::select! {
             () = taking => {}
             _ = newer.changed() => {}
         }
+    }
+}
+
+impl Waiting {
+    /// Waits until there is something to tell; `false` when there will be nothing more.
+    async fn fill(&mut self) -> bool {
+        while self.taken.is_empty() {
+            let mut some = Vec::new();
+            if self.from.recv_many(&mut some, RECORDS_AT_ONCE).await == 0 {
+                return false;
+            }
+            for record in some {
+                let lost = record.lost;
+                match told(record) {
+                    Some(mut record) => {
+                        record.lost += std::mem::take(&mut self.lost);
+                        self.taken.push(record);
+                    }
+                    None => self.lost += lost + 1,
+                }
+            }
+        }
+        true
     }
 }
 
@@ -211,12 +243,14 @@ async fn start(settings: GatewaySettings, records: Records) -> Result<Running, G
     };
     let resolver = Resolver::new(&servers).map_err(|error| invalid(error.to_string()))?;
     let proxy = listen(settings.proxy).await?;
-    let gateway = Gateway::new(resolver, records);
-    tokio::spawn(gateway.clone().serve_proxy(proxy));
+    let closed = settings.closed.iter().map(|range| self::range(range)).collect::<Result<_, _>>()?;
+    let gateway = Gateway::new(resolver, records, closed);
+    // Its own tasks: closed is when the last listener is.
+    gateway.spawn(gateway.clone().serve_proxy(proxy));
     let no_names = match names_at(*settings.proxy.ip()).await {
         Ok((udp, tcp)) => {
-            tokio::spawn(gateway.clone().serve_udp(Arc::new(udp)));
-            tokio::spawn(gateway.clone().serve_tcp(tcp));
+            gateway.spawn(gateway.clone().serve_udp(Arc::new(udp)));
+            gateway.spawn(gateway.clone().serve_tcp(tcp));
             None
         }
         Err(error) => Some(format!("Port {DNS_PORT} at {} cannot be had: {error}.", settings.proxy.ip())),
@@ -247,6 +281,13 @@ fn policy(told: &BoundPolicy) -> Result<Policy, GuestError> {
 
 fn rules(texts: &[String]) -> Result<Vec<Rule>, GuestError> {
     texts.iter().map(|text| text.parse().map_err(|bad: rexec_egress::rule::BadRule| invalid(bad.to_string()))).collect()
+}
+
+fn range(text: &str) -> Result<Range, GuestError> {
+    match text.parse::<Rule>() {
+        Ok(Rule { to: To::Range(range), .. }) => Ok(range),
+        _ => Err(invalid(format!("{text:?} is no range of addresses."))),
+    }
 }
 
 fn word<T: DeserializeOwned>(text: &str) -> Result<T, GuestError> {

@@ -32,6 +32,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
+use tokio_util::task::AbortOnDropHandle;
 
 /// From a connection's, or the last answer's, end to the last byte of a request's head.
 const HEAD_MAX: Duration = Duration::from_secs(60);
@@ -57,6 +58,8 @@ struct Kept {
     port: u16,
     address: IpAddr,
     sender: client::SendRequest<Outward>,
+    /// Carries it, and ends with it: an end that does not read would keep it for ever.
+    _carrying: AbortOnDropHandle<()>,
 }
 
 /// What is asked for at this moment, and was last.
@@ -135,8 +138,6 @@ where
     let serving = server::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_MAX)
-        // Who has asked all that it will still waits for the answer.
-        .half_close(true)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
@@ -175,9 +176,9 @@ impl Talk {
     /// Waits until what is asked for may not be reached any more: before its answer, and while that goes on.
     async fn revoked(&self) {
         let mut watch = self.visit.tenant.watch();
-        while watch.changed().await.is_ok() {
+        loop {
             let Some(bound) = watch.borrow_and_update().clone() else { return };
-            if self.current().is_some_and(|current| !current.may(&bound)) {
+            if self.current().is_some_and(|current| !current.may(&bound)) || watch.changed().await.is_err() {
                 return;
             }
         }
@@ -204,9 +205,20 @@ impl Talk {
         if request.method() == Method::CONNECT {
             return self.connect(request).await;
         }
-        let (host, port) = self.target(&request)?;
+        let (host, port) = self.target(&request).inspect_err(|fault| self.tell_fault(&request, fault))?;
         let answer = self.pass_on(request, &host, port).await;
         answer.map_err(|refusal| Fault::of(&refusal, &host, port))
+    }
+
+    /// Tells of a request that names no host, or two, as far as it names one.
+    fn tell_fault(&self, request: &Request<Incoming>, fault: &Fault) {
+        let named = request.uri().authority().and_then(|asked| authority(asked.as_str(), Some(HTTP_PORT)).ok());
+        let (host, port, how) = match (&self.tunnel, named) {
+            (Some((host, port, how)), _) => (host.clone(), *port, *how),
+            (None, Some((host, port))) => (host, port, How::Http),
+            (None, None) => return,
+        };
+        self.visit.deny(how, &host, port, fault.code);
     }
 
     /// What a request is for; its `Host` says the same.
@@ -270,10 +282,12 @@ impl Talk {
         let how = self.tunnel.as_ref().map_or(How::Http, |(.., how)| *how);
         self.set_current(host, port, None);
         let (head, body) = anew(request, host, port);
+        let head_bytes = bytes_of(&head);
         // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
         let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream();
         if again && let Some((kept, flow)) = self.take_kept(how, host, port) {
             self.set_current(host, port, Some(flow.clone()));
+            flow.went_up(head_bytes);
             let mut kept = kept;
             if let Ok(answer) = ask(&mut kept.sender, Request::from_parts(head.clone(), empty())).await {
                 return Ok(self.answered(answer, kept, flow));
@@ -281,8 +295,15 @@ impl Talk {
         }
         let (opened, flow) = self.visit.open(how, host, port).await?;
         self.set_current(host, port, Some(flow.clone()));
-        if !self.current().zip(self.visit.tenant.bound()).is_some_and(|(current, bound)| current.may(&bound)) {
-            return Err(Refusal::Gone);
+        // What was decided before it was dialled may be otherwise by now.
+        let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
+        let denied = match bound.policy.decide(host, port) {
+            Decision::Deny(denied) => Err(denied),
+            Decision::Allow { .. } => bound.policy.vet(host, port, opened.address),
+        };
+        if let Err(denied) = denied {
+            self.visit.deny(how, host, port, denied.code());
+            return Err(Refusal::Denied(denied));
         }
         let address = opened.address;
         let connecting = client::Builder::new()
@@ -291,15 +312,16 @@ impl Talk {
             .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(opened.stream));
         let (mut sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
-        // It ends with its sender and the body of its answer.
-        self.visit.gateway.clone().spawn(async move { drop(connection.await) });
+        let carrying = self.visit.gateway.spawn(async move { drop(connection.await) });
+        flow.went_up(head_bytes);
         let upward = flow.clone();
         let counted = body.map_frame(move |frame| {
             upward.went_up(frame.data_ref().map_or(0, Bytes::len));
             frame
         });
         let answer = ask(&mut sender, Request::from_parts(head, counted.boxed_unsync())).await?;
-        Ok(self.answered(answer, Kept { host: host.clone(), port, address, sender }, flow))
+        let kept = Kept { host: host.clone(), port, address, sender, _carrying: AbortOnDropHandle::new(carrying) };
+        Ok(self.answered(answer, kept, flow))
     }
 
     /// The answer as it is passed on; its connection is kept for the next request.
@@ -373,7 +395,19 @@ fn anew(request: Request<Incoming>, host: &Host, port: u16) -> (Parts, Incoming)
     if let Ok(told) = HeaderValue::from_str(&told) {
         head.headers.insert(HOST, told);
     }
+    // Where nothing says how long it is, some requests would lose it.
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     (head, body)
+}
+
+/// As it is sent, nearly: what leaves in a head has left, too.
+fn bytes_of(head: &Parts) -> usize {
+    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    head.method.as_str().len()
+        + head.uri.path_and_query().map_or(1, |path| path.as_str().len())
+        + headers.sum::<usize>()
 }
 
 /// Takes away what is about one hop, and what `Connection` says is.

@@ -101,7 +101,15 @@ fn addresses_are_reached_by_rules_alone() {
 fn a_name_that_leads_inside_leads_nowhere() {
     apart(async |world| {
         world.bind(ONE, Preset::Open, &[], &[]);
-        for inside in ["127.0.0.1", "10.9.0.3", "169.254.169.254", "0.0.0.0", "192.168.1.1", "100.100.100.200"] {
+        for inside in [
+            crate::world::MACHINE,
+            "127.0.0.1",
+            "10.9.0.3",
+            "169.254.169.254",
+            "0.0.0.0",
+            "192.168.1.1",
+            "100.100.100.200",
+        ] {
             world.name("rebinds.example", &[&[inside]]);
             let (_, head) = world.connect(ONE, "rebinds.example:443").await;
             assert!(head.starts_with("HTTP/1.1 403"), "{inside}: {head}");

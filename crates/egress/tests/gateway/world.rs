@@ -1,5 +1,5 @@
-//! A world of each test's own: a network namespace with an internet in it, at addresses that are reserved for documentation
-//! and count as public; a server of names; a gateway, and workspaces by their addresses.
+//! A world of each test's own: a network namespace with a gateway and workspaces, by their addresses, in it, and a server of
+//! names; and another, the internet, at addresses that are reserved for documentation and count as public.
 
 use rexec_egress::dns;
 use rexec_egress::gateway::Gateway;
@@ -9,7 +9,9 @@ use rexec_egress::resolve::Resolver;
 use rexec_egress::table::Bound;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,6 +27,9 @@ pub const TWO: &str = "10.9.0.3";
 pub const STRANGER: &str = "10.9.0.4";
 /// Hosts of the internet.
 pub const HOSTS: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
+/// The gateway's machine, as the internet knows it.
+pub const MACHINE: &str = "203.0.113.2";
+const INTERNET: &str = "203.0.113.1";
 const PROXY_PORT: u16 = 3128;
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -47,12 +52,13 @@ pub fn apart(test: impl AsyncFnOnce(World) + Send + 'static) {
         let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) };
         assert_eq!(unshared, 0, "these tests need root, for network namespaces of their own");
         ip(&["link", "set", "lo", "up"]);
-        for address in [GATEWAY, ONE, TWO, STRANGER].iter().chain(&HOSTS) {
+        for address in [GATEWAY, ONE, TWO, STRANGER] {
             ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"]);
         }
+        let internet = Internet::make();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let world = World::new().await;
+            let world = World::new(&internet).await;
             let gateway = world.gateway.clone();
             tokio::time::timeout(PATIENCE, test(world)).await.expect("the test ends in time");
             gateway.close().await;
@@ -63,24 +69,70 @@ pub fn apart(test: impl AsyncFnOnce(World) + Send + 'static) {
     }
 }
 
+/// Goes when it is dropped; should the process be killed, `scripts/leftovers.sh` knows it by its name.
+struct Internet(String);
+
+impl Internet {
+    fn make() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("rxn{}-e{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        ip(&["netns", "add", &name]);
+        let internet = Self(name.clone());
+        ip(&["link", "add", "e0", "type", "veth", "peer", "name", "e0", "netns", &name]);
+        ip(&["addr", "add", &format!("{MACHINE}/24"), "dev", "e0"]);
+        ip(&["link", "set", "e0", "up"]);
+        ip(&["-n", &name, "link", "set", "lo", "up"]);
+        ip(&["-n", &name, "addr", "add", &format!("{INTERNET}/24"), "dev", "e0"]);
+        ip(&["-n", &name, "link", "set", "e0", "up"]);
+        for host in HOSTS {
+            ip(&["-n", &name, "addr", "add", &format!("{host}/32"), "dev", "lo"]);
+        }
+        ip(&["route", "add", "default", "via", INTERNET]);
+        internet
+    }
+
+    /// A socket belongs to the network of the thread that made it.
+    fn listen(&self, host: &str, port: u16) -> TcpListener {
+        let network = std::fs::File::open(format!("/run/netns/{}", self.0)).unwrap();
+        let host = host.to_owned();
+        let thread = std::thread::spawn(move || {
+            rustix::thread::move_into_link_name_space(
+                network.as_fd(),
+                Some(rustix::thread::LinkNameSpaceType::Network),
+            )
+            .unwrap();
+            let listener = std::net::TcpListener::bind((host.as_str(), port)).unwrap();
+            listener.set_nonblocking(true).unwrap();
+            listener
+        });
+        TcpListener::from_std(thread.join().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Internet {
+    fn drop(&mut self) {
+        ip(&["netns", "del", &self.0]);
+    }
+}
+
 fn ip(words: &[&str]) {
     let done = Command::new("ip").args(words).output().expect("`ip` is installed (iproute2)");
     assert!(done.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 impl World {
-    async fn new() -> Self {
+    async fn new(internet: &Internet) -> Self {
         let (names, asked, requests) = (Names::default(), Arc::default(), Arc::default());
         let socket = UdpSocket::bind("127.0.0.1:5353").await.unwrap();
         tokio::task::spawn_local(serve_names(socket, names.clone(), Arc::clone(&asked)));
         for host in HOSTS {
-            tokio::task::spawn_local(serve_http(listen(host, 80).await, Arc::clone(&requests)));
-            tokio::task::spawn_local(serve_tls(listen(host, 443).await));
-            tokio::task::spawn_local(serve_greeting(listen(host, 22).await));
+            tokio::task::spawn_local(serve_http(internet.listen(host, 80), Arc::clone(&requests)));
+            tokio::task::spawn_local(serve_tls(internet.listen(host, 443)));
+            tokio::task::spawn_local(serve_greeting(internet.listen(host, 22)));
         }
         let resolver = Resolver::new(&["127.0.0.1:5353".parse().unwrap()]).unwrap();
         let (records, taken) = Records::new();
-        let gateway = Gateway::new(resolver, records);
+        let gateway = Gateway::new(resolver, records, Vec::new());
         tokio::task::spawn_local(gateway.clone().serve_proxy(listen(GATEWAY, PROXY_PORT).await));
         let names_here = Arc::new(UdpSocket::bind((GATEWAY, 53)).await.unwrap());
         tokio::task::spawn_local(gateway.clone().serve_udp(names_here));

@@ -4,7 +4,11 @@ use super::world::{TERM_CODE, World, exec};
 use super::{assert_kind, kind};
 use crate::{CommitConfig, ContainerState, Labels, Limits, SummaryState};
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use std::time::Duration;
 
+/// How long an engine may take to notice that a process was ended because its memory was full.
+const NOTICED_MAX: Duration = Duration::from_secs(5);
 const GRACE_SECONDS: u32 = 30;
 
 fn exited(state: &ContainerState) -> Option<(i32, bool)> {
@@ -55,11 +59,24 @@ pub async fn ends_have_reasons(world: &World) {
 
     if world.engine.info().await.expect("tells").memory_limit {
         let mut spec = world.spec("greedy");
-        // Its first process outlives the greedy one: of a container that ends with it an engine may miss the reason.
-        let script = "dd if=/dev/zero of=/dev/null bs=64M count=1; code=$?; sleep 1; exit $code";
+        // Its first process outlives the greedy one, until the engine has noticed: of a container that ends sooner it may
+        // miss the reason. Some never say that they have, and get time for it.
+        let script =
+            "dd if=/dev/zero of=/dev/null bs=64M count=1; code=$?; while ! test -e /go; do sleep 0.1; done; exit $code";
         spec.command = vec!["/bin/sh".into(), "-c".into(), script.into()];
         spec.limits.memory_bytes = 16 << 20;
+        let mut events = world.engine.events(&world.labels());
         let id = world.run(&spec).await;
+        let noticed = async {
+            while let Some(Ok(event)) = events.next().await {
+                if event.action == "oom" && event.container_id == id {
+                    return;
+                }
+            }
+            std::future::pending().await
+        };
+        let _ = tokio::time::timeout(NOTICED_MAX, noticed).await;
+        world.sh(&id, "touch /go").await;
         assert_eq!(exited(&world.until_exited(&id).await), Some((137, true)));
     }
 }

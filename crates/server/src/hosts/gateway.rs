@@ -64,7 +64,11 @@ impl Host {
         let container = self.ensure_gateway(info, &network).await.map_err(|error| self.why(&error))?;
         let (client, driver) = self.meet_gateway(&container).await?;
         let gateway = Gateway { client, network, subnet, container, driver };
-        let settings = GatewaySettings { proxy, resolvers };
+        // It dials from the machine's own network, where no rule keeps siblings apart.
+        let open = self.engine.network(&self.network).await.map_err(|error| self.why(&error))?;
+        let closed = [Some(gateway.subnet), open.and_then(|open| open.subnet)];
+        let closed = closed.into_iter().flatten().map(|subnet| subnet.to_string()).collect();
+        let settings = GatewaySettings { proxy, resolvers, closed };
         gateway.client.set_gateway(&settings).await.map_err(|error| error.to_string())?;
         Ok(gateway)
     }

@@ -95,7 +95,7 @@ impl Bench {
 
     /// What is answered to a line that a container sends somewhere; nothing, where nobody is reached.
     async fn says(&self, container: &str, to: (&str, u16), line: &str) -> String {
-        let script = format!("printf '{line}' | /bin/busybox nc -w 3 {} {}", to.0, to.1);
+        let script = format!("(printf '{line}'; sleep 1) | /bin/busybox nc -w 3 {} {}", to.0, to.1);
         let command = vec!["/bin/busybox".into(), "sh".into(), "-c".into(), script];
         let exec = ExecStart { command, user: "0:0".into(), env: vec!["PATH=/bin".into()] };
         let mut said = Vec::new();
@@ -178,7 +178,7 @@ async fn closed_but_for_the_gateway(bench: &Bench, port: u16) {
     assert!(gateway.client.bind_address(&wrong).await.is_err(), "what is no policy changes nothing");
     let all = ["0.0.0.0/0:*", &format!("{sibling}/32:*"), &format!("{here}/32:*"), "127.0.0.0/8:*"];
     gateway.client.bind_address(&bound(id, address, 3, &all)).await.unwrap();
-    for inside in [here.as_str(), "127.0.0.1", "169.254.169.254"] {
+    for inside in [here.as_str(), &sibling, "127.0.0.1", "169.254.169.254"] {
         let refused = asked(bench, &gateway, &one, inside).await;
         assert!(refused.contains("egress_closed_range"), "{inside}: {refused}");
     }
