@@ -11,7 +11,9 @@ use rexec_egress::policy::{Layer, Origin, Policy, Preset};
 use rexec_egress::record::Records;
 use rexec_egress::resolve::Resolver;
 use rexec_egress::table::Bound as Whose;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,6 +22,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 const NAME: &str = "bench.example";
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 9);
+/// The two ends of the way there.
+const NEAR: &str = "203.0.113.10";
+const FAR: &str = "203.0.113.11";
 const PORT: u16 = 443;
 /// Workspaces that ask in turn: each may make so many connections and no more.
 const SOURCES: u8 = 200;
@@ -47,10 +52,11 @@ pub async fn serve(proxy: SocketAddr, names: SocketAddr) -> Result<()> {
 
 pub async fn run(report: &mut Report) -> Result<()> {
     ensure!(Path::new("/usr/sbin/squid").exists(), "squid is missing: apt-get install squid");
-    let _outside = Address::add()?;
+    let outside = Outside::make()?;
     let names = UdpSocket::bind("127.0.0.1:0").await?;
     let names_at = names.local_addr()?;
-    std::thread::spawn(move || world(names.into_std()));
+    let listener = outside.listen()?;
+    std::thread::spawn(move || world(names.into_std(), listener));
     let directory = tempfile::tempdir()?;
     let (ours_at, squid_at) = (free()?, free()?);
     let ours = Process(gateway(ours_at, names_at)?);
@@ -121,7 +127,9 @@ async fn throughput(report: &mut Report, ours_at: SocketAddr, squid_at: SocketAd
 /// A connection on which the server has answered the first bytes.
 async fn tunnel(source: IpAddr, through: Option<SocketAddr>) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    socket.bind(SocketAddr::new(source, 0))?;
+    if through.is_some() {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
     let mut stream = socket.connect(through.unwrap_or((OUTSIDE, PORT).into())).await?;
     stream.set_nodelay(true)?;
     if through.is_some() {
@@ -149,7 +157,7 @@ fn hello() -> Vec<u8> {
 }
 
 /// The server there and the server of names, on a thread of their own.
-fn world(names: std::io::Result<std::net::UdpSocket>) -> Result<()> {
+fn world(names: std::io::Result<std::net::UdpSocket>, listener: std::net::TcpListener) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let names = UdpSocket::from_std(names?)?;
@@ -164,7 +172,7 @@ fn world(names: std::io::Result<std::net::UdpSocket>) -> Result<()> {
                 let _ = names.send_to(&answer, from).await;
             }
         });
-        let listener = TcpListener::bind((OUTSIDE, PORT)).await?;
+        let listener = TcpListener::from_std(listener)?;
         loop {
             let (mut stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
@@ -233,23 +241,48 @@ impl Drop for Process {
     }
 }
 
-/// The address outside, on this machine for as long as it is kept.
-struct Address;
+/// A network of its own with the server's address in it, on the other side of a pair of interfaces, until it is dropped.
+struct Outside(String);
 
-impl Address {
-    fn add() -> Result<Self> {
-        ensure!(change("add")?, "the address {OUTSIDE} cannot be added: this takes root and iproute2");
-        Ok(Self)
+impl Outside {
+    fn make() -> Result<Self> {
+        let name = format!("rxn{}-bench", std::process::id());
+        let near = format!("rxb{}", std::process::id());
+        ip(&["netns", "add", &name])?;
+        let outside = Self(name.clone());
+        ip(&["link", "add", &near, "type", "veth", "peer", "name", "e0", "netns", &name])?;
+        ip(&["addr", "add", &format!("{NEAR}/32"), "peer", &format!("{FAR}/32"), "dev", &near])?;
+        ip(&["link", "set", &near, "up"])?;
+        ip(&["-n", &name, "link", "set", "lo", "up"])?;
+        ip(&["-n", &name, "addr", "add", &format!("{FAR}/32"), "peer", &format!("{NEAR}/32"), "dev", "e0"])?;
+        ip(&["-n", &name, "link", "set", "e0", "up"])?;
+        ip(&["-n", &name, "addr", "add", &format!("{OUTSIDE}/32"), "dev", "lo"])?;
+        ip(&["route", "add", &format!("{OUTSIDE}/32"), "via", FAR, "dev", &near])?;
+        Ok(outside)
+    }
+
+    /// A socket belongs to the network of the thread that made it.
+    fn listen(&self) -> Result<std::net::TcpListener> {
+        let network = std::fs::File::open(format!("/run/netns/{}", self.0))?;
+        let thread = std::thread::spawn(move || {
+            move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))?;
+            let listener = std::net::TcpListener::bind((OUTSIDE, PORT))?;
+            listener.set_nonblocking(true)?;
+            anyhow::Ok(listener)
+        });
+        thread.join().unwrap_or_else(|_| bail!("the thread of the outside has ended"))
     }
 }
 
-impl Drop for Address {
+impl Drop for Outside {
     fn drop(&mut self) {
-        let _ = change("del");
+        // Its interface, and the near end of it, go with it.
+        let _ = ip(&["netns", "del", &self.0]);
     }
 }
 
-fn change(verb: &str) -> Result<bool> {
-    let done = Command::new("ip").args(["addr", verb, &format!("{OUTSIDE}/32"), "dev", "lo"]).status()?;
-    Ok(done.success())
+fn ip(words: &[&str]) -> Result<()> {
+    let done = Command::new("ip").args(words).status()?;
+    ensure!(done.success(), "ip {words:?} failed: this takes root and iproute2");
+    Ok(())
 }
