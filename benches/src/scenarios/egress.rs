@@ -11,9 +11,11 @@ use rexec_egress::policy::{Layer, Origin, Policy, Preset};
 use rexec_egress::record::Records;
 use rexec_egress::resolve::Resolver;
 use rexec_egress::table::Bound as Whose;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -221,11 +223,12 @@ fn squid(at: SocketAddr, directory: &Path) -> Result<Child> {
     let text = format!(
         "http_port {at}\nhosts_file {}\nacl allowed dstdomain {NAME}\nacl tls port {PORT}\n\
          http_access deny CONNECT !tls\nhttp_access allow allowed\nhttp_access deny all\ncache deny all\n\
-         access_log none\ncache_log /dev/null\npid_filename none\nshutdown_lifetime 1 second\n\
-         cache_effective_user root\n",
+         access_log none\ncache_log /dev/null\npid_filename none\nshutdown_lifetime 1 second\n",
         hosts.display()
     );
     std::fs::write(&rules, text)?;
+    // It is nobody in particular once it runs.
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
     let mut command = Command::new("/usr/sbin/squid");
     command.args(["-N", "-f"]).arg(&rules).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().context("squid")
@@ -236,7 +239,12 @@ struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        // By request: killed, squid would leave shared memory behind that it does not start beside.
+        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+        let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
+        if !asked {
+            let _ = self.0.kill();
+        }
         let _ = self.0.wait();
     }
 }
