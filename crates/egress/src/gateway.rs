@@ -137,6 +137,11 @@ impl Gateway {
         self.tasks.wait().await;
     }
 
+    /// How many connections and questions are being served, and connections carried outward.
+    pub fn busy(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Serves proxy requests until it is closed.
     pub async fn serve_proxy(self: Arc<Self>, listener: TcpListener) {
         while let Some((stream, from)) = self.accept(&listener).await {

@@ -128,6 +128,14 @@ impl Policy {
         })
     }
 
+    /// May this be reached at this address, both questions together? For what is open, or was decided a while ago.
+    pub fn reach(&self, host: &Host, port: u16, address: IpAddr) -> Result<String, Denied> {
+        match self.decide(host, port) {
+            Decision::Allow { rule, .. } => self.vet(host, port, address).map(|()| rule),
+            Decision::Deny(denied) => Err(denied),
+        }
+    }
+
     fn decide_name(&self, name: &HostName, port: u16) -> Decision {
         if let Some(at) = self.rules.deny.name(name, port) {
             return Decision::Deny(self.rules.denied(at));

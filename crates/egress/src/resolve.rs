@@ -85,9 +85,7 @@ impl Resolver {
             Ok(Err(_)) | Err(_) => Err(Unresolved::NoAnswer),
         }
     }
-}
 
-impl Resolver {
     fn recall(&self, name: &HostName) -> Option<Vec<IpAddr>> {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.get(name).filter(|(until, _)| Instant::now() < *until).map(|(_, found)| found.clone())

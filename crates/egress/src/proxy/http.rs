@@ -40,6 +40,8 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 128;
 /// For the head of an answer: models think long.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
+/// As long as it takes to say that there are too many.
+const TURNED_AWAY_MAX: Duration = Duration::from_secs(1);
 const HTTP_PORT: u16 = 80;
 /// Of those that say what went wrong.
 const CODE_HEADER: HeaderName = HeaderName::from_static("x-rexec-egress");
@@ -122,8 +124,8 @@ pub async fn turn_away(stream: TcpStream) {
         Ok::<_, Infallible>(Fault { status: StatusCode::TOO_MANY_REQUESTS, code: "egress_too_many", message }.answer())
     });
     let serving = server::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    // As long as it takes to say so; it holds one of no connections.
-    let _ = tokio::time::timeout(Duration::from_secs(1), serving).await;
+    // It holds one of no connections.
+    let _ = tokio::time::timeout(TURNED_AWAY_MAX, serving).await;
 }
 
 async fn talk<IO>(talk: Arc<Talk>, io: IO)
@@ -186,16 +188,7 @@ impl Talk {
 
     /// Waits until nothing has gone either way for long.
     async fn idle(&self) {
-        let bytes = || self.current().and_then(|current| current.flow).map(|flow| (flow.began, flow.bytes()));
-        let mut known = bytes();
-        loop {
-            tokio::time::sleep(tunnel::IDLE_MAX).await;
-            let now = bytes();
-            if now == known {
-                return;
-            }
-            known = now;
-        }
+        tunnel::idle(|| self.current().and_then(|current| current.flow).map(|flow| (flow.began, flow.bytes()))).await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Outward>, Fault> {
@@ -297,11 +290,7 @@ impl Talk {
         self.set_current(host, port, Some(flow.clone()));
         // What was decided before it was dialled may be otherwise by now.
         let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
-        let denied = match bound.policy.decide(host, port) {
-            Decision::Deny(denied) => Err(denied),
-            Decision::Allow { .. } => bound.policy.vet(host, port, opened.address),
-        };
-        if let Err(denied) = denied {
+        if let Err(denied) = bound.policy.reach(host, port, opened.address) {
             self.visit.deny(how, host, port, denied.code());
             return Err(Refusal::Denied(denied));
         }
@@ -312,7 +301,8 @@ impl Talk {
             .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(opened.stream));
         let (mut sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
-        let carrying = self.visit.gateway.spawn(async move { drop(connection.await) });
+        // From here on: whoever leaves before the answer ends it, too.
+        let carrying = AbortOnDropHandle::new(self.visit.gateway.spawn(async move { drop(connection.await) }));
         flow.went_up(head_bytes);
         let upward = flow.clone();
         let counted = body.map_frame(move |frame| {
@@ -320,7 +310,7 @@ impl Talk {
             frame
         });
         let answer = ask(&mut sender, Request::from_parts(head, counted.boxed_unsync())).await?;
-        let kept = Kept { host: host.clone(), port, address, sender, _carrying: AbortOnDropHandle::new(carrying) };
+        let kept = Kept { host: host.clone(), port, address, sender, _carrying: carrying };
         Ok(self.answered(answer, kept, flow))
     }
 
@@ -342,9 +332,8 @@ impl Talk {
     fn take_kept(&self, how: How, host: &Host, port: u16) -> Option<(Kept, Arc<Flow>)> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let bound = self.visit.tenant.bound()?;
-        let Decision::Allow { rule, .. } = bound.policy.decide(host, port) else { return None };
-        let fits = kept.host == *host && kept.port == port && kept.sender.is_ready();
-        if !fits || bound.policy.vet(host, port, kept.address).is_err() {
+        let rule = bound.policy.reach(host, port, kept.address).ok()?;
+        if kept.host != *host || kept.port != port || !kept.sender.is_ready() {
             return None;
         }
         let record = record(&bound, how, host, port, Ok(rule));
@@ -356,9 +345,10 @@ impl Talk {
 
 impl Current {
     fn may(&self, bound: &Bound) -> bool {
-        let vetted = |flow: &Arc<Flow>| bound.policy.vet(&self.host, self.port, flow.address).is_ok();
-        matches!(bound.policy.decide(&self.host, self.port), Decision::Allow { .. })
-            && self.flow.as_ref().is_none_or(vetted)
+        match &self.flow {
+            Some(flow) => bound.policy.reach(&self.host, self.port, flow.address).is_ok(),
+            None => matches!(bound.policy.decide(&self.host, self.port), Decision::Allow { .. }),
+        }
     }
 }
 

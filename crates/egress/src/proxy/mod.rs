@@ -8,7 +8,6 @@ mod tunnel;
 
 use crate::gateway::{Gateway, Opened, Refusal, ready, record};
 use crate::host::Host;
-use crate::policy::Decision;
 use crate::record::{Ended, How, Record};
 use crate::table::{Pass, Tenant};
 use std::net::IpAddr;
@@ -92,10 +91,7 @@ impl Visit {
     async fn revoked(&self, host: &Host, port: u16, address: IpAddr) {
         let mut watch = self.tenant.watch();
         let is_over = |bound: &Option<Arc<crate::table::Bound>>| {
-            bound.as_ref().is_none_or(|bound| {
-                let policy = &bound.policy;
-                matches!(policy.decide(host, port), Decision::Deny(_)) || policy.vet(host, port, address).is_err()
-            })
+            bound.as_ref().is_none_or(|bound| bound.policy.reach(host, port, address).is_err())
         };
         let _ = watch.wait_for(is_over).await;
     }

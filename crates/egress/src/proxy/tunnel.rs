@@ -80,7 +80,7 @@ pub async fn run(visit: &Visit, target: &Target<'_>, opened: Opened, flow: &Flow
     tokio::select! {
         // Whichever way fails ends the other.
         _ = async { tokio::try_join!(upward, downward) } => {}
-        () = idle(flow) => {}
+        () = idle(|| flow.bytes()) => {}
         () = visit.revoked(target.host, target.port, address) => {}
     }
 }
@@ -156,11 +156,12 @@ async fn copy(from: &mut ReadHalf<'_>, to: &mut WriteHalf<'_>, went: impl Fn(usi
     }
 }
 
-async fn idle(flow: &Flow) {
-    let mut known = flow.bytes();
+/// Waits until what has moved is for long what it was.
+pub async fn idle<T: PartialEq>(moved: impl Fn() -> T) {
+    let mut known = moved();
     loop {
         tokio::time::sleep(IDLE_MAX).await;
-        let now = flow.bytes();
+        let now = moved();
         if now == known {
             return;
         }

@@ -243,6 +243,27 @@ fn a_change_of_policy_ends_a_request_that_is_under_way() {
 }
 
 #[test]
+fn what_nobody_reads_ends_with_who_sent_it() {
+    apart(async |world| {
+        world.allow(ONE, &["a.example:8080"]);
+        let until = async |count: usize| {
+            while world.gateway.busy() != count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let mut stream = world.dial(ONE).await;
+        let put = "PUT http://a.example:8080/ HTTP/1.1\r\nHost: a.example:8080\r\nContent-Length: 99999999\r\n\r\n";
+        stream.write_all(put.as_bytes()).await.unwrap();
+        let piece = vec![7; 64 * 1024];
+        // Until all buffers on the way are full.
+        while tokio::time::timeout(Duration::from_millis(300), stream.write_all(&piece)).await.is_ok() {}
+        until(2).await;
+        world.allow(ONE, &[]);
+        until(0).await;
+    });
+}
+
+#[test]
 fn a_connection_that_ended_meanwhile_is_no_failure() {
     apart(async |world| {
         world.allow(ONE, &["a.example"]);

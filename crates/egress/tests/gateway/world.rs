@@ -130,6 +130,7 @@ impl World {
             tokio::task::spawn_local(serve_tls(internet.listen(host, 443)));
             tokio::task::spawn_local(serve_greeting(internet.listen(host, 22)));
         }
+        tokio::task::spawn_local(serve_nothing(internet.listen(HOSTS[0], 8080)));
         let resolver = Resolver::new(&["127.0.0.1:5353".parse().unwrap()]).unwrap();
         let (records, taken) = Records::new();
         let gateway = Gateway::new(resolver, records, Vec::new());
@@ -276,6 +277,14 @@ async fn serve_http(listener: TcpListener, requests: Arc<Mutex<Vec<String>>>) {
                 }
             }
         });
+    }
+}
+
+/// Accepts and never reads.
+async fn serve_nothing(listener: TcpListener) {
+    let mut held = Vec::new();
+    loop {
+        held.push(listener.accept().await.unwrap());
     }
 }
 
