@@ -228,6 +228,10 @@ codes! {
     NotHere = "not_here", 503;
     /// The host does not allow containers inside of workspaces.
     NestedUnavailable = "nested_unavailable", 422;
+    /// The host cannot guard what its workspaces reach, which is asked for; the message says why. `open` is to be had there.
+    EgressUnavailable = "egress_unavailable", 422;
+    /// The operator does not allow that preset; `details.presets` names those that may be asked for.
+    PresetNotAllowed = "preset_not_allowed", 422;
     /// Too many wait already for their host to make them; `details.max` says how many may. Try again in a minute.
     QueueFull = "queue_full", 503;
     RateLimited = "rate_limited", 429;

@@ -75,7 +75,7 @@ pub struct BoundPolicy {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoundLayer {
-    /// `always`, `organisation`, `project`, `agent` or `workspace`.
+    /// `always`, `organisation`, `project`, `template`, `agent` or `workspace`.
     pub origin: String,
     #[serde(default)]
     pub allow: Vec<String>,
@@ -96,7 +96,7 @@ pub struct EgressRecord {
     pub host: String,
     pub port: u16,
     pub allowed: bool,
-    /// The rule that allowed it, or the code of why not. Empty in the record of an end.
+    /// The rule that allowed it, or the code of why not.
     pub why: String,
     #[serde(default)]
     pub end: Option<EgressEnd>,

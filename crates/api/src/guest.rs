@@ -38,6 +38,7 @@
 //! POST   /listen                        frames from the guest, each a ListenNews; header x-rexec-listen: ListenSpec
 //! POST   /accepted                      byte stream both ways, of one that came; header x-rexec-accepted: AcceptSpec
 //! GET    /usage                         -> Usage
+//! POST   /way-out         WayOut        -> Leaks               tries what must not be reached
 //! ```
 //!
 //! A path is percent-encoded bytes, which need not be UTF-8. A refusal is HTTP 4xx or 5xx with a [`GuestError`] body.
@@ -53,6 +54,7 @@ use crate::files::{FileInfo, UploadState};
 use crate::ids::{TerminalId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 
 /// The protocol version that this build speaks.
 pub const PROTOCOL: u32 = 1;
@@ -174,6 +176,25 @@ pub struct Configure {
     /// Scrollback kept per terminal, in lines.
     #[serde(default)]
     pub scrollback_lines: Option<u32>,
+    /// Where its gateway is, on a network that has no other way out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<SocketAddrV4>,
+}
+
+/// What is to be tried from inside of a workspace that is to reach nothing but its gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct WayOut {
+    pub gateway: SocketAddrV4,
+    /// Ways that must not lead anywhere, and what each is, in words.
+    pub shut: Vec<(SocketAddrV4, String)>,
+    /// A name that must not be known, asked of whoever the workspace was given for names before it had a gateway.
+    pub unknown: String,
+}
+
+/// What was reached that must not be, in words; well if there is nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaks {
+    pub reached: Vec<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod device;
+pub mod egress;
 pub mod error;
 pub mod events;
 pub mod exec;

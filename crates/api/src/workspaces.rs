@@ -1,5 +1,6 @@
 //! Workspaces: what may be asked for, and what is seen of one.
 
+use crate::egress::EgressSettings;
 use crate::error::ErrorCode;
 use crate::idle::{IdleSettings, IdleView, null_is_said};
 use crate::ids::{SnapshotId, UserId, WorkspaceId};
@@ -32,7 +33,7 @@ pub const WAIT_MS_MAX: u64 = 120_000;
 pub const GIT_URL_BYTES_MAX: usize = 2048;
 pub const GIT_BRANCH_BYTES_MAX: usize = 255;
 
-/// A request for a workspace. Fields that later capabilities bring (`egress`) are refused by name until they are there.
+/// A request for a workspace. Fields that it does not know are refused by name.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
@@ -91,6 +92,9 @@ pub struct NewWorkspace {
     /// When it is paused, stopped and deleted, where that is to differ from the server's settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle: Option<IdleSettings>,
+    /// What it may reach: a preset's name, or the preset with rules; as the server's settings say when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<EgressSettings>,
     /// How long to wait for `running` before answering 202, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<u64>,

@@ -170,6 +170,7 @@ fn calls_are_answered_and_refused() {
             entrypoint: None,
             ring_bytes: None,
             scrollback_lines: None,
+            gateway: None,
         };
         assert_eq!(client.configure(&configure).await.unwrap().version, "1500000");
     });
@@ -187,6 +188,7 @@ fn a_body_over_the_limit_is_refused() {
             entrypoint: None,
             ring_bytes: None,
             scrollback_lines: None,
+            gateway: None,
         };
         match client.configure(&configure).await {
             Err(ChannelError::Guest(error)) => assert_eq!(error.code, ErrorCode::BodyTooLarge),

@@ -5,6 +5,7 @@
 
 mod admin;
 mod device;
+mod egress;
 mod events;
 mod exec;
 mod files;

@@ -99,6 +99,8 @@ pub struct Opened {
     pub stream: TcpStream,
     pub address: IpAddr,
     pub bound: Arc<Bound>,
+    /// By which it was allowed.
+    pub rule: String,
 }
 
 /// One per host, shared by all of its connections.
@@ -263,8 +265,8 @@ impl Gateway {
         match outcome {
             Ok(((stream, address), rule)) => {
                 tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
-                self.records.tell(record(&bound, how, host, port, Ok(rule)));
-                Ok(Opened { stream, address, bound })
+                self.records.tell(record(&bound, how, host, port, Ok(rule.clone())));
+                Ok(Opened { stream, address, bound, rule })
             }
             Err(refusal) => {
                 self.deny(tenant, &bound, how, (host, port), refusal.code());

@@ -10,15 +10,23 @@
 //! dialled. This crate knows no server and no engine: whoever runs it brings the policies and hears what was decided.
 
 pub mod address;
+#[cfg(feature = "gateway")]
 pub mod dns;
+#[cfg(feature = "gateway")]
 pub mod gateway;
+#[cfg(feature = "gateway")]
 pub mod hello;
 pub mod host;
+#[cfg(feature = "gateway")]
 mod own;
 pub mod policy;
 mod presets;
+#[cfg(feature = "gateway")]
 mod proxy;
+#[cfg(feature = "gateway")]
 pub mod record;
+#[cfg(feature = "gateway")]
 pub mod resolve;
 pub mod rule;
+#[cfg(feature = "gateway")]
 pub mod table;

@@ -1,6 +1,7 @@
 //! What one workspace may reach, decided: pure.
 //!
-//! A policy is layers, the strongest first: always, organisation, project, agent, workspace. What any layer denies is
+//! A policy is layers, the strongest first: always, organisation, project,
+//! template, agent, workspace. What any layer denies is
 //! denied; what none denies and one allows is allowed; everything else is denied. So a weaker layer never widens what a
 //! stronger one has closed, and always may be stricter. Which layer decided is said.
 //!
@@ -23,6 +24,7 @@ pub enum Origin {
     Always,
     Organisation,
     Project,
+    Template,
     Agent,
     Workspace,
     Preset,
@@ -278,6 +280,7 @@ impl Origin {
             Self::Always => "this server's",
             Self::Organisation => "the organisation's",
             Self::Project => "the project's",
+            Self::Template => "the template's",
             Self::Agent => "the agent's",
             Self::Workspace => "the workspace's",
             Self::Preset => "the preset's",

@@ -20,6 +20,7 @@ pub use types::*;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use std::net::Ipv4Addr;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A container engine. All methods may be repeated; "already so" is success.
@@ -60,6 +61,9 @@ pub trait Engine: Send + Sync + 'static {
     /// `None` where there is none of that name.
     async fn network(&self, name: &str) -> Result<Option<NetworkInfo>>;
     async fn remove_network(&self, name: &str) -> Result<()>;
+    /// Has a container that does not run be on this network alone from its next start on, at this address or at one of
+    /// the engine's choice.
+    async fn put_on_network(&self, id: &str, network: &str, address: Option<Ipv4Addr>) -> Result<()>;
 
     /// Makes a container, not started. A taken name is [`EngineError::Conflict`]; an image for another
     /// processor is [`EngineError::WrongPlatform`], and nothing is made.

@@ -57,7 +57,7 @@ fn relay(socket: UnixStream) -> io::Result<()> {
 }
 
 /// Flushes every piece: frames must not wait for more.
-fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+pub(crate) fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let count = from.read(&mut piece)?;

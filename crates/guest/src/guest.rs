@@ -11,11 +11,13 @@ use crate::process::{Identity, Launch, Launcher, Reaper, Stdio, login_shell};
 use crate::refusal::{internal, invalid, not_configured, refuse};
 use crate::rights::Rights;
 use crate::terminal::{Memory, Terminals, unix_ms};
+use crate::way_out;
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::{Configure, GuestError, Hello, KEY_VARIABLE, PROTOCOL, SudoPolicy, Usage, UserSpec};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::rc::Rc;
 use uuid::Uuid;
 
@@ -113,6 +115,10 @@ impl Guest {
             None => at_home(before.as_deref(), configure.user, configure.account.as_deref()).await?,
         };
         let mut env = self.inherited.clone();
+        if self.machine.is_none() {
+            way_out::write(Path::new("/"), configure.gateway);
+            env.extend(configure.gateway.into_iter().flat_map(way_out::variables));
+        }
         env.extend(configure.env);
         let mut launcher = Launcher::new(self.reaper.clone(), user.clone(), env);
         if let Some(own) = &self.machine {

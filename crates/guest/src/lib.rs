@@ -32,7 +32,9 @@ pub mod sftp;
 pub mod sudo;
 mod tar;
 pub mod terminal;
+pub mod tunnel;
 pub mod volume;
+mod way_out;
 
 #[cfg(test)]
 mod tests;

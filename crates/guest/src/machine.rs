@@ -156,6 +156,7 @@ mod tests {
                     entrypoint: Some(vec!["/bin/false".into()]),
                     ring_bytes: None,
                     scrollback_lines: None,
+                    gateway: None,
                 };
                 let hello = client.configure(&configure).await.unwrap();
                 assert_eq!(hello.machine.unwrap().user, own.name);

@@ -1,8 +1,9 @@
-//! The one binary inside a workspace: PID 1, the server's way to it, SFTP and `sudo`; the gateway of a host; and in a helper
+//! The one binary inside a workspace: PID 1, the server's way to it, SFTP, `sudo` and tunnels
+//! through the gateway; the gateway of a host; and in a helper
 //! container of the server's own: PID 1 there, the work on volumes, the trial of nested containers, the rules of its host, and the end of
 //! what its engine has left behind.
 
-use rexec_guest::{connect, egress, firewall, helper, init, nested, orphan, sftp, sudo, volume};
+use rexec_guest::{connect, egress, firewall, helper, init, nested, orphan, sftp, sudo, tunnel, volume};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Some("nested") => nested::run(arguments),
         Some("orphan") => orphan::run(arguments),
         Some("sftp") => sftp::run(),
+        Some("tunnel") => tunnel::run(arguments),
         Some("sudo") => return sudo::run(arguments.collect()),
         Some("version") => {
             println!("{}", env!("CARGO_PKG_VERSION"));
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: guest init | connect | egress | helper | volume ... | firewall ... | idmap ... | nested ... | orphan ... | sftp | sudo ... | version"
+                "usage: guest init | connect | egress | helper | volume ... | firewall ... | idmap ... | nested ... | orphan ... | sftp | sudo ... | tunnel ... | version"
             );
             return ExitCode::from(2);
         }

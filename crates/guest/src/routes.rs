@@ -3,12 +3,13 @@
 use crate::guest::Guest;
 use crate::link::Dialler;
 use crate::refusal::refuse;
-use crate::{attach, dial, exec, files, listen, ports};
+use crate::{attach, dial, exec, files, listen, ports, way_out};
 use rexec_api::error::ErrorCode;
-use rexec_api::guest::{AttachSpec, Configure, GuestError, TerminalSpec};
+use rexec_api::guest::{AttachSpec, Configure, GuestError, TerminalSpec, WayOut};
 use rexec_api::ids::TerminalId;
 use rexec_channel::Call;
 use serde_json::json;
+use std::path::Path;
 use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -51,6 +52,13 @@ async fn route(guest: Rc<Guest>, dialler: Option<Rc<Dialler>>, mut call: Call) {
         },
         ("POST", ["listen"]) => listen::listen(&guest, call).await,
         ("POST", ["accepted"]) => listen::accepted(&guest, call).await,
+        ("POST", ["way-out"]) => {
+            let tried = match call.json::<WayOut>().await {
+                Ok(ways) => way_out::try_ways(Path::new("/"), ways).await,
+                Err(error) => Err(error),
+            };
+            call.answer(tried).await;
+        }
         ("GET", ["usage"]) => call.answer(guest.usage()).await,
         _ => no_such_route(call).await,
     }

@@ -4,6 +4,7 @@ use crate::accounts::Accounts;
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::db::Db;
+use crate::egress::Egress;
 use crate::events::Events;
 use crate::exec::Execs;
 use crate::files::Files;
@@ -50,6 +51,7 @@ pub struct App {
     pub ssh_keys: SshKeys,
     pub ssh: Ssh,
     pub stats: WorkspaceStats,
+    pub egress: Egress,
     pub terminals: Terminals,
     pub execs: Execs,
     pub files: Files,

@@ -11,6 +11,7 @@ pub mod config;
 pub mod crash;
 pub mod db;
 pub mod disk;
+pub mod egress;
 pub mod error;
 pub mod events;
 pub mod exec;
@@ -46,6 +47,7 @@ use crate::auth::Auth;
 use crate::config::{Config, SshListen};
 use crate::crash::Crash;
 use crate::db::Db;
+use crate::egress::Egress;
 use crate::events::Events;
 use crate::events::bus::Bus;
 use crate::exec::Execs;
@@ -200,6 +202,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         },
         &config.ssh,
     );
+    let egress = Egress::new(workspaces.clone());
     let stats = WorkspaceStats::new(workspaces.clone(), tasks.clone());
     let app = Arc::new(App {
         config,
@@ -223,6 +226,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         ssh_keys,
         ssh,
         stats,
+        egress,
         workspaces,
         checks,
         tasks,

@@ -10,7 +10,7 @@ use super::{Flow, Visit};
 use crate::gateway::{Refusal, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
-use crate::record::{How, Record};
+use crate::record::How;
 use crate::table::Bound;
 use bytes::Bytes;
 use http::header::{
@@ -338,7 +338,7 @@ impl Talk {
         }
         let record = record(&bound, how, host, port, Ok(rule));
         self.visit.gateway.tell(record.clone());
-        let flow = self.visit.flow(Record { outcome: Ok(String::new()), ..record }, kept.address);
+        let flow = self.visit.flow(record, kept.address);
         Some((kept, flow))
     }
 }

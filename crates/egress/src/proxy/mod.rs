@@ -55,7 +55,7 @@ pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStrea
 impl Visit {
     async fn open(&self, how: How, host: &Host, port: u16) -> Result<(Opened, Arc<Flow>), Refusal> {
         let opened = self.gateway.open(&self.tenant, how, host, port).await?;
-        let flow = self.flow(record(&opened.bound, how, host, port, Ok(String::new())), opened.address);
+        let flow = self.flow(record(&opened.bound, how, host, port, Ok(opened.rule.clone())), opened.address);
         Ok((opened, flow))
     }
 

@@ -134,6 +134,36 @@ pub async fn addresses_are_ours(world: &World) {
     assert!(engine.start(&twice).await.is_err(), "somebody has it");
 }
 
+/// Between two starts, with all that a container has written.
+pub async fn networks_are_changed(world: &World) {
+    let engine = &world.engine;
+    let open = world.network("open", false);
+    let closed = NetworkSpec { addresses: Addresses::Ours, ..world.network("closed", true) };
+    for network in [&open, &closed] {
+        engine.ensure_network(network).await.expect("is made");
+    }
+    let subnet = engine.network(&closed.name).await.expect("tells").expect("is there").subnet.expect("one range");
+    let id = on_network(world, "pen", &open).await;
+    world.sh(&id, "echo mine > /kept").await;
+    for place in [3, 4] {
+        engine.stop(&id, 0).await.expect("stops");
+        for _ in 0..2 {
+            engine.put_on_network(&id, &closed.name, subnet.address(place)).await.expect("may be repeated");
+        }
+        engine.start(&id).await.expect("starts");
+        assert_eq!(address(world, &id).await, subnet.address(place).expect("within").to_string());
+        assert_eq!(world.sh(&id, "cat /proc/net/dev | grep -c eth").await, "1", "it is on that one alone");
+    }
+    engine.stop(&id, 0).await.expect("stops");
+    engine.put_on_network(&id, &open.name, None).await.expect("goes back");
+    engine.start(&id).await.expect("starts");
+    assert!(!subnet.contains(address(world, &id).await.parse().expect("an address")));
+    assert_eq!(world.sh(&id, "cat /kept").await, "mine");
+    for bad in ["host", "bridge", "none"] {
+        assert_kind(engine.put_on_network(&id, bad, None).await, "Refused");
+    }
+}
+
 pub async fn networks_have_no_ipv6(world: &World) {
     for (role, internal) in [("open", false), ("closed", true)] {
         let network = world.network(role, internal);

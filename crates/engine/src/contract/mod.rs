@@ -28,7 +28,7 @@ macro_rules! engine_contract {
                 disk_use_is_told, disk_limits_are_true;
             streams: exec_is_binary_safe, exec_tells_how_it_ended, exec_runs_as_asked, exec_ends_with_its_stream,
                 exec_ends_with_its_container, events_are_told, stats_are_told;
-            isolation: profile_holds, siblings_are_apart, networks_are_ensured_once, networks_have_no_ipv6, addresses_are_ours;
+            isolation: profile_holds, siblings_are_apart, networks_are_ensured_once, networks_have_no_ipv6, addresses_are_ours, networks_are_changed;
         );
     };
     (transport $make:expr) => {

@@ -43,6 +43,7 @@ use http_body_util::BodyExt;
 pub use rexec_ssh::PublicKey as HostKey;
 pub use rexec_ssh::client::{DialError, KnownHost, KnownHostError, PrivateKey, PrivateKeyError};
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore};
@@ -357,6 +358,10 @@ impl Engine for DockerEngine {
 
     async fn remove_network(&self, name: &str) -> Result<()> {
         gone_is_done(within(WORK_TIMEOUT, self.docker.remove_network(profile::name(name)?)).await)
+    }
+
+    async fn put_on_network(&self, id: &str, network: &str, address: Option<Ipv4Addr>) -> Result<()> {
+        self.change_network(id, network, address).await
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {

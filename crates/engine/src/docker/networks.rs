@@ -10,9 +10,13 @@
 use super::waiting::within;
 use super::{CALL_TIMEOUT, DockerEngine, POLL_INTERVAL, WORK_TIMEOUT, found_or_none, profile};
 use crate::{Addresses, Engine, EngineError, NetworkSpec, Result, Subnet};
-use bollard::models::{Ipam, IpamConfig, NetworkCreateRequest, NetworkInspect};
-use bollard::query_parameters::InspectNetworkOptions;
+use bollard::models::{
+    EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkConnectRequest, NetworkCreateRequest,
+    NetworkDisconnectRequest, NetworkInspect,
+};
+use bollard::query_parameters::{InspectContainerOptions, InspectNetworkOptions};
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// How long a network that is being made by another server may take to be found.
@@ -87,6 +91,37 @@ impl DockerEngine {
             Addresses::Ours => Some(self.free_range(spec).await?),
         };
         within(WORK_TIMEOUT, self.docker.create_network(request(spec, range)?)).await.map(drop)
+    }
+
+    /// A network is left before another is joined: a container that is on none is on the one that it was made for when it
+    /// starts, which is no wider than where it was made.
+    pub(super) async fn change_network(&self, id: &str, network: &str, address: Option<Ipv4Addr>) -> Result<()> {
+        let (id, network) = (profile::name(id)?, profile::own_network(network)?);
+        let found = within(CALL_TIMEOUT, self.docker.inspect_container(id, None::<InspectContainerOptions>)).await?;
+        let on = found.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+        let asked = address.map(|address| address.to_string());
+        let given =
+            |endpoint: &EndpointSettings| endpoint.ipam_config.as_ref().and_then(|own| own.ipv4_address.clone());
+        let is_there = |name: &str, endpoint: &EndpointSettings| {
+            name == network && given(endpoint).filter(|address| !address.is_empty()) == asked
+        };
+        let mut is_on = false;
+        for (name, endpoint) in &on {
+            if is_there(name, endpoint) {
+                is_on = true;
+                continue;
+            }
+            let leave = NetworkDisconnectRequest { container: id.to_owned(), force: Some(true) };
+            within(WORK_TIMEOUT, self.docker.disconnect_network(name, leave)).await?;
+        }
+        if is_on {
+            return Ok(());
+        }
+        let ipam_config =
+            asked.map(|ipv4_address| EndpointIpamConfig { ipv4_address: Some(ipv4_address), ..Default::default() });
+        let endpoint_config = Some(EndpointSettings { ipam_config, ..Default::default() });
+        let join = NetworkConnectRequest { container: id.to_owned(), endpoint_config };
+        within(WORK_TIMEOUT, self.docker.connect_network(network, join)).await
     }
 
     /// One that the engine would give to a network at this moment.

@@ -87,10 +87,18 @@ fn network(spec: &ContainerSpec) -> Result<String> {
         _ if spec.profile == Profile::Orphans => {
             Err(EngineError::Refused(format!("the network {network:?} beside the host's processes")))
         }
-        HOST_NETWORK | "bridge" | "default" | "nat" => {
+        NO_NETWORK => Ok(NO_NETWORK.into()),
+        own => own_network(own).map(str::to_owned),
+    }
+}
+
+/// The name of a network that keeps workspaces apart.
+pub(super) fn own_network(network: &str) -> Result<&str> {
+    match name(network)? {
+        HOST_NETWORK | NO_NETWORK | "bridge" | "default" | "nat" => {
             Err(EngineError::Refused(format!("the network {network:?} does not keep workspaces apart")))
         }
-        own => Ok(own.to_owned()),
+        own => Ok(own),
     }
 }
 

@@ -64,6 +64,7 @@ fn configure(home: &Path) -> Configure {
         entrypoint: None,
         ring_bytes: None,
         scrollback_lines: None,
+        gateway: None,
     }
 }
 

@@ -9,18 +9,17 @@ use super::sources::Reader;
 /// Asked for, and not to be had: the server does not start.
 const REFUSED: [(&[&str], &str); 1] = [(
     &["REXEC_EGRESS_UPSTREAM", "TTYD_EGRESS_PROXY_HOST", "TTYD_EGRESS_PROXY_PORT"],
-    "asks that workspaces reach the network through a proxy only, which this version cannot enforce yet; unset it to let them reach the network directly",
+    "asks that gateways reach the network through another proxy, which this version cannot do yet; unset it to have them reach it directly (REXEC_EGRESS says what workspaces may reach)",
 )];
 
 /// Accepted, and without effect for now.
-const NOT_YET: [(&[&str], &str); 11] = [
+const NOT_YET: [(&[&str], &str); 10] = [
     (
         &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],
         "sessions, leases and news between servers go by the database, and limits are each server's own",
     ),
     (&["DOCKER_TLS_CERTDIR"], "certificates are read where DOCKER_CERT_PATH says, and no container is given them"),
     (&["REXEC_WORKSPACE_STORAGE", "COMPUTE_WORKSPACE_STORAGE"], "workspaces keep their files on the engine's volumes"),
-    (&["TTYD_INTERNAL_NETWORK"], "this version has no closed network; workspaces reach the network directly"),
     (
         &[
             "AGENT_STATE_PATH",

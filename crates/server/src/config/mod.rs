@@ -8,6 +8,7 @@
 mod access;
 mod cleanup;
 mod disk;
+mod egress;
 mod elastic;
 mod github;
 mod images;
@@ -25,6 +26,7 @@ mod storage;
 pub use access::Access;
 pub use cleanup::{CleanupConfig, SECONDS_MAX, Thresholds, Use, Uses};
 pub use disk::DiskConfig;
+pub use egress::EgressConfig;
 pub use elastic::{ElasticConfig, ElasticRegion};
 pub use images::{CustomImages, ImagesConfig};
 pub use nested::NestedPolicy;
@@ -183,6 +185,8 @@ pub struct Config {
     /// How long a request's body may pause before it is given up on. No variable sets it.
     pub body_patience: Duration,
     pub engine: EngineConfig,
+    /// What workspaces may reach outside.
+    pub egress: EgressConfig,
     pub images: ImagesConfig,
     pub storage: StorageConfig,
     pub disk: DiskConfig,
@@ -231,6 +235,7 @@ impl Config {
             limits: limits(&mut reader),
             body_patience: BODY_PATIENCE,
             engine: engine(&mut reader),
+            egress: egress::take(&mut reader),
             images: images::take(&mut reader),
             storage: storage::take(&mut reader),
             disk: disk::take(&mut reader),

@@ -8,6 +8,7 @@
 //! Invariants: what is not known to be closed counts as open when a host comes. Later, a host that is ready stays so while
 //! it merely cannot be looked at, by a full disk for one: that it does not answer, its pings tell.
 
+use super::gateway::NoGateway;
 use super::helper::{Helper, HelperSpec, fault_of};
 use super::{Host, shares_kernel};
 use rexec_api::guest::FirewallClosed;
@@ -87,10 +88,11 @@ impl Host {
     }
 
     /// Has nothing come from a bridge but what may leave it; else why not.
-    pub(super) async fn close_but_for(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<(), String> {
+    pub(super) async fn close_but_for(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<(), NoGateway> {
         match self.close_bridge(info, bridge, leave).await {
             Ok(None) => Ok(()),
-            Ok(Some(why)) | Err(NotSet::Never(why) | NotSet::Unseen(why)) => Err(why),
+            Ok(Some(why)) | Err(NotSet::Never(why)) => Err(NoGateway::Never(why)),
+            Err(NotSet::Unseen(why)) => Err(NoGateway::Unknown(why)),
         }
     }
 

@@ -39,7 +39,24 @@ pub struct Gateway {
     pub network: String,
     pub subnet: Subnet,
     pub container: String,
+    bridge: String,
     driver: JoinHandle<()>,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone)]
+pub enum NoGateway {
+    /// There cannot be one on this host, until somebody changes it.
+    Never(String),
+    Unknown(String),
+}
+
+impl NoGateway {
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Never(why) | Self::Unknown(why) => why,
+        }
+    }
 }
 
 impl Drop for Gateway {
@@ -48,29 +65,51 @@ impl Drop for Gateway {
     }
 }
 
-/// The closed network beside an open one.
-pub fn closed_name(network: &str) -> String {
-    format!("{network}-closed")
+impl Gateway {
+    pub fn proxy(&self) -> SocketAddrV4 {
+        SocketAddrV4::new(self.subnet.gateway(), PROXY_PORT)
+    }
+
+    fn leave(&self) -> Leave {
+        Leave::Gateway { address: self.subnet.gateway(), port: PROXY_PORT }
+    }
 }
 
 impl Host {
     /// Makes the closed network, closes it, and meets its gateway, which is made where there is none of this build; else why
     /// this host has none. `resolvers` are asked for names; its machine's own when there are none.
-    pub async fn open_gateway(&self, info: &EngineInfo, resolvers: Vec<SocketAddr>) -> Result<Gateway, String> {
-        let (network, bridge, subnet) = self.ensure_closed_network().await.map_err(|error| self.why(&error))?;
+    pub async fn open_gateway(&self, info: &EngineInfo, resolvers: Vec<SocketAddr>) -> Result<Gateway, NoGateway> {
+        let unknown = |error: EngineError| NoGateway::Unknown(self.why(&error));
+        let (network, bridge, subnet) = self.ensure_closed_network().await.map_err(|error| match error {
+            EngineError::Refused(_) | EngineError::Conflict(_) => NoGateway::Never(self.why(&error)),
+            error => unknown(error),
+        })?;
         let proxy = SocketAddrV4::new(subnet.gateway(), PROXY_PORT);
         let leave = Leave::Gateway { address: *proxy.ip(), port: proxy.port() };
         self.close_but_for(info, &bridge, leave).await?;
-        let container = self.ensure_gateway(info, &network).await.map_err(|error| self.why(&error))?;
-        let (client, driver) = self.meet_gateway(&container).await?;
-        let gateway = Gateway { client, network, subnet, container, driver };
+        let container = self.ensure_gateway(info, &network).await.map_err(unknown)?;
+        let (client, driver) = self.meet_gateway(&container).await.map_err(NoGateway::Unknown)?;
+        let gateway = Gateway { client, network, subnet, container, bridge, driver };
         // It dials from the machine's own network, where no rule keeps siblings apart.
-        let open = self.engine.network(&self.network).await.map_err(|error| self.why(&error))?;
+        let open = self.engine.network(&self.network).await.map_err(unknown)?;
         let closed = [Some(gateway.subnet), open.and_then(|open| open.subnet)];
         let closed = closed.into_iter().flatten().map(|subnet| subnet.to_string()).collect();
         let settings = GatewaySettings { proxy, resolvers, closed };
-        gateway.client.set_gateway(&settings).await.map_err(|error| error.to_string())?;
+        let state = gateway.client.set_gateway(&settings).await;
+        let state = state.map_err(|error| NoGateway::Unknown(error.to_string()))?;
+        if let Some(why) = state.no_names {
+            tracing::warn!(
+                host = self.name,
+                why,
+                "its gateway answers no questions for names; what asks the proxy works"
+            );
+        }
         Ok(gateway)
+    }
+
+    /// Sets the rules around it again, should somebody have taken them away.
+    pub(super) async fn close_again(&self, info: &EngineInfo, gateway: &Gateway) -> Result<(), NoGateway> {
+        self.close_but_for(info, &gateway.bridge, gateway.leave()).await
     }
 
     /// The container, running.

@@ -24,6 +24,7 @@ pub mod elastic;
 pub mod fitness;
 mod fleet;
 pub mod gateway;
+pub mod guard;
 pub mod helper;
 pub mod http;
 pub mod images;
@@ -49,7 +50,7 @@ pub use fleet::Fleet;
 pub use remote::usual_socket;
 pub use words::explain;
 
-use crate::config::{Config, NestedPolicy};
+use crate::config::{Config, EgressConfig, NestedPolicy};
 use crate::db::Db;
 use crate::replicas::{ReplicaId, Replicas};
 use crate::time::now_ms;
@@ -153,6 +154,10 @@ pub struct Host {
     trials: Arc<trials::Trials<nesting::Verdict>>,
     /// Which were tried for keeping what is written, and why not.
     fitness: Arc<trials::Trials<Option<String>>>,
+    /// What keeps its gateway.
+    pub guard: Arc<guard::Guard>,
+    /// The operator's part of what workspaces may reach.
+    pub egress: Arc<EgressConfig>,
     nested: NestedPolicy,
     /// Of workspaces that do not name one; the engine's own when absent.
     runtime: Option<String>,
@@ -211,6 +216,8 @@ impl Host {
             helpers: helper::LiveJobs::default(),
             trials: Arc::default(),
             fitness: Arc::default(),
+            guard: Arc::default(),
+            egress: Arc::new(config.egress.clone()),
             nested: config.engine.nested,
             runtime: config.engine.runtime.clone(),
             runtimes: config.engine.runtimes.clone(),
@@ -265,6 +272,7 @@ impl Host {
             host.helpers = self.helpers.clone();
             host.trials = self.trials.clone();
             host.fitness = self.fitness.clone();
+            host.guard = self.guard.clone();
             host.is_here = self.is_here;
             host.host_key = self.host_key.clone();
             (host.bound, host.elsewhere) = (self.bound, self.elsewhere);
@@ -307,6 +315,8 @@ impl Host {
             helpers: helper::LiveJobs::default(),
             trials: Arc::default(),
             fitness: Arc::default(),
+            guard: Arc::default(),
+            egress: self.egress.clone(),
             nested: self.nested,
             runtime: self.runtime.clone(),
             runtimes: self.runtimes.clone(),

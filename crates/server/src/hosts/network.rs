@@ -5,7 +5,6 @@
 //! stopped containers hold to that network.
 
 use super::Host;
-use super::gateway::closed_name;
 use rexec_engine::{Addresses, EngineError, Labels, NetworkSpec, Subnet};
 
 /// What all bridges of ours begin with.
@@ -34,12 +33,18 @@ impl Host {
 }
 
 impl Host {
+    /// What it is called: of this installation alone, whose addresses on it are.
+    pub fn closed_network(&self) -> String {
+        let own = || format!("{}-closed-{}", self.network, self.instance);
+        self.egress.network.clone().unwrap_or_else(own)
+    }
+
     /// The network from which only the gateway is reached: its name and its bridge's. Its containers' addresses are ours.
     pub(super) async fn ensure_closed_network(&self) -> Result<(String, String, Subnet), EngineError> {
-        let name = closed_name(&self.network);
+        let name = self.closed_network();
         let there = self.engine.network(&name).await?.and_then(|there| there.bridge);
         let bridge = there.filter(|name| name.starts_with(OURS));
-        let bridge = bridge.unwrap_or_else(|| bridge_name(&format!("{}/closed", self.bridge())));
+        let bridge = bridge.unwrap_or_else(|| bridge_name(&format!("{}/{name}", self.bridge())));
         let mut labels = self.extra_labels.clone();
         labels.insert("rexec.network".into(), "1".into());
         let network = NetworkSpec {

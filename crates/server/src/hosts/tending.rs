@@ -45,8 +45,11 @@ impl Host {
                     let facts = Arc::new(facts);
                     self.state.send_replace(HostState::Ready(facts.clone()));
                     let reason = {
+                        let besides = async {
+                            tokio::join!(self.try_usual_runtime(&facts), self.keep_gateway(db, &facts.engine));
+                        };
                         let watching = pin!(self.watch_over(db, &facts.engine, &on_event));
-                        match select(watching, pin!(self.try_usual_runtime(&facts))).await {
+                        match select(watching, pin!(besides)).await {
                             Either::Left((reason, _)) => reason,
                             Either::Right(((), watching)) => watching.await,
                         }

@@ -22,8 +22,8 @@ mod words;
 use crate::app::AppState;
 use crate::error::Error;
 use crate::{
-    accounts, auth, events, exec, files, hosts, machines, ports, registries, setups, snapshots, ssh, ssh_keys, stats,
-    templates, terminals, volumes, workspaces,
+    accounts, auth, egress, events, exec, files, hosts, machines, ports, registries, setups, snapshots, ssh, ssh_keys,
+    stats, templates, terminals, volumes, workspaces,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -70,6 +70,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(volumes::http::routes())
         .merge(snapshots::http::routes())
         .merge(stats::http::routes())
+        .merge(egress::http::routes())
         .merge(terminals::http::routes())
         .merge(exec::http::routes())
         .merge(files::http::routes())

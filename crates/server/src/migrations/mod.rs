@@ -27,6 +27,7 @@ mod m0024_moves;
 mod m0025_replicas;
 mod m0026_regions;
 mod m0027_made_from;
+mod m0028_egress;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -63,6 +64,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0025_replicas::Migration),
             Box::new(m0026_regions::Migration),
             Box::new(m0027_made_from::Migration),
+            Box::new(m0028_egress::Migration),
         ]
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::workspaces::store::Workspace;
+use rexec_api::egress::EgressSettings;
 use rexec_api::error::ErrorCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -19,6 +20,8 @@ pub struct SnapshotPlan {
     pub template: Option<String>,
     pub nested: Option<String>,
     pub env: BTreeMap<String, String>,
+    /// What it might reach; absent of those that are older.
+    pub egress: Option<EgressSettings>,
     /// The workspace's own plan.
     pub workspace: String,
 }
@@ -34,6 +37,7 @@ impl SnapshotPlan {
             template: row.template.clone(),
             nested: row.nested.clone(),
             env: row.env.clone(),
+            egress: row.egress.clone(),
             workspace: row.plan_json.clone(),
         }
     }

@@ -176,6 +176,7 @@ pub(super) fn is_of_one_host(error: &Error) -> bool {
         E::HostFull
             | E::QueueFull
             | E::EngineUnavailable
+            | E::EgressUnavailable
             | E::NestedUnavailable
             | E::RuntimeUnavailable
             | E::RuntimeUnfit

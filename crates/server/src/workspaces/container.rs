@@ -45,6 +45,7 @@ pub fn disk_bytes(row: &Workspace) -> Option<u64> {
 pub fn configuration(row: &Workspace) -> Configure {
     let plan = Plan::of_row(row);
     Configure {
+        gateway: row.gateway,
         workspace: row.id,
         user: plan.user.unwrap_or_default(),
         account: plan.account,

@@ -8,6 +8,7 @@ use super::store::{self, HomeState, SourceState, Want, WantBy, Workspace};
 use super::{Outcome, Report, Workspaces, choice, names, settled, validate};
 use crate::actor::Actor;
 use crate::config::CustomImages;
+use crate::egress::rules;
 use crate::error::{Error, Result};
 use crate::events::bus::News;
 use crate::events::{self, NewEvent};
@@ -25,6 +26,7 @@ use crate::templates::Template;
 use crate::time::now_ms;
 use crate::volumes;
 use crate::volumes::store::NewHome;
+use rexec_api::egress::EgressSettings;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{EventId, SnapshotId, UserId, WorkspaceId};
 use rexec_api::snapshots::SnapshotState;
@@ -43,9 +45,12 @@ pub const MEMORY_MB_DEFAULT: u32 = 2048;
 pub(super) const RECORDED_AT_ONCE_MAX: usize = 6;
 
 impl Workspaces {
-    pub async fn create(&self, actor: &Actor, new: NewWorkspace) -> Result<Outcome> {
+    pub async fn create(&self, actor: &Actor, mut new: NewWorkspace) -> Result<Outcome> {
         actor.authorise(Scope::WorkspacesWrite)?;
         validate::new_workspace(&new)?;
+        if let Some(settings) = new.egress.take() {
+            new.egress = Some(rules::checked(settings, &self.config.egress)?);
+        }
         self.require_image(actor, &new)?;
         let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;
         let snapshot = match new.snapshot {
@@ -248,6 +253,11 @@ impl Workspaces {
             machine: None,
             pool: None,
             moving: None,
+            egress: Some(new.egress.clone().unwrap_or_else(|| self.usual_egress())),
+            egress_seq: 1,
+            egress_applied_seq: 0,
+            address: None,
+            gateway: None,
         }
     }
 
@@ -271,6 +281,11 @@ impl Workspaces {
         }
         row.plan_json = plan.to_json();
         row
+    }
+
+    /// Of those that do not say.
+    fn usual_egress(&self) -> EgressSettings {
+        EgressSettings { preset: self.config.egress.preset, ..EgressSettings::default() }
     }
 
     fn may_name_images(&self, actor: &Actor) -> bool {
@@ -329,6 +344,11 @@ impl Workspaces {
             cpu_milli: plan.cpu_milli.filter(|_| new.cpu.is_none()).unwrap_or(fresh.cpu_milli),
             memory_mb: plan.memory_mb.filter(|_| new.memory_mb.is_none()).unwrap_or(fresh.memory_mb),
             pids: plan.pids.filter(|_| new.pids.is_none()).unwrap_or(fresh.pids),
+            egress: plan
+                .egress
+                .filter(|_| new.egress.is_none())
+                .map(|own| self.inherited_egress(own))
+                .or(fresh.egress.clone()),
             runtime: new.runtime.clone().unwrap_or_else(|| self.inherited_runtime(host, plan.runtime)),
             env,
             ..fresh
@@ -358,6 +378,11 @@ impl Workspaces {
             |facts: &HostFacts| facts.engine.runtimes.contains(&before) && host.runtime_policy(facts).allows(&before);
         let usual = || self.config.engine.runtime.clone().unwrap_or_default();
         if host.ready().is_ok_and(|facts| allows(&facts)) { before } else { usual() }
+    }
+
+    /// As one had it that is made again; as the server's settings say, where its preset is not allowed any more.
+    pub(super) fn inherited_egress(&self, before: EgressSettings) -> EgressSettings {
+        if self.config.egress.presets.contains(&before.preset) { before } else { self.usual_egress() }
     }
 
     /// Refuses a workspace with containers inside where the host does not allow those, before anything is made.

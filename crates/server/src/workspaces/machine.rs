@@ -166,6 +166,11 @@ pub(crate) fn record(owner: UserId, name: String) -> Workspace {
         delete_warned_ms: None,
         delete_told_ms: None,
         machine: Some(MachineView::default()),
+        egress: None,
+        egress_seq: 1,
+        egress_applied_seq: 0,
+        address: None,
+        gateway: None,
     }
 }
 

@@ -259,6 +259,12 @@ impl Workspaces {
         Ok(Outcome { view: self.get(actor, id).await?, done: report.is_some() })
     }
 
+    /// Has its driver look, and waits for it.
+    pub(crate) async fn settle(&self, id: WorkspaceId, wait: Duration) {
+        let slot = self.slot(id);
+        settled(&slot, slot.nudge(), wait).await;
+    }
+
     /// Has its driver look at what is wanted now.
     pub(crate) fn ask(&self, id: WorkspaceId) {
         self.slot(id).ask();

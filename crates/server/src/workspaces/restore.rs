@@ -105,6 +105,11 @@ impl Workspaces {
             delete_told_ms: None,
             pool: None,
             moving: None,
+            egress: before.egress.map(|own| self.inherited_egress(own)).or(fresh.egress),
+            egress_seq: fresh.egress_seq,
+            egress_applied_seq: 0,
+            address: None,
+            gateway: None,
             ..before
         })
     }

@@ -10,7 +10,7 @@ use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_engine::docker::DockerEngine;
 use rexec_engine::{ContainerSpec, Engine, ExecStart, Labels, Limits, Profile};
 use rexec_server::config::{Config, Sources};
-use rexec_server::hosts::gateway::{Gateway, PROXY_PORT, closed_name};
+use rexec_server::hosts::gateway::{Gateway, PROXY_PORT};
 use rexec_server::hosts::{Host, LOCAL, delivery, usual_socket};
 use std::net::Ipv4Addr;
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -109,7 +109,7 @@ impl Bench {
         for container in self.engine.summaries(&self.host.labels()).await.unwrap() {
             self.engine.remove(&container.id).await.unwrap();
         }
-        self.engine.remove_network(&closed_name(&self.host.network)).await.unwrap();
+        self.engine.remove_network(&self.host.closed_network()).await.unwrap();
         self.engine.remove_image(&self.image).await.unwrap();
         let bridge = self.bridge.lock().unwrap().take();
         rexec_engine::firewall::forget_bridge(&bridge.unwrap()).await.unwrap();

@@ -11,6 +11,7 @@ mod closing;
 mod commands;
 mod database;
 mod device;
+mod egress;
 mod elastic;
 mod elsewhere;
 mod events;

@@ -45,8 +45,13 @@ impl Driver {
             self.host.engine.volume_create(&row.volume, &labels, Some(bytes)).await?;
         }
         let mut spec = container::spec(&made, &self.host, disk, dial_dir);
+        if let Some(door) = self.door(row, facts).await? {
+            spec.network = door.gateway.network.clone();
+            spec.address = Some(door.address);
+        }
         match self.make(&mut spec).await {
             Ok(_) => {
+                self.made = Some(made.generation);
                 self.deps.crash.point("create.made");
                 Ok(Progress::Again(Some(Seen::Created)))
             }
@@ -100,6 +105,7 @@ impl Driver {
             let reason = self.note.clone();
             self.observe(ticket, row, WorkspaceStatus::Creating, reason.as_deref(), |_| {}).await?;
         }
+        self.lead_out(row, facts).await?;
         if dials(facts, row) {
             self.open_desk(row)?;
         }
@@ -176,6 +182,7 @@ impl Driver {
             Some((stream, lanes)) => Link::over_dial(stream, lanes, &configure, budget).await?,
             None => Link::over_exec(&*self.host.engine, &container_name(row), &configure, budget).await?,
         };
+        self.prove_shut(row, &link).await?;
         tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");
         self.slot.publish_link(Some(link.client.clone()));
         self.deps.crash.point("create.linked");

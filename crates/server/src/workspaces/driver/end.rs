@@ -1,6 +1,7 @@
 //! The steps that take a workspace down, and its remains away.
 
 use super::{Driver, Progress, StepError};
+use crate::egress;
 use crate::hosts::HostFacts;
 use crate::hosts::reserve::{self, Hold};
 use crate::setups;
@@ -21,6 +22,7 @@ const STOP_GRACE_SECONDS: u32 = 10;
 impl Driver {
     pub(super) async fn stop(&mut self, ticket: u64, row: &Workspace) -> Result<Progress, StepError> {
         self.observe(ticket, row, WorkspaceStatus::Stopping, None, |_| {}).await?;
+        self.shut_out(row).await;
         self.host.engine.stop(&container_name(row), STOP_GRACE_SECONDS).await?;
         self.unlink();
         Ok(Progress::Again(None))
@@ -34,6 +36,7 @@ impl Driver {
     ) -> Result<Progress, StepError> {
         self.unlink();
         self.observe(ticket, row, WorkspaceStatus::Stopping, None, |_| {}).await?;
+        self.shut_out(row).await;
         for container in self.host.engine.containers(&self.labels()).await? {
             if self.cut_off && matches!(container.state, ContainerState::Created | ContainerState::Exited { .. }) {
                 self.end_orphans(facts, &container.id).await?;
@@ -73,6 +76,7 @@ impl Driver {
         let failure = Failure::given_up("The workspace was deleted while it was taken.");
         snapshots::store::fail(&tx, self.id, &failure).await?;
         setups::store::remove(&tx, self.id).await?;
+        egress::store::forget(&tx, self.id).await?;
         let left = moving::store::prove(&tx, self.id).await?;
         reserve::hold(&tx, self.id, if keeps { Hold::Home } else { Hold::Nothing }).await?;
         store::bury(&tx, self.id, now).await?;

@@ -17,6 +17,11 @@ impl Driver {
         if row.is_leaving() || !self.link_lives() {
             return false;
         }
+        // Until then it reaches nothing.
+        if let Err(error) = self.keep_told(row).await {
+            tracing::debug!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "its gateway is away");
+            return false;
+        }
         match self.tell_guest(row).await {
             Ok(()) => self.link_is_warm = false,
             Err(error) => {

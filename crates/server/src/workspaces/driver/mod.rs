@@ -27,6 +27,7 @@ mod tests;
 mod turn;
 mod verdict;
 mod volume;
+mod way_out;
 
 use super::budgets::Budgets;
 use super::container::container_name;
@@ -53,6 +54,7 @@ use rexec_engine::Labels;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
+use uuid::Uuid;
 use verdict::StepError;
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -137,6 +139,10 @@ pub struct Driver {
     /// How often its container was made anew because it could not start, since it last ran or was asked for.
     remade: u32,
     image_present: bool,
+    /// The generation that was made in this pass.
+    made: Option<i64>,
+    /// The boot of which it is known that it reaches nothing but its gateway.
+    proven: Option<Uuid>,
     /// A pull that goes on from pass to pass for as long as the image is wanted.
     pulling: Option<Arc<Pull>>,
     /// At the host's engine, from when it is to make or start something until that is done.
@@ -168,6 +174,8 @@ impl Driver {
             cut_off: false,
             remade: 0,
             image_present: true,
+            made: None,
+            proven: None,
             pulling: None,
             place: None,
             asked: None,

@@ -29,6 +29,10 @@ impl Driver {
             self.unlink();
         }
         self.hold_pings(status == WorkspaceStatus::Paused);
+        match status {
+            WorkspaceStatus::Running | WorkspaceStatus::Paused => self.keep_told(row).await?,
+            _ => self.shut_out(row).await,
+        }
         let reason = match status {
             WorkspaceStatus::Running => self.note.clone().or_else(|| self.slot.remark()),
             _ => row.want.reason.clone(),

@@ -176,6 +176,9 @@ impl Engine for FakeEngine {
     async fn remove_network(&self, _: &str) -> Result<()> {
         unreachable!()
     }
+    async fn put_on_network(&self, _: &str, _: &str, _: Option<std::net::Ipv4Addr>) -> rexec_engine::Result<()> {
+        Ok(())
+    }
     async fn stop(&self, _: &str, _: u32) -> Result<()> {
         unreachable!()
     }

@@ -41,6 +41,8 @@ pub(super) enum StepError {
     Runtime(ErrorCode, String),
     #[error("what is left of an earlier start keeps it from starting: {0}")]
     HalfStarted(String),
+    #[error("nothing guards what it reaches: {0}")]
+    Unguarded(String),
     #[error("its processes keep ending: {0}")]
     KeepsEnding(String),
 }
@@ -86,6 +88,14 @@ pub(super) fn verdict(error: &StepError) -> Option<(ErrorCode, String)> {
         StepError::NoRoom => return Some((ErrorCode::HostFull, NO_ROOM.into())),
         StepError::Runtime(code, reason) => return Some((*code, reason.clone())),
         StepError::NotNested(reason) => return Some((ErrorCode::NestedUnavailable, reason.clone())),
+        StepError::Unguarded(why) => {
+            return Some((
+                ErrorCode::EgressUnavailable,
+                format!(
+                    "Its server cannot guard what it reaches: {why} Have that mended, use another server, or let it reach all (`open`)."
+                ),
+            ));
+        }
         StepError::HalfStarted(why) => {
             return Some((
                 ErrorCode::EngineError,

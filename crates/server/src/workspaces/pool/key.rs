@@ -2,8 +2,11 @@
 //!
 //! Everything else, name, environment, user, entrypoint, repository, its guest is told when somebody has it.
 
+use crate::config::EgressConfig;
+use crate::egress;
 use crate::hosts::delivery::GUEST_HASH;
 use crate::workspaces::store::Workspace;
+use rexec_api::egress::EgressNetwork;
 use serde::{Deserialize, Serialize};
 
 /// Stored as JSON, field by field in this order: equal keys are equal texts.
@@ -18,12 +21,15 @@ pub struct Key {
     pub memory_mb: i64,
     pub disk_mb: i64,
     pub pids: i64,
+    /// Behind its host's gateway.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
     /// The version of its guest: another server's pool is none of this one's.
     pub guest: String,
 }
 
 impl Key {
-    pub fn of(row: &Workspace) -> Self {
+    pub fn of(row: &Workspace, operator: &EgressConfig) -> Self {
         Self {
             image: row.image.clone(),
             runtime: row.runtime.clone(),
@@ -32,6 +38,7 @@ impl Key {
             memory_mb: row.memory_mb,
             disk_mb: row.disk_mb,
             pids: row.pids,
+            closed: egress::network_of(row, operator) == EgressNetwork::Closed,
             guest: GUEST_HASH.into(),
         }
     }

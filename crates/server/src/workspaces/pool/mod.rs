@@ -32,6 +32,7 @@ use crate::hosts::{Host, HostFacts};
 use crate::time::now_ms;
 use crate::volumes;
 use key::Key;
+use rexec_api::egress::{EgressPreset, EgressSettings};
 use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_api::servers::{PoolView, ServerState};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
@@ -73,7 +74,7 @@ impl Workspaces {
         if self.config.pool.size == 0 || row.source_snapshot.is_some() {
             return Ok(None);
         }
-        let key = Key::of(row);
+        let key = Key::of(row, &self.config.egress);
         let mut ready = store::ready(tx, host.id, &key).await?;
         if !ready.is_empty() {
             // Those who come at once do not all wait for the same one.
@@ -224,7 +225,7 @@ impl Workspaces {
         let now = now_ms();
         let usual = Capacity::of(&facts.engine).fit(self.record(store::OWNER, &NewWorkspace::default(), host));
         let made = store::made_since(self.deps.db.read(), host.id, now - target::WINDOW_MS).await?;
-        Ok(target::targets(pool.size, pool.max, &Key::of(&usual), &made, now))
+        Ok(target::targets(pool.size, pool.max, &Key::of(&usual, &self.config.egress), &made, now))
     }
 
     /// What is of no use any more goes; of what is too much, one at a time, the newest. How many stay of each.
@@ -323,6 +324,11 @@ impl Workspaces {
             memory_mb: key.memory_mb,
             disk_mb: key.disk_mb,
             pids: key.pids,
+            // Its gateway knows whose it is and lets nothing through.
+            egress: Some(EgressSettings {
+                preset: if key.closed { EgressPreset::Locked } else { EgressPreset::Open },
+                ..EgressSettings::default()
+            }),
             pool: Some(Pooled { key: key.to_json(), image: Some(image.to_owned()) }),
             ..fresh
         }

@@ -3,6 +3,7 @@
 use super::key::Key;
 use super::target::Made;
 use crate::db;
+use crate::egress::store as egress;
 use crate::hosts::placement::Amount;
 use crate::workspaces::lifecycle::Desired;
 use crate::workspaces::store::{Want, WantBy, Workspace};
@@ -51,8 +52,8 @@ pub async fn claim(conn: &impl ConnectionTrait, id: WorkspaceId, key: &Key, row:
         conn,
         "UPDATE workspaces SET owner_id = $1, name = $2, template = $3, plan_json = $4, git_url = $5, git_branch = $6, \
          env_json = $7, idle_json = $8, source_state = $9, status = 'creating', created_ms = $10, updated_ms = $10, \
-         last_active_ms = $10, pool_key = NULL, pool_image = NULL \
-         WHERE id = $11 AND pool_key = $12 AND status = 'running' AND desired = 'running' AND deleted_ms IS NULL",
+         last_active_ms = $10, egress_json = $11, egress_seq = egress_seq + 1, pool_key = NULL, pool_image = NULL \
+         WHERE id = $12 AND pool_key = $13 AND status = 'running' AND desired = 'running' AND deleted_ms IS NULL",
         [
             row.owner.to_string().into(),
             row.name.clone().into(),
@@ -64,6 +65,7 @@ pub async fn claim(conn: &impl ConnectionTrait, id: WorkspaceId, key: &Key, row:
             json(serde_json::to_string(&row.idle))?.into(),
             row.source_state.as_str().into(),
             row.created_ms.into(),
+            row.egress.as_ref().map(egress::json_of).transpose()?.into(),
             id.to_string().into(),
             key.to_json().into(),
         ],
@@ -161,9 +163,10 @@ pub async fn made_since(conn: &impl ConnectionTrait, host: HostId, since_ms: i64
         disk_mb: i64,
         pids: i64,
         created_ms: i64,
+        address: Option<String>,
     }
     // One that took over an image of its repository did not begin as that.
-    let text = "SELECT COALESCE(made_from, image) AS image, runtime, nested, cpu_milli, memory_mb, disk_mb, pids, created_ms FROM workspaces \
+    let text = "SELECT COALESCE(made_from, image) AS image, runtime, nested, cpu_milli, memory_mb, disk_mb, pids, created_ms, address FROM workspaces \
                 WHERE host_id = $1 AND created_ms >= $2 AND pool_key IS NULL AND machine_json IS NULL \
                 AND source_snapshot IS NULL AND image_found IS NULL AND owner_id <> $3 ORDER BY created_ms DESC LIMIT $4";
     let values = [host.to_string().into(), since_ms.into(), OWNER.to_string().into(), MADE_MAX.into()];
@@ -176,6 +179,7 @@ pub async fn made_since(conn: &impl ConnectionTrait, host: HostId, since_ms: i64
             memory_mb: row.memory_mb,
             disk_mb: row.disk_mb,
             pids: row.pids,
+            closed: row.address.is_some(),
             guest: crate::hosts::delivery::GUEST_HASH.into(),
         },
         at_ms: row.created_ms,

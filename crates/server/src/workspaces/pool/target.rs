@@ -108,6 +108,7 @@ mod tests {
 
     fn key(image: &str) -> Key {
         Key {
+            closed: false,
             image: image.into(),
             runtime: String::new(),
             nested: None,

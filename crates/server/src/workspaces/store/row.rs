@@ -3,6 +3,7 @@
 use crate::workspaces::lifecycle::{Desired, Intent};
 use crate::workspaces::limits::Wish;
 use crate::workspaces::moving::store::Moving;
+use rexec_api::egress::EgressSettings;
 use rexec_api::error::ErrorCode;
 use rexec_api::idle::IdleSettings;
 use rexec_api::ids::{HostId, UserId, WorkspaceId};
@@ -10,6 +11,7 @@ use rexec_api::workspaces::{MachineView, PatchWorkspace, WorkspaceStatus};
 use sea_orm::{DbErr, FromQueryResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Declares an enum that a column holds as text.
 macro_rules! words {
@@ -153,6 +155,16 @@ pub struct Workspace {
     pub pool: Option<Pooled>,
     /// Its last move to another host, until it has run there.
     pub moving: Option<Moving>,
+    /// What it may reach; absent of those that are older than that could be said.
+    pub egress: Option<EgressSettings>,
+    /// Raised by each change of it.
+    pub egress_seq: i64,
+    /// The `egress_seq` that its gateway was last told.
+    pub egress_applied_seq: i64,
+    /// Its own on its host's closed network, if it was last started there.
+    pub address: Option<Ipv4Addr>,
+    /// Where its gateway listens there.
+    pub gateway: Option<SocketAddrV4>,
 }
 
 /// Of one that is warm and nobody's.
@@ -233,13 +245,19 @@ pub(super) struct Row {
     pool_key: Option<String>,
     pool_image: Option<String>,
     move_json: Option<String>,
+    egress_json: Option<String>,
+    egress_seq: i64,
+    egress_applied_seq: i64,
+    address: Option<String>,
+    gateway: Option<String>,
 }
 
 pub(super) const COLUMNS: &str = "id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, \
     image, runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
     limits_seq, status, status_reason, error_code, host_id, generation, boot_seq, booted_seq, volume, home_state, \
     source_state, image_found, made_from, limits_applied_seq, guest_key, created_ms, started_ms, last_active_ms, stopped_ms, \
-    delete_warned_ms, delete_told_ms, limits_json, machine_json, pool_key, pool_image, move_json";
+    delete_warned_ms, delete_told_ms, limits_json, machine_json, pool_key, pool_image, move_json, \
+    egress_json, egress_seq, egress_applied_seq, address, gateway";
 
 impl TryFrom<Row> for Workspace {
     type Error = DbErr;
@@ -294,6 +312,15 @@ impl TryFrom<Row> for Workspace {
                 .as_deref()
                 .map(|json| serde_json::from_str(json).map_err(|_| broken("move_json")))
                 .transpose()?,
+            egress: row
+                .egress_json
+                .as_deref()
+                .map(|json| serde_json::from_str(json).map_err(|_| broken("egress_json")))
+                .transpose()?,
+            egress_seq: row.egress_seq,
+            egress_applied_seq: row.egress_applied_seq,
+            gateway: row.gateway.as_deref().map(|text| text.parse().map_err(|_| broken("gateway"))).transpose()?,
+            address: row.address.as_deref().map(|text| text.parse().map_err(|_| broken("address"))).transpose()?,
             pool: row.pool_key.map(|key| Pooled { key, image: row.pool_image }),
             wish: wished.as_ref().map(|wished| wished.limits),
             rest: wished.map(|wished| wished.rest).unwrap_or_default(),

@@ -3,6 +3,7 @@
 use super::row::Wished;
 use super::{HomeState, Want, Workspace};
 use crate::db::{self, Db};
+use crate::egress::store as egress;
 use crate::replicas::Hold;
 use crate::workspaces::lifecycle::{Desired, Intent};
 use crate::workspaces::limits::Wish;
@@ -22,9 +23,9 @@ pub async fn insert(conn: &impl ConnectionTrait, w: &Workspace) -> Result<(), Db
         "INSERT INTO workspaces (id, owner_id, name, template, plan_json, git_url, git_branch, source_snapshot, image, \
          runtime, cpu_milli, memory_mb, disk_mb, pids, nested, env_json, desired, want_by, want_reason, idle_json, \
          limits_seq, status, host_id, generation, boot_seq, booted_seq, volume, home_state, source_state, guest_key, \
-         created_ms, updated_ms, status_reason, machine_json, pool_key, pool_image) \
+         created_ms, updated_ms, status_reason, machine_json, pool_key, pool_image, egress_json) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, \
-         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)",
+         $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37)",
         [
             w.id.to_string().into(),
             w.owner.to_string().into(),
@@ -62,6 +63,7 @@ pub async fn insert(conn: &impl ConnectionTrait, w: &Workspace) -> Result<(), Db
             w.machine.as_ref().map(json_of).transpose()?.into(),
             w.pool.as_ref().map(|pool| pool.key.clone()).into(),
             w.pool.as_ref().and_then(|pool| pool.image.clone()).into(),
+            w.egress.as_ref().map(egress::json_of).transpose()?.into(),
         ],
     )
     .await
@@ -330,7 +332,7 @@ pub async fn bury(conn: &impl ConnectionTrait, id: WorkspaceId, now_ms: i64) -> 
 
 /// It is another host's from here on.
 pub async fn lies_on(conn: &impl ConnectionTrait, id: WorkspaceId, host: HostId) -> Result<(), DbErr> {
-    let text = "UPDATE workspaces SET host_id = $1 WHERE id = $2";
+    let text = "UPDATE workspaces SET host_id = $1, address = NULL, gateway = NULL WHERE id = $2";
     db::execute(conn, text, [host.to_string().into(), id.to_string().into()]).await.map(|_| ())
 }
 

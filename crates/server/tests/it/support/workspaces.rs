@@ -66,6 +66,13 @@ pub async fn sweep(engine: &DockerEngine, instance: &str) {
     for volume in engine.volumes(&labels).await.unwrap() {
         engine.remove_volume(&volume.name).await.unwrap();
     }
+    let closed = format!("rexec-closed-{instance}");
+    if let Some(network) = engine.network(&closed).await.unwrap() {
+        engine.remove_network(&closed).await.unwrap();
+        if let Some(bridge) = network.bridge {
+            rexec_engine::firewall::forget_bridge(&bridge).await.unwrap();
+        }
+    }
     // An image of a snapshot has its container's labels.
     let ours = |image: &ImageInfo| image.labels.get("rexec.instance").is_some_and(|of| of == instance);
     for image in engine.images().await.unwrap().iter().filter(|image| ours(image)) {
