@@ -17,8 +17,8 @@ mod tui;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
-    account, admin, attach, copy, exec, forward, join, keys, logs, moving, ports, regions, snapshots, ssh, sync,
-    tokens, volumes, workspaces,
+    account, admin, attach, copy, egress, exec, forward, join, keys, logs, moving, ports, regions, snapshots, ssh,
+    sync, tokens, volumes, workspaces,
 };
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
@@ -91,6 +91,8 @@ enum Command {
     Pause(workspaces::Several),
     /// Wake workspaces.
     Resume(workspaces::Several),
+    /// See or change what a workspace may reach outside, and print what it asked for.
+    Egress(egress::EgressArguments),
     /// Move a stopped workspace to another server.
     Move(moving::MoveArguments),
     /// Delete workspaces; their homes are kept for a while.
@@ -198,6 +200,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Restart(of) => workspaces::lifecycle(connection, of, Lifecycle::Restart).await?,
         Command::Pause(of) => workspaces::lifecycle(connection, of, Lifecycle::Pause).await?,
         Command::Resume(of) => workspaces::lifecycle(connection, of, Lifecycle::Resume).await?,
+        Command::Egress(arguments) => egress::run(connection, arguments).await?,
         Command::Move(arguments) => moving::run(connection, arguments).await?,
         Command::Rm(arguments) => workspaces::rm(connection, arguments).await?,
         Command::Snapshot(command) => snapshots::run(connection, command).await?,

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod attach;
 pub mod copy;
 mod device_login;
+pub mod egress;
 pub mod exec;
 pub mod forward;
 pub mod join;

@@ -1,11 +1,12 @@
 //! `ls`, `new`, `open`, `rm`, and the lifecycle.
 
-use super::snapshots;
+use super::{egress, snapshots};
 use crate::browser;
 use crate::connection::{Connection, workspace, workspaces};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age};
 use crate::tty;
+use rexec_api::egress::{EgressPreset, EgressSettings};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{Client, Lifecycle};
 use std::collections::BTreeMap;
@@ -54,6 +55,12 @@ pub struct NewArguments {
     /// On this server, for administrators.
     #[arg(long, value_name = "SERVER", visible_alias = "server")]
     host: Option<String>,
+    /// What it may reach outside: locked, balanced or open; as the server's settings say when absent.
+    #[arg(long, value_name = "PRESET", value_parser = egress::preset)]
+    egress: Option<EgressPreset>,
+    /// A rule of what it may reach besides, such as github.com; may be given several times.
+    #[arg(long, value_name = "RULE", requires = "egress")]
+    allow: Vec<String>,
     /// A variable of its terminals and commands; may be given several times.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -93,6 +100,7 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
         region: arguments.region,
         host: arguments.host,
         env: BTreeMap::from_iter(arguments.env),
+        egress: arguments.egress.map(|preset| EgressSettings { preset, allow: arguments.allow, deny: Vec::new() }),
         wait_ms: Some(0),
         ..Default::default()
     };

@@ -113,8 +113,19 @@ impl Drop for Stage {
         let labels = Labels::from([("rexec.test.server".to_owned(), self.label.clone())]);
         runtime().block_on(async {
             let engine = DockerEngine::connect(&address).unwrap();
-            for container in engine.summaries(&labels).await.unwrap() {
+            let mut closed = None;
+            for container in engine.containers(&labels).await.unwrap() {
+                if container.labels.contains_key("rexec.gateway") {
+                    closed = container.name.strip_suffix("-gateway").map(str::to_owned);
+                }
                 engine.remove(&container.id).await.unwrap();
+            }
+            if let Some(name) = closed {
+                let bridge = engine.network(&name).await.unwrap().and_then(|network| network.bridge);
+                engine.remove_network(&name).await.unwrap();
+                if let Some(bridge) = bridge {
+                    rexec_engine::firewall::forget_bridge(&bridge).await.unwrap();
+                }
             }
             for volume in engine.volumes(&labels).await.unwrap() {
                 engine.remove_volume(&volume.name).await.unwrap();

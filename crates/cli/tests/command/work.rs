@@ -36,6 +36,7 @@ fn what_happens_is_told_and_looked_after() {
     watches(&stage);
     administration(&stage);
     homes(&stage);
+    egress(&stage);
 }
 
 /// A command that goes on, and what it has said.
@@ -250,4 +251,22 @@ fn homes(stage: &Stage) {
     assert!(stage.fails(&["volume", "rm", id], 2).contains("--yes"));
     stage.ok(&["volume", "rm", id, "--yes"]);
     assert!(!stage.ok(&["volume", "ls"]).contains(id));
+}
+
+fn egress(stage: &Stage) {
+    assert!(stage.fails(&["new", "boxed", "--egress", "shut"], 2).contains("locked, balanced or open"));
+    stage.fails(&["new", "boxed", "--egress", "locked", "--allow", "https://a.example"], 5);
+    stage.ok(&["new", "boxed", "--egress", "locked", "--allow", "a.example"]);
+    let told = stage.ok(&["egress", "boxed"]);
+    assert!(told.contains("locked: behind its server's gateway; in force\nallowed: a.example\n"), "{told}");
+    let ask = "sleep 1 | /.rexec/current/guest tunnel ${https_proxy#http://} b.example 443; true";
+    stage.ok(&["exec", "boxed", "--", "sh", "-c", ask]);
+    eventually("the log to have it", || {
+        let log = stage.ok(&["egress", "boxed", "--log", "--denied"]);
+        log.contains("b.example") && log.contains("egress_not_allowed")
+    });
+    let told = stage.ok(&["egress", "boxed", "balanced", "--allow", "b.example", "--forget", "a.example"]);
+    assert!(told.starts_with("balanced:") && told.contains("allowed: b.example\n"), "{told}");
+    assert!(stage.fails(&["egress", "boxed", "--forget", "a.example"], 1).contains("no rule"));
+    stage.ok(&["rm", "boxed"]);
 }

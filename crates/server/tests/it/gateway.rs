@@ -137,7 +137,7 @@ async fn from_the_closed_network_only_the_gateway_is_reached() {
     closed_but_for_the_gateway(&bench, port).await;
     bench.clean().await;
 
-    let mut daemon = Dockerd::start_apart(&[]).await;
+    let daemon = Dockerd::start_apart(&[]).await;
     let bench = Bench::on(daemon.engine(), Machine::Another).await;
     let outcome = AssertUnwindSafe(async {
         closed_but_for_the_gateway(&bench, PLAIN_PORT).await;

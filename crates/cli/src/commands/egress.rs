@@ -1,0 +1,181 @@
+//! `egress`: what a workspace may reach outside, and what it did.
+
+use crate::connection::{Connection, workspace};
+use crate::failure::{Failure, Result};
+use crate::show::{self, Cell, Table, Tint, age, size};
+use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, EgressState, EgressView};
+use rexec_api::ids::WorkspaceId;
+use rexec_client::Client;
+
+#[derive(Debug, clap::Args)]
+pub struct EgressArguments {
+    /// Its name or id.
+    workspace: String,
+    /// `locked`: nothing but its rules; `balanced`: registries, code hosts and model vendors besides; `open`: the internet.
+    #[arg(value_parser = preset)]
+    preset: Option<EgressPreset>,
+    /// Let it reach this, too: host, *.suffix or range, with ports after a colon; 80 and 443 without. May be given several
+    /// times, as may the next two.
+    #[arg(long, value_name = "RULE")]
+    allow: Vec<String>,
+    /// Never let it reach this.
+    #[arg(long, value_name = "RULE")]
+    deny: Vec<String>,
+    /// Take this rule of its own away.
+    #[arg(long, value_name = "RULE")]
+    forget: Vec<String>,
+    /// Print what it asked for instead, the newest first.
+    #[arg(long, conflicts_with_all = ["preset", "allow", "deny", "forget"])]
+    log: bool,
+    /// Of that, what it was refused.
+    #[arg(long, requires = "log")]
+    denied: bool,
+}
+
+pub fn preset(text: &str) -> std::result::Result<EgressPreset, String> {
+    EgressPreset::parse(text).ok_or_else(|| "it must be locked, balanced or open".into())
+}
+
+pub async fn run(connection: &Connection, arguments: EgressArguments) -> Result<()> {
+    let client = connection.client()?;
+    let id = workspace(&client, &arguments.workspace).await?.id;
+    if arguments.log {
+        return log(connection, &client, id, arguments.denied).await;
+    }
+    let mut view = client.egress(id).await?;
+    if let Some(settings) = changed(&view, &arguments)? {
+        view = client.set_egress(id, &settings).await?;
+    }
+    if connection.json { show::json(&view) } else { show::print(&told(&view)) }
+}
+
+/// `None`: nothing is asked for.
+fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<EgressSettings>> {
+    let EgressArguments { preset, allow, deny, forget, .. } = arguments;
+    if preset.is_none() && allow.is_empty() && deny.is_empty() && forget.is_empty() {
+        return Ok(None);
+    }
+    let mut all =
+        EgressSettings { preset: preset.unwrap_or(view.preset), allow: view.allow.clone(), deny: view.deny.clone() };
+    for rule in forget {
+        let before = all.allow.len() + all.deny.len();
+        all.allow.retain(|own| own != rule);
+        all.deny.retain(|own| own != rule);
+        if all.allow.len() + all.deny.len() == before {
+            return Err(Failure::Other(format!(
+                "It has no rule {rule:?} of its own. `rexec egress` prints those that it has."
+            )));
+        }
+    }
+    all.allow.extend(allow.iter().cloned());
+    all.deny.extend(deny.iter().cloned());
+    Ok(Some(all))
+}
+
+fn told(view: &EgressView) -> String {
+    let network = match view.network {
+        EgressNetwork::Closed => "behind its server's gateway",
+        EgressNetwork::Open => "on the open network, where nothing is recorded",
+    };
+    let state = match view.state {
+        EgressState::InForce => "in force",
+        EgressState::Pending => "the gateway is being told",
+        EgressState::NextStart => "FROM ITS NEXT START ON: restart it",
+    };
+    let mut text = format!("{}: {network}; {state}\n", view.preset.as_str());
+    for (what, rules) in [
+        ("allowed", &view.allow),
+        ("denied", &view.deny),
+        ("allowed by the server", &view.server_allow),
+        ("denied by the server", &view.server_deny),
+        ("its template needs", &view.template_allow),
+    ] {
+        if !rules.is_empty() {
+            text.push_str(&format!("{what}: {}\n", show::plain(&rules.join(", "))));
+        }
+    }
+    if view.network == EgressNetwork::Closed {
+        let totals = &view.totals;
+        text.push_str(&format!(
+            "so far: {} allowed, {} refused; {} sent, {} received\n",
+            totals.allowed,
+            totals.denied,
+            size(totals.bytes_up),
+            size(totals.bytes_down)
+        ));
+    }
+    text
+}
+
+async fn log(connection: &Connection, client: &Client, id: WorkspaceId, denied: bool) -> Result<()> {
+    let page = client.egress_log(id, denied).await?;
+    if connection.json {
+        return show::json(&page.items);
+    }
+    let mut table = Table::new(&["AGE", "HOW", "HOST", "PORT", "TIMES", "SENT", "RECEIVED", "WHY"]);
+    for entry in page.items {
+        let tint = if entry.allowed { Tint::Plain } else { Tint::Bad };
+        table.row(vec![
+            age(&entry.at).into(),
+            entry.how.into(),
+            Cell::new(show::plain(&entry.host), tint),
+            entry.port.to_string().into(),
+            entry.count.to_string().into(),
+            size(entry.bytes_up).into(),
+            size(entry.bytes_down).into(),
+            Cell::new(show::plain(&entry.why), tint),
+        ]);
+    }
+    table.print()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use rexec_api::egress::EgressTotals;
+
+    fn view() -> EgressView {
+        EgressView {
+            preset: EgressPreset::Balanced,
+            allow: vec!["a.example".into()],
+            deny: vec!["b.example".into()],
+            server_allow: Vec::new(),
+            server_deny: Vec::new(),
+            template_allow: Vec::new(),
+            presets: EgressPreset::ALL.into(),
+            state: EgressState::InForce,
+            network: EgressNetwork::Closed,
+            version: 1,
+            totals: EgressTotals::default(),
+        }
+    }
+
+    fn arguments() -> EgressArguments {
+        EgressArguments {
+            workspace: "x".into(),
+            preset: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            forget: Vec::new(),
+            log: false,
+            denied: false,
+        }
+    }
+
+    #[test]
+    fn what_is_not_named_stays() {
+        assert_eq!(changed(&view(), &arguments()).unwrap(), None);
+        let asked = EgressArguments {
+            preset: Some(EgressPreset::Locked),
+            allow: vec!["c.example".into()],
+            forget: vec!["b.example".into()],
+            ..arguments()
+        };
+        let after = changed(&view(), &asked).unwrap().unwrap();
+        assert_eq!((after.preset, after.deny.len()), (EgressPreset::Locked, 0));
+        assert_eq!(after.allow, ["a.example", "c.example"]);
+        let unknown = EgressArguments { forget: vec!["z.example".into()], ..arguments() };
+        assert!(changed(&view(), &unknown).is_err());
+    }
+}
