@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Most rules of one workspace, those that allow and those that deny together.
 pub const RULES_MAX: usize = 500;
+/// The longest that something is allowed for a while.
+pub const LENT_MINUTES_MAX: u32 = 24 * 60;
 
 /// What is allowed without a rule.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,6 +54,29 @@ pub struct EgressSettings {
     /// Never reached, whatever allows it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
+    /// Reached besides for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lent: Vec<LentRule>,
+}
+
+/// A rule that allows, and ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LentRule {
+    pub rule: String,
+    /// RFC 3339; a day from now at most.
+    pub until: String,
+}
+
+/// Something that is to be reached for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct LendRule {
+    pub rule: String,
+    /// 1 to 1440.
+    pub minutes: u32,
 }
 
 impl Serialize for EgressSettings {
@@ -114,6 +139,8 @@ pub struct EgressView {
     pub preset: EgressPreset,
     pub allow: Vec<String>,
     pub deny: Vec<String>,
+    /// Those that end by themselves.
+    pub lent: Vec<LentRule>,
     /// The operator's rules, which are stronger.
     pub server_allow: Vec<String>,
     pub server_deny: Vec<String>,

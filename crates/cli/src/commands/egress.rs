@@ -3,7 +3,7 @@
 use crate::connection::{Connection, workspace};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age, size};
-use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, EgressState, EgressView};
+use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, EgressState, EgressView, LendRule};
 use rexec_api::ids::WorkspaceId;
 use rexec_client::Client;
 
@@ -18,6 +18,9 @@ pub struct EgressArguments {
     /// times, as may the next two.
     #[arg(long, value_name = "RULE")]
     allow: Vec<String>,
+    /// What --allow names only for so many minutes, a day at most.
+    #[arg(long, value_name = "MINUTES", requires = "allow", conflicts_with_all = ["preset", "deny", "forget"])]
+    minutes: Option<u32>,
     /// Never let it reach this.
     #[arg(long, value_name = "RULE")]
     deny: Vec<String>,
@@ -43,7 +46,11 @@ pub async fn run(connection: &Connection, arguments: EgressArguments) -> Result<
         return log(connection, &client, id, arguments.denied).await;
     }
     let mut view = client.egress(id).await?;
-    if let Some(settings) = changed(&view, &arguments)? {
+    if let Some(minutes) = arguments.minutes {
+        for rule in arguments.allow {
+            view = client.lend(id, &LendRule { rule, minutes }).await?;
+        }
+    } else if let Some(settings) = changed(&view, &arguments)? {
         view = client.set_egress(id, &settings).await?;
     }
     if connection.json { show::json(&view) } else { show::print(&told(&view)) }
@@ -55,13 +62,18 @@ fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<Egre
     if preset.is_none() && allow.is_empty() && deny.is_empty() && forget.is_empty() {
         return Ok(None);
     }
-    let mut all =
-        EgressSettings { preset: preset.unwrap_or(view.preset), allow: view.allow.clone(), deny: view.deny.clone() };
+    let mut all = EgressSettings {
+        preset: preset.unwrap_or(view.preset),
+        allow: view.allow.clone(),
+        deny: view.deny.clone(),
+        lent: view.lent.clone(),
+    };
     for rule in forget {
-        let before = all.allow.len() + all.deny.len();
+        let before = all.allow.len() + all.deny.len() + all.lent.len();
         all.allow.retain(|own| own != rule);
         all.deny.retain(|own| own != rule);
-        if all.allow.len() + all.deny.len() == before {
+        all.lent.retain(|lent| lent.rule != *rule);
+        if all.allow.len() + all.deny.len() + all.lent.len() == before {
             return Err(Failure::Other(format!(
                 "It has no rule {rule:?} of its own. `rexec egress` prints those that it has."
             )));
@@ -93,6 +105,9 @@ fn told(view: &EgressView) -> String {
         if !rules.is_empty() {
             text.push_str(&format!("{what}: {}\n", show::plain(&rules.join(", "))));
         }
+    }
+    for lent in &view.lent {
+        text.push_str(&format!("allowed until {}: {}\n", show::plain(&lent.until), show::plain(&lent.rule)));
     }
     if view.network == EgressNetwork::Closed {
         let totals = &view.totals;
@@ -140,6 +155,7 @@ mod tests {
             preset: EgressPreset::Balanced,
             allow: vec!["a.example".into()],
             deny: vec!["b.example".into()],
+            lent: Vec::new(),
             server_allow: Vec::new(),
             server_deny: Vec::new(),
             template_allow: Vec::new(),
@@ -156,6 +172,7 @@ mod tests {
             workspace: "x".into(),
             preset: None,
             allow: Vec::new(),
+            minutes: None,
             deny: Vec::new(),
             forget: Vec::new(),
             log: false,

@@ -100,7 +100,11 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
         region: arguments.region,
         host: arguments.host,
         env: BTreeMap::from_iter(arguments.env),
-        egress: arguments.egress.map(|preset| EgressSettings { preset, allow: arguments.allow, deny: Vec::new() }),
+        egress: arguments.egress.map(|preset| EgressSettings {
+            preset,
+            allow: arguments.allow,
+            ..EgressSettings::default()
+        }),
         wait_ms: Some(0),
         ..Default::default()
     };

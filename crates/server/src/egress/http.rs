@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::http::extract::{Authenticated, Json, Path, Query};
 use axum::extract::State;
 use rexec_api::Page;
-use rexec_api::egress::{EgressEntry, EgressSettings, EgressView};
+use rexec_api::egress::{EgressEntry, EgressSettings, EgressView, LendRule};
 use rexec_api::error::ErrorBody;
 use rexec_api::ids::WorkspaceId;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(get, put)).routes(routes!(log))
+    OpenApiRouter::new().routes(routes!(get, put)).routes(routes!(lend)).routes(routes!(log))
 }
 
 /// What a workspace may reach outside.
@@ -53,6 +53,25 @@ async fn put(
     Json(settings): Json<EgressSettings>,
 ) -> Result<Json<EgressView>> {
     Ok(Json(app.egress.set(&actor, id, settings).await?))
+}
+
+/// Let a workspace reach something for a while.
+#[utoipa::path(
+    post, path = "/api/workspaces/{id}/egress/allow", tag = "egress",
+    params(("id" = WorkspaceId, Path)),
+    request_body = LendRule,
+    responses(
+        (status = 200, description = "As it is now.", body = EgressView),
+        (status = "4XX", description = "Refused, and as before: `invalid_request`, `workspace_busy`.", body = ErrorBody),
+    )
+)]
+async fn lend(
+    State(app): State<AppState>,
+    Authenticated(actor): Authenticated,
+    Path(id): Path<WorkspaceId>,
+    Json(lend): Json<LendRule>,
+) -> Result<Json<EgressView>> {
+    Ok(Json(app.egress.lend(&actor, id, &lend).await?))
 }
 
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -22,7 +22,7 @@ use crate::workspaces::Workspaces;
 use crate::workspaces::plan::Plan;
 use crate::workspaces::store::Workspace;
 use rexec_api::Page;
-use rexec_api::egress::{EgressEntry, EgressNetwork, EgressSettings, EgressState, EgressView};
+use rexec_api::egress::{EgressEntry, EgressNetwork, EgressSettings, EgressState, EgressView, LendRule};
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::BoundPolicy;
 use rexec_api::ids::WorkspaceId;
@@ -52,8 +52,20 @@ impl Egress {
     /// Waits until the gateway has been told, where there is one to tell.
     pub async fn set(&self, actor: &Actor, id: WorkspaceId, settings: EgressSettings) -> Result<EgressView> {
         let row = self.workspaces.owned_container(actor, Scope::WorkspacesWrite, id, "egress").await?;
-        let settings = rules::checked(settings, self.operator())?;
-        let before = settings_of(&row);
+        let settings = rules::checked(settings, self.operator(), now_ms())?;
+        self.change(actor, row, settings).await
+    }
+
+    /// The same of one rule more, for a while.
+    pub async fn lend(&self, actor: &Actor, id: WorkspaceId, lend: &LendRule) -> Result<EgressView> {
+        let row = self.workspaces.owned_container(actor, Scope::WorkspacesWrite, id, "egress").await?;
+        let now = now_ms();
+        let settings = rules::checked(rules::with_lent(&settings_of(&row), lend, now)?, self.operator(), now)?;
+        self.change(actor, row, settings).await
+    }
+
+    async fn change(&self, actor: &Actor, row: Workspace, settings: EgressSettings) -> Result<EgressView> {
+        let (id, before) = (row.id, settings_of(&row));
         if settings != before {
             let deps = self.workspaces.deps();
             let tx = deps.db.begin().await?;
@@ -90,7 +102,7 @@ impl Egress {
     }
 
     async fn view(&self, row: &Workspace) -> Result<EgressView> {
-        let (own, operator) = (settings_of(row), self.operator());
+        let (own, operator) = (rules::without_ended(&settings_of(row), now_ms()), self.operator());
         let wanted = rules::network(&own, operator);
         let on = if row.address.is_some() { EgressNetwork::Closed } else { EgressNetwork::Open };
         let is_up = !matches!(
@@ -108,6 +120,7 @@ impl Egress {
             preset: own.preset,
             allow: own.allow,
             deny: own.deny,
+            lent: own.lent,
             server_allow: operator.allow.clone(),
             server_deny: operator.deny.clone(),
             template_allow: Plan::of_row(row).egress,
@@ -134,6 +147,6 @@ pub fn network_of(row: &Workspace, operator: &EgressConfig) -> EgressNetwork {
 pub fn policy_of(row: &Workspace, operator: &EgressConfig) -> BoundPolicy {
     match row.pool {
         Some(_) => BoundPolicy { preset: "locked".into(), layers: Vec::new() },
-        None => rules::policy(&settings_of(row), &Plan::of_row(row).egress, operator),
+        None => rules::policy(&settings_of(row), &Plan::of_row(row).egress, operator, now_ms()),
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::config::EgressConfig;
 use crate::error::{Error, Result};
-use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, RULES_MAX};
+use crate::time::rfc3339;
+use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, LENT_MINUTES_MAX, LendRule, LentRule, RULES_MAX};
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::{BoundLayer, BoundPolicy};
 use rexec_egress::rule::Rule;
@@ -15,13 +16,15 @@ pub fn network(own: &EgressSettings, operator: &EgressConfig) -> EgressNetwork {
 }
 
 /// What its gateway is told. `needs` are its template's.
-pub fn policy(own: &EgressSettings, needs: &[String], operator: &EgressConfig) -> BoundPolicy {
+pub fn policy(own: &EgressSettings, needs: &[String], operator: &EgressConfig, now_ms: i64) -> BoundPolicy {
+    let lent = own.lent.iter().filter(|lent| until_ms(lent) > now_ms).map(|lent| lent.rule.clone());
+    let allow: Vec<String> = own.allow.iter().cloned().chain(lent).collect();
     let layer = |origin: &str, allow: &[String], deny: &[String]| BoundLayer {
         origin: origin.into(),
         allow: allow.to_vec(),
         deny: deny.to_vec(),
     };
-    let mut layers = vec![layer("always", &operator.allow, &operator.deny), layer("workspace", &own.allow, &own.deny)];
+    let mut layers = vec![layer("always", &operator.allow, &operator.deny), layer("workspace", &allow, &own.deny)];
     if own.preset == EgressPreset::Balanced {
         layers.push(layer("template", needs, &[]));
     }
@@ -29,8 +32,37 @@ pub fn policy(own: &EgressSettings, needs: &[String], operator: &EgressConfig) -
     BoundPolicy { preset: own.preset.as_str().into(), layers }
 }
 
+/// When it ends; what cannot be read has ended.
+fn until_ms(lent: &LentRule) -> i64 {
+    lent.until.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_millisecond)
+}
+
+/// When the next of them ends.
+pub fn next_end_ms(own: &EgressSettings) -> Option<i64> {
+    own.lent.iter().map(until_ms).min()
+}
+
+/// Without what has ended.
+pub fn without_ended(own: &EgressSettings, now_ms: i64) -> EgressSettings {
+    let lent = own.lent.iter().filter(|lent| until_ms(lent) > now_ms).cloned().collect();
+    EgressSettings { lent, ..own.clone() }
+}
+
+/// One more that ends by itself, or an earlier one of the same rule that ends later.
+pub fn with_lent(own: &EgressSettings, lend: &LendRule, now_ms: i64) -> Result<EgressSettings> {
+    if !(1..=LENT_MINUTES_MAX).contains(&lend.minutes) {
+        return Err(Error::field("minutes", format!("`minutes` must be from 1 to {LENT_MINUTES_MAX}.")));
+    }
+    let rule = printed("rule", vec![lend.rule.clone()])?.remove(0);
+    let mut all = without_ended(own, now_ms);
+    all.lent.retain(|lent| lent.rule != rule);
+    let until = rfc3339(now_ms + i64::from(lend.minutes) * 60_000);
+    all.lent.push(LentRule { rule, until });
+    Ok(all)
+}
+
 /// As it is to be kept: each rule as it is printed, and once.
-pub fn checked(asked: EgressSettings, operator: &EgressConfig) -> Result<EgressSettings> {
+pub fn checked(asked: EgressSettings, operator: &EgressConfig, now_ms: i64) -> Result<EgressSettings> {
     if !operator.presets.contains(&asked.preset) {
         let names: Vec<_> = operator.presets.iter().map(|preset| preset.as_str()).collect();
         let message =
@@ -38,12 +70,23 @@ pub fn checked(asked: EgressSettings, operator: &EgressConfig) -> Result<EgressS
         return Err(Error::new(ErrorCode::PresetNotAllowed, message)
             .details(json!({ "field": "egress", "presets": operator.presets })));
     }
-    let count = asked.allow.len() + asked.deny.len();
+    let count = asked.allow.len() + asked.deny.len() + asked.lent.len();
     if count > RULES_MAX {
         return Err(Error::field("egress", format!("There are {count} rules; {RULES_MAX} are the most.")));
     }
     let (allow, deny) = (printed("allow", asked.allow)?, printed("deny", asked.deny)?);
-    Ok(EgressSettings { preset: asked.preset, allow, deny })
+    let mut lent = Vec::new();
+    for one in asked.lent {
+        let most = now_ms + i64::from(LENT_MINUTES_MAX) * 60_000;
+        if one.until.parse::<jiff::Timestamp>().is_err() || until_ms(&one) > most {
+            return Err(Error::field(
+                "egress.lent",
+                "`until` must be a time, such as 2026-01-31T12:00:00Z, a day from now at most.",
+            ));
+        }
+        lent.push(LentRule { rule: printed("lent", vec![one.rule])?.remove(0), until: one.until });
+    }
+    Ok(without_ended(&EgressSettings { preset: asked.preset, allow, deny, lent }, now_ms))
 }
 
 fn printed(field: &str, rules: Vec<String>) -> Result<Vec<String>> {
@@ -90,7 +133,7 @@ mod tests {
     fn a_templates_needs_widen_no_lock() {
         let needs = ["a.example".to_owned()];
         let origins = |preset| {
-            let policy = policy(&own(preset), &needs, &operator());
+            let policy = policy(&own(preset), &needs, &operator(), 0);
             policy.layers.into_iter().map(|layer| layer.origin).collect::<Vec<_>>()
         };
         assert_eq!(origins(EgressPreset::Balanced), ["template"]);
@@ -103,13 +146,33 @@ mod tests {
             allow: vec![" A.Example ".into(), "a.example".into(), "10.0.0.0/8:22".into()],
             ..own(EgressPreset::Locked)
         };
-        assert_eq!(checked(asked, &operator()).unwrap().allow, ["a.example", "10.0.0.0/8:22"]);
+        assert_eq!(checked(asked, &operator(), 0).unwrap().allow, ["a.example", "10.0.0.0/8:22"]);
         let bad = EgressSettings { deny: vec!["https://a.example".into()], ..own(EgressPreset::Locked) };
-        let error = checked(bad, &operator()).unwrap_err();
+        let error = checked(bad, &operator(), 0).unwrap_err();
         assert_eq!((error.code, error.message.contains("`deny`")), (ErrorCode::InvalidRequest, true));
         let many = EgressSettings { allow: vec!["a.example".into(); RULES_MAX + 1], ..own(EgressPreset::Open) };
-        assert!(checked(many, &operator()).is_err());
+        assert!(checked(many, &operator(), 0).is_err());
         let one = EgressConfig { presets: vec![EgressPreset::Locked], ..operator() };
-        assert_eq!(checked(own(EgressPreset::Open), &one).unwrap_err().code, ErrorCode::PresetNotAllowed);
+        assert_eq!(checked(own(EgressPreset::Open), &one, 0).unwrap_err().code, ErrorCode::PresetNotAllowed);
+    }
+
+    #[test]
+    fn what_is_lent_ends() {
+        let now = 1_800_000_000_000;
+        let lend = |rule: &str, minutes| LendRule { rule: rule.into(), minutes };
+        let lent = with_lent(&own(EgressPreset::Locked), &lend("A.example", 10), now).unwrap();
+        let lent = with_lent(&lent, &lend("b.example:22", 20), now).unwrap();
+        let again = with_lent(&lent, &lend("a.example", 30), now + 1).unwrap();
+        assert_eq!(again.lent.iter().map(|lent| lent.rule.as_str()).collect::<Vec<_>>(), ["b.example:22", "a.example"]);
+        assert_eq!(next_end_ms(&lent), Some(now + 600_000));
+        let allowed = |at| policy(&lent, &[], &operator(), at).layers.first().map_or(0, |layer| layer.allow.len());
+        assert_eq!([allowed(now), allowed(now + 600_000), allowed(now + 1_200_000)], [2, 1, 0]);
+        assert_eq!(without_ended(&lent, now + 600_000).lent.len(), 1);
+        assert_eq!(checked(lent.clone(), &operator(), now).unwrap(), lent);
+        assert_eq!(checked(lent.clone(), &operator(), now + 1_200_000).unwrap().lent, []);
+        assert!(checked(lent, &operator(), now - 86_400_000).is_err(), "further than a day");
+        for (rule, minutes) in [("a.example", 0), ("a.example", LENT_MINUTES_MAX + 1), ("a.*", 5)] {
+            assert!(with_lent(&own(EgressPreset::Locked), &lend(rule, minutes), now).is_err(), "{rule} {minutes}");
+        }
     }
 }

@@ -49,7 +49,7 @@ impl Workspaces {
         actor.authorise(Scope::WorkspacesWrite)?;
         validate::new_workspace(&new)?;
         if let Some(settings) = new.egress.take() {
-            new.egress = Some(rules::checked(settings, &self.config.egress)?);
+            new.egress = Some(rules::checked(settings, &self.config.egress, now_ms())?);
         }
         self.require_image(actor, &new)?;
         let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;
@@ -382,7 +382,10 @@ impl Workspaces {
 
     /// As one had it that is made again; as the server's settings say, where its preset is not allowed any more.
     pub(super) fn inherited_egress(&self, before: EgressSettings) -> EgressSettings {
-        if self.config.egress.presets.contains(&before.preset) { before } else { self.usual_egress() }
+        match self.config.egress.presets.contains(&before.preset) {
+            true => EgressSettings { lent: Vec::new(), ..before },
+            false => self.usual_egress(),
+        }
     }
 
     /// Refuses a workspace with containers inside where the host does not allow those, before anything is made.

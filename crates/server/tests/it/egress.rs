@@ -6,7 +6,7 @@ use crate::support::dockerd::Dockerd;
 use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
 use crate::support::{Backend, on_both};
 use futures_util::FutureExt as _;
-use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, EgressState};
+use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, EgressState, LendRule, LentRule};
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::servers::{NewServer, SshAccess};
@@ -24,7 +24,7 @@ fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ErrorCode {
 
 fn settings(preset: EgressPreset, allow: &[&str], deny: &[&str]) -> EgressSettings {
     let owned = |rules: &[&str]| rules.iter().map(|&rule| rule.to_owned()).collect();
-    EgressSettings { preset, allow: owned(allow), deny: owned(deny) }
+    EgressSettings { preset, allow: owned(allow), deny: owned(deny), ..EgressSettings::default() }
 }
 
 fn locked() -> EgressSettings {
@@ -77,6 +77,21 @@ async fn a_life_behind_the_gateway(backend: Backend) {
         assert!(unknown.contains("No server of names answers"), "at once, and asked of the gateway's own: {unknown}");
         client.set_egress(id, &locked()).await.unwrap();
         assert!(tunnel(&stage, id, "a.example", 443).await.contains("No rule allows"), "and forbidden at once");
+        // For a while: what ended is not kept, and its end is told to the gateway.
+        let lend = |minutes| LendRule { rule: "a.example".into(), minutes };
+        assert_eq!(code(client.lend(id, &lend(0)).await), ErrorCode::InvalidRequest);
+        let view = client.lend(id, &lend(60)).await.unwrap();
+        assert_eq!((view.lent.len(), view.state), (1, EgressState::InForce));
+        assert!(tunnel(&stage, id, "a.example", 443).await.contains("No server of names answers"));
+        let mut soon = locked();
+        let until = jiff::Timestamp::now() + jiff::SignedDuration::from_millis(1500);
+        soon.lent.push(LentRule { rule: "a.example".into(), until: until.to_string() });
+        client.set_egress(id, &soon).await.unwrap();
+        eventually("it to end", async || {
+            tunnel(&stage, id, "a.example", 443).await.contains("No rule allows").then_some(())
+        })
+        .await;
+        assert!(client.egress(id).await.unwrap().lent.is_empty());
 
         // What was decided is told, what was refused apart.
         let told = eventually("the log to have all three", async || {

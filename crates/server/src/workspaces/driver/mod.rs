@@ -143,6 +143,8 @@ pub struct Driver {
     made: Option<i64>,
     /// The boot of which it is known that it reaches nothing but its gateway.
     proven: Option<Uuid>,
+    /// When the next of what it may reach for a while ends.
+    lent_until: Option<i64>,
     /// A pull that goes on from pass to pass for as long as the image is wanted.
     pulling: Option<Arc<Pull>>,
     /// At the host's engine, from when it is to make or start something until that is done.
@@ -176,6 +178,7 @@ impl Driver {
             image_present: true,
             made: None,
             proven: None,
+            lent_until: None,
             pulling: None,
             place: None,
             asked: None,
@@ -199,7 +202,7 @@ impl Driver {
                 Rest::Parked => None,
                 Rest::Settled => {
                     retry = RETRY_FIRST;
-                    None
+                    self.lent_for()
                 }
                 Rest::Retry => {
                     let pause = retry;

@@ -5,10 +5,11 @@
 //! it stops. What is to be on the closed network does not run on the open one, nor where the closed one leaks.
 
 use super::{Driver, StepError};
-use crate::egress::{network_of, store as egress};
+use crate::egress::{network_of, rules, settings_of, store as egress};
 use crate::hosts::HostFacts;
 use crate::hosts::gateway::{Gateway, NoGateway};
 use crate::hosts::guard::bound_of;
+use crate::time::now_ms;
 use crate::workspaces::container::container_name;
 use crate::workspaces::link::Link;
 use crate::workspaces::store::Workspace;
@@ -98,13 +99,41 @@ impl Driver {
 
     /// While it runs: what it may reach has changed since its gateway was told.
     pub(super) async fn keep_told(&mut self, row: &Workspace) -> Result<(), StepError> {
-        if row.address.is_none() || row.egress_applied_seq >= row.egress_seq {
+        if row.address.is_none() {
+            return Ok(());
+        }
+        let ended = self.end_lent(row).await?;
+        let row = ended.as_ref().unwrap_or(row);
+        if row.egress_applied_seq >= row.egress_seq {
             return Ok(());
         }
         let facts = self.host.ready().map_err(|reason| EngineError::Unavailable(reason.into()))?;
         let gateway = self.host.guarded(&self.deps.db, &facts.engine).await;
         let gateway = gateway.map_err(|no| EngineError::Unavailable(no.why().to_owned().into()))?;
         self.tell_gateway(row, &gateway).await
+    }
+
+    /// What was allowed for a while and has ended is no rule any more; the workspace without it.
+    async fn end_lent(&mut self, row: &Workspace) -> Result<Option<Workspace>, StepError> {
+        let (own, now) = (settings_of(row), now_ms());
+        let left = rules::without_ended(&own, now);
+        self.lent_until = rules::next_end_ms(&left);
+        if left == own {
+            return Ok(None);
+        }
+        let tx = self.lease.begin(&self.deps.db).await?;
+        if !egress::set(&tx, row, &left, now).await? {
+            // Its owner was quicker, and its driver is nudged.
+            return Ok(None);
+        }
+        tx.commit().await?;
+        Ok(Some(Workspace { egress: Some(left), egress_seq: row.egress_seq + 1, ..row.clone() }))
+    }
+
+    /// How long nothing of what is allowed for a while ends.
+    pub(super) fn lent_for(&self) -> Option<Duration> {
+        let until = self.lent_until.filter(|_| self.link.is_some())?;
+        Some(Duration::from_millis(u64::try_from(until - now_ms()).unwrap_or(0)))
     }
 
     async fn tell_gateway(&mut self, row: &Workspace, gateway: &Gateway) -> Result<(), StepError> {
