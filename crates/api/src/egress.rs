@@ -13,7 +13,7 @@ pub const RULES_MAX: usize = 500;
 pub const LENT_MINUTES_MAX: u32 = 24 * 60;
 
 /// What is allowed without a rule.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum EgressPreset {
@@ -165,6 +165,8 @@ pub struct EgressTotals {
     /// From the workspace, and to it.
     pub bytes_up: u64,
     pub bytes_down: u64,
+    /// Decisions that are neither here nor in the log, as there were too many at once.
+    pub untold: u64,
 }
 
 /// What a workspace asked for within one minute, all of one kind.

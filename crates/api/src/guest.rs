@@ -54,7 +54,7 @@ use crate::files::{FileInfo, UploadState};
 use crate::ids::{TerminalId, WorkspaceId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The protocol version that this build speaks.
 pub const PROTOCOL: u32 = 1;
@@ -185,11 +185,18 @@ pub struct Configure {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct WayOut {
     pub gateway: SocketAddrV4,
+    /// Its one address.
+    pub own: Ipv4Addr,
     /// Ways that must not lead anywhere, and what each is, in words.
     pub shut: Vec<(SocketAddrV4, String)>,
     /// A name that must not be known, asked of whoever the workspace was given for names before it had a gateway.
     pub unknown: String,
+    /// How long whoever is asked for it may take, in milliseconds.
+    pub unknown_ms: u64,
 }
+
+/// In [`Leaks`]: it has another address than its own.
+pub const ADDRESSES: &str = "another network";
 
 /// What was reached that must not be, in words; well if there is nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -144,10 +144,14 @@ impl Table {
     /// Unbinds all that is not among these, by address and workspace; gives the places of those that are not here as they
     /// should be, by their version.
     pub fn keep(&self, all: &[(IpAddr, &str, u64)]) -> Vec<usize> {
-        let wanted: HashMap<IpAddr, &str> = all.iter().map(|(address, id, _)| (address.to_canonical(), *id)).collect();
+        let wanted: HashMap<IpAddr, (&str, u64)> =
+            all.iter().map(|(address, id, version)| (address.to_canonical(), (*id, *version))).collect();
         let mut of = self.of.write().unwrap_or_else(PoisonError::into_inner);
         of.retain(|address, tenant| {
-            let stays = wanted.get(address).is_some_and(|workspace| tenant.is(workspace));
+            // A newer one than it should have is of a past that was taken back, such as by a restored database.
+            let is_past = |version: u64| tenant.bound().is_some_and(|bound| bound.version > version);
+            let stays =
+                wanted.get(address).is_some_and(|(workspace, version)| tenant.is(workspace) && !is_past(*version));
             if !stays {
                 tenant.bound.send_replace(None);
             }
@@ -244,6 +248,9 @@ mod tests {
         assert_eq!(first.bound().unwrap().version, 2, "and this one, until it is told");
         assert_eq!(table.keep(&[(a, "another", 2), (b, "two", 1)]), [0], "one is another's");
         assert!(first.bound().is_none() && table.find(a).is_none());
+        table.bind(a, bound("one", 7));
+        assert_eq!(table.keep(&[(a, "one", 6), (b, "two", 1)]), [0], "one has a policy that was taken back");
+        assert!(table.find(a).is_none());
 
         let second = table.find(b).unwrap();
         table.bind(b, bound("three", 1));

@@ -6,10 +6,12 @@
 //! stands in it, behind marks, and comes back. A directory that an image has not got is not made.
 
 use crate::refusal::invalid;
-use rexec_api::guest::{GuestError, Leaks, PROGRAM, WayOut};
+use rexec_api::guest::{ADDRESSES, GuestError, Leaks, PROGRAM, WayOut};
 use std::collections::BTreeMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::{TcpStream, UdpSocket};
@@ -23,6 +25,11 @@ const SERVERS_MAX: usize = 3;
 const DNS_PORT: u16 = 53;
 const ANSWER_BYTES_MAX: usize = 512;
 const NAMES: &str = "etc/resolv.conf";
+/// More than any such file has.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+const DOCKER_NAMES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
+const NAMES_MAX: Duration = Duration::from_secs(5);
+const INTERFACES: &str = "/sys/class/net";
 /// What the file was before, line by line.
 const BEFORE: &str = "#was: ";
 const HEADER: &str = "# Names are answered by the gateway of this workspace's host, as far as they may be reached.\n";
@@ -67,33 +74,52 @@ pub fn variables(gateway: SocketAddrV4) -> BTreeMap<String, String> {
 /// nothing is reached by another way for want of it.
 pub fn write(root: &Path, gateway: Option<SocketAddrV4>) {
     let names = root.join(NAMES);
-    if let Ok(there) = std::fs::read_to_string(&names) {
+    if let Ok(there) = read(&names) {
         let text = match gateway {
             Some(gateway) => resolv_conf(gateway, &original(&there)),
             None => original(&there),
         };
         if text != there {
             // Written where it is: engines mount it, and what is mounted cannot be replaced.
-            note(std::fs::write(&names, text), &names);
+            note(overwrite(&names, &text), &names);
         }
     }
     let apt =
         |gateway| format!("Acquire::http::Proxy \"http://{gateway}\";\nAcquire::https::Proxy \"http://{gateway}\";\n");
-    let ssh = |gateway| format!("Host * !localhost !127.*\n    ProxyCommand {PROGRAM} tunnel {gateway} %h %p\n");
+    let ssh = |gateway| format!("Host * !localhost !127.*\n    ProxyCommand {PROGRAM} tunnel {gateway} '%h' %p\n");
     put(&root.join(APT), gateway.map(apt));
     put(&root.join(SSH), gateway.map(ssh));
 }
 
 fn put(directory: &Path, text: Option<String>) {
     let path = directory.join(FILE);
-    match text {
-        Some(text) if directory.is_dir() => note(std::fs::write(&path, text), &path),
-        Some(_) => {}
-        None => match std::fs::remove_file(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            removed => note(removed, &path),
-        },
+    // Whatever is there under that name, a link or a pipe even, is not written into.
+    match std::fs::remove_file(&path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+        removed => note(removed, &path),
     }
+    if let Some(text) = text.filter(|_| directory.is_dir()) {
+        let made = OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(&path);
+        note(made.and_then(|mut file| file.write_all(text.as_bytes())), &path);
+    }
+}
+
+/// A regular file, and no link: root of the workspace may have put anything there for PID 1 to wait at.
+fn regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let file = options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    regular(path, OpenOptions::new().read(true))?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+}
+
+fn overwrite(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = regular(path, OpenOptions::new().write(true))?;
+    file.set_len(0)?;
+    file.write_all(text.as_bytes())
 }
 
 fn note(done: io::Result<()>, path: &Path) {
@@ -129,15 +155,36 @@ pub async fn try_ways(root: &Path, ways: WayOut) -> Result<Leaks, GuestError> {
     for (to, what) in ways.shut {
         tries.spawn_local(async move { is_reached(to.into()).await.then_some(what) });
     }
-    let text = std::fs::read_to_string(root.join(NAMES)).unwrap_or_default();
-    for server in servers(&original(&text)).into_iter().filter(|server| *server != IpAddr::V4(*ways.gateway.ip())) {
+    let own = ways.own;
+    tries.spawn_local(async move { (!is_alone(ways.gateway, own).await).then(|| ADDRESSES.to_owned()) });
+    let text = read(&root.join(NAMES)).unwrap_or_default();
+    let mut asked = servers(&original(&text));
+    // Whatever a file says: that is where Docker's own listens.
+    asked.push(DOCKER_NAMES);
+    asked.retain(|server| *server != IpAddr::V4(*ways.gateway.ip()));
+    asked.dedup();
+    let patience = Duration::from_millis(ways.unknown_ms).min(NAMES_MAX);
+    for server in asked {
         let name = ways.unknown.clone();
         tries.spawn_local(async move {
-            let is_known = tokio::time::timeout(TRIAL, knows(server, &name)).await;
+            let is_known = tokio::time::timeout(patience, knows(server, &name)).await;
             matches!(is_known, Ok(Ok(true))).then(|| format!("{name}, by {server}"))
         });
     }
     Ok(Leaks { reached: tries.join_all().await.into_iter().flatten().collect() })
+}
+
+/// Whether it speaks to its gateway from its own address, and has no other network than that.
+async fn is_alone(gateway: SocketAddrV4, own: Ipv4Addr) -> bool {
+    let from = async {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+        // Nothing is sent.
+        socket.connect(gateway).await?;
+        socket.local_addr()
+    };
+    let is_own = from.await.is_ok_and(|from| from.ip() == IpAddr::V4(own));
+    let names = std::fs::read_dir(INTERFACES).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    is_own && names.filter(|name| name != "lo").count() <= 1
 }
 
 /// Whoever says that nobody listens is there, too.
@@ -200,6 +247,29 @@ mod tests {
         assert_eq!(read("etc/apt/apt.conf.d/90-rexec-gateway.conf"), None);
     }
 
+    #[test]
+    fn nothing_of_the_tenants_holds_it_up() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at(APT)).unwrap();
+        std::fs::create_dir_all(at(SSH)).unwrap();
+        let pipe = |path: &Path| {
+            rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+        };
+        pipe(&at(NAMES));
+        pipe(&at(SSH).join(FILE));
+        std::fs::write(at("other"), "theirs").unwrap();
+        std::os::unix::fs::symlink(at("other"), at(APT).join(FILE)).unwrap();
+        write(root.path(), Some(GATEWAY));
+        assert_eq!(std::fs::read_to_string(at("other")).unwrap(), "theirs");
+        assert!(std::fs::read_to_string(at(SSH).join(FILE)).unwrap().contains("ProxyCommand"));
+        std::fs::remove_file(at(NAMES)).unwrap();
+        let large = "nameserver 10.0.0.2\n".repeat(100_000);
+        std::fs::write(at(NAMES), &large).unwrap();
+        write(root.path(), Some(GATEWAY));
+        assert_eq!(std::fs::read_to_string(at(NAMES)).unwrap(), large, "what nobody wrote for names is left");
+    }
+
     #[tokio::test]
     async fn a_way_that_is_open_is_told() {
         let root = tempfile::tempdir().unwrap();
@@ -207,10 +277,10 @@ mod tests {
         let open: SocketAddrV4 = listener.local_addr().unwrap().to_string().parse().unwrap();
         let refused = SocketAddrV4::new(*open.ip(), 1);
         let shut = vec![(open, "one".to_owned()), (refused, "two".to_owned())];
-        let ways = WayOut { gateway: GATEWAY, shut, unknown: "a.example".into() };
+        let ways = WayOut { gateway: GATEWAY, own: *GATEWAY.ip(), shut, unknown: "a.example".into(), unknown_ms: 100 };
         let tried = tokio::task::LocalSet::new().run_until(try_ways(root.path(), ways)).await;
         let mut reached = tried.unwrap().reached;
         reached.sort();
-        assert_eq!(reached, ["one", "two"]);
+        assert_eq!(reached, [ADDRESSES, "one", "two"], "this machine has another address");
     }
 }

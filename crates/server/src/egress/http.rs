@@ -78,7 +78,7 @@ async fn lend(
 #[into_params(parameter_in = Query)]
 struct LogQuery {
     /// The `next` of the page before.
-    cursor: Option<i64>,
+    cursor: Option<String>,
     /// What was refused alone.
     #[serde(default)]
     denied: bool,
@@ -86,7 +86,7 @@ struct LogQuery {
 
 /// What a workspace asked its gateway for, by minute and kind, newest first.
 ///
-/// Names that were looked up count as `dns`. It is kept for seven days, 2,000 entries at most; from the open network
+/// Names that were looked up count as `dns`. It is kept for seven days, 1,000 entries at most of what was allowed and as many of what was refused; from the open network
 /// nothing is told.
 #[utoipa::path(
     get, path = "/api/workspaces/{id}/egress/log", tag = "egress",
@@ -102,5 +102,5 @@ async fn log(
     Path(id): Path<WorkspaceId>,
     Query(query): Query<LogQuery>,
 ) -> Result<Json<Page<EgressEntry>>> {
-    Ok(Json(app.egress.log(&actor, id, query.cursor, query.denied).await?))
+    Ok(Json(app.egress.log(&actor, id, query.cursor.as_deref(), query.denied).await?))
 }

@@ -1,39 +1,54 @@
 //! What a gateway decided, as it is kept: one line for each minute and kind, so that a workspace that asks a thousand times
 //! costs as much as one that asks once.
 
-use super::store::{self, Amount, Kind};
+use super::store::{self, Amount, Kind, Totals};
 use crate::db::Db;
 use rexec_api::gateway::EgressRecord;
 use rexec_api::ids::WorkspaceId;
 use sea_orm::DbErr;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 /// How long it is kept.
 const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const MINUTE_MS: i64 = 60_000;
 
+/// Kinds that wait to be written; while the database is away more are counted and not told.
+const KINDS_MAX: usize = 10_000;
+
 /// What was told and is not written yet.
 #[derive(Debug, Default)]
-pub struct Pending(HashMap<Kind, Amount>);
+pub struct Pending {
+    kinds: HashMap<Kind, Amount>,
+    /// Of whom it is not told how many decisions.
+    untold: HashMap<WorkspaceId, i64>,
+}
 
 impl Pending {
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.kinds.is_empty() && self.untold.is_empty()
     }
 
-    /// The end of what was allowed counts as bytes, not as one more.
+    /// The end of what was allowed counts as bytes, in the minute in which that began.
     pub fn add(&mut self, record: EgressRecord) {
+        if record.lost > 0 {
+            *self.untold.entry(record.workspace).or_default() += i64::try_from(record.lost).unwrap_or(i64::MAX);
+        }
+        let began_ms = record.at_ms - record.end.map_or(0, |end| i64::try_from(end.lasted_ms).unwrap_or(0));
         let kind = Kind {
             workspace: record.workspace,
-            minute_ms: record.at_ms - record.at_ms.rem_euclid(MINUTE_MS),
+            minute_ms: began_ms - began_ms.rem_euclid(MINUTE_MS),
             how: record.how,
             host: record.host,
             port: record.port,
             allowed: record.allowed,
             why: record.why,
         };
-        let amount = self.0.entry(kind).or_default();
+        if self.kinds.len() >= KINDS_MAX && !self.kinds.contains_key(&kind) {
+            *self.untold.entry(kind.workspace).or_default() += 1;
+            return;
+        }
+        let amount = self.kinds.entry(kind).or_default();
         amount.last_ms = amount.last_ms.max(record.at_ms);
         match record.end {
             Some(end) => {
@@ -44,17 +59,32 @@ impl Pending {
         }
     }
 
-    /// Writes all of it, and forgets what is too old.
+    /// Writes all of it, and forgets what is too old. What cannot be written waits.
     pub async fn write(&mut self, db: &Db, now_ms: i64) -> Result<(), DbErr> {
-        let pending = std::mem::take(&mut self.0);
-        let of: HashSet<WorkspaceId> = pending.keys().map(|kind| kind.workspace).collect();
-        let of: Vec<WorkspaceId> = of.into_iter().collect();
-        let tx = db.begin().await?;
-        for (kind, amount) in &pending {
-            store::add(&tx, kind, amount).await?;
+        // In one order, whoever writes: two never wait for each other.
+        let mut of: BTreeMap<WorkspaceId, (Totals, Vec<(&Kind, &Amount)>)> = BTreeMap::new();
+        for (kind, amount) in &self.kinds {
+            let (totals, kinds) = of.entry(kind.workspace).or_default();
+            totals.add(kind.allowed, amount);
+            kinds.push((kind, amount));
         }
-        store::prune(&tx, now_ms - KEPT.as_millis() as i64, &of).await?;
-        tx.commit().await
+        for (id, untold) in &self.untold {
+            of.entry(*id).or_default().0.untold += untold;
+        }
+        let tx = db.begin().await?;
+        store::prune(&tx, now_ms - KEPT.as_millis() as i64).await?;
+        for (id, (totals, kinds)) in of {
+            // Nothing of workspaces that are not there.
+            if store::add_totals(&tx, id, &totals).await? {
+                for (kind, amount) in kinds {
+                    store::add(&tx, kind, amount).await?;
+                }
+                store::prune_of(&tx, id).await?;
+            }
+        }
+        tx.commit().await?;
+        *self = Self::default();
+        Ok(())
     }
 }
 
@@ -79,20 +109,20 @@ mod tests {
             end,
             lost: 0,
         };
-        let end = EgressEnd { address: Ipv4Addr::LOCALHOST.into(), bytes_up: 3, bytes_down: 5, lasted_ms: 1 };
+        let end = EgressEnd { address: Ipv4Addr::LOCALHOST.into(), bytes_up: 3, bytes_down: 5, lasted_ms: 60_000 };
         let mut pending = Pending::default();
         for told in [
             record(60_001, "a.example", None),
             record(60_002, "a.example", None),
-            record(119_999, "a.example", Some(end)),
+            record(125_000, "a.example", Some(end)),
             record(120_000, "a.example", None),
             record(60_003, "b.example", None),
         ] {
             pending.add(told);
         }
-        assert_eq!(pending.0.len(), 3);
-        let first = pending.0.iter().find(|(kind, _)| kind.minute_ms == 60_000 && kind.host == "a.example");
-        let amount = Amount { count: 2, bytes_up: 3, bytes_down: 5, last_ms: 119_999 };
+        assert_eq!(pending.kinds.len(), 3);
+        let first = pending.kinds.iter().find(|(kind, _)| kind.minute_ms == 60_000 && kind.host == "a.example");
+        let amount = Amount { count: 2, bytes_up: 3, bytes_down: 5, last_ms: 125_000 };
         assert_eq!(first.map(|(_, amount)| *amount), Some(amount));
     }
 }

@@ -17,6 +17,7 @@ use crate::actor::Actor;
 use crate::config::EgressConfig;
 use crate::error::{Error, Result};
 use crate::events::{self, NewEvent};
+use crate::page;
 use crate::time::now_ms;
 use crate::workspaces::Workspaces;
 use crate::workspaces::plan::Plan;
@@ -30,6 +31,7 @@ use rexec_api::tokens::Scope;
 use rexec_api::workspaces::WorkspaceStatus;
 use serde_json::json;
 use std::time::Duration;
+use store::Place;
 
 /// How long a change waits for the gateway.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -88,13 +90,20 @@ impl Egress {
         &self,
         actor: &Actor,
         id: WorkspaceId,
-        before_ms: Option<i64>,
+        cursor: Option<&str>,
         only_denied: bool,
     ) -> Result<Page<EgressEntry>> {
         self.workspaces.owned_container(actor, Scope::WorkspacesRead, id, "egress").await?;
-        let (db, before) = (&self.workspaces.deps().db, before_ms.unwrap_or(i64::MAX));
-        let rows = store::entries(db.read(), id, before, only_denied, crate::page::FETCH).await?;
-        Ok(crate::page::of(rows, |(last_ms, _)| last_ms.to_string(), |(_, entry)| entry.clone()))
+        let from = cursor.map_or(Some(Place { last_ms: i64::MAX, skipped: 0 }), place).ok_or_else(page::bad_cursor)?;
+        let rows = store::entries(self.workspaces.deps().db.read(), id, from, only_denied, page::FETCH).await?;
+        let times: Vec<i64> = rows.iter().map(|(last_ms, _)| *last_ms).collect();
+        let next = |(last_ms, _): &(i64, EgressEntry)| {
+            // Of those that are shown, of which the one that tells of another page is none.
+            let shown = times.iter().take(page::FETCH as usize - 1).filter(|time| *time == last_ms).count() as i64;
+            let before = if *last_ms == from.last_ms { from.skipped } else { 0 };
+            format!("{last_ms}.{}", before + shown)
+        };
+        Ok(page::of(rows, next, |(_, entry)| entry.clone()))
     }
 
     fn operator(&self) -> &EgressConfig {
@@ -105,10 +114,8 @@ impl Egress {
         let (own, operator) = (rules::without_ended(&settings_of(row), now_ms()), self.operator());
         let wanted = rules::network(&own, operator);
         let on = if row.address.is_some() { EgressNetwork::Closed } else { EgressNetwork::Open };
-        let is_up = !matches!(
-            row.status,
-            WorkspaceStatus::Pending | WorkspaceStatus::Stopped | WorkspaceStatus::Error | WorkspaceStatus::Deleted
-        );
+        let is_up =
+            !matches!(row.status, WorkspaceStatus::Pending | WorkspaceStatus::Stopped | WorkspaceStatus::Deleted);
         let state = match () {
             () if is_up && wanted != on => EgressState::NextStart,
             () if is_up && on == EgressNetwork::Closed && row.egress_applied_seq < row.egress_seq => {
@@ -131,6 +138,12 @@ impl Egress {
             totals: store::totals(self.workspaces.deps().db.read(), row.id).await?,
         })
     }
+}
+
+fn place(cursor: &str) -> Option<Place> {
+    let (last_ms, skipped) = cursor.split_once('.')?;
+    let (last_ms, skipped) = (last_ms.parse().ok()?, skipped.parse().ok()?);
+    (0..=i64::from(u32::MAX)).contains(&skipped).then_some(Place { last_ms, skipped })
 }
 
 /// Older ones reach what they reached when there was nothing to set.

@@ -61,6 +61,20 @@ pub fn with_lent(own: &EgressSettings, lend: &LendRule, now_ms: i64) -> Result<E
     Ok(all)
 }
 
+/// What one that is made again has of what it was made of: all of its rules, and no wider a preset than may be asked for. What
+/// cannot be read, as an archive may hold anything, allows nothing.
+pub fn inherited(before: EgressSettings, operator: &EgressConfig) -> EgressSettings {
+    let widest = operator.presets.iter().copied().max().unwrap_or_default();
+    let EgressSettings { preset, allow, deny, .. } = before;
+    let is_short = allow.len() + deny.len() <= RULES_MAX;
+    match (printed("allow", allow), printed("deny", deny)) {
+        (Ok(allow), Ok(deny)) if is_short => {
+            EgressSettings { preset: preset.min(widest), allow, deny, lent: Vec::new() }
+        }
+        _ => EgressSettings { preset: EgressPreset::Locked, ..EgressSettings::default() },
+    }
+}
+
 /// As it is to be kept: each rule as it is printed, and once.
 pub fn checked(asked: EgressSettings, operator: &EgressConfig, now_ms: i64) -> Result<EgressSettings> {
     if !operator.presets.contains(&asked.preset) {
@@ -174,5 +188,17 @@ mod tests {
         for (rule, minutes) in [("a.example", 0), ("a.example", LENT_MINUTES_MAX + 1), ("a.*", 5)] {
             assert!(with_lent(&own(EgressPreset::Locked), &lend(rule, minutes), now).is_err(), "{rule} {minutes}");
         }
+    }
+
+    #[test]
+    fn what_is_inherited_is_never_wider() {
+        let of = |presets: &[EgressPreset]| EgressConfig { presets: presets.into(), ..EgressConfig::default() };
+        let but = EgressSettings { deny: vec!["a.example".into()], ..own(EgressPreset::Open) };
+        let narrow = inherited(but.clone(), &of(&[EgressPreset::Locked, EgressPreset::Balanced]));
+        assert_eq!((narrow.preset, narrow.deny), (EgressPreset::Balanced, but.deny));
+        let kept = inherited(own(EgressPreset::Locked), &of(&[EgressPreset::Balanced, EgressPreset::Open]));
+        assert_eq!(kept.preset, EgressPreset::Locked);
+        let odd = EgressSettings { allow: vec!["https://x".into()], ..own(EgressPreset::Open) };
+        assert_eq!(inherited(odd, &operator()), own(EgressPreset::Locked));
     }
 }

@@ -7,8 +7,8 @@ use rexec_api::ids::{HostId, WorkspaceId};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// Kept of one workspace.
-const ENTRIES_KEPT: i64 = 2_000;
+/// Kept of one workspace, of what was allowed and of what was refused each: neither pushes the other out.
+const ENTRIES_KEPT: i64 = 1_000;
 
 /// Writes settings. `false`: others stand there than `before`, or it is gone.
 pub async fn set(
@@ -57,6 +57,14 @@ pub async fn take(
     Ok(db::execute(conn, text, values).await? > 0)
 }
 
+/// Takes the address of the one that has rested for longest. `false`: none rests.
+pub async fn take_from_resting(conn: &impl ConnectionTrait, host: HostId) -> Result<bool, DbErr> {
+    let text = "UPDATE workspaces SET address = NULL, gateway = NULL WHERE status = 'stopped' AND desired = 'stopped' AND id = \
+                (SELECT id FROM workspaces WHERE host_id = $1 AND address IS NOT NULL AND status = 'stopped' \
+                AND desired = 'stopped' ORDER BY stopped_ms LIMIT 1)";
+    Ok(db::execute(conn, text, [host.to_string().into()]).await? > 0)
+}
+
 /// Those on this host that are up with an address of their own.
 pub async fn bound(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<WorkspaceId>, DbErr> {
     #[derive(FromQueryResult)]
@@ -64,7 +72,7 @@ pub async fn bound(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<Work
         id: String,
     }
     let text = "SELECT id FROM workspaces WHERE host_id = $1 AND address IS NOT NULL AND deleted_ms IS NULL \
-                AND status IN ('creating', 'running', 'paused', 'unreachable')";
+                AND status NOT IN ('pending', 'stopping', 'stopped', 'deleted')";
     let rows = db::fetch_all::<Row, _>(conn, text, [host.to_string().into()]).await?;
     Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
 }
@@ -89,10 +97,27 @@ pub struct Amount {
     pub last_ms: i64,
 }
 
-/// Nothing of workspaces that are not there.
+/// What one workspace did besides what is written already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    pub allowed: i64,
+    pub denied: i64,
+    pub bytes_up: i64,
+    pub bytes_down: i64,
+    pub untold: i64,
+}
+
+impl Totals {
+    pub fn add(&mut self, allowed: bool, amount: &Amount) {
+        *(if allowed { &mut self.allowed } else { &mut self.denied }) += amount.count;
+        self.bytes_up += amount.bytes_up;
+        self.bytes_down += amount.bytes_down;
+    }
+}
+
 pub async fn add(conn: &impl ConnectionTrait, kind: &Kind, amount: &Amount) -> Result<(), DbErr> {
     let text = "INSERT INTO egress_log (workspace_id, minute_ms, how, host, port, allowed, why, count, bytes_up, bytes_down, last_ms) \
-                SELECT id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM workspaces WHERE id = $1 AND deleted_ms IS NULL \
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
                 ON CONFLICT (workspace_id, minute_ms, how, host, port, allowed, why) DO UPDATE SET \
                 count = egress_log.count + excluded.count, bytes_up = egress_log.bytes_up + excluded.bytes_up, \
                 bytes_down = egress_log.bytes_down + excluded.bytes_down, last_ms = excluded.last_ms";
@@ -109,22 +134,25 @@ pub async fn add(conn: &impl ConnectionTrait, kind: &Kind, amount: &Amount) -> R
         amount.bytes_down.into(),
         amount.last_ms.into(),
     ];
-    if db::execute(conn, text, values).await? == 0 {
-        return Ok(());
-    }
-    let text = "INSERT INTO egress_totals (workspace_id, allowed, denied, bytes_up, bytes_down) VALUES ($1, $2, $3, $4, $5) \
+    db::execute(conn, text, values).await.map(|_| ())
+}
+
+/// `false`: there is no such workspace.
+pub async fn add_totals(conn: &impl ConnectionTrait, id: WorkspaceId, more: &Totals) -> Result<bool, DbErr> {
+    let text = "INSERT INTO egress_totals (workspace_id, allowed, denied, bytes_up, bytes_down, untold) \
+                SELECT id, $2, $3, $4, $5, $6 FROM workspaces WHERE id = $1 AND deleted_ms IS NULL \
                 ON CONFLICT (workspace_id) DO UPDATE SET allowed = egress_totals.allowed + excluded.allowed, \
                 denied = egress_totals.denied + excluded.denied, bytes_up = egress_totals.bytes_up + excluded.bytes_up, \
-                bytes_down = egress_totals.bytes_down + excluded.bytes_down";
-    let (allowed, denied) = if kind.allowed { (amount.count, 0) } else { (0, amount.count) };
+                bytes_down = egress_totals.bytes_down + excluded.bytes_down, untold = egress_totals.untold + excluded.untold";
     let values = [
-        kind.workspace.to_string().into(),
-        allowed.into(),
-        denied.into(),
-        amount.bytes_up.into(),
-        amount.bytes_down.into(),
+        id.to_string().into(),
+        more.allowed.into(),
+        more.denied.into(),
+        more.bytes_up.into(),
+        more.bytes_down.into(),
+        more.untold.into(),
     ];
-    db::execute(conn, text, values).await.map(|_| ())
+    Ok(db::execute(conn, text, values).await? > 0)
 }
 
 pub async fn totals(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<EgressTotals, DbErr> {
@@ -134,22 +162,31 @@ pub async fn totals(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<Egre
         denied: i64,
         bytes_up: i64,
         bytes_down: i64,
+        untold: i64,
     }
-    let text = "SELECT allowed, denied, bytes_up, bytes_down FROM egress_totals WHERE workspace_id = $1";
+    let text = "SELECT allowed, denied, bytes_up, bytes_down, untold FROM egress_totals WHERE workspace_id = $1";
     let row = db::fetch_one::<Row, _>(conn, text, [id.to_string().into()]).await?;
     Ok(row.map_or_else(EgressTotals::default, |row| EgressTotals {
         allowed: row.allowed as u64,
         denied: row.denied as u64,
         bytes_up: row.bytes_up as u64,
         bytes_down: row.bytes_down as u64,
+        untold: row.untold as u64,
     }))
 }
 
-/// The newest that were last asked for before this.
+/// Where a page of the log begins: with the entries that were last asked for then, but for the first of those.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    pub last_ms: i64,
+    pub skipped: i64,
+}
+
+/// The newest from there on.
 pub async fn entries(
     conn: &impl ConnectionTrait,
     id: WorkspaceId,
-    before_ms: i64,
+    from: Place,
     only_denied: bool,
     limit: i64,
 ) -> Result<Vec<(i64, EgressEntry)>, DbErr> {
@@ -166,10 +203,10 @@ pub async fn entries(
         last_ms: i64,
     }
     let text = "SELECT how, host, port, allowed, why, count, bytes_up, bytes_down, last_ms FROM egress_log \
-                WHERE workspace_id = $1 AND last_ms < $2 AND allowed <= $3 \
-                ORDER BY last_ms DESC, host, port, how, why LIMIT $4";
+                WHERE workspace_id = $1 AND last_ms <= $2 AND allowed <= $3 \
+                ORDER BY last_ms DESC, host, port, how, why, allowed, minute_ms LIMIT $4 OFFSET $5";
     let most = i32::from(!only_denied);
-    let values = [id.to_string().into(), before_ms.into(), most.into(), limit.into()];
+    let values = [id.to_string().into(), from.last_ms.into(), most.into(), limit.into(), from.skipped.into()];
     let entry = |row: Row| {
         let entry = EgressEntry {
             at: crate::time::rfc3339(row.last_ms),
@@ -187,13 +224,17 @@ pub async fn entries(
     Ok(db::fetch_all::<Row, _>(conn, text, values).await?.into_iter().map(entry).collect())
 }
 
-/// Takes away what is older than this, and of one workspace what is more than is kept.
-pub async fn prune(conn: &impl ConnectionTrait, before_ms: i64, of: &[WorkspaceId]) -> Result<(), DbErr> {
-    db::execute(conn, "DELETE FROM egress_log WHERE minute_ms < $1", [before_ms.into()]).await?;
-    let text = "DELETE FROM egress_log WHERE workspace_id = $1 AND last_ms < (SELECT last_ms FROM egress_log \
-                WHERE workspace_id = $1 ORDER BY last_ms DESC LIMIT 1 OFFSET $2)";
-    for id in of {
-        db::execute(conn, text, [id.to_string().into(), ENTRIES_KEPT.into()]).await?;
+/// Takes away what is older than this.
+pub async fn prune(conn: &impl ConnectionTrait, before_ms: i64) -> Result<(), DbErr> {
+    db::execute(conn, "DELETE FROM egress_log WHERE minute_ms < $1", [before_ms.into()]).await.map(|_| ())
+}
+
+/// Takes away what is more than is kept of one workspace.
+pub async fn prune_of(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<(), DbErr> {
+    let text = "DELETE FROM egress_log WHERE workspace_id = $1 AND allowed = $2 AND last_ms < (SELECT last_ms FROM egress_log \
+                WHERE workspace_id = $1 AND allowed = $2 ORDER BY last_ms DESC LIMIT 1 OFFSET $3)";
+    for allowed in [0, 1] {
+        db::execute(conn, text, [id.to_string().into(), allowed.into(), ENTRIES_KEPT.into()]).await?;
     }
     Ok(())
 }
@@ -202,8 +243,9 @@ pub async fn prune(conn: &impl ConnectionTrait, before_ms: i64, of: &[WorkspaceI
 pub async fn forget(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<(), DbErr> {
     for text in [
         "UPDATE workspaces SET address = NULL, gateway = NULL WHERE id = $1",
-        "DELETE FROM egress_log WHERE workspace_id = $1",
+        // In the order in which they are written.
         "DELETE FROM egress_totals WHERE workspace_id = $1",
+        "DELETE FROM egress_log WHERE workspace_id = $1",
     ] {
         db::execute(conn, text, [id.to_string().into()]).await?;
     }

@@ -21,8 +21,10 @@ use rexec_engine::{
     ContainerSpec, ContainerState, EngineError, EngineInfo, ExecStart, Labels, Limits, Mount, Profile, Subnet,
 };
 use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use uuid::Uuid;
 
 /// Where its proxy listens, at the address of the closed network's bridge.
 pub const PROXY_PORT: u16 = 3128;
@@ -39,6 +41,10 @@ pub struct Gateway {
     pub network: String,
     pub subnet: Subnet,
     pub container: String,
+    /// Another after each of its starts.
+    pub life: Uuid,
+    /// On this host a name that must not be known was not.
+    pub names_proven: AtomicBool,
     bridge: String,
     driver: JoinHandle<()>,
 }
@@ -89,7 +95,16 @@ impl Host {
         self.close_but_for(info, &bridge, leave).await?;
         let container = self.ensure_gateway(info, &network).await.map_err(unknown)?;
         let (client, driver) = self.meet_gateway(&container).await.map_err(NoGateway::Unknown)?;
-        let gateway = Gateway { client, network, subnet, container, bridge, driver };
+        let mut gateway = Gateway {
+            client,
+            network,
+            subnet,
+            container,
+            life: Uuid::nil(),
+            names_proven: AtomicBool::new(false),
+            bridge,
+            driver,
+        };
         // It dials from the machine's own network, where no rule keeps siblings apart.
         let open = self.engine.network(&self.network).await.map_err(unknown)?;
         let closed = [Some(gateway.subnet), open.and_then(|open| open.subnet)];
@@ -97,6 +112,7 @@ impl Host {
         let settings = GatewaySettings { proxy, resolvers, closed };
         let state = gateway.client.set_gateway(&settings).await;
         let state = state.map_err(|error| NoGateway::Unknown(error.to_string()))?;
+        gateway.life = state.life;
         if let Some(why) = state.no_names {
             tracing::warn!(
                 host = self.name,

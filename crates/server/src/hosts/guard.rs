@@ -46,6 +46,11 @@ impl Guard {
         met.clone().filter(|gateway| !gateway.client.is_closed())
     }
 
+    /// It is to be met again by whoever needs it next.
+    pub fn forget(&self) {
+        self.met.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Has it forget an address, where it is there to be told. One that is not knows nobody.
     pub async fn unbind(&self, address: Ipv4Addr) {
         if let Some(gateway) = self.living()
@@ -78,6 +83,7 @@ impl Host {
         let mut retry = RETRY_FIRST;
         loop {
             let is_wanted = self.guard.living().is_some()
+                // A database that does not answer tells nothing.
                 || egress::store::bound(db.read(), self.id).await.map_or(true, |bound| !bound.is_empty());
             if !is_wanted {
                 self.guard.bell.notified().await;
@@ -87,7 +93,10 @@ impl Host {
                 Ok(gateway) => {
                     retry = RETRY_FIRST;
                     self.listen(db, info, &gateway).await;
+                    drop(gateway);
+                    self.guard.forget();
                     tracing::warn!(host = self.name, "its gateway is lost; until it is there again nothing is reached");
+                    tokio::time::sleep(RETRY_FIRST).await;
                 }
                 Err(error) => {
                     tracing::warn!(host = self.name, why = error.why(), "its gateway cannot be had");
@@ -129,8 +138,18 @@ impl Host {
                 },
                 () = tokio::time::sleep_until(due), if !pending.is_empty() => write(db, &mut pending).await,
                 _ = rules.tick() => {
-                    if let Err(error) = self.close_again(info, gateway).await {
-                        tracing::warn!(host = self.name, why = error.why(), "the closed network's rules cannot be looked at");
+                    match self.close_again(info, gateway).await {
+                        Ok(()) => {}
+                        Err(NoGateway::Unknown(why)) => {
+                            tracing::warn!(host = self.name, why, "the closed network's rules cannot be looked at");
+                        }
+                        Err(NoGateway::Never(why)) => {
+                            tracing::error!(host = self.name, why, "the closed network is open; nobody on it reaches anything");
+                            // What is told to nobody is let through for nobody.
+                            let _ = gateway.client.keep_addresses(&[]).await;
+                            write(db, &mut pending).await;
+                            return;
+                        }
                     }
                 }
             }
@@ -161,7 +180,15 @@ async fn tell_all(db: &Db, host: &Host, gateway: &Gateway) -> Result<(), NoGatew
     gateway.client.keep_addresses(&kept).await.map_err(lost)?;
     // The operator's rules may be others than those that it has by the same version.
     for one in &all {
-        gateway.client.bind_address(one).await.map_err(lost)?;
+        match gateway.client.bind_address(one).await {
+            Ok(()) => {}
+            // One that it does not understand reaches nothing, and keeps nobody else from anything.
+            Err(rexec_channel::ChannelError::Guest(error)) => {
+                tracing::error!(workspace.id = %one.workspace, why = error.message, "a gateway refuses a policy");
+                gateway.client.unbind_address(one.address).await.map_err(lost)?;
+            }
+            Err(error) => return Err(lost(error)),
+        }
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ const STATEMENTS: [&str; 10] = [
     "CREATE INDEX egress_log_by_last ON egress_log (workspace_id, last_ms)",
     "CREATE INDEX egress_log_by_minute ON egress_log (minute_ms)",
     "CREATE TABLE egress_totals (workspace_id TEXT NOT NULL PRIMARY KEY, allowed BIGINT NOT NULL, denied BIGINT NOT NULL, \
-     bytes_up BIGINT NOT NULL, bytes_down BIGINT NOT NULL)",
+     bytes_up BIGINT NOT NULL, bytes_down BIGINT NOT NULL, untold BIGINT NOT NULL)",
 ];
 
 #[async_trait::async_trait]

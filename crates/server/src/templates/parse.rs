@@ -137,7 +137,7 @@ pub fn template(id: &str, text: &str) -> Result<Template, String> {
     if entrypoint.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
         return Err("`entrypoint` must name a program".into());
     }
-    if let Some(host) = egress.iter().find(|host| !is_host(host)) {
+    if let Some(host) = egress.iter().find(|host| !is_host(host) || host.parse::<rexec_egress::rule::Rule>().is_err()) {
         return Err(format!("`egress`: {host:?} is not a host's name"));
     }
     if setup.len() > STEPS_MAX {

@@ -380,12 +380,9 @@ impl Workspaces {
         if host.ready().is_ok_and(|facts| allows(&facts)) { before } else { usual() }
     }
 
-    /// As one had it that is made again; as the server's settings say, where its preset is not allowed any more.
+    /// As one had it that is made again, and no wider than may be asked for now.
     pub(super) fn inherited_egress(&self, before: EgressSettings) -> EgressSettings {
-        match self.config.egress.presets.contains(&before.preset) {
-            true => EgressSettings { lent: Vec::new(), ..before },
-            false => self.usual_egress(),
-        }
+        rules::inherited(before, &self.config.egress)
     }
 
     /// Refuses a workspace with containers inside where the host does not allow those, before anything is made.

@@ -8,7 +8,7 @@
 //! was reached through the engine by the container's id, and that has its configuration.
 
 use crate::hosts::dial::{self, Dialled, GuestKey};
-use rexec_api::guest::{Configure, MachineFacts, PROGRAM, PROTOCOL};
+use rexec_api::guest::{Configure, MachineFacts, PROGRAM, PROTOCOL, WayOut};
 use rexec_channel::{Budget, ChannelError, GuestClient, Lanes};
 use rexec_engine::{Engine, ExecStart};
 use std::path::Path;
@@ -84,6 +84,13 @@ async fn take_dials(listener: UnixListener, key: GuestKey, accepted: mpsc::Sende
     }
 }
 
+/// What a guest is told when it is met.
+pub struct Opening<'a> {
+    pub configure: &'a Configure,
+    /// What it is to try before that, unless it is of this boot, which has.
+    pub trial: Option<(&'a WayOut, Option<uuid::Uuid>)>,
+}
+
 /// A live link; its connection ends when this is dropped.
 pub struct Link {
     pub client: GuestClient,
@@ -109,6 +116,8 @@ pub enum LinkError {
     Unsteady,
     #[error("the guest speaks protocol {0}, which this server does not")]
     Protocol(u32),
+    #[error("it reaches what it must not: {0:?}")]
+    Leaks(Vec<String>),
     #[error(transparent)]
     Channel(#[from] ChannelError),
     #[error(transparent)]
@@ -120,10 +129,10 @@ impl Link {
     pub async fn over_dial(
         stream: UnixStream,
         lanes: Lanes,
-        configure: &Configure,
+        opening: &Opening<'_>,
         budget: Budget,
     ) -> Result<Self, LinkError> {
-        let mut link = Self::establish(stream, configure, budget).await?;
+        let mut link = Self::meet(stream, Some(opening), budget).await?;
         link.client = link.client.clone().with_lanes(lanes);
         Ok(link)
     }
@@ -132,17 +141,17 @@ impl Link {
     pub async fn over_exec(
         engine: &dyn Engine,
         container: &str,
-        configure: &Configure,
+        opening: &Opening<'_>,
         budget: Budget,
     ) -> Result<Self, LinkError> {
         let exec = ExecStart { command: vec![PROGRAM.into(), "connect".into()], user: "0:0".into(), env: Vec::new() };
         let stream = engine.exec_stream(container, &exec).await?;
-        Self::establish(stream, configure, budget).await
+        Self::meet(stream, Some(opening), budget).await
     }
 
     /// Over a byte stream that a joined machine has brought.
     pub async fn over_stream(stream: DuplexStream, configure: &Configure, budget: Budget) -> Result<Self, LinkError> {
-        Self::establish(stream, configure, budget).await
+        Self::meet(stream, Some(&Opening { configure, trial: None }), budget).await
     }
 
     /// Through the link of another server, whose driver has configured the guest.
@@ -153,14 +162,7 @@ impl Link {
         Self::meet(stream, None, budget).await
     }
 
-    async fn establish<T>(io: T, configure: &Configure, budget: Budget) -> Result<Self, LinkError>
-    where
-        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
-    {
-        Self::meet(io, Some(configure), budget).await
-    }
-
-    async fn meet<T>(io: T, configure: Option<&Configure>, budget: Budget) -> Result<Self, LinkError>
+    async fn meet<T>(io: T, opening: Option<&Opening<'_>>, budget: Budget) -> Result<Self, LinkError>
     where
         T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
     {
@@ -175,9 +177,17 @@ impl Link {
                 version: String::new(),
                 driver,
             };
+            if let Some((ways, proven)) = opening.and_then(|opening| opening.trial)
+                && proven != Some(link.client.hello().await?.boot_id)
+            {
+                let leaks = link.client.try_way_out(ways).await?;
+                if !leaks.reached.is_empty() {
+                    return Err(LinkError::Leaks(leaks.reached));
+                }
+            }
             // Configuring is idempotent and answers as hello does: one round trip instead of two.
-            let hello = match configure {
-                Some(configure) => link.client.configure(configure).await?,
+            let hello = match opening {
+                Some(opening) => link.client.configure(opening.configure).await?,
                 None => link.client.hello().await?,
             };
             if hello.protocol != PROTOCOL {

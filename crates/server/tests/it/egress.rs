@@ -10,13 +10,20 @@ use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, EgressState
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::servers::{NewServer, SshAccess};
+use rexec_api::snapshots::NewSnapshot;
+use rexec_api::volumes::{RestoreVolume, VolumeState};
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus, WorkspaceView};
 use rexec_client::{ClientError, Lifecycle};
 use rexec_engine::contract::remote::Sshd;
 use rexec_engine::{ContainerState, Engine as _};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
-on_both!(a_life_behind_the_gateway, refusals_change_nothing, a_server_restart_cuts_nothing_off);
+on_both!(
+    a_life_behind_the_gateway,
+    refusals_change_nothing,
+    a_server_restart_cuts_nothing_off,
+    what_becomes_of_it_may_reach_as_much,
+);
 
 fn code<T: std::fmt::Debug>(result: Result<T, ClientError>) -> ErrorCode {
     result.unwrap_err().code().expect("the server's own error")
@@ -222,6 +229,65 @@ async fn a_server_restart_cuts_nothing_off(backend: Backend) {
         let view = stage.client.egress(id).await.unwrap();
         assert_eq!((view.server_deny, view.state), (vec!["a.example".to_owned()], EgressState::InForce));
         stage.client.purge_workspace(id).await.unwrap();
+        stage
+    })
+    .await;
+}
+
+/// A warm one that becomes somebody's, a clone, and one on a kept home.
+async fn what_becomes_of_it_may_reach_as_much(backend: Backend) {
+    let variables = [
+        ("REXEC_POOL_SIZE", "1"),
+        ("REXEC_POOL_MAX", "1"),
+        ("REXEC_EGRESS", "balanced"),
+        ("REXEC_EGRESS_RESOLVERS", "127.0.0.1:9"),
+    ];
+    on_stage(backend, &variables, async |_, stage| {
+        let client = &stage.client;
+        let warm = eventually("one is warm", async || {
+            let local = client.servers().await.unwrap().items.remove(0);
+            local.pool.filter(|pool| pool.ready == 1)?;
+            let labels = rexec_engine::Labels::from([("rexec.instance".to_owned(), stage.instance.clone())]);
+            let all = stage.engine.containers(&labels).await.unwrap();
+            all.into_iter().find(|container| container.labels.contains_key("rexec.workspace"))
+        })
+        .await;
+        let wait_ms = Some(PATIENCE.as_millis() as u64);
+        // Of the usual size, as warm ones are.
+        let id = client.create_workspace(&NewWorkspace { wait_ms, ..Default::default() }).await.unwrap().id;
+        assert_eq!(stage.containers(id).await[0].id, warm.id, "it ran before it was asked for");
+        let view = client.egress(id).await.unwrap();
+        assert_eq!(
+            (view.preset, view.network, view.state),
+            (EgressPreset::Balanced, EgressNetwork::Closed, EgressState::InForce)
+        );
+        assert!(tunnel(&stage, id, "a.example", 443).await.contains("No rule allows"));
+        let allowed = tunnel(&stage, id, "deb.debian.org", 443).await;
+        assert!(allowed.contains("No server of names answers"), "its own rules, not the warm one's: {allowed}");
+
+        let rules = settings(EgressPreset::Locked, &["a.example"], &["b.example"]);
+        client.set_egress(id, &rules).await.unwrap();
+        let as_before = async |id| {
+            let view = client.egress(id).await.unwrap();
+            assert_eq!((view.preset, view.network), (EgressPreset::Locked, EgressNetwork::Closed));
+            assert_eq!((&view.allow, &view.deny), (&rules.allow, &rules.deny));
+            assert!(tunnel(&stage, id, "c.example", 443).await.contains("No rule allows"));
+        };
+        let taken = client.take_snapshot(id, &NewSnapshot { wait_ms, ..Default::default() }).await.unwrap();
+        let new = NewWorkspace { snapshot: Some(taken.id), wait_ms, ..Default::default() };
+        let clone = client.create_workspace(&new).await.unwrap().id;
+        as_before(clone).await;
+        client.delete_workspace(id).await.unwrap();
+        let kept = eventually("its home is kept", async || {
+            let homes = client.volumes().await.unwrap().items;
+            homes.into_iter().find(|home| home.workspace_id == id && home.state == VolumeState::Kept)
+        })
+        .await;
+        let again = client.restore_volume(kept.id, &RestoreVolume { wait_ms, ..Default::default() }).await.unwrap().id;
+        as_before(again).await;
+        for id in [clone, again] {
+            client.purge_workspace(id).await.unwrap();
+        }
         stage
     })
     .await;

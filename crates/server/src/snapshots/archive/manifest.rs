@@ -3,6 +3,7 @@
 use super::super::plan::SnapshotPlan;
 use crate::error::{Error, Result};
 use crate::workspaces::validate;
+use rexec_api::egress::EgressSettings;
 use rexec_api::error::ErrorCode;
 use rexec_api::guest::{FILE_BYTES_MIN, KEY_VARIABLE};
 use rexec_api::workspaces::{ENV_BYTES_MAX, ENV_VARIABLES_MAX, NAME_CHARS_MAX, NewWorkspace};
@@ -47,6 +48,9 @@ pub struct Plan {
     pids: Option<i64>,
     runtime: String,
     env: BTreeMap<String, String>,
+    /// What it might reach; absent in older archives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    egress: Option<EgressSettings>,
 }
 
 /// What a tree of the archive comes to.
@@ -106,6 +110,7 @@ impl Manifest {
                 pids: plan.pids,
                 runtime: plan.runtime,
                 env: plan.env,
+                egress: plan.egress,
             },
         }
     }
@@ -184,6 +189,7 @@ impl Manifest {
             pids: self.plan.pids,
             runtime: self.plan.runtime.clone(),
             env: self.plan.env.clone(),
+            egress: self.plan.egress.clone(),
             workspace: "{}".into(),
             ..Default::default()
         }

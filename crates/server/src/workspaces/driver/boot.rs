@@ -9,11 +9,12 @@ use crate::hosts::{HostFacts, shares_kernel};
 use crate::time::now_ms;
 use crate::workspaces::container::{self, container_name};
 use crate::workspaces::lifecycle::Seen;
-use crate::workspaces::link::{DialDesk, Link, LinkError};
+use crate::workspaces::link::{DialDesk, Link, LinkError, Opening};
 use crate::workspaces::store::Workspace;
 use rexec_api::error::ErrorCode;
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::{ContainerSpec, EngineError};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a guest may take to dial in before we reach for it through the engine.
@@ -51,7 +52,7 @@ impl Driver {
         }
         match self.make(&mut spec).await {
             Ok(_) => {
-                self.made = Some(made.generation);
+                self.made = Some((made.generation, spec.network, spec.address));
                 self.deps.crash.point("create.made");
                 Ok(Progress::Again(Some(Seen::Created)))
             }
@@ -171,6 +172,8 @@ impl Driver {
         if dials(facts, row) {
             self.open_desk(row)?;
         }
+        let ways = self.ways(row, facts).await?;
+        let opening = Opening { configure: &configure, trial: ways.as_ref().map(|(ways, _)| (ways, self.proven)) };
         let dialled = match self.desk.as_mut() {
             Some(desk) => {
                 let stream = tokio::time::timeout(DIAL_PATIENCE, desk.next()).await.ok().flatten();
@@ -178,11 +181,18 @@ impl Driver {
             }
             None => None,
         };
-        let link = match dialled {
-            Some((stream, lanes)) => Link::over_dial(stream, lanes, &configure, budget).await?,
-            None => Link::over_exec(&*self.host.engine, &container_name(row), &configure, budget).await?,
+        let met = match dialled {
+            Some((stream, lanes)) => Link::over_dial(stream, lanes, &opening, budget).await,
+            None => Link::over_exec(&*self.host.engine, &container_name(row), &opening, budget).await,
         };
-        self.prove_shut(row, &link).await?;
+        let link = match met {
+            Err(LinkError::Leaks(reached)) => return Err(self.leaks(row, &reached).await?),
+            met => met?,
+        };
+        if let Some((_, gateway)) = ways {
+            self.proven = Some(link.boot_id);
+            gateway.names_proven.store(true, Ordering::Relaxed);
+        }
         tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");
         self.slot.publish_link(Some(link.client.clone()));
         self.deps.crash.point("create.linked");

@@ -1,6 +1,6 @@
 //! A warm workspace becomes somebody's: its guest is told what it is from now on, and the engine hears nothing of it.
 
-use super::Driver;
+use super::{Driver, StepError};
 use crate::time::now_ms;
 use crate::workspaces::container;
 use crate::workspaces::link::LinkError;
@@ -13,21 +13,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Driver {
     /// `false`: it is not as it was when it was chosen, and the usual way leads on from what is seen.
-    pub(super) async fn hand_over(&mut self, ticket: u64, row: &Workspace) -> bool {
+    pub(super) async fn hand_over(&mut self, ticket: u64, row: &Workspace) -> Result<bool, StepError> {
         if row.is_leaving() || !self.link_lives() {
-            return false;
+            return Ok(false);
         }
         // Until then it reaches nothing.
-        if let Err(error) = self.keep_told(row).await {
-            tracing::debug!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "its gateway is away");
-            return false;
-        }
+        self.keep_told(row).await?;
         match self.tell_guest(row).await {
             Ok(()) => self.link_is_warm = false,
             Err(error) => {
                 tracing::debug!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "a warm guest is gone");
                 self.unlink();
-                return false;
+                return Ok(false);
             }
         }
         // Whoever asked is here, and what was asked before is not theirs.
@@ -42,12 +39,12 @@ impl Driver {
             .await;
         if let Err(error) = written {
             tracing::warn!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "cannot record a hand-over");
-            return false;
+            return Ok(false);
         }
         self.report(ticket, WorkspaceStatus::Running, None, None, true);
         // Another server may have taken it.
         self.host.pool.bell.notify_one();
-        true
+        Ok(true)
     }
 
     async fn tell_guest(&mut self, row: &Workspace) -> Result<(), LinkError> {

@@ -51,6 +51,7 @@ use crate::templates::Templates;
 use rexec_api::ids::{UserId, WorkspaceId};
 use rexec_api::workspaces::WorkspaceStatus;
 use rexec_engine::Labels;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -139,10 +140,12 @@ pub struct Driver {
     /// How often its container was made anew because it could not start, since it last ran or was asked for.
     remade: u32,
     image_present: bool,
-    /// The generation that was made in this pass.
-    made: Option<i64>,
+    /// The generation that was made last, and on which network, at which address.
+    made: Option<(i64, String, Option<Ipv4Addr>)>,
     /// The boot of which it is known that it reaches nothing but its gateway.
     proven: Option<Uuid>,
+    /// Which life of its gateway was told which `egress_seq`.
+    told: Option<(Uuid, i64)>,
     /// When the next of what it may reach for a while ends.
     lent_until: Option<i64>,
     /// A pull that goes on from pass to pass for as long as the image is wanted.
@@ -178,6 +181,7 @@ impl Driver {
             image_present: true,
             made: None,
             proven: None,
+            told: None,
             lent_until: None,
             pulling: None,
             place: None,
@@ -235,8 +239,12 @@ impl Driver {
             }
             self.turn_to(self.deps.fleet.of(row.host));
             self.slot.set_warm(row.pool.is_some());
-            if self.link_is_warm && row.pool.is_none() && self.hand_over(ticket, &row).await {
-                return Rest::Settled;
+            if self.link_is_warm && row.pool.is_none() {
+                match self.hand_over(ticket, &row).await {
+                    Ok(true) => return Rest::Settled,
+                    Ok(false) => {}
+                    Err(error) => return self.failed(ticket, Some(&row), error).await,
+                }
             }
             if row.is_machine() {
                 return self.machine_pass(ticket, &row).await;

@@ -5,25 +5,24 @@
 //! it stops. What is to be on the closed network does not run on the open one, nor where the closed one leaks.
 
 use super::{Driver, StepError};
+use crate::db::is_duplicate;
 use crate::egress::{network_of, rules, settings_of, store as egress};
 use crate::hosts::HostFacts;
 use crate::hosts::gateway::{Gateway, NoGateway};
 use crate::hosts::guard::bound_of;
 use crate::time::now_ms;
 use crate::workspaces::container::container_name;
-use crate::workspaces::link::Link;
 use crate::workspaces::store::Workspace;
 use rexec_api::egress::EgressNetwork;
-use rexec_api::guest::WayOut;
+use rexec_api::guest::{ADDRESSES, WayOut};
 use rexec_engine::EngineError;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Others that take an address at the same moment.
 const ADDRESS_TRIES: u32 = 16;
-/// A guest tries all ways at once, and gives each a third of a second.
-const TRIAL_MAX: Duration = Duration::from_secs(5);
 /// Ways that must not lead anywhere: one to the internet that answers, and clouds' metadata.
 const SHUT: [(SocketAddrV4, &str); 2] = [
     (SocketAddrV4::new(Ipv4Addr::new(1, 1, 1, 1), 443), "the internet"),
@@ -32,6 +31,8 @@ const SHUT: [(SocketAddrV4, &str); 2] = [
 /// A port that hosts listen at, and one that answers that nobody does.
 const SSH_PORT: u16 = 22;
 const UNKNOWN_NAME: &str = "example.com";
+const HOST_PORTS: &str = "its server's own ports";
+const SIBLING: &str = "another workspace";
 
 /// Behind its gateway.
 pub(super) struct Door {
@@ -45,11 +46,19 @@ impl Driver {
         if network_of(row, &self.host.egress) == EgressNetwork::Open {
             return Ok(None);
         }
-        let gateway = self.host.guarded(&self.deps.db, &facts.engine).await.map_err(|no| match no {
+        let no_gateway = |no: NoGateway| match no {
             NoGateway::Never(reason) => StepError::Unguarded(reason),
             NoGateway::Unknown(reason) => EngineError::Unavailable(reason.into()).into(),
-        })?;
-        let address = match row.address.filter(|address| gateway.subnet.contains(*address)) {
+        };
+        let mut gateway = self.host.guarded(&self.deps.db, &facts.engine).await.map_err(no_gateway)?;
+        // Engines remove networks that no container is on when they are asked to tidy up.
+        let there = self.host.engine.network(&gateway.network).await?.and_then(|there| there.subnet);
+        if there != Some(gateway.subnet) {
+            self.host.guard.forget();
+            gateway = self.host.guarded(&self.deps.db, &facts.engine).await.map_err(no_gateway)?;
+        }
+        let is_there = |address: &Ipv4Addr| gateway.subnet.contains(*address) && row.gateway == Some(gateway.proxy());
+        let address = match row.address.filter(is_there) {
             Some(address) => address,
             None => self.take_address(&gateway).await?,
         };
@@ -65,13 +74,25 @@ impl Driver {
         let free = places.filter_map(|place| gateway.subnet.address(place)).filter(|address| !taken.contains(address));
         for address in free.take(ADDRESS_TRIES as usize) {
             let tx = self.lease.begin(&self.deps.db).await?;
-            // Of two that take it at once the index lets one.
-            if matches!(egress::take(&tx, self.id, Some((address, gateway.proxy()))).await, Ok(true)) {
-                tx.commit().await?;
-                return Ok(address);
+            match egress::take(&tx, self.id, Some((address, gateway.proxy()))).await {
+                Ok(true) => {
+                    tx.commit().await?;
+                    return Ok(address);
+                }
+                Ok(false) => {}
+                // Of two that take it at once the index lets one.
+                Err(error) if is_duplicate(&error) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        Err(StepError::Unguarded("All addresses of its closed network are taken.".into()))
+        // One that rests takes another when it starts.
+        let tx = self.lease.begin(&self.deps.db).await?;
+        let is_given = egress::take_from_resting(&tx, self.host.id).await?;
+        tx.commit().await?;
+        match is_given {
+            true => Err(EngineError::Unavailable("an address is freed for it".into()).into()),
+            false => Err(StepError::Unguarded("All addresses of its closed network are taken.".into())),
+        }
     }
 
     /// Before it starts: the container is on the network that it is to be on, and its gateway knows it.
@@ -81,8 +102,8 @@ impl Driver {
             Some(door) => (door.gateway.network.as_str(), Some(door.address)),
             None => (self.host.network.as_str(), None),
         };
-        // One that was made a moment ago was made there.
-        if self.made.take() != Some(row.generation) {
+        // One that was made a moment ago was made there, unless something else is wanted by now.
+        if self.made.take() != Some((row.generation, network.to_owned(), address)) {
             self.host.engine.put_on_network(&container_name(row), network, address).await?;
         }
         match door {
@@ -104,12 +125,16 @@ impl Driver {
         }
         let ended = self.end_lent(row).await?;
         let row = ended.as_ref().unwrap_or(row);
-        if row.egress_applied_seq >= row.egress_seq {
+        let facts = self.host.ready().map_err(|reason| EngineError::Unavailable(reason.into()))?;
+        let gateway = match self.host.guarded(&self.deps.db, &facts.engine).await {
+            Ok(gateway) => gateway,
+            // Whoever meets it again tells it all that is written down.
+            Err(_) if row.egress_applied_seq >= row.egress_seq => return Ok(()),
+            Err(no) => return Err(EngineError::Unavailable(no.why().to_owned().into()).into()),
+        };
+        if self.told == Some((gateway.life, row.egress_seq)) {
             return Ok(());
         }
-        let facts = self.host.ready().map_err(|reason| EngineError::Unavailable(reason.into()))?;
-        let gateway = self.host.guarded(&self.deps.db, &facts.engine).await;
-        let gateway = gateway.map_err(|no| EngineError::Unavailable(no.why().to_owned().into()))?;
         self.tell_gateway(row, &gateway).await
     }
 
@@ -140,6 +165,7 @@ impl Driver {
         if let Some(bound) = bound_of(row, &self.host.egress) {
             let told = gateway.client.bind_address(&bound).await;
             told.map_err(|error| EngineError::Unavailable(format!("the gateway: {error}").into()))?;
+            self.told = Some((gateway.life, row.egress_seq));
         }
         if row.egress_applied_seq < row.egress_seq {
             let tx = self.lease.begin(&self.deps.db).await?;
@@ -150,39 +176,41 @@ impl Driver {
     }
 
     /// Before it stops, and once it has: its address means nobody.
-    pub(super) async fn shut_out(&self, row: &Workspace) {
+    pub(super) async fn shut_out(&mut self, row: &Workspace) {
+        self.told = None;
         if let Some(address) = row.address {
             self.host.guard.unbind(address).await;
         }
     }
 
-    /// Has a guest that has just been met try what must not be reached, once in its life.
-    pub(super) async fn prove_shut(&mut self, row: &Workspace, link: &Link) -> Result<(), StepError> {
-        let (Some(address), Some(gateway)) = (row.address, row.gateway) else { return Ok(()) };
-        if self.proven == Some(link.boot_id) {
-            return Ok(());
-        }
-        let host = (SocketAddrV4::new(*gateway.ip(), SSH_PORT), "its server's own ports");
+    /// What its guest is to try once in its life before anything of it runs, and the gateway around it.
+    pub(super) async fn ways(
+        &self,
+        row: &Workspace,
+        facts: &HostFacts,
+    ) -> Result<Option<(WayOut, Arc<Gateway>)>, StepError> {
+        let (Some(own), Some(gateway)) = (row.address, row.gateway) else { return Ok(None) };
+        let met = self.host.guarded(&self.deps.db, &facts.engine).await;
+        let met = met.map_err(|no| EngineError::Unavailable(no.why().to_owned().into()))?;
+        let host = (SocketAddrV4::new(*gateway.ip(), SSH_PORT), HOST_PORTS);
         let taken = egress::taken(self.deps.db.read(), self.host.id).await?;
-        let sibling = taken.into_iter().find(|other| *other != address);
-        let sibling = sibling.map(|address| (SocketAddrV4::new(address, SSH_PORT), "another workspace"));
+        let sibling = taken.into_iter().find(|other| *other != own);
+        let sibling = sibling.map(|address| (SocketAddrV4::new(address, SSH_PORT), SIBLING));
         let shut = SHUT.into_iter().chain([host]).chain(sibling).map(|(to, what)| (to, what.to_owned())).collect();
-        let way_out = WayOut { gateway, shut, unknown: UNKNOWN_NAME.into() };
-        let tried = tokio::time::timeout(TRIAL_MAX, link.client.try_way_out(&way_out)).await;
-        let leaks = tried.map_err(|_| crate::workspaces::link::LinkError::Timeout)?;
-        let leaks = leaks.map_err(crate::workspaces::link::LinkError::from)?;
-        if leaks.reached.is_empty() {
-            self.proven = Some(link.boot_id);
-            return Ok(());
-        }
-        tracing::error!(workspace.id = %self.id, host = self.host.name, leaks = ?leaks.reached, "a closed network leaks");
+        // Whether a name is told is the host's way, and not the workspace's: it is waited for once.
+        let unknown_ms = if met.names_proven.load(Ordering::Relaxed) { 300 } else { 3_000 };
+        Ok(Some((WayOut { gateway, own, shut, unknown: UNKNOWN_NAME.into(), unknown_ms }, met)))
+    }
+
+    /// Stops what reaches something that it must not; why.
+    pub(super) async fn leaks(&mut self, row: &Workspace, reached: &[String]) -> Result<StepError, StepError> {
+        tracing::error!(workspace.id = %self.id, host = self.host.name, ?reached, "a closed network leaks");
         self.shut_out(row).await;
         self.host.engine.stop(&container_name(row), 0).await?;
-        // In its own words: what it says is the tenant's.
-        let known = |what: &&str| leaks.reached.iter().any(|reached| reached == what);
-        let what: Vec<&str> =
-            SHUT.iter().map(|(_, what)| *what).chain([host.1, "another workspace"]).filter(known).collect();
+        // In our own words: what a guest says is the tenant's.
+        let all = SHUT.iter().map(|(_, what)| *what).chain([HOST_PORTS, SIBLING, ADDRESSES]);
+        let what: Vec<&str> = all.filter(|what| reached.iter().any(|reached| reached == what)).collect();
         let what = if what.is_empty() { "servers of names".to_owned() } else { what.join(", ") };
-        Err(StepError::Unguarded(format!("From its closed network it reached {what}.")))
+        Ok(StepError::Unguarded(format!("From its closed network it reached {what}.")))
     }
 }
