@@ -5,6 +5,9 @@ import { assertFits, DESKTOP, PHONE, signIn, startBrowser } from './browser.mjs'
 import { eventually } from './environment.mjs';
 import { Server } from './server.mjs';
 
+/** Entries of a page of the log. */
+const PAGE = 100;
+
 describe('what a workspace may reach', { timeout: 240_000 }, () => {
   let server;
 
@@ -91,6 +94,19 @@ describe('what a workspace may reach', { timeout: 240_000 }, () => {
         await page.getByTestId('log-denied').check({ force: true });
         await refused('db.example').waitFor();
         assert.equal(await page.locator('[data-testid=log-entry][data-allowed=true]').count(), 0);
+      });
+
+      it('goes on to older entries, and keeps them as new ones come', async () => {
+        await page.getByTestId('log-all').check({ force: true });
+        const many = `for n in $(seq ${PAGE + 5}); do timeout 10 /.rexec/current/guest tunnel "\${https_proxy#http://}" n$n.example 443 </dev/null; done`;
+        await server.api('POST', `/api/workspaces/${id}/exec`, { command: ['bash', '-lc', many] });
+        await refused(`n${PAGE + 5}.example`).waitFor();
+        await page.getByTestId('log-more').click();
+        await refused('n1.example').waitFor();
+        await ask('last.example', 443);
+        await refused('last.example').waitFor();
+        assert.equal(await refused('n1.example').count(), 1);
+        await page.getByTestId('log-more').waitFor({ state: 'detached' });
       });
 
       it('had no fault on the page', () => assert.deepEqual(browser.faults, []));

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { EgressEntry } from '../api/types';
-import { continued, cureOf, refreshed, whereTold, whyTold } from './log';
+import { continued, cureOf, refreshed, refusedOf, whereTold, whyTold } from './log';
 
 const entry = (at: string, host: string, more: Partial<EgressEntry> = {}): EgressEntry => ({
   at: `2026-01-01T00:${at}Z`, how: 'connect', host, port: 443, allowed: false, why: 'egress_not_allowed', count: 1, bytes_up: 0, bytes_down: 0, ...more,
@@ -24,6 +24,11 @@ test('the next page follows, what is known of it left out', () => {
   const kept = { entries: [entry('02:00', 'b')], next: 'page' };
   const page = { entries: [entry('02:00', 'b'), entry('01:00', 'a')], next: undefined };
   expect(continued(kept, page)).toEqual({ entries: [entry('02:00', 'b'), entry('01:00', 'a')], next: undefined });
+});
+
+test('what was refused is told apart at once', () => {
+  const kept = { entries: [entry('02:00', 'b', { allowed: true, why: 'b' }), entry('01:00', 'a')], next: 'page' };
+  expect(refusedOf(kept)).toEqual({ entries: [entry('01:00', 'a')], next: 'page' });
 });
 
 test('what a rule would have let through is offered as one, and nothing else', () => {

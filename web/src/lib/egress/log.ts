@@ -32,10 +32,15 @@ export function continued(kept: Log, page: Log): Log {
   return { entries: [...kept.entries, ...page.entries.filter((entry) => !known.has(keyOf(entry)))], next: page.next };
 }
 
+/** What is told at once when only what was refused is asked for, before the server's answer. */
+export function refusedOf({ entries, next }: Log): Log {
+  return { entries: entries.filter(({ allowed }) => !allowed), next };
+}
+
 /** Why something was refused; each ends "refused: ...". */
 const WHY: Record<string, string> = {
   egress_not_allowed: 'no rule allows it',
-  egress_denied_by_rule: 'a rule denies it',
+  egress_denied_by_rule: 'a rule denies it, which is stronger than any that allows',
   egress_address_literal: 'no rule names this address',
   egress_private_range: 'it leads into a private network; a rule with its range, such as 10.1.0.0/16, allows that',
   egress_closed_range: 'it leads to where no rule may lead',

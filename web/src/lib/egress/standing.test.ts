@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { standingOf, withoutLog, withoutRules } from './standing';
+import { afterRule, standingOf, withoutLog, withoutRules } from './standing';
 
 test('what is not in force says so, and what brings it', () => {
   const standing = standingOf({ state: 'next_start', network: 'open' }, 'running');
@@ -12,6 +12,13 @@ test('what is not in force says so, and what brings it', () => {
 test('one that does not run has it from its start on', () => {
   expect(standingOf({ state: 'in_force', network: 'closed' }, 'stopped')).toMatchObject({ tone: 'off', restart: false });
   expect(standingOf({ state: 'in_force', network: 'closed' }, 'running').tone).toBe('good');
+});
+
+test('a rule says when it holds', () => {
+  expect(afterRule({ state: 'in_force' }, 'running')).toContain('try again');
+  expect(afterRule({ state: 'in_force' }, 'stopped')).toContain('starts');
+  expect(afterRule({ state: 'next_start' }, 'running')).toContain('restarted');
+  expect(afterRule({ state: 'pending' }, 'running')).toContain('in a moment');
 });
 
 test('what is empty says why', () => {

@@ -25,6 +25,13 @@ export function standingOf({ state, network }: Pick<EgressView, 'state' | 'netwo
     : { tone: 'good', text: 'In force. All that it asks for goes through its server’s gateway, which decides and records.', restart: false };
 }
 
+/** What follows from a rule that was just added. */
+export function afterRule({ state }: Pick<EgressView, 'state'>, status: WorkspaceStatus): string {
+  if (DOWN.has(status)) return 'Added to its rules. It holds as soon as the workspace starts.';
+  if (state === 'next_start') return 'Added to its rules. It holds once the workspace is restarted.';
+  return state === 'pending' ? 'Added to its rules. It holds in a moment.' : 'Added to its rules. Let the program try again.';
+}
+
 /** What it means that a list has no rules. */
 export function withoutRules(kind: RuleKind, preset: EgressPreset): string {
   if (kind === 'deny') return 'Nothing is denied.';

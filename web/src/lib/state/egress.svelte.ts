@@ -4,8 +4,9 @@ import { api } from '../api/client';
 import { ApiError } from '../api/request';
 import { inWords, told } from '../api/told';
 import type { EgressPreset, EgressSettings, EgressView } from '../api/types';
-import { continued, refreshed, type Log } from '../egress/log';
+import { continued, refreshed, refusedOf, type Log } from '../egress/log';
 import { settingsOf, withoutRule, withRule, type RuleKind } from '../egress/rules';
+import { afterRule } from '../egress/standing';
 import { live } from './live.svelte';
 import { signedOut } from './session.svelte';
 import { toasts } from './toasts.svelte';
@@ -26,8 +27,10 @@ export class WorkspaceEgress {
   fault = $state.raw<ApiError>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #watched = false;
-  /** Raised when the log is begun anew: an answer from before is of no use. */
+  /** Raised when another log is asked for: an answer from before is of no use. */
   #turn = 0;
+  /** The filter with which the log was read. */
+  #read = false;
 
   constructor(private readonly workspace: string) {}
 
@@ -64,11 +67,13 @@ export class WorkspaceEgress {
   }
 
   async loadLog(): Promise<void> {
-    const turn = this.#turn;
+    const [turn, denied] = [this.#turn, this.denied];
     await this.#asking(async () => {
-      const { items, next } = await api.egressLog(this.workspace, this.denied);
+      const { items, next } = await api.egressLog(this.workspace, denied);
       const fresh = { entries: items, next: next ?? undefined };
-      if (turn === this.#turn) this.log = this.log ? refreshed(this.log, fresh) : fresh;
+      if (turn !== this.#turn) return;
+      this.log = this.log && this.#read === denied ? refreshed(this.log, fresh) : fresh;
+      this.#read = denied;
     });
   }
 
@@ -85,7 +90,7 @@ export class WorkspaceEgress {
 
   show(denied: boolean): void {
     this.denied = denied;
-    this.log = undefined;
+    if (this.log && denied) this.log = refusedOf(this.log);
     this.#turn += 1;
     void this.loadLog();
   }
@@ -101,7 +106,8 @@ export class WorkspaceEgress {
   /** Lets through what was refused, from here on. */
   async allow(rule: string): Promise<void> {
     const done = await this.#toasted(`${rule} was not allowed`, (now) => withRule(now, 'allow', rule));
-    if (done) toasts.good(`${rule} is allowed`, 'The rule is now among those that allow. Let the program try again.');
+    const status = workspaces.get(this.workspace)?.status;
+    if (done && this.view && status) toasts.good(`${rule} is allowed`, afterRule(this.view, status));
   }
 
   /** Why it was refused, if it was. */
