@@ -126,6 +126,9 @@ describe('what a workspace may reach', { timeout: 240_000 }, () => {
       await page.waitForURL(/\/w\//);
       await page.getByTestId('view-egress').click();
       await page.locator('[data-testid=egress][data-preset=balanced]').waitFor();
+      await page.locator('[data-testid=egress][data-network=closed][data-state=in_force]').waitFor();
+      // One that is deleted while it is made keeps the test waiting.
+      await eventually('all run', async () => (await server.api('GET', '/api/workspaces')).items.every(({ status }) => status === 'running'), 60_000);
       assert.deepEqual(browser.faults, []);
     } finally {
       await browser.close();
