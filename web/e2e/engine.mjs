@@ -32,12 +32,15 @@ export async function sweep(label) {
     for (const { Id } of containers) await call('DELETE', `/containers/${Id}?force=true&v=true`);
     const volumes = (await call('GET', `/volumes?filters=${filters}`)).Volumes ?? [];
     for (const { Name } of volumes) await call('DELETE', `/volumes/${Name}`);
+    // The one of workspaces whose way out is decided; a gateway's end frees it.
+    const networks = await call('GET', `/networks?filters=${filters}`);
+    for (const { Id } of networks) await call('DELETE', `/networks/${Id}`);
     const images = await call('GET', `/images/json?filters=${filters}`);
     for (const { RepoTags, Id } of images) {
       // An image without a name has, in some versions, this one.
       const names = RepoTags?.filter((name) => name !== '<none>:<none>') ?? [];
       for (const name of names.length ? names : [Id]) await call('DELETE', `/images/${name}?force=true`);
     }
-    return containers.length + volumes.length + images.length === 0;
+    return containers.length + volumes.length + networks.length + images.length === 0;
   }, CALL_MS_MAX);
 }

@@ -163,6 +163,7 @@ async function round(options, made) {
   await page.locator('[data-figure=cpu] [data-testid=chart-now]').getByText('core').waitFor();
   await shoot('35-usage');
   await see('36-usage-stopped', `/w/${made.stopped}/stats`);
+  await see('55-network', `/w/${made.atlas}/egress`, 'log-empty');
   await see('37-settings', `/w/${made.atlas}/settings`, 'settings');
   await page.getByTestId('size-memory').fill('8');
   await page.getByTestId('size-apply').click();

@@ -56,6 +56,7 @@ fn known(kind: &str) -> Option<Entry> {
         "workspace.resumed" => ("resumed", Tint::Good),
         "workspace.woken" => ("woke up", Tint::Good),
         "workspace.resized" => ("has a new size", Tint::Plain),
+        "workspace.egress_changed" => ("has other settings for what it may reach", Tint::Plain),
         "workspace.idle_changed" => ("has other settings for when it is unused", Tint::Plain),
         "workspace.setup_retried" => ("tries its set-up again", Tint::Warm),
         "workspace.deletion_announced" => ("is going to be deleted", Tint::Warm),

@@ -5,7 +5,7 @@ import { HOME } from './files/paths';
 import { VIEWS, type View } from './state/route';
 
 /** What a machine has not: nothing here starts it, copies it or reads its counters. */
-const LACKING: ReadonlySet<View> = new Set(['snapshots', 'stats']);
+const LACKING: ReadonlySet<View> = new Set(['snapshots', 'egress', 'stats']);
 
 export function viewsOf(workspace: WorkspaceView | undefined): View[] {
   return VIEWS.filter((view) => !workspace?.machine || !LACKING.has(view));

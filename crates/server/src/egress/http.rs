@@ -18,7 +18,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
 
 /// What a workspace may reach outside.
 #[utoipa::path(
-    get, path = "/api/workspaces/{id}/egress", tag = "egress",
+    get, path = "/api/workspaces/{id}/egress", tag = "egress", operation_id = "get_egress",
     params(("id" = WorkspaceId, Path)),
     responses(
         (status = 200, description = "Its settings, the server's, and what it did.", body = EgressView),
@@ -38,7 +38,7 @@ async fn get(
 /// On the closed network that holds at once, and what it forbids ends; `state` says so. From the open network to the
 /// closed one and back a workspace goes when it is next started.
 #[utoipa::path(
-    put, path = "/api/workspaces/{id}/egress", tag = "egress",
+    put, path = "/api/workspaces/{id}/egress", tag = "egress", operation_id = "set_egress",
     params(("id" = WorkspaceId, Path)),
     request_body = EgressSettings,
     responses(
@@ -89,7 +89,7 @@ struct LogQuery {
 /// Names that were looked up count as `dns`. It is kept for seven days, 1,000 entries at most of what was allowed and as many of what was refused; from the open network
 /// nothing is told.
 #[utoipa::path(
-    get, path = "/api/workspaces/{id}/egress/log", tag = "egress",
+    get, path = "/api/workspaces/{id}/egress/log", tag = "egress", operation_id = "egress_log",
     params(("id" = WorkspaceId, Path), LogQuery),
     responses(
         (status = 200, description = "A page of it.", body = Page<EgressEntry>),

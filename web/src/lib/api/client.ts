@@ -1,12 +1,15 @@
 // The REST calls of the page, by noun.
 
-import { all, call } from './request';
+import { all, call, type Page } from './request';
 import type {
   AuthStatus,
   ComputeHealth,
   CreatedJoinToken,
   CreatedToken,
   DeviceRequest,
+  EgressEntry,
+  EgressSettings,
+  EgressView,
   ImportedSshKeys,
   MoveWorkspace,
   NewRegistry,
@@ -101,6 +104,12 @@ export const api = {
   resetPort: (id: string, port: number) => call<void>('DELETE', `${workspacePath(id)}/ports/${port}`),
   openPort: (id: string, port: number, path?: string) =>
     call<OpenedPort>('POST', `${workspacePath(id)}/ports/${port}/open`, path ? { path } : {}),
+
+  egress: (id: string) => call<EgressView>('GET', `${workspacePath(id)}/egress`),
+  /** Waits until the gateway has been told, which takes seconds at most. */
+  setEgress: (id: string, settings: EgressSettings) => call<EgressView>('PUT', `${workspacePath(id)}/egress`, settings),
+  egressLog: (id: string, denied: boolean, cursor?: string) =>
+    call<Page<EgressEntry>>('GET', `${workspacePath(id)}/egress/log?${new URLSearchParams({ denied: String(denied), ...(cursor ? { cursor } : {}) })}`),
 
   statsHistory: (id: string, since: string) =>
     call<StatsHistory>('GET', `${workspacePath(id)}/stats/history?${new URLSearchParams({ since })}`),

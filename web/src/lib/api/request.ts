@@ -110,7 +110,7 @@ export async function call<T>(method: string, path: string, json?: unknown, pati
   return (await read(await request({ method, path, json, ...(patienceMs ? { patienceMs } : {}) }))) as T;
 }
 
-interface Page<T> {
+export interface Page<T> {
   items: T[];
   next?: string | null;
 }

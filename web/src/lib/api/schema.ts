@@ -966,6 +966,49 @@ export interface paths {
         patch: operations["patch"];
         trace?: never;
     };
+    "/api/workspaces/{id}/egress": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a workspace may reach outside. */
+        get: operations["get_egress"];
+        /**
+         * Change what a workspace may reach outside: all of it.
+         * @description On the closed network that holds at once, and what it forbids ends; `state` says so. From the open network to the
+         *     closed one and back a workspace goes when it is next started.
+         */
+        put: operations["set_egress"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/workspaces/{id}/egress/log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What a workspace asked its gateway for, by minute and kind, newest first.
+         * @description Names that were looked up count as `dns`. It is kept for seven days, 2,000 entries at most; from the open network
+         *     nothing is told.
+         */
+        get: operations["egress_log"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/workspaces/{id}/events": {
         parameters: {
             query?: never;
@@ -1700,6 +1743,90 @@ export interface components {
          * @enum {string}
          */
         DiskEnforced: "quota" | "measured";
+        /** @description What a workspace asked for within one minute, all of one kind. */
+        EgressEntry: {
+            allowed: boolean;
+            /** @description When it last did. */
+            at: string;
+            /** Format: int64 */
+            bytes_down: number;
+            /**
+             * Format: int64
+             * @description Of what has ended.
+             */
+            bytes_up: number;
+            /**
+             * Format: int64
+             * @description How often.
+             */
+            count: number;
+            host: string;
+            /** @description `http`, `connect`, `socks` or `dns`. */
+            how: string;
+            /** Format: int32 */
+            port: number;
+            /** @description The rule that allowed it, or the code of why not. */
+            why: string;
+        };
+        /**
+         * @description Which network a workspace is on.
+         * @enum {string}
+         */
+        EgressNetwork: "closed" | "open";
+        /**
+         * @description What is allowed without a rule.
+         * @enum {string}
+         */
+        EgressPreset: "locked" | "balanced" | "open";
+        /** @description What a workspace may reach. In a request for a workspace a preset's name alone will do. */
+        EgressSettings: {
+            /** @description Reached besides: `host[:ports]`, `*.suffix[:ports]`, `address/bits[:ports]`; ports 80 and 443 unless told. */
+            allow?: string[];
+            /** @description Never reached, whatever allows it. */
+            deny?: string[];
+            preset: components["schemas"]["EgressPreset"];
+        };
+        /**
+         * @description From when on the settings are what is enforced.
+         * @enum {string}
+         */
+        EgressState: "in_force" | "pending" | "next_start";
+        /** @description Since the workspace was made, as far as it went through a gateway. */
+        EgressTotals: {
+            /** Format: int64 */
+            allowed: number;
+            /** Format: int64 */
+            bytes_down: number;
+            /**
+             * Format: int64
+             * @description From the workspace, and to it.
+             */
+            bytes_up: number;
+            /** Format: int64 */
+            denied: number;
+        };
+        /** @description What a workspace may reach, by whom, and how much it did. */
+        EgressView: {
+            allow: string[];
+            deny: string[];
+            /** @description The one that it is on, or is to be on when it starts. */
+            network: components["schemas"]["EgressNetwork"];
+            preset: components["schemas"]["EgressPreset"];
+            /** @description The presets that may be asked for. */
+            presets: components["schemas"]["EgressPreset"][];
+            /** @description The operator's rules, which are stronger. */
+            server_allow: string[];
+            server_deny: string[];
+            state: components["schemas"]["EgressState"];
+            /** @description What its template needs; allowed under `balanced`. */
+            template_allow: string[];
+            totals: components["schemas"]["EgressTotals"];
+            /**
+             * Format: int64
+             * @description Raised by each change.
+             */
+            version: number;
+        };
         /** @description The body of every failed request: `{"error":{...}}`. */
         ErrorBody: {
             error: components["schemas"]["ErrorDetail"];
@@ -1708,7 +1835,7 @@ export interface components {
          * @description Stable error codes.
          * @enum {string}
          */
-        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "authorization_pending" | "slow_down" | "access_denied" | "expired_token" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_unfit" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "no_host" | "server_unfit" | "server_exists" | "server_in_use" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "not_stopped" | "already_there" | "move_unverified" | "move_given_up" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "not_for_machines" | "join_token_refused" | "machine_gone" | "not_here" | "nested_unavailable" | "queue_full" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
+        ErrorCode: "invalid_json" | "invalid_request" | "invalid_id" | "invalid_cursor" | "no_such_route" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" | "request_timeout" | "unauthenticated" | "invalid_token" | "token_expired" | "session_revoked" | "token_revoked" | "bad_credentials" | "authorization_pending" | "slow_down" | "access_denied" | "expired_token" | "forbidden" | "insufficient_scope" | "foreign_origin" | "not_found" | "no_such_preview" | "email_taken" | "ssh_key_taken" | "github_unavailable" | "workspace_state" | "snapshot_given_up" | "workspace_unreachable" | "workspace_limit" | "terminal_limit" | "terminal_memory" | "terminal_gone" | "offset_ahead" | "bad_frame" | "image_not_found" | "image_pull_failed" | "image_unauthorised" | "runtime_unavailable" | "runtime_unfit" | "runtime_not_allowed" | "unsupported_by_host" | "host_full" | "no_host" | "server_unfit" | "server_exists" | "server_in_use" | "engine_unavailable" | "engine_error" | "disk_full" | "database_unavailable" | "command_not_found" | "exec_timeout" | "output_too_large" | "file_not_found" | "file_exists" | "file_changed" | "not_a_file" | "not_a_directory" | "file_denied" | "file_error" | "template_not_found" | "image_not_allowed" | "image_architecture" | "clone_failed" | "quota_exceeded" | "workspace_busy" | "not_stopped" | "already_there" | "move_unverified" | "move_given_up" | "limit_below_use" | "disk_quota" | "range_not_satisfiable" | "archive_invalid" | "archive_too_large" | "upload_conflict" | "port_closed" | "preview_failed" | "http2_required" | "preview_unavailable" | "not_for_machines" | "join_token_refused" | "machine_gone" | "not_here" | "nested_unavailable" | "egress_unavailable" | "preset_not_allowed" | "queue_full" | "rate_limited" | "too_many_streams" | "shutting_down" | "internal" | "unknown";
         ErrorDetail: {
             code: components["schemas"]["ErrorCode"];
             /** @description Machine-readable particulars, such as the offending field. `{}` when there are none. */
@@ -2247,7 +2374,7 @@ export interface components {
             /** @description The only workspaces that it reaches, 50 at most; absent: every one of the account, those to come too. */
             workspaces?: components["schemas"]["WorkspaceId"][] | null;
         };
-        /** @description A request for a workspace. Fields that later capabilities bring (`egress`) are refused by name until they are there. */
+        /** @description A request for a workspace. Fields that it does not know are refused by name. */
         NewWorkspace: {
             /**
              * @description Of the server's processor, such as `amd64` or `arm64`.
@@ -2272,6 +2399,8 @@ export interface components {
              * @default null
              */
             disk_gb?: number | null;
+            /** @default null */
+            egress?: components["schemas"]["EgressSettings"] | null;
             /**
              * @description Environment of every terminal and exec.
              * @default {}
@@ -2366,6 +2495,34 @@ export interface components {
          * @enum {string}
          */
         OutputEncoding: "utf8" | "base64";
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_EgressEntry: {
+            items: {
+                allowed: boolean;
+                /** @description When it last did. */
+                at: string;
+                /** Format: int64 */
+                bytes_down: number;
+                /**
+                 * Format: int64
+                 * @description Of what has ended.
+                 */
+                bytes_up: number;
+                /**
+                 * Format: int64
+                 * @description How often.
+                 */
+                count: number;
+                host: string;
+                /** @description `http`, `connect`, `socks` or `dns`. */
+                how: string;
+                /** Format: int32 */
+                port: number;
+                /** @description The rule that allowed it, or the code of why not. */
+                why: string;
+            }[];
+            next?: string | null;
+        };
         /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
         Page_EventView: {
             items: {
@@ -5868,6 +6025,108 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["WorkspaceView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_egress: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Its settings, the server's, and what it did. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EgressView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    set_egress: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EgressSettings"];
+            };
+        };
+        responses: {
+            /** @description As it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EgressView"];
+                };
+            };
+            /** @description Refused, and as before: `invalid_request` with the rule, `preset_not_allowed`, `workspace_busy`. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    egress_log: {
+        parameters: {
+            query?: {
+                /** @description The `next` of the page before. */
+                cursor?: number;
+                /** @description What was refused alone. */
+                denied?: boolean;
+            };
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_EgressEntry"];
                 };
             };
             /** @description Refused. */

@@ -34,6 +34,9 @@ const LABELS: Record<string, string> = {
   total_memory_mb: 'Memory',
   total_disk_gb: 'Disk',
   max_workspaces: 'Workspaces',
+  egress: 'What it may reach',
+  allow: '“Allowed”',
+  deny: '“Denied”',
 };
 
 export function inWords(message: string): string {

@@ -9,7 +9,7 @@ const LIST = [workspace('a', 'atlas', 'running'), workspace('b', 'sandbox', 'sto
 test('what is near comes first, and what could be meant is found', () => {
   const here = commands({ page: 'workspace', id: 'b', view: 'files' }, LIST, []);
   expect(find('', here).map(({ label }) => label)).toEqual([
-    'sandbox: Terminals', 'sandbox: Files', 'sandbox: Ports', 'sandbox: Snapshots', 'sandbox: Usage', 'sandbox: Settings', 'Start sandbox', 'atlas', 'New workspace', 'Join a machine', 'All workspaces', 'Storage', 'Account', 'Sign out',
+    'sandbox: Terminals', 'sandbox: Files', 'sandbox: Ports', 'sandbox: Network', 'sandbox: Snapshots', 'sandbox: Usage', 'sandbox: Settings', 'Start sandbox', 'atlas', 'New workspace', 'Join a machine', 'All workspaces', 'Storage', 'Account', 'Sign out',
   ]);
   expect(find('atlas fi', here)[0]?.effect).toEqual({ kind: 'go', address: '/w/a/files' });
   expect(find('stop', here)[0]?.effect).toEqual({ kind: 'act', workspace: 'a', action: 'stop' });

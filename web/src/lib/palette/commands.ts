@@ -33,6 +33,7 @@ export const VIEW_LOOK: Record<View, { label: string; icon: IconName }> = {
   terminals: { label: 'Terminals', icon: 'terminal' },
   files: { label: 'Files', icon: 'folder' },
   ports: { label: 'Ports', icon: 'globe' },
+  egress: { label: 'Network', icon: 'shield' },
   snapshots: { label: 'Snapshots', icon: 'camera' },
   stats: { label: 'Usage', icon: 'pulse' },
   settings: { label: 'Settings', icon: 'sliders' },

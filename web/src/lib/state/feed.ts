@@ -28,6 +28,7 @@ const KINDS: Record<string, { text: string; tone: Tone; icon: IconName }> = {
   'workspace.resumed': { text: 'resumed', tone: 'good', icon: 'play' },
   'workspace.woken': { text: 'woke up', tone: 'good', icon: 'play' },
   'workspace.resized': { text: 'has a new size', tone: 'good', icon: 'sliders' },
+  'workspace.egress_changed': { text: 'has other settings for what it may reach', tone: 'off', icon: 'shield' },
   'workspace.idle_changed': { text: 'has other settings for when it is unused', tone: 'off', icon: 'sliders' },
   'workspace.setup_retried': { text: 'tries its set-up again', tone: 'busy', icon: 'restart' },
   'workspace.deletion_announced': { text: 'is going to be deleted', tone: 'busy', icon: 'trash' },

@@ -3,7 +3,7 @@
 import { asField, ofField } from '../files/raw';
 
 /** The views of a workspace, in the order of its rail. */
-export const VIEWS = ['terminals', 'files', 'ports', 'snapshots', 'stats', 'settings'] as const;
+export const VIEWS = ['terminals', 'files', 'ports', 'egress', 'snapshots', 'stats', 'settings'] as const;
 export type View = (typeof VIEWS)[number];
 
 export interface WorkspaceRoute {

@@ -1,0 +1,85 @@
+// The log of what a workspace asked for: why it was refused in words, what helps, and pages of it put together.
+
+import type { EgressEntry, EgressView } from '../api/types';
+import { ruleFor } from './rules';
+
+export interface Log {
+  /** The newest first. */
+  entries: EgressEntry[];
+  /** Where older ones begin, if there are any. */
+  next: string | undefined;
+}
+
+const MINUTE_MS = 60_000;
+
+/** What is alike within a minute is one entry, which grows. */
+export function keyOf({ at, how, host, port, allowed, why }: EgressEntry): string {
+  return [Math.floor(Date.parse(at) / MINUTE_MS), how, host, port, allowed, why].join(' ');
+}
+
+/** The log with its newest page read again. Older ones stay, unless so much has come that there would be a gap. */
+export function refreshed(kept: Log, fresh: Log): Log {
+  const [newest, last] = [kept.entries[0], fresh.entries.at(-1)];
+  if (!newest || !last || !fresh.next || Date.parse(last.at) > Date.parse(newest.at)) return fresh;
+  const known = new Set(fresh.entries.map(keyOf));
+  const older = kept.entries.filter((entry) => !known.has(keyOf(entry)) && Date.parse(entry.at) <= Date.parse(last.at));
+  return older.length === 0 ? fresh : { entries: [...fresh.entries, ...older], next: kept.next };
+}
+
+/** The log with its next page. */
+export function continued(kept: Log, page: Log): Log {
+  const known = new Set(kept.entries.map(keyOf));
+  return { entries: [...kept.entries, ...page.entries.filter((entry) => !known.has(keyOf(entry)))], next: page.next };
+}
+
+/** What is told at once when only what was refused is asked for, before the server's answer. */
+export function refusedOf({ entries, next }: Log): Log {
+  return { entries: entries.filter(({ allowed }) => !allowed), next };
+}
+
+/** Why something was refused; each ends "refused: ...". */
+const WHY: Record<string, string> = {
+  egress_not_allowed: 'no rule allows it',
+  egress_denied_by_rule: 'a rule denies it, which is stronger than any that allows',
+  egress_address_literal: 'no rule names this address',
+  egress_private_range: 'it leads into a private network; a rule with its range, such as 10.1.0.0/16, allows that',
+  egress_closed_range: 'it leads to where no rule may lead',
+  egress_no_such_name: 'there is no such name',
+  egress_no_resolver: 'names cannot be looked up now',
+  egress_unreachable: 'nothing answers there',
+  egress_timed_out: 'it took too long to answer',
+  egress_too_many: 'too many were open at once',
+  egress_not_bound: 'its gateway did not know it any more',
+  egress_not_tls: 'it did not speak TLS',
+  egress_broken_tls: 'its TLS was broken',
+  egress_sni_mismatch: 'it asked for another name within TLS',
+  egress_host_mismatch: 'it asked for another host within',
+  egress_bad_host: 'the host is none',
+  egress_bad_request: 'the request was malformed',
+};
+
+const HOW: Record<string, string> = { http: 'HTTP', connect: 'CONNECT', socks: 'SOCKS', dns: 'name looked up' };
+
+export const howTold = (how: string): string => HOW[how] ?? how;
+
+/** In words, also by a newer server. */
+export function whyTold({ allowed, why }: EgressEntry): string {
+  if (allowed) return `by ${why}`;
+  return WHY[why] ?? why.replace('egress_', '').replaceAll('_', ' ');
+}
+
+/** Where it led, as it was asked for. */
+export function whereTold({ how, host, port }: EgressEntry): string {
+  if (how === 'dns') return host;
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** Refusals that a rule of the workspace's ends; a denial is stronger than any, and others are not about rules. */
+const CURABLE: ReadonlySet<string> = new Set(['egress_not_allowed', 'egress_address_literal']);
+
+/** The rule that would have allowed it, and whether it has come since. */
+export function cureOf(entry: EgressEntry, { allow }: Pick<EgressView, 'allow'>): { rule: string; done: boolean } | undefined {
+  if (entry.allowed || !CURABLE.has(entry.why)) return undefined;
+  const rule = ruleFor(entry);
+  return { rule, done: allow.includes(rule) };
+}

@@ -1,0 +1,20 @@
+import { expect, test } from 'vitest';
+import type { EgressView } from '../api/types';
+import { ruleFor, settingsOf, withoutRule, withRule } from './rules';
+
+test('a rule names the ports that it has to', () => {
+  const rule = (how: string, host: string, port: number): string => ruleFor({ how, host, port });
+  expect([rule('connect', 'a.example', 443), rule('http', 'a.example', 80)]).toEqual(['a.example', 'a.example']);
+  expect(rule('socks', 'db.example', 5432)).toBe('db.example:5432');
+  expect(rule('dns', 'a.example', 53)).toBe('a.example');
+  expect([rule('connect', '2001:db8::1', 443), rule('connect', '2001:db8::1', 22)]).toEqual(['2001:db8::1', '[2001:db8::1]:22']);
+});
+
+test('a rule comes once and goes alone, and nothing else is asked for', () => {
+  const view = { preset: 'locked', allow: ['a.example'], deny: ['b.example'], version: 3 } as EgressView;
+  const before = settingsOf(view);
+  expect(withRule(before, 'allow', 'a.example')).toBe(before);
+  const more = withRule(before, 'deny', 'c.example');
+  expect(more).toEqual({ preset: 'locked', allow: ['a.example'], deny: ['b.example', 'c.example'] });
+  expect(withoutRule(more, 'deny', 'b.example').deny).toEqual(['c.example']);
+});

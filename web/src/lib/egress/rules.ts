@@ -1,0 +1,36 @@
+// What a workspace may reach, as values: the presets in words, and rules added and taken away.
+
+import type { EgressPreset, EgressSettings, EgressView } from '../api/types';
+
+/** The list in which a rule stands. */
+export type RuleKind = 'allow' | 'deny';
+
+/** `brief` is for a list to choose from, before there is a workspace with rules. */
+export const PRESETS: { preset: EgressPreset; label: string; brief: string; text: string }[] = [
+  { preset: 'locked', label: 'Locked', brief: 'nothing, until you allow it', text: 'Nothing but what you allow below.' },
+  { preset: 'balanced', label: 'Balanced', brief: 'packages, code hosts, models', text: 'Package registries, code hosts and model vendors, what its template needs, and what you allow.' },
+  { preset: 'open', label: 'Open', brief: 'the public internet', text: 'The whole public internet, but for what you deny.' },
+];
+
+/** What is asked for to keep what holds. */
+export function settingsOf({ preset, allow, deny }: EgressView): Required<EgressSettings> {
+  return { preset, allow, deny };
+}
+
+export function withRule(settings: Required<EgressSettings>, kind: RuleKind, rule: string): Required<EgressSettings> {
+  const rules = settings[kind];
+  return rules.includes(rule) ? settings : { ...settings, [kind]: [...rules, rule] };
+}
+
+export function withoutRule(settings: Required<EgressSettings>, kind: RuleKind, rule: string): Required<EgressSettings> {
+  return { ...settings, [kind]: settings[kind].filter((other) => other !== rule) };
+}
+
+/** The ports of a rule that names none. */
+const WEB: readonly number[] = [80, 443];
+
+/** The rule by which exactly this is reached. A name that was looked up was wanted at no port that is known. */
+export function ruleFor({ how, host, port }: { how: string; host: string; port: number }): string {
+  if (how === 'dns' || WEB.includes(port)) return host;
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+}
