@@ -85,6 +85,12 @@ describe('what a workspace may reach', { timeout: 240_000 }, () => {
         await refused('db.example').getByTestId('log-allow').click();
         await own('allow', 'db.example:5432').waitFor();
         assert.deepEqual((await egress()).allow, ['registry.example:8443', 'a.example', 'db.example:5432']);
+        await ask('soon.example', 443);
+        await refused('soon.example').getByTestId('log-lend').click();
+        await page.locator('[data-testid=lent][data-rule="soon.example"]').waitFor();
+        assert.deepEqual((await egress()).lent.map(({ rule }) => rule), ['soon.example']);
+        await page.locator('[data-testid=lent][data-rule="soon.example"]').getByTestId('remove-lent').click();
+        await page.locator('[data-testid=lent]').waitFor({ state: 'detached' });
         await assertFits(page, 'the log');
       });
 

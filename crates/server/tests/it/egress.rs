@@ -54,7 +54,7 @@ async fn tunnel(stage: &Stage, id: WorkspaceId, host: &str, port: u16) -> String
 }
 
 async fn a_life_behind_the_gateway(backend: Backend) {
-    on_stage(backend, &[("REXEC_EGRESS_RESOLVERS", "127.0.0.1:9")], async |place, stage| {
+    on_stage(backend, &[("REXEC_EGRESS_RESOLVERS", "127.0.0.1:9")], async |_, stage| {
         let client = &stage.client;
         let open = made(&stage, None).await.id;
         let view = client.egress(open).await.unwrap();
@@ -149,10 +149,24 @@ async fn a_life_behind_the_gateway(backend: Backend) {
             tunnel(&stage, id, "a.example", 443).await.contains("No rule allows").then_some(())
         })
         .await;
+        // Somebody tidies up while all that are behind it rest: a network on which nothing runs goes.
+        for id in [id, other] {
+            client.lifecycle(id, Lifecycle::Stop).await.unwrap();
+            stage.until(id, "it to stop", |view| view.status == WorkspaceStatus::Stopped).await;
+        }
+        stage.engine.remove_network(&format!("rexec-closed-{}", stage.instance)).await.unwrap();
+        client.lifecycle(id, Lifecycle::Start).await.unwrap();
+        stage.until(id, "it to run again", |view| view.status == WorkspaceStatus::Running).await;
+        assert!(tunnel(&stage, id, "a.example", 443).await.contains("No rule allows"));
+        // Whatever it has put where its guest writes, it starts.
+        let trap = "cd /etc; sudo mkdir -p ssh/ssh_config.d; sudo rm -f ssh/ssh_config.d/90-rexec-gateway.conf; \
+                    sudo mkfifo ssh/ssh_config.d/90-rexec-gateway.conf";
+        stage.run(id, trap).await;
+        client.lifecycle(id, Lifecycle::Restart).await.unwrap();
+        stage.until(id, "it to run all the same", |view| view.status == WorkspaceStatus::Running).await;
         for id in [id, other, open] {
             client.purge_workspace(id).await.unwrap();
         }
-        let _ = place;
         stage
     })
     .await;

@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use rexec_api::gateway::{BoundAddress, BoundLayer, BoundPolicy, KeptAddress};
 use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_engine::docker::DockerEngine;
-use rexec_engine::{ContainerSpec, Engine, ExecStart, Labels, Limits, Profile};
+use rexec_engine::{Addresses, ContainerSpec, Engine, ExecStart, Labels, Limits, NetworkSpec, Profile};
 use rexec_server::config::{Config, Sources};
 use rexec_server::hosts::gateway::{Gateway, PROXY_PORT};
 use rexec_server::hosts::{Host, LOCAL, delivery, usual_socket};
@@ -71,6 +71,10 @@ impl Bench {
     /// A container on the closed network, as a workspace would be.
     async fn container(&self, gateway: &Gateway, place: u32) -> (String, Ipv4Addr) {
         let address = gateway.subnet.address(place).unwrap();
+        (self.container_at(&gateway.network, address).await, address)
+    }
+
+    async fn container_at(&self, network: &str, address: Ipv4Addr) -> String {
         let id = uuid::Uuid::new_v4().simple().to_string();
         let spec = ContainerSpec {
             name: format!("rexec-test-{id}"),
@@ -79,7 +83,7 @@ impl Bench {
             command: vec!["/bin/sleep".into(), "600".into()],
             env: vec!["PATH=/bin".into()],
             labels: self.host.labels_to_give(),
-            network: gateway.network.clone(),
+            network: network.to_owned(),
             address: Some(address),
             runtime: None,
             profile: Profile::Usual,
@@ -90,7 +94,7 @@ impl Bench {
         };
         let made = self.engine.create(&spec).await.unwrap();
         self.engine.start(&made).await.unwrap();
-        (made, address)
+        made
     }
 
     /// What is answered to a line that a container sends somewhere; nothing, where nobody is reached.
@@ -197,6 +201,34 @@ async fn allowed_is_reached(bench: &Bench) {
     assert!(own.contains("egress_closed_range"), "the machine's own public address: {own}");
     let beyond = asked(bench, &gateway, &one, "203.0.113.1").await;
     assert!(beyond.starts_with("HTTP/1.1 200"), "{beyond}");
+}
+
+/// A container of somebody else on the same engine, at a network of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_on_the_hosts_other_networks_is_reached() {
+    let bench = Bench::new().await;
+    let gateway = bench.gateway().await;
+    let name = format!("{}-other", bench.host.network);
+    let network = NetworkSpec {
+        name: name.clone(),
+        bridge: format!("rxo{}", &bench.host.instance[..11]),
+        internal: false,
+        addresses: Addresses::Ours,
+        labels: bench.host.labels_to_give(),
+    };
+    bench.engine.ensure_network(&network).await.unwrap();
+    let subnet = bench.engine.network(&name).await.unwrap().unwrap().subnet.unwrap();
+    let theirs = subnet.address(5).unwrap();
+    let (one, address) = bench.container(&gateway, 0).await;
+    let other = bench.container_at(&name, theirs).await;
+    let rule = format!("{theirs}/32:*");
+    gateway.client.bind_address(&bound(WorkspaceId::new(), address, 1, &[&rule])).await.unwrap();
+    let refused = asked(&bench, &gateway, &one, &theirs.to_string()).await;
+    assert!(refused.contains("egress_closed_range"), "{refused}");
+    bench.engine.remove(&other).await.unwrap();
+    bench.engine.remove_network(&name).await.unwrap();
+    drop(gateway);
+    bench.clean().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

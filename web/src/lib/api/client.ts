@@ -108,6 +108,7 @@ export const api = {
   egress: (id: string) => call<EgressView>('GET', `${workspacePath(id)}/egress`),
   /** Waits until the gateway has been told, which takes seconds at most. */
   setEgress: (id: string, settings: EgressSettings) => call<EgressView>('PUT', `${workspacePath(id)}/egress`, settings),
+  lendEgress: (id: string, rule: string, minutes: number) => call<EgressView>('POST', `${workspacePath(id)}/egress/allow`, { rule, minutes }),
   egressLog: (id: string, denied: boolean, cursor?: string) =>
     call<Page<EgressEntry>>('GET', `${workspacePath(id)}/egress/log?${new URLSearchParams({ denied: String(denied), ...(cursor ? { cursor } : {}) })}`),
 

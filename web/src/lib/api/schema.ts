@@ -988,6 +988,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/workspaces/{id}/egress/allow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Let a workspace reach something for a while. */
+        post: operations["lend"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/workspaces/{id}/egress/log": {
         parameters: {
             query?: never;
@@ -997,7 +1014,7 @@ export interface paths {
         };
         /**
          * What a workspace asked its gateway for, by minute and kind, newest first.
-         * @description Names that were looked up count as `dns`. It is kept for seven days, 2,000 entries at most; from the open network
+         * @description Names that were looked up count as `dns`. It is kept for seven days, 1,000 entries at most of what was allowed and as many of what was refused; from the open network
          *     nothing is told.
          */
         get: operations["egress_log"];
@@ -1784,6 +1801,8 @@ export interface components {
             allow?: string[];
             /** @description Never reached, whatever allows it. */
             deny?: string[];
+            /** @description Reached besides for a while. */
+            lent?: components["schemas"]["LentRule"][];
             preset: components["schemas"]["EgressPreset"];
         };
         /**
@@ -1804,11 +1823,18 @@ export interface components {
             bytes_up: number;
             /** Format: int64 */
             denied: number;
+            /**
+             * Format: int64
+             * @description Decisions that are neither here nor in the log, as there were too many at once.
+             */
+            untold: number;
         };
         /** @description What a workspace may reach, by whom, and how much it did. */
         EgressView: {
             allow: string[];
             deny: string[];
+            /** @description Those that end by themselves. */
+            lent: components["schemas"]["LentRule"][];
             /** @description The one that it is on, or is to be on when it starts. */
             network: components["schemas"]["EgressNetwork"];
             preset: components["schemas"]["EgressPreset"];
@@ -2104,6 +2130,21 @@ export interface components {
             id: components["schemas"]["WorkspaceId"];
             name: string;
             reason?: string | null;
+        };
+        /** @description Something that is to be reached for a while. */
+        LendRule: {
+            /**
+             * Format: int32
+             * @description 1 to 1440.
+             */
+            minutes: number;
+            rule: string;
+        };
+        /** @description A rule that allows, and ends by itself. */
+        LentRule: {
+            rule: string;
+            /** @description RFC 3339; a day from now at most. */
+            until: string;
         };
         /** @description What a workspace may use at most. */
         LimitsView: {
@@ -6104,11 +6145,46 @@ export interface operations {
             };
         };
     };
+    lend: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: components["schemas"]["WorkspaceId"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["LendRule"];
+            };
+        };
+        responses: {
+            /** @description As it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EgressView"];
+                };
+            };
+            /** @description Refused, and as before: `invalid_request`, `workspace_busy`. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     egress_log: {
         parameters: {
             query?: {
                 /** @description The `next` of the page before. */
-                cursor?: number;
+                cursor?: string;
                 /** @description What was refused alone. */
                 denied?: boolean;
             };

@@ -33,10 +33,10 @@ test('what was refused is told apart at once', () => {
 
 test('what a rule would have let through is offered as one, and nothing else', () => {
   const at = entry('00:00', 'a.example', { port: 8443 });
-  expect(cureOf(at, { allow: [] })).toEqual({ rule: 'a.example:8443', done: false });
-  expect(cureOf(at, { allow: ['a.example:8443'] })?.done).toBe(true);
-  for (const why of ['egress_denied_by_rule', 'egress_closed_range', 'egress_unreachable']) expect(cureOf({ ...at, why }, { allow: [] })).toBeUndefined();
-  expect(cureOf({ ...at, allowed: true, why: '*' }, { allow: [] })).toBeUndefined();
+  expect(cureOf(at, { allow: [], lent: [] })).toEqual({ rule: 'a.example:8443', done: false });
+  expect(cureOf(at, { allow: ['a.example:8443'], lent: [] })?.done).toBe(true);
+  for (const why of ['egress_denied_by_rule', 'egress_closed_range', 'egress_unreachable']) expect(cureOf({ ...at, why }, { allow: [], lent: [] })).toBeUndefined();
+  expect(cureOf({ ...at, allowed: true, why: '*' }, { allow: [], lent: [] })).toBeUndefined();
 });
 
 test('it is told in words, also by a newer server', () => {

@@ -78,8 +78,8 @@ export function whereTold({ how, host, port }: EgressEntry): string {
 const CURABLE: ReadonlySet<string> = new Set(['egress_not_allowed', 'egress_address_literal']);
 
 /** The rule that would have allowed it, and whether it has come since. */
-export function cureOf(entry: EgressEntry, { allow }: Pick<EgressView, 'allow'>): { rule: string; done: boolean } | undefined {
+export function cureOf(entry: EgressEntry, { allow, lent }: Pick<EgressView, 'allow' | 'lent'>): { rule: string; done: boolean } | undefined {
   if (entry.allowed || !CURABLE.has(entry.why)) return undefined;
   const rule = ruleFor(entry);
-  return { rule, done: allow.includes(rule) };
+  return { rule, done: allow.includes(rule) || lent.some((one) => one.rule === rule) };
 }

@@ -13,8 +13,8 @@ export const PRESETS: { preset: EgressPreset; label: string; brief: string; text
 ];
 
 /** What is asked for to keep what holds. */
-export function settingsOf({ preset, allow, deny }: EgressView): Required<EgressSettings> {
-  return { preset, allow, deny };
+export function settingsOf({ preset, allow, deny, lent }: EgressView): Required<EgressSettings> {
+  return { preset, allow, deny, lent };
 }
 
 export function withRule(settings: Required<EgressSettings>, kind: RuleKind, rule: string): Required<EgressSettings> {
@@ -24,6 +24,10 @@ export function withRule(settings: Required<EgressSettings>, kind: RuleKind, rul
 
 export function withoutRule(settings: Required<EgressSettings>, kind: RuleKind, rule: string): Required<EgressSettings> {
   return { ...settings, [kind]: settings[kind].filter((other) => other !== rule) };
+}
+
+export function withoutLent(settings: Required<EgressSettings>, rule: string): Required<EgressSettings> {
+  return { ...settings, lent: settings.lent.filter((other) => other.rule !== rule) };
 }
 
 /** The ports of a rule that names none. */

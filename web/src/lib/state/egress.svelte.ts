@@ -5,7 +5,7 @@ import { ApiError } from '../api/request';
 import { inWords, told } from '../api/told';
 import type { EgressPreset, EgressSettings, EgressView } from '../api/types';
 import { continued, refreshed, refusedOf, type Log } from '../egress/log';
-import { settingsOf, withoutRule, withRule, type RuleKind } from '../egress/rules';
+import { settingsOf, withoutLent, withoutRule, withRule, type RuleKind } from '../egress/rules';
 import { afterRule } from '../egress/standing';
 import { live } from './live.svelte';
 import { signedOut } from './session.svelte';
@@ -14,6 +14,7 @@ import { workspaces } from './workspaces.svelte';
 
 /** The log brings no news of its own. */
 const POLL_MS = 3_000;
+const HOUR_MINUTES = 60;
 
 export class WorkspaceEgress {
   view = $state.raw<EgressView>();
@@ -108,6 +109,23 @@ export class WorkspaceEgress {
     const done = await this.#toasted(`${rule} was not allowed`, (now) => withRule(now, 'allow', rule));
     const status = workspaces.get(this.workspace)?.status;
     if (done && this.view && status) toasts.good(`${rule} is allowed`, afterRule(this.view, status));
+  }
+
+  /** The same for an hour. */
+  async lend(rule: string): Promise<void> {
+    this.busy = true;
+    try {
+      this.#take(await api.lendEgress(this.workspace, rule, HOUR_MINUTES));
+      toasts.good(`${rule} is allowed for an hour`, 'It ends by itself.');
+    } catch (error) {
+      if (!signedOut(error)) toasts.failed(`${rule} was not allowed`, error);
+    } finally {
+      this.busy = false;
+    }
+  }
+
+  async takeBack(rule: string): Promise<void> {
+    await this.#toasted(`${rule} was not removed`, (now) => withoutLent(now, rule));
   }
 
   /** Why it was refused, if it was. */
