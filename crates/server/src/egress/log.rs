@@ -16,6 +16,9 @@ const MINUTE_MS: i64 = 60_000;
 /// Kinds that wait to be written; while the database is away more are counted and not told.
 const KINDS_MAX: usize = 10_000;
 
+/// What one workspace did, together and by kind.
+type OfOne<'a> = (Totals, Vec<(&'a Kind, &'a Amount)>);
+
 /// What was told and is not written yet.
 #[derive(Debug, Default)]
 pub struct Pending {
@@ -62,7 +65,7 @@ impl Pending {
     /// Writes all of it, and forgets what is too old. What cannot be written waits.
     pub async fn write(&mut self, db: &Db, now_ms: i64) -> Result<(), DbErr> {
         // In one order, whoever writes: two never wait for each other.
-        let mut of: BTreeMap<WorkspaceId, (Totals, Vec<(&Kind, &Amount)>)> = BTreeMap::new();
+        let mut of: BTreeMap<WorkspaceId, OfOne<'_>> = BTreeMap::new();
         for (kind, amount) in &self.kinds {
             let (totals, kinds) = of.entry(kind.workspace).or_default();
             totals.add(kind.allowed, amount);
