@@ -16,8 +16,10 @@ use crate::egress;
 use crate::egress::log::Pending;
 use crate::time::now_ms;
 use crate::workspaces::store as workspaces;
+use futures_util::future::try_join_all;
 use rexec_api::gateway::{BoundAddress, KeptAddress};
 use rexec_api::ids::WorkspaceId;
+use rexec_channel::ChannelError;
 use rexec_engine::EngineInfo;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,6 +29,8 @@ use tokio::time::Instant;
 
 /// How long records are gathered before they are written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// Workspaces of which it is told at once.
+const TOLD_AT_ONCE: usize = 32;
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 
@@ -166,8 +170,7 @@ async fn write(db: &Db, pending: &mut Pending) {
 }
 
 async fn tell_all(db: &Db, host: &Host, gateway: &Gateway) -> Result<(), NoGateway> {
-    let lost =
-        |error: rexec_channel::ChannelError| NoGateway::Unknown(format!("Its gateway does not answer: {error}."));
+    let lost = |error: ChannelError| NoGateway::Unknown(format!("Its gateway does not answer: {error}."));
     let read = |error: sea_orm::DbErr| NoGateway::Unknown(format!("The database does not answer: {error}."));
     let mut all = Vec::new();
     for id in egress::store::bound(db.read(), host.id).await.map_err(read)? {
@@ -179,18 +182,25 @@ async fn tell_all(db: &Db, host: &Host, gateway: &Gateway) -> Result<(), NoGatew
         .collect();
     gateway.client.keep_addresses(&kept).await.map_err(lost)?;
     // The operator's rules may be others than those that it has by the same version.
-    for one in &all {
-        match gateway.client.bind_address(one).await {
-            Ok(()) => {}
-            // One that it does not understand reaches nothing, and keeps nobody else from anything.
-            Err(rexec_channel::ChannelError::Guest(error)) => {
-                tracing::error!(workspace.id = %one.workspace, why = error.message, "a gateway refuses a policy");
-                gateway.client.unbind_address(one.address).await.map_err(lost)?;
-            }
-            Err(error) => return Err(lost(error)),
+    for some in all.chunks(TOLD_AT_ONCE) {
+        let mut tells = Vec::with_capacity(some.len());
+        for one in some {
+            tells.push(tell(gateway, one));
         }
+        try_join_all(tells).await.map_err(lost)?;
     }
     Ok(())
+}
+
+/// One that it does not understand reaches nothing, and keeps nobody else from anything.
+async fn tell(gateway: &Gateway, one: &BoundAddress) -> Result<(), ChannelError> {
+    match gateway.client.bind_address(one).await {
+        Err(ChannelError::Guest(error)) => {
+            tracing::error!(workspace.id = %one.workspace, why = error.message, "a gateway refuses a policy");
+            gateway.client.unbind_address(one.address).await
+        }
+        told => told,
+    }
 }
 
 async fn told(db: &Db, host: &Host, id: WorkspaceId) -> Result<Option<BoundAddress>, sea_orm::DbErr> {

@@ -22,10 +22,10 @@ fn needed(tag: &str, method: &HttpMethod, path: &str) -> Option<Scope> {
         "files" => Scope::Files,
         "ports" => Scope::Ports,
         "snapshots" => Scope::Snapshots,
-        "workspaces" | "volumes" | "stats" | "events" | "templates" if *method == HttpMethod::Get => {
+        "workspaces" | "egress" | "volumes" | "stats" | "events" | "templates" if *method == HttpMethod::Get => {
             Scope::WorkspacesRead
         }
-        "workspaces" | "volumes" | "machines" => Scope::WorkspacesWrite,
+        "workspaces" | "egress" | "volumes" | "machines" => Scope::WorkspacesWrite,
         "ssh" if path.starts_with("/api/ssh/sync") => Scope::Files,
         "ssh" if path.starts_with("/api/ssh/connect") => Scope::WorkspacesRead,
         // What is let in so has a token of everything.

@@ -4,7 +4,7 @@ use crate::busybox;
 use crate::support::apart::{GREETING, OUTSIDE, PLAIN_PORT};
 use crate::support::dockerd::Dockerd;
 use crate::support::workspaces::eventually;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use rexec_api::gateway::{BoundAddress, BoundLayer, BoundPolicy, KeptAddress};
 use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_engine::docker::DockerEngine;
@@ -269,6 +269,31 @@ async fn a_gateway_outlives_its_server_and_forgets_with_its_own_end() {
             .len()
             == 1
     );
+    drop(gateway);
+    bench.clean().await;
+}
+
+/// Whoever meets a gateway tells it of all that are up; what one of them may reach changes for all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_are_told() {
+    const MANY: u32 = 1_000;
+    let bench = Bench::new().await;
+    let gateway = bench.gateway().await;
+    let all: Vec<_> = (0..MANY).map(|place| (WorkspaceId::new(), gateway.subnet.address(place).unwrap())).collect();
+    let rules: Vec<String> = (0..20).map(|n| format!("host-{n}.example")).collect();
+    let rules: Vec<&str> = rules.iter().map(String::as_str).collect();
+    for version in [1, 2] {
+        let began = std::time::Instant::now();
+        let tells = all.iter().map(|(id, address)| bound(*id, *address, version, &rules));
+        let tells = stream::iter(tells.collect::<Vec<_>>());
+        let told = tells.map(async |one| gateway.client.bind_address(&one).await.unwrap()).buffer_unordered(32);
+        told.collect::<Vec<()>>().await;
+        println!("{MANY} policies told in {:.0?}", began.elapsed());
+        let kept: Vec<KeptAddress> =
+            all.iter().map(|&(workspace, address)| KeptAddress { address, workspace, version }).collect();
+        assert_eq!(gateway.client.keep_addresses(&kept).await.unwrap(), [Ipv4Addr::UNSPECIFIED; 0]);
+    }
+    assert_eq!(gateway.client.gateway().await.unwrap().bound, MANY);
     drop(gateway);
     bench.clean().await;
 }
