@@ -106,6 +106,10 @@ describe('what a workspace may reach', { timeout: 240_000 }, () => {
         await page.getByTestId('log-all').check({ force: true });
         const many = `for n in $(seq ${PAGE + 5}); do timeout 10 /.rexec/current/guest tunnel "\${https_proxy#http://}" n$n.example 443 </dev/null; done`;
         await server.api('POST', `/api/workspaces/${id}/exec`, { command: ['bash', '-lc', many] });
+        const isThere = async () => (await server.api('GET', `/api/workspaces/${id}/egress/log`)).items.some(({ host }) => host === `n${PAGE + 5}.example`);
+        await eventually('the last to be written down', isThere, 30_000);
+        // Whoever watched as they came has all of them already.
+        await page.reload();
         await refused(`n${PAGE + 5}.example`).waitFor();
         await page.getByTestId('log-more').click();
         await refused('n1.example').waitFor();
