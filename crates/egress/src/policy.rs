@@ -1,9 +1,8 @@
 //! What one workspace may reach, decided: pure.
 //!
-//! A policy is layers, the strongest first: always, organisation, project,
-//! template, agent, workspace. What any layer denies is
-//! denied; what none denies and one allows is allowed; everything else is denied. So a weaker layer never widens what a
-//! stronger one has closed, and always may be stricter. Which layer decided is said.
+//! A policy is layers, the strongest first: always, organisation, project, template, agent, workspace. What any layer
+//! denies is denied; what none denies and one allows is allowed; everything else is denied. So a weaker layer never widens
+//! what a stronger one has closed, and always may be stricter. Which layer decided is said.
 //!
 //! Names and addresses are two questions. A name is decided by rules about names, before it is resolved; the address that
 //! it leads to is vetted by rules about ranges, before it is dialled. Invariants: what [`Class::closed`] says is closed, no

@@ -7,7 +7,7 @@
 
 use crate::refusal::invalid;
 use rexec_api::guest::{ADDRESSES, GuestError, Leaks, PROGRAM, WayOut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -29,7 +29,8 @@ const NAMES: &str = "etc/resolv.conf";
 const FILE_BYTES_MAX: u64 = 64 * 1024;
 const DOCKER_NAMES: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 11));
 const NAMES_MAX: Duration = Duration::from_secs(5);
-const INTERFACES: &str = "/sys/class/net";
+/// What the kernel sends by which device, of IPv4 (device first) and of IPv6 (device last).
+const ROUTES: [&str; 2] = ["/proc/net/route", "/proc/net/ipv6_route"];
 /// What the file was before, line by line.
 const BEFORE: &str = "#was: ";
 const HEADER: &str = "# Names are answered by the gateway of this workspace's host, as far as they may be reached.\n";
@@ -183,8 +184,16 @@ async fn is_alone(gateway: SocketAddrV4, own: Ipv4Addr) -> bool {
         socket.local_addr()
     };
     let is_own = from.await.is_ok_and(|from| from.ip() == IpAddr::V4(own));
-    let names = std::fs::read_dir(INTERFACES).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    is_own && names.filter(|name| name != "lo").count() <= 1
+    let [four, six] = ROUTES.map(|path| std::fs::read_to_string(path).unwrap_or_default());
+    is_own && devices(&four, &six).len() <= 1
+}
+
+/// Those that anything is sent by. Others are there, too, on kernels that make one for each kind of tunnel.
+fn devices<'a>(four: &'a str, six: &'a str) -> BTreeSet<&'a str> {
+    // The first line of IPv4's names the columns.
+    let four = four.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+    let six = six.lines().filter_map(|line| line.split_whitespace().last());
+    four.chain(six).filter(|device| *device != "lo").collect()
 }
 
 /// Whoever says that nobody listens is there, too.
@@ -268,6 +277,17 @@ mod tests {
         std::fs::write(at(NAMES), &large).unwrap();
         write(root.path(), Some(GATEWAY));
         assert_eq!(std::fs::read_to_string(at(NAMES)).unwrap(), large, "what nobody wrote for names is left");
+    }
+
+    #[test]
+    fn a_device_without_routes_leads_nowhere() {
+        let four = "Iface Destination Gateway Flags\neth0 00000000 010011AC 0003\neth0 000011AC 00000000 0001\n";
+        let none = "00000000000000000000000000000000 00 0 00 0 ffffffff 00000001 00000000 00200200       lo\n";
+        assert_eq!(Vec::from_iter(devices(four, none)), ["eth0"]);
+        let other = format!("{none}fd000000000000000000000000000000 40 0 00 0 00000100 1 0 00000001     eth1\n");
+        assert_eq!(Vec::from_iter(devices(four, &other)), ["eth0", "eth1"]);
+        assert_eq!(Vec::from_iter(devices(&format!("{four}eth2 000012AC 00000000 0001\n"), "")), ["eth0", "eth2"]);
+        assert!(devices("", "").is_empty());
     }
 
     #[tokio::test]

@@ -65,18 +65,6 @@ pub async fn take_from_resting(conn: &impl ConnectionTrait, host: HostId) -> Res
     Ok(db::execute(conn, text, [host.to_string().into()]).await? > 0)
 }
 
-/// Those on this host that are up with an address of their own.
-pub async fn bound(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<WorkspaceId>, DbErr> {
-    #[derive(FromQueryResult)]
-    struct Row {
-        id: String,
-    }
-    let text = "SELECT id FROM workspaces WHERE host_id = $1 AND address IS NOT NULL AND deleted_ms IS NULL \
-                AND status NOT IN ('pending', 'stopping', 'stopped', 'deleted')";
-    let rows = db::fetch_all::<Row, _>(conn, text, [host.to_string().into()]).await?;
-    Ok(rows.into_iter().filter_map(|row| row.id.parse().ok()).collect())
-}
-
 /// What is added to the log, of one minute and all of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Kind {

@@ -21,7 +21,6 @@ use rexec_engine::{
     ContainerSpec, ContainerState, EngineError, EngineInfo, ExecStart, Labels, Limits, Mount, Profile, Subnet,
 };
 use std::net::{SocketAddr, SocketAddrV4};
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -43,8 +42,6 @@ pub struct Gateway {
     pub container: String,
     /// Another after each of its starts.
     pub life: Uuid,
-    /// On this host a name that must not be known was not.
-    pub names_proven: AtomicBool,
     bridge: String,
     driver: JoinHandle<()>,
 }
@@ -76,6 +73,20 @@ impl Gateway {
         SocketAddrV4::new(self.subnet.gateway(), PROXY_PORT)
     }
 
+    #[cfg(test)]
+    pub(super) async fn over(stream: tokio::io::DuplexStream) -> Self {
+        let (client, driver) = GuestClient::connect(stream).await.expect("a stream of memory");
+        Self {
+            client,
+            network: String::new(),
+            subnet: "192.0.2.0/24".parse().expect("a range"),
+            container: String::new(),
+            life: Uuid::nil(),
+            bridge: String::new(),
+            driver: tokio::spawn(driver),
+        }
+    }
+
     fn leave(&self) -> Leave {
         Leave::Gateway { address: self.subnet.gateway(), port: PROXY_PORT }
     }
@@ -101,7 +112,6 @@ impl Host {
             subnet,
             container,
             life: Uuid::nil(),
-            names_proven: AtomicBool::new(false),
             bridge,
             driver,
         };

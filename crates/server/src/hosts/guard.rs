@@ -18,13 +18,13 @@ use crate::time::now_ms;
 use crate::workspaces::store as workspaces;
 use futures_util::future::try_join_all;
 use rexec_api::gateway::{BoundAddress, KeptAddress};
-use rexec_api::ids::WorkspaceId;
 use rexec_channel::ChannelError;
 use rexec_engine::EngineInfo;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 /// How long records are gathered before they are written.
@@ -37,22 +37,31 @@ const RETRY_MAX: Duration = Duration::from_secs(10);
 /// The gateway of one host, as far as there is one.
 #[derive(Default)]
 pub struct Guard {
-    met: RwLock<Option<Arc<Gateway>>>,
-    /// One meets it at a time.
+    met: watch::Sender<Option<Arc<Gateway>>>,
+    /// One meets it, or sets the rules around it, at a time.
     meeting: Mutex<()>,
-    /// Somebody has met it, or wants it met.
-    bell: Notify,
+    /// On this host a name that must not be known was not.
+    pub names_proven: AtomicBool,
 }
 
 impl Guard {
-    fn living(&self) -> Option<Arc<Gateway>> {
-        let met = self.met.read().unwrap_or_else(PoisonError::into_inner);
-        met.clone().filter(|gateway| !gateway.client.is_closed())
+    pub fn living(&self) -> Option<Arc<Gateway>> {
+        self.met.borrow().clone().filter(|gateway| !gateway.client.is_closed())
     }
 
-    /// It is to be met again by whoever needs it next.
-    pub fn forget(&self) {
-        self.met.write().unwrap_or_else(PoisonError::into_inner).take();
+    /// It is to be met again by whoever needs it next, unless it was.
+    pub fn forget(&self, lost: &Arc<Gateway>) {
+        self.met.send_if_modified(|met| met.take_if(|met| Arc::ptr_eq(met, lost)).is_some());
+    }
+
+    fn is_met(&self, gateway: &Arc<Gateway>) -> bool {
+        self.met.borrow().as_ref().is_some_and(|met| Arc::ptr_eq(met, gateway))
+    }
+
+    async fn until_forgotten(&self, gateway: &Arc<Gateway>) {
+        let is_other = |met: &Option<Arc<Gateway>>| !met.as_ref().is_some_and(|met| Arc::ptr_eq(met, gateway));
+        // Its sender is ours.
+        let _ = self.met.subscribe().wait_for(is_other).await;
     }
 
     /// Has it forget an address, where it is there to be told. One that is not knows nobody.
@@ -77,28 +86,33 @@ impl Host {
         }
         let gateway = Arc::new(self.open_gateway(info, self.egress.resolvers.clone()).await?);
         tell_all(db, self, &gateway).await?;
-        *self.guard.met.write().unwrap_or_else(PoisonError::into_inner) = Some(gateway.clone());
-        self.guard.bell.notify_one();
+        self.guard.met.send_replace(Some(gateway.clone()));
         Ok(gateway)
     }
 
     /// Keeps it for as long as the host is tended, from when there is anybody to guard.
     pub(super) async fn keep_gateway(&self, db: &Db, info: &EngineInfo) {
         let mut retry = RETRY_FIRST;
+        let mut pending = Pending::default();
+        let mut met = self.guard.met.subscribe();
         loop {
+            met.mark_unchanged();
             let is_wanted = self.guard.living().is_some()
                 // A database that does not answer tells nothing.
-                || egress::store::bound(db.read(), self.id).await.map_or(true, |bound| !bound.is_empty());
+                || workspaces::behind_gateway(db.read(), self.id).await.map_or(true, |behind| !behind.is_empty());
             if !is_wanted {
-                self.guard.bell.notified().await;
+                let _ = met.changed().await;
                 continue;
             }
             match self.guarded(db, info).await {
                 Ok(gateway) => {
                     retry = RETRY_FIRST;
-                    self.listen(db, info, &gateway).await;
-                    drop(gateway);
-                    self.guard.forget();
+                    self.listen(db, info, &gateway, &mut pending).await;
+                    write(db, &mut pending).await;
+                    self.guard.forget(&gateway);
+                    if self.guard.living().is_some() {
+                        continue;
+                    }
                     tracing::warn!(host = self.name, "its gateway is lost; until it is there again nothing is reached");
                     tokio::time::sleep(RETRY_FIRST).await;
                 }
@@ -111,13 +125,12 @@ impl Host {
         }
     }
 
-    /// Writes down what it decides until it is lost, and sees to the rules around it.
-    async fn listen(&self, db: &Db, info: &EngineInfo, gateway: &Gateway) {
+    /// Writes down what it decides until it is lost or forgotten, and sees to the rules around it.
+    async fn listen(&self, db: &Db, info: &EngineInfo, gateway: &Arc<Gateway>, pending: &mut Pending) {
         let Ok(mut news) = gateway.client.egress_records().await else { return };
         let mut rules = tokio::time::interval(self.rules_every());
         rules.tick().await;
-        let mut pending = Pending::default();
-        let mut due = Instant::now();
+        let mut due = Instant::now() + WRITE_EVERY;
         loop {
             tokio::select! {
                 told = news.next() => match told {
@@ -128,7 +141,7 @@ impl Host {
                         records.into_iter().for_each(|record| pending.add(record));
                     }
                     Ok(None) | Err(_) => {
-                        write(db, &mut pending).await;
+                        write(db, pending).await;
                         // Somebody else may be told by now, as another server does that took the host over.
                         if gateway.client.is_closed() {
                             return;
@@ -140,8 +153,16 @@ impl Host {
                         }
                     }
                 },
-                () = tokio::time::sleep_until(due), if !pending.is_empty() => write(db, &mut pending).await,
+                () = tokio::time::sleep_until(due), if !pending.is_empty() => {
+                    write(db, pending).await;
+                    due = Instant::now() + WRITE_EVERY;
+                }
+                () = self.guard.until_forgotten(gateway) => return,
                 _ = rules.tick() => {
+                    let _one = self.guard.meeting.lock().await;
+                    if !self.guard.is_met(gateway) {
+                        return;
+                    }
                     match self.close_again(info, gateway).await {
                         Ok(()) => {}
                         Err(NoGateway::Unknown(why)) => {
@@ -151,7 +172,6 @@ impl Host {
                             tracing::error!(host = self.name, why, "the closed network is open; nobody on it reaches anything");
                             // What is told to nobody is let through for nobody.
                             let _ = gateway.client.keep_addresses(&[]).await;
-                            write(db, &mut pending).await;
                             return;
                         }
                     }
@@ -172,10 +192,8 @@ async fn write(db: &Db, pending: &mut Pending) {
 async fn tell_all(db: &Db, host: &Host, gateway: &Gateway) -> Result<(), NoGateway> {
     let lost = |error: ChannelError| NoGateway::Unknown(format!("Its gateway does not answer: {error}."));
     let read = |error: sea_orm::DbErr| NoGateway::Unknown(format!("The database does not answer: {error}."));
-    let mut all = Vec::new();
-    for id in egress::store::bound(db.read(), host.id).await.map_err(read)? {
-        all.extend(told(db, host, id).await.map_err(read)?);
-    }
+    let behind = workspaces::behind_gateway(db.read(), host.id).await.map_err(read)?;
+    let all: Vec<BoundAddress> = behind.iter().filter_map(|row| bound_of(row, &host.egress)).collect();
     let kept: Vec<KeptAddress> = all
         .iter()
         .map(|one| KeptAddress { address: one.address, workspace: one.workspace, version: one.version })
@@ -203,11 +221,6 @@ async fn tell(gateway: &Gateway, one: &BoundAddress) -> Result<(), ChannelError>
     }
 }
 
-async fn told(db: &Db, host: &Host, id: WorkspaceId) -> Result<Option<BoundAddress>, sea_orm::DbErr> {
-    let row = workspaces::find(db.read(), id).await?;
-    Ok(row.and_then(|row| bound_of(&row, &host.egress)))
-}
-
 /// What the gateway is told of a workspace that has an address.
 pub fn bound_of(row: &workspaces::Workspace, operator: &EgressConfig) -> Option<BoundAddress> {
     Some(BoundAddress {
@@ -216,4 +229,28 @@ pub fn bound_of(row: &workspaces::Workspace, operator: &EgressConfig) -> Option<
         version: u64::try_from(row.egress_seq).unwrap_or(0),
         policy: egress::policy_of(row, operator),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn what_was_met_anew_is_not_forgotten_with_the_old() {
+        let ((old, _its_peer), (new, _the_others)) = (tokio::io::duplex(1 << 16), tokio::io::duplex(1 << 16));
+        let (old, new) = (Arc::new(Gateway::over(old).await), Arc::new(Gateway::over(new).await));
+        let guard = Guard::default();
+        guard.met.send_replace(Some(old.clone()));
+        guard.forget(&new);
+        assert!(guard.is_met(&old));
+        assert!(guard.until_forgotten(&old).now_or_never().is_none());
+        guard.met.send_replace(Some(new.clone()));
+        guard.until_forgotten(&old).await;
+        guard.forget(&old);
+        assert!(Arc::ptr_eq(&guard.living().unwrap(), &new));
+        guard.forget(&new);
+        assert!(guard.living().is_none());
+    }
 }

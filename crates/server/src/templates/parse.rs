@@ -24,6 +24,7 @@
 //! ```
 
 use rexec_api::guest::UserSpec;
+use rexec_egress::rule::{Ports, Rule, To};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -137,7 +138,7 @@ pub fn template(id: &str, text: &str) -> Result<Template, String> {
     if entrypoint.as_ref().is_some_and(|command| command.first().is_none_or(String::is_empty)) {
         return Err("`entrypoint` must name a program".into());
     }
-    if let Some(host) = egress.iter().find(|host| !is_host(host) || host.parse::<rexec_egress::rule::Rule>().is_err()) {
+    if let Some(host) = egress.iter().find(|host| !is_host(host)) {
         return Err(format!("`egress`: {host:?} is not a host's name"));
     }
     if setup.len() > STEPS_MAX {
@@ -185,16 +186,10 @@ fn line(field: &str, text: &str) -> Result<(), String> {
     Err(format!("`{field}` must be one line of 1 to {TEXT_CHARS_MAX} characters"))
 }
 
-/// A host's name (RFC 1123, section 2.1), perhaps with `*.` before it.
+/// A host's name, perhaps with `*.` before it, and no ports.
 fn is_host(text: &str) -> bool {
-    let name = text.strip_prefix("*.").unwrap_or(text);
-    (1..=253).contains(&name.len())
-        && name.split('.').all(|label| {
-            (1..=63).contains(&label.len())
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        })
+    let names = |rule: Rule| matches!(rule.to, To::Name(_) | To::Below(_)) && rule.ports == Ports::Web;
+    text.parse().is_ok_and(names)
 }
 
 #[cfg(test)]
@@ -225,6 +220,9 @@ mod tests {
             ("size_mb = 2", "size_mb"),
             ("nested = 'lxc'", "nested"),
             ("egress = ['https://x']", "egress"),
+            ("egress = ['a.example:22']", "egress"),
+            ("egress = ['192.0.2.1']", "egress"),
+            ("egress = ['*']", "egress"),
             ("entrypoint = []", "entrypoint"),
             ("[user]\nname = 'root'\nuid = 0", "user.uid"),
             ("[user]\nname = 'a:b'\nuid = 1", "user.name"),

@@ -87,8 +87,8 @@ async fn take_dials(listener: UnixListener, key: GuestKey, accepted: mpsc::Sende
 /// What a guest is told when it is met.
 pub struct Opening<'a> {
     pub configure: &'a Configure,
-    /// What it is to try before that, unless it is of this boot, which has.
-    pub trial: Option<(&'a WayOut, Option<uuid::Uuid>)>,
+    /// What it is to try before it is configured for the first time in its life.
+    pub trial: Option<&'a WayOut>,
 }
 
 /// A live link; its connection ends when this is dropped.
@@ -177,8 +177,8 @@ impl Link {
                 version: String::new(),
                 driver,
             };
-            if let Some((ways, proven)) = opening.and_then(|opening| opening.trial)
-                && proven != Some(link.client.hello().await?.boot_id)
+            if let Some(ways) = opening.and_then(|opening| opening.trial)
+                && !link.client.hello().await?.configured
             {
                 let leaks = link.client.try_way_out(ways).await?;
                 if !leaks.reached.is_empty() {

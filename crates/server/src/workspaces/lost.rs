@@ -7,6 +7,7 @@ use super::lifecycle::Desired;
 use super::moving;
 use super::store::{self, WantBy, Workspace};
 use super::{Deps, Workspaces};
+use crate::egress;
 use crate::events::{self, Logged, NewEvent};
 use crate::hosts::reserve::{self, Hold};
 use crate::setups;
@@ -70,6 +71,7 @@ async fn bury(tx: &DatabaseTransaction, deps: &Deps, row: &Workspace) -> Result<
     let now = now_ms();
     snapshots::store::fail(tx, row.id, &Failure::given_up(REASON)).await?;
     setups::store::remove(tx, row.id).await?;
+    egress::store::forget(tx, row.id).await?;
     let kept = i64::try_from(deps.home_kept.as_millis()).unwrap_or(i64::MAX);
     let saved = match row.want.by {
         WantBy::Purge if row.intent.desired == Desired::Deleted => None,

@@ -172,8 +172,8 @@ impl Driver {
         if dials(facts, row) {
             self.open_desk(row)?;
         }
-        let ways = self.ways(row, facts).await?;
-        let opening = Opening { configure: &configure, trial: ways.as_ref().map(|(ways, _)| (ways, self.proven)) };
+        let ways = self.ways(row).await?;
+        let opening = Opening { configure: &configure, trial: ways.as_ref() };
         let dialled = match self.desk.as_mut() {
             Some(desk) => {
                 let stream = tokio::time::timeout(DIAL_PATIENCE, desk.next()).await.ok().flatten();
@@ -189,9 +189,8 @@ impl Driver {
             Err(LinkError::Leaks(reached)) => return Err(self.leaks(row, &reached).await?),
             met => met?,
         };
-        if let Some((_, gateway)) = ways {
-            self.proven = Some(link.boot_id);
-            gateway.names_proven.store(true, Ordering::Relaxed);
+        if ways.is_some() {
+            self.host.guard.names_proven.store(true, Ordering::Relaxed);
         }
         tracing::debug!(workspace.id = %self.id, boot.id = %link.boot_id, "guest linked");
         self.slot.publish_link(Some(link.client.clone()));

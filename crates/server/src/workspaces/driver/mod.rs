@@ -142,8 +142,6 @@ pub struct Driver {
     image_present: bool,
     /// The generation that was made last, and on which network, at which address.
     made: Option<(i64, String, Option<Ipv4Addr>)>,
-    /// The boot of which it is known that it reaches nothing but its gateway.
-    proven: Option<Uuid>,
     /// Which life of its gateway was told which `egress_seq`.
     told: Option<(Uuid, i64)>,
     /// When the next of what it may reach for a while ends.
@@ -180,7 +178,6 @@ impl Driver {
             remade: 0,
             image_present: true,
             made: None,
-            proven: None,
             told: None,
             lent_until: None,
             pulling: None,

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Others that take an address at the same moment.
-const ADDRESS_TRIES: u32 = 16;
+const ADDRESS_TRIES: usize = 16;
 /// Ways that must not lead anywhere: one to the internet that answers, and clouds' metadata.
 const SHUT: [(SocketAddrV4, &str); 2] = [
     (SocketAddrV4::new(Ipv4Addr::new(1, 1, 1, 1), 443), "the internet"),
@@ -54,7 +54,7 @@ impl Driver {
         // Engines remove networks that no container is on when they are asked to tidy up.
         let there = self.host.engine.network(&gateway.network).await?.and_then(|there| there.subnet);
         if there != Some(gateway.subnet) {
-            self.host.guard.forget();
+            self.host.guard.forget(&gateway);
             gateway = self.host.guarded(&self.deps.db, &facts.engine).await.map_err(no_gateway)?;
         }
         let is_there = |address: &Ipv4Addr| gateway.subnet.contains(*address) && row.gateway == Some(gateway.proxy());
@@ -72,7 +72,9 @@ impl Driver {
         let first = rand::random_range(0..room);
         let places = (0..room).map(|place| (first + place) % room);
         let free = places.filter_map(|place| gateway.subnet.address(place)).filter(|address| !taken.contains(address));
-        for address in free.take(ADDRESS_TRIES as usize) {
+        let mut free = free.peekable();
+        let is_full = free.peek().is_none();
+        for address in free.take(ADDRESS_TRIES) {
             let tx = self.lease.begin(&self.deps.db).await?;
             match egress::take(&tx, self.id, Some((address, gateway.proxy()))).await {
                 Ok(true) => {
@@ -84,6 +86,9 @@ impl Driver {
                 Err(error) if is_duplicate(&error) => {}
                 Err(error) => return Err(error.into()),
             }
+        }
+        if !is_full {
+            return Err(EngineError::Unavailable("others take addresses at the same moment".into()).into());
         }
         // One that rests takes another when it starts.
         let tx = self.lease.begin(&self.deps.db).await?;
@@ -121,16 +126,20 @@ impl Driver {
     /// While it runs: what it may reach has changed since its gateway was told.
     pub(super) async fn keep_told(&mut self, row: &Workspace) -> Result<(), StepError> {
         if row.address.is_none() {
+            self.lent_until = None;
             return Ok(());
         }
         let ended = self.end_lent(row).await?;
         let row = ended.as_ref().unwrap_or(row);
-        let facts = self.host.ready().map_err(|reason| EngineError::Unavailable(reason.into()))?;
-        let gateway = match self.host.guarded(&self.deps.db, &facts.engine).await {
-            Ok(gateway) => gateway,
+        let gateway = match self.host.guard.living() {
+            Some(gateway) => gateway,
             // Whoever meets it again tells it all that is written down.
-            Err(_) if row.egress_applied_seq >= row.egress_seq => return Ok(()),
-            Err(no) => return Err(EngineError::Unavailable(no.why().to_owned().into()).into()),
+            None if row.egress_applied_seq >= row.egress_seq => return Ok(()),
+            None => {
+                let facts = self.host.ready().map_err(|reason| EngineError::Unavailable(reason.into()))?;
+                let met = self.host.guarded(&self.deps.db, &facts.engine).await;
+                met.map_err(|no| EngineError::Unavailable(no.why().to_owned().into()))?
+            }
         };
         if self.told == Some((gateway.life, row.egress_seq)) {
             return Ok(());
@@ -183,23 +192,17 @@ impl Driver {
         }
     }
 
-    /// What its guest is to try once in its life before anything of it runs, and the gateway around it.
-    pub(super) async fn ways(
-        &self,
-        row: &Workspace,
-        facts: &HostFacts,
-    ) -> Result<Option<(WayOut, Arc<Gateway>)>, StepError> {
+    /// What its guest is to try once in its life, before anything of it runs.
+    pub(super) async fn ways(&self, row: &Workspace) -> Result<Option<WayOut>, StepError> {
         let (Some(own), Some(gateway)) = (row.address, row.gateway) else { return Ok(None) };
-        let met = self.host.guarded(&self.deps.db, &facts.engine).await;
-        let met = met.map_err(|no| EngineError::Unavailable(no.why().to_owned().into()))?;
         let host = (SocketAddrV4::new(*gateway.ip(), SSH_PORT), HOST_PORTS);
         let taken = egress::taken(self.deps.db.read(), self.host.id).await?;
         let sibling = taken.into_iter().find(|other| *other != own);
         let sibling = sibling.map(|address| (SocketAddrV4::new(address, SSH_PORT), SIBLING));
         let shut = SHUT.into_iter().chain([host]).chain(sibling).map(|(to, what)| (to, what.to_owned())).collect();
         // Whether a name is told is the host's way, and not the workspace's: it is waited for once.
-        let unknown_ms = if met.names_proven.load(Ordering::Relaxed) { 300 } else { 3_000 };
-        Ok(Some((WayOut { gateway, own, shut, unknown: UNKNOWN_NAME.into(), unknown_ms }, met)))
+        let unknown_ms = if self.host.guard.names_proven.load(Ordering::Relaxed) { 300 } else { 3_000 };
+        Ok(Some(WayOut { gateway, own, shut, unknown: UNKNOWN_NAME.into(), unknown_ms }))
     }
 
     /// Stops what reaches something that it must not; why.

@@ -95,6 +95,16 @@ pub async fn on_host(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<Wo
         .collect()
 }
 
+/// Those on a host that are up with an address on its closed network.
+pub async fn behind_gateway(conn: &impl ConnectionTrait, host: HostId) -> Result<Vec<Workspace>, DbErr> {
+    let text = format!(
+        "SELECT {COLUMNS} FROM workspaces WHERE host_id = $1 AND address IS NOT NULL AND deleted_ms IS NULL \
+         AND status NOT IN ('pending', 'stopping', 'stopped', 'deleted')"
+    );
+    let rows = db::fetch_all::<Row, _>(conn, &text, [host.to_string().into()]).await?;
+    rows.into_iter().map(Workspace::try_from).collect()
+}
+
 /// Has nobody change a host's workspaces before the transaction has ended. SQLite's is alone anyway.
 pub async fn lock_on_host(tx: &DatabaseTransaction, host: HostId) -> Result<(), DbErr> {
     if tx.get_database_backend() == DbBackend::Postgres {
