@@ -152,7 +152,7 @@ docker_runs() {
 }
 
 # Docker's port for the private network alone; nothing of this machine, of that network or of the cloud's metadata for workspaces. Rexec
-# closes the machine and the metadata itself when it comes; the private network is ours to close, and these hold before it has come.
+# closes all of these itself when it comes; the rules here hold before it has.
 # Docker puts its own rules before ufw's in the table "filter", so what is forwarded is stopped in "mangle".
 firewall() {
   firewall_base

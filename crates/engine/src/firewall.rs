@@ -1,6 +1,10 @@
-//! Closes this machine to the workspaces of one bridge: its own ports, at every address it has, and
-//! the metadata addresses of clouds; and them to each other. What else they reach outside is not decided here; from a bridge that
-//! is closed nothing passes through at all, and of this machine only the gateway's ports are open.
+//! Closes this machine to the workspaces of one bridge: its own ports, at every address it has; the metadata addresses of
+//! clouds; private ranges, but for those that are let pass; and them to each other. What they reach of the internet is not
+//! decided here. From a bridge that is closed nothing passes through at all, and of this machine only the gateway's ports
+//! are open.
+//!
+//! Questions for names pass to wherever the engine sends them: a server of names is at a private address as a rule, and in
+//! some clouds at that of the metadata service.
 //!
 //! Every bridge has two chains of its own: `RXI-<bridge>` in the `filter` table for what is for this machine, and
 //! `RXF-<bridge>` in `mangle` for what passes through; one jump each, first in `INPUT` and in `FORWARD`. The engines
@@ -13,6 +17,7 @@
 //! 127.0.0.11 lives inside the container and is not touched.
 
 use rustix::fs::{FlockOperation, flock};
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
@@ -22,8 +27,10 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-/// Clouds' metadata services: link-local (AWS, GCP, Azure, OpenStack, ...), Alibaba's.
-const METADATA_V4: &[&str] = &["169.254.0.0/16", "100.100.100.200/32"];
+/// Clouds' metadata services: link-local (AWS, GCP, Azure, OpenStack, ...), Alibaba's, Azure's WireServer, Oracle's.
+const METADATA_V4: &[&str] = &["169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32"];
+/// Private, shared (carrier-grade NAT), and for measurement within networks.
+const PRIVATE_V4: &[&str] = &["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15"];
 /// How long the tools wait for each other's lock, in seconds.
 const LOCK_WAIT_SECONDS: &str = "20";
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,12 +49,32 @@ const KERNEL_V6: &str = "/proc/net/if_inet6";
 const DNS_PORT: u16 = 53;
 
 /// What may leave a bridge.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leave {
-    /// What is for the outside.
-    Open,
+    /// What is for the public internet, and for these.
+    Open(Vec<Pass>),
     /// What is for the gateway, at this address of the machine: its proxy's port, and names.
     Gateway { address: Ipv4Addr, port: u16 },
+}
+
+/// Private addresses that may be reached all the same; no bit after those that count is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    pub base: Ipv4Addr,
+    pub bits: u8,
+    /// By TCP at ports from the one to the other; by every protocol when absent.
+    pub ports: Option<(u16, u16)>,
+}
+
+/// As a rule of egress says it: `10.1.0.0/16:8000-8100`.
+impl fmt::Display for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:", self.base, self.bits)?;
+        match self.ports {
+            Some((first, last)) => write!(f, "{first}-{last}"),
+            None => f.write_str("*"),
+        }
+    }
 }
 
 pub type Result<T> = std::result::Result<T, FirewallError>;
@@ -77,12 +104,12 @@ pub enum FirewallError {
 struct Family {
     tool: &'static str,
     restore: &'static str,
-    /// Destinations dropped on the way through; `None` is all.
-    closed: Option<&'static [&'static str]>,
+    /// Nothing of it passes.
+    is_closed: bool,
 }
 
-const V4: Family = Family { tool: "iptables", restore: "iptables-restore", closed: Some(METADATA_V4) };
-const V6: Family = Family { tool: "ip6tables", restore: "ip6tables-restore", closed: None };
+const V4: Family = Family { tool: "iptables", restore: "iptables-restore", is_closed: false };
+const V6: Family = Family { tool: "ip6tables", restore: "ip6tables-restore", is_closed: true };
 
 /// One of our chains: where it is, what leads packets of the bridge to it, and its rules.
 struct Chain {
@@ -92,9 +119,10 @@ struct Chain {
     rules: Vec<Vec<String>>,
 }
 
-/// Closes this machine's ports, the metadata addresses and its other containers to what comes from a bridge, but for what may
-/// leave it. The bridge need not exist yet. The last holds only where bridges are filtered ([`filter_bridges`]).
-pub async fn close_host(bridge: &str, leave: Leave) -> Result<()> {
+/// Closes this machine's ports, metadata addresses, private ranges and the bridge's other containers to what comes from it,
+/// but for what may leave it. The bridge need not exist yet. Containers are apart only where bridges are filtered
+/// ([`filter_bridges`]).
+pub async fn close_host(bridge: &str, leave: &Leave) -> Result<()> {
     check_bridge(bridge)?;
     check_root()?;
     let _lock = lock().await?;
@@ -128,7 +156,7 @@ pub async fn filter_bridges() -> Result<()> {
 }
 
 /// Whether all that [`close_host`] does is in force: another firewall's reload may have undone it.
-pub async fn host_is_closed(bridge: &str, leave: Leave) -> Result<bool> {
+pub async fn host_is_closed(bridge: &str, leave: &Leave) -> Result<bool> {
     check_bridge(bridge)?;
     check_root()?;
     for family in families() {
@@ -153,7 +181,7 @@ pub async fn forget_bridge(bridge: &str) -> Result<()> {
     let _lock = lock().await?;
     for family in families() {
         // Their names are all that counts.
-        for chain in family.chains(bridge, Leave::Open) {
+        for chain in family.chains(bridge, &Leave::Open(Vec::new())) {
             if family.leads_to(&chain, bridge).await? {
                 family.change("-D", &chain, bridge).await?;
             }
@@ -179,21 +207,37 @@ impl Chain {
 }
 
 impl Family {
-    fn chains(&self, bridge: &str, leave: Leave) -> [Chain; 2] {
-        let rule = |of: &[&str], verdict| of.iter().chain(&["-j", verdict]).map(|&word| word.to_owned()).collect();
-        let drop = |of: &[&str]| -> Vec<String> { rule(of, "DROP") };
-        let through = match (self.closed, leave) {
-            (Some(destinations), Leave::Open) => {
-                let away = destinations.iter().map(|to| drop(&["-d", to]));
-                away.chain([drop(&["-o", bridge])]).collect()
-            }
-            (None, _) | (_, Leave::Gateway { .. }) => vec![drop(&[])],
+    fn chains(&self, bridge: &str, leave: &Leave) -> [Chain; 2] {
+        let rule = |of: &[&str], verdict| -> Vec<String> {
+            of.iter().chain(&["-j", verdict]).map(|&word| word.to_owned()).collect()
         };
+        let drop = |of: &[&str]| rule(of, "DROP");
+        let mut through = Vec::new();
+        match leave {
+            Leave::Open(passes) if !self.is_closed => {
+                through.push(drop(&["-o", bridge]));
+                let names = DNS_PORT.to_string();
+                through.extend(["udp", "tcp"].map(|of| rule(&["-p", of, "-m", of, "--dport", &names], "RETURN")));
+                through.extend(METADATA_V4.iter().map(|to| drop(&["-d", to])));
+                for Pass { base, bits, ports } in passes {
+                    let to = format!("{base}/{bits}");
+                    through.push(match ports {
+                        None => rule(&["-d", &to], "RETURN"),
+                        Some((first, last)) => {
+                            let ports = format!("{first}:{last}");
+                            rule(&["-d", &to, "-p", "tcp", "-m", "tcp", "--dport", &ports], "RETURN")
+                        }
+                    });
+                }
+                through.extend(PRIVATE_V4.iter().map(|to| drop(&["-d", to])));
+            }
+            _ => through.push(drop(&[])),
+        }
         let mut inward = Vec::new();
-        if let (Some(_), Leave::Gateway { address, port }) = (self.closed, leave) {
+        if let (false, Leave::Gateway { address, port }) = (self.is_closed, leave) {
             // As they are read back.
             let address = format!("{address}/32");
-            for (protocol, port) in [("tcp", port), ("tcp", DNS_PORT), ("udp", DNS_PORT)] {
+            for (protocol, port) in [("tcp", *port), ("tcp", DNS_PORT), ("udp", DNS_PORT)] {
                 let port = port.to_string();
                 inward.push(rule(&["-d", &address, "-p", protocol, "-m", protocol, "--dport", &port], "ACCEPT"));
             }
@@ -324,21 +368,41 @@ mod tests {
     }
 
     #[test]
-    fn chains_drop_all_for_this_machine_and_metadata_on_the_way_through() {
-        let script = |family: Family| family.chains("rx0", Leave::Open).iter().map(Chain::script).collect::<String>();
+    fn chains_drop_all_for_this_machine_and_what_is_not_public_on_the_way_through() {
+        let pass = |bits, ports| Pass { base: Ipv4Addr::new(10, 1, 0, 0), bits, ports };
+        let leave = Leave::Open(vec![pass(16, Some((80, 90))), pass(24, None)]);
+        let script = |family: Family| family.chains("rx0", &leave).iter().map(Chain::script).collect::<String>();
         let v4 = script(V4);
         assert!(v4.starts_with("*filter\n:RXI-rx0 - [0:0]\n-A RXI-rx0 -j DROP\nCOMMIT\n*mangle\n"), "{v4}");
-        assert!(v4.contains("-A RXF-rx0 -d 169.254.0.0/16 -j DROP\n"));
-        assert!(v4.contains("-A RXF-rx0 -d 100.100.100.200/32 -j DROP\n"));
-        assert!(v4.contains("-A RXF-rx0 -o rx0 -j DROP\n"), "siblings");
-        assert!(!v4.contains("-A RXF-rx0 -j DROP\n"));
+        let through: Vec<&str> = v4.lines().filter_map(|line| line.strip_prefix("-A RXF-rx0 ")).collect();
+        assert_eq!(
+            through,
+            [
+                "-o rx0 -j DROP",
+                "-p udp -m udp --dport 53 -j RETURN",
+                "-p tcp -m tcp --dport 53 -j RETURN",
+                "-d 169.254.0.0/16 -j DROP",
+                "-d 100.100.100.200/32 -j DROP",
+                "-d 168.63.129.16/32 -j DROP",
+                "-d 192.0.0.192/32 -j DROP",
+                "-d 10.1.0.0/16 -p tcp -m tcp --dport 80:90 -j RETURN",
+                "-d 10.1.0.0/24 -j RETURN",
+                "-d 10.0.0.0/8 -j DROP",
+                "-d 172.16.0.0/12 -j DROP",
+                "-d 192.168.0.0/16 -j DROP",
+                "-d 100.64.0.0/10 -j DROP",
+                "-d 198.18.0.0/15 -j DROP",
+            ]
+        );
+        assert_eq!(pass(16, Some((80, 90))).to_string(), "10.1.0.0/16:80-90");
+        assert_eq!(pass(24, None).to_string(), "10.1.0.0/24:*");
         assert!(script(V6).contains("-A RXF-rx0 -j DROP\n"));
     }
 
     #[test]
     fn from_a_closed_bridge_only_the_gateway_is_reached() {
         let leave = Leave::Gateway { address: Ipv4Addr::new(172, 18, 0, 1), port: 3128 };
-        let script = |family: Family| family.chains("rx0", leave).iter().map(Chain::script).collect::<String>();
+        let script = |family: Family| family.chains("rx0", &leave).iter().map(Chain::script).collect::<String>();
         assert_eq!(
             script(V4),
             "*filter\n:RXI-rx0 - [0:0]\n\

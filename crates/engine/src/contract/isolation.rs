@@ -51,7 +51,7 @@ pub async fn siblings_are_apart(world: &World) {
     world.engine.ensure_network(&network).await.expect("is made");
     let by_rules = !world.engine.info().await.expect("tells").networks_apart;
     if by_rules {
-        firewall::close_host(&network.bridge, Leave::Open).await.expect("the machine's rules, as root");
+        firewall::close_host(&network.bridge, &Leave::Open(Vec::new())).await.expect("the machine's rules, as root");
         firewall::filter_bridges().await.expect("bridges are filtered");
     }
     let a = on_network(world, "a", &network).await;

@@ -4,12 +4,15 @@
 //! table inet rexec-<bridge> {
 //!   chain input   { type filter hook input priority -160;   iifname <bridge> drop }
 //!   chain forward { type filter hook forward priority -160; iifname <bridge> oifname <bridge> drop
-//!                   iifname <bridge> ip daddr 169.254.0.0/16 drop     and 100.100.100.200
-//!                   iifname <bridge> meta nfproto ipv6 drop }
+//!                   iifname <bridge> meta nfproto ipv6 drop
+//!                   iifname <bridge> udp dport 53 accept              and tcp
+//!                   iifname <bridge> ip daddr 169.254.0.0/16 drop     and the others' metadata
+//!                   iifname <bridge> ip daddr 10.1.0.0/16 tcp dport 80-90 accept      and what else may pass
+//!                   iifname <bridge> ip daddr 10.0.0.0/8 drop         and the other private ranges }
 //! }
 //! ```
 //!
-//! From a closed bridge nothing is forwarded, and `input` begins by accepting what is for the gateway: its proxy's port, and
+//! Ranges and ports are two comparisons each, of what is first in them and what is last. From a closed bridge nothing is forwarded, and `input` begins by accepting what is for the gateway: its proxy's port, and
 //! names by TCP and UDP, at its address alone.
 //!
 //! A drop is final whatever other tables say, an acceptance is not: so these hold beside iptables, firewalld and the
@@ -23,9 +26,16 @@ use std::net::Ipv4Addr;
 pub const FAMILY: u8 = 1;
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
-/// Clouds' metadata services, by the bytes that addresses begin with: link-local (AWS, GCP, Azure, OpenStack, ...) and
-/// Alibaba's. As `METADATA_V4` of the engine's own rules.
-const METADATA: &[&[u8]] = &[&[169, 254], &[100, 100, 100, 200]];
+/// Clouds' metadata services, by the bytes that addresses begin with. As `METADATA_V4` of the engine's own rules.
+const METADATA: &[&[u8]] = &[&[169, 254], &[100, 100, 100, 200], &[168, 63, 129, 16], &[192, 0, 0, 192]];
+/// As `PRIVATE_V4` there.
+const PRIVATE: &[(Ipv4Addr, u8)] = &[
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
+];
 /// In an IPv4 header.
 const DESTINATION_AT: u32 = 16;
 /// In a TCP and a UDP header.
@@ -79,10 +89,18 @@ const PROTOCOL: u32 = 15;
 const TRANSPORT: u32 = 16;
 
 /// What may leave a bridge, as `Leave` of the engine's own rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leave {
-    Open,
+    Open(Vec<Pass>),
     Gateway { address: Ipv4Addr, port: u16 },
+}
+
+/// As `Pass` of the engine's own rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pass {
+    pub base: Ipv4Addr,
+    pub bits: u8,
+    pub ports: Option<(u16, u16)>,
 }
 
 /// One of a rule's expressions, over one register.
@@ -102,6 +120,8 @@ pub enum Expression {
     },
     /// Goes on if the register begins so.
     Is(Vec<u8>),
+    AtLeast(Vec<u8>),
+    AtMost(Vec<u8>),
     Accept,
     Drop,
     /// None of ours.
@@ -123,34 +143,52 @@ pub fn table(bridge: &str) -> String {
 }
 
 /// What closes a machine to one bridge.
-pub fn closing(bridge: &str, leave: Leave) -> Vec<Chain> {
-    use Expression::{Accept, Drop, Header, Is, Meta, Transport};
+pub fn closing(bridge: &str, leave: &Leave) -> Vec<Chain> {
+    use Expression::{Accept, AtLeast, AtMost, Drop, Header, Is, Meta, Transport};
     let mut name = bridge.as_bytes().to_vec();
     name.resize(NAME_BYTES, 0);
     let from = [Meta(FROM), Is(name.clone())];
-    let rule = |matches: &[Expression]| [&from, matches, &[Drop]].concat();
+    let drop = |matches: &[Expression]| [&from, matches, &[Drop]].concat();
     let for_address = |begins: &[u8]| {
         let header = Header { at: DESTINATION_AT, bytes: begins.len() as u32 };
         [Meta(PROTOCOL), Is(vec![IPV4]), header, Is(begins.to_vec())]
     };
+    let in_range = |base: Ipv4Addr, bits: u8| {
+        let rest = u32::MAX.checked_shr(bits.into()).unwrap_or(0);
+        let (first, last) = (base.octets().to_vec(), (base.to_bits() | rest).to_be_bytes().to_vec());
+        let header = Header { at: DESTINATION_AT, bytes: 4 };
+        [Meta(PROTOCOL), Is(vec![IPV4]), header, AtLeast(first), AtMost(last)]
+    };
+    let to_ports = |protocol: u8, (first, last): (u16, u16)| {
+        let [first, last] = [first, last].map(|port| port.to_be_bytes().to_vec());
+        let header = Transport { at: DESTINATION_PORT_AT, bytes: 2 };
+        [Meta(TRANSPORT), Is(vec![protocol]), header, AtLeast(first), AtMost(last), Accept]
+    };
+    let names = (DNS_PORT, DNS_PORT);
     let (mut forward, mut input) = (Vec::new(), Vec::new());
     match leave {
-        Leave::Open => {
-            forward.push(rule(&[Meta(TO), Is(name.clone())]));
-            forward.extend(METADATA.iter().map(|begins| rule(&for_address(begins))));
-            forward.push(rule(&[Meta(PROTOCOL), Is(vec![IPV6])]));
+        Leave::Open(passes) => {
+            forward.push(drop(&[Meta(TO), Is(name.clone())]));
+            forward.push(drop(&[Meta(PROTOCOL), Is(vec![IPV6])]));
+            forward.extend([UDP, TCP].map(|protocol| [&from[..], &to_ports(protocol, names)].concat()));
+            forward.extend(METADATA.iter().map(|begins| drop(&for_address(begins))));
+            forward.extend(passes.iter().map(|pass| {
+                let to = in_range(pass.base, pass.bits);
+                match pass.ports {
+                    Some(ports) => [&from[..], &to, &to_ports(TCP, ports)].concat(),
+                    None => [&from[..], &to, &[Accept]].concat(),
+                }
+            }));
+            forward.extend(PRIVATE.iter().map(|(base, bits)| drop(&in_range(*base, *bits))));
         }
         Leave::Gateway { address, port } => {
-            forward.push(rule(&[]));
-            input.extend([(TCP, port), (TCP, DNS_PORT), (UDP, DNS_PORT)].map(|(protocol, port)| {
-                let port_header = Transport { at: DESTINATION_PORT_AT, bytes: 2 };
-                let to_port =
-                    [Meta(TRANSPORT), Is(vec![protocol]), port_header, Is(port.to_be_bytes().to_vec()), Accept];
-                [&from[..], &for_address(&address.octets()), &to_port].concat()
+            forward.push(drop(&[]));
+            input.extend([(TCP, (*port, *port)), (TCP, names), (UDP, names)].map(|(protocol, ports)| {
+                [&from[..], &for_address(&address.octets()), &to_ports(protocol, ports)].concat()
             }));
         }
     }
-    input.push(rule(&[]));
+    input.push(drop(&[]));
     let chain = |name: &str, hook, rules| Chain {
         name: name.into(),
         kind: FILTER.into(),
@@ -247,6 +285,8 @@ mod of {
     pub const PAYLOAD: (u16, u16, u16, u16) = (1, 2, 3, 4);
     pub const IMMEDIATE: (u16, u16) = (1, 2);
     pub const EQUAL: u32 = 0;
+    pub const AT_MOST: u32 = 3;
+    pub const AT_LEAST: u32 = 5;
     pub const NETWORK_HEADER: u32 = 1;
     pub const TRANSPORT_HEADER: u32 = 2;
 }
@@ -254,6 +294,11 @@ mod of {
 fn payload(header: u32, at: u32, bytes: u32) -> Attributes {
     let data = Attributes::default().number(of::PAYLOAD.0, REGISTER).number(of::PAYLOAD.1, header);
     data.number(of::PAYLOAD.2, at).number(of::PAYLOAD.3, bytes)
+}
+
+fn compared(how: u32, value: &[u8]) -> Attributes {
+    let data = Attributes::default().number(of::CMP.0, REGISTER).number(of::CMP.1, how);
+    data.nest(of::CMP.2, Attributes::default().bytes(DATA_VALUE, value))
 }
 
 fn verdict(code: u32) -> Attributes {
@@ -267,10 +312,9 @@ impl Expression {
             Self::Meta(key) => ("meta", Attributes::default().number(of::META.0, REGISTER).number(of::META.1, *key)),
             Self::Header { at, bytes } => ("payload", payload(of::NETWORK_HEADER, *at, *bytes)),
             Self::Transport { at, bytes } => ("payload", payload(of::TRANSPORT_HEADER, *at, *bytes)),
-            Self::Is(value) => {
-                let data = Attributes::default().number(of::CMP.0, REGISTER).number(of::CMP.1, of::EQUAL);
-                ("cmp", data.nest(of::CMP.2, Attributes::default().bytes(DATA_VALUE, value)))
-            }
+            Self::Is(value) => ("cmp", compared(of::EQUAL, value)),
+            Self::AtLeast(value) => ("cmp", compared(of::AT_LEAST, value)),
+            Self::AtMost(value) => ("cmp", compared(of::AT_MOST, value)),
             Self::Accept => ("immediate", verdict(ACCEPT)),
             Self::Drop => ("immediate", verdict(DROP)),
             Self::Other => ("", Attributes::default()),
@@ -291,8 +335,14 @@ impl Expression {
                     _ => None,
                 }
             }
-            "cmp" if has(of::CMP.0, REGISTER) && has(of::CMP.1, of::EQUAL) => {
-                Some(Self::Is(data.nest(of::CMP.2)?.value(DATA_VALUE)?.to_vec()))
+            "cmp" if has(of::CMP.0, REGISTER) => {
+                let value = data.nest(of::CMP.2)?.value(DATA_VALUE)?.to_vec();
+                match data.number(of::CMP.1)? {
+                    of::EQUAL => Some(Self::Is(value)),
+                    of::AT_LEAST => Some(Self::AtLeast(value)),
+                    of::AT_MOST => Some(Self::AtMost(value)),
+                    _ => None,
+                }
             }
             "immediate" if has(of::IMMEDIATE.0, VERDICT_REGISTER) => {
                 let verdict = data.nest(of::IMMEDIATE.1)?.nest(DATA_VERDICT)?;
@@ -315,7 +365,9 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_read() {
         let gateway = Leave::Gateway { address: Ipv4Addr::new(172, 18, 0, 1), port: 3128 };
-        let all = [Leave::Open, gateway].map(|leave| closing("rexec0", leave)).concat();
+        let pass = |ports| Pass { base: Ipv4Addr::new(10, 1, 0, 0), bits: 16, ports };
+        let open = Leave::Open(vec![pass(None), pass(Some((80, 90)))]);
+        let all = [open, gateway].map(|leave| closing("rexec0", &leave)).concat();
         for expression in all.iter().flat_map(|chain| &chain.rules).flatten() {
             let bytes = expression.write().into_bytes();
             assert_eq!(Expression::read(&Found(&bytes)).as_ref(), Some(expression));

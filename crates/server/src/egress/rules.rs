@@ -6,12 +6,14 @@ use crate::time::rfc3339;
 use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, LENT_MINUTES_MAX, LendRule, LentRule, RULES_MAX};
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::{BoundLayer, BoundPolicy};
-use rexec_egress::rule::Rule;
+use rexec_egress::rule::{Rule, To};
 use serde_json::json;
 
-/// Which network its container is to be on. On the open one nobody could say no to it.
+/// Which network its container is to be on. On the open one nobody could say no to it, nor let it reach a private range.
 pub fn network(own: &EgressSettings, operator: &EgressConfig) -> EgressNetwork {
-    let is_open = own.preset == EgressPreset::Open && own.deny.is_empty() && operator.deny.is_empty();
+    let ranges = |text: &String| text.parse().is_ok_and(|rule: Rule| matches!(rule.to, To::Range(_)));
+    let is_plain = own.deny.is_empty() && !own.allow.iter().chain(own.lent.iter().map(|lent| &lent.rule)).any(ranges);
+    let is_open = own.preset == EgressPreset::Open && is_plain && operator.deny.is_empty();
     if is_open { EgressNetwork::Open } else { EgressNetwork::Closed }
 }
 
@@ -139,6 +141,11 @@ mod tests {
         assert_eq!(network(&own(EgressPreset::Balanced)), EgressNetwork::Closed);
         let but = EgressSettings { deny: vec!["a.example".into()], ..own(EgressPreset::Open) };
         assert_eq!(network(&but), EgressNetwork::Closed);
+        // Only a gateway can tell one workspace's private range from another's.
+        let range = EgressSettings { allow: vec!["10.1.0.0/16:22".into()], ..own(EgressPreset::Open) };
+        assert_eq!(network(&range), EgressNetwork::Closed);
+        let name = EgressSettings { allow: vec!["a.example".into()], ..own(EgressPreset::Open) };
+        assert_eq!(network(&name), EgressNetwork::Open);
         let strict = EgressConfig { deny: vec!["a.example".into()], ..operator() };
         assert_eq!(super::network(&own(EgressPreset::Open), &strict), EgressNetwork::Closed);
     }

@@ -1,4 +1,5 @@
-//! Keeps workspaces from the machine of their host and from each other: its ports, clouds' metadata, siblings.
+//! Keeps workspaces from the machine of their host and from each other: its ports, clouds' metadata, private ranges but for
+//! those that the operator lets all of them reach, siblings.
 //!
 //! Where server and engine share a machine, the server sets the rules itself (`firewall.rs` of the engine). On any other
 //! our guest does, in a helper that has that machine's network, the one capability over it and nothing that it can write
@@ -11,9 +12,12 @@
 use super::gateway::NoGateway;
 use super::helper::{Helper, HelperSpec, fault_of};
 use super::{Host, shares_kernel};
+use crate::config::EgressConfig;
 use rexec_api::guest::FirewallClosed;
-use rexec_engine::firewall::{self, Leave};
+use rexec_egress::rule::{Ports, Range, Rule, To};
+use rexec_engine::firewall::{self, Leave, Pass};
 use rexec_engine::{EngineError, EngineInfo, Profile};
+use std::net::IpAddr;
 use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
@@ -56,6 +60,21 @@ enum NotSet {
     Unseen(String),
 }
 
+/// Private ranges that the operator lets all reach. Names are no matter of rules here, nor is IPv6, which leads nowhere.
+fn passes(operator: &EgressConfig) -> Vec<Pass> {
+    let mut passes = Vec::new();
+    for rule in operator.allow.iter().filter_map(|text| text.parse::<Rule>().ok()) {
+        let To::Range(Range { base: IpAddr::V4(base), bits }) = rule.to else { continue };
+        let ports = match rule.ports {
+            Ports::Any => vec![None],
+            Ports::Web => [80, 443].map(|port| Some((port, port))).into(),
+            Ports::Between(first, last) => vec![Some((first, last))],
+        };
+        passes.extend(ports.into_iter().map(|ports| Pass { base, bits, ports }));
+    }
+    passes
+}
+
 impl Host {
     pub(super) fn rules_every(&self) -> Duration {
         if self.is_here { HERE_EVERY } else { THERE_EVERY }
@@ -65,9 +84,10 @@ impl Host {
     pub(super) async fn close_network(&self, info: &EngineInfo) -> Closing {
         let is_open = |whom: &str, why: &str| format!("Workspaces could reach {whom}: {why}.");
         let ports = if self.is_here { "this machine's ports" } else { "its machine's ports" };
-        let all = format!("{ports} and the metadata addresses of its cloud");
+        let all = format!("{ports}, the metadata addresses of its cloud and its private networks");
         // Who sets rules where they hold, and whether siblings are apart by them.
-        let set = self.close_bridge(info, &self.bridge(), Leave::Open).await;
+        let leave = Leave::Open(passes(&self.egress));
+        let set = self.close_bridge(info, &self.bridge(), &leave).await;
         let mut closing = Closing::default();
         match set {
             Ok(apart) => {
@@ -88,7 +108,7 @@ impl Host {
     }
 
     /// Has nothing come from a bridge but what may leave it; else why not.
-    pub(super) async fn close_but_for(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<(), NoGateway> {
+    pub(super) async fn close_but_for(&self, info: &EngineInfo, bridge: &str, leave: &Leave) -> Result<(), NoGateway> {
         match self.close_bridge(info, bridge, leave).await {
             Ok(None) => Ok(()),
             Ok(Some(why)) | Err(NotSet::Never(why)) => Err(NoGateway::Never(why)),
@@ -97,7 +117,7 @@ impl Host {
     }
 
     /// Why siblings can reach each other all the same.
-    async fn close_bridge(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<Option<String>, NotSet> {
+    async fn close_bridge(&self, info: &EngineInfo, bridge: &str, leave: &Leave) -> Result<Option<String>, NotSet> {
         match (self.is_here, info.rootless) {
             (true, false) => self.close_here(info, bridge, leave).await,
             (_, true) if info.kind == "podman" => Err(NotSet::Never(ROOTLESS_PODMAN.into())),
@@ -105,7 +125,7 @@ impl Host {
         }
     }
 
-    async fn close_here(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<Option<String>, NotSet> {
+    async fn close_here(&self, info: &EngineInfo, bridge: &str, leave: &Leave) -> Result<Option<String>, NotSet> {
         let never = |error: firewall::FirewallError| NotSet::Never(error.to_string());
         firewall::close_host(bridge, leave).await.map_err(never)?;
         match info.networks_apart {
@@ -115,7 +135,7 @@ impl Host {
     }
 
     /// The same on the engine's machine, wherever that is.
-    async fn close_there(&self, info: &EngineInfo, bridge: &str, leave: Leave) -> Result<Option<String>, NotSet> {
+    async fn close_there(&self, info: &EngineInfo, bridge: &str, leave: &Leave) -> Result<Option<String>, NotSet> {
         let shares = |name: &&String| shares_kernel(name);
         let runtime = match shares_kernel(&info.default_runtime) {
             true => None,
@@ -145,7 +165,7 @@ impl Host {
         &self,
         runtime: Option<String>,
         bridge: &str,
-        leave: Leave,
+        leave: &Leave,
     ) -> Result<Result<FirewallClosed, String>, EngineError> {
         let spec = HelperSpec {
             // Several may be at it, and each sees to all of it.
@@ -161,13 +181,14 @@ impl Host {
     }
 }
 
-async fn say(helper: &Helper, bridge: &str, leave: Leave) -> Result<Result<FirewallClosed, String>, EngineError> {
+async fn say(helper: &Helper, bridge: &str, leave: &Leave) -> Result<Result<FirewallClosed, String>, EngineError> {
     let mut said = Vec::new();
-    let gateway = match leave {
-        Leave::Open => None,
-        Leave::Gateway { address, port } => Some(format!("{address}:{port}")),
+    let (how, what) = match leave {
+        Leave::Open(passes) => ("open", passes.iter().map(Pass::to_string).collect()),
+        Leave::Gateway { address, port } => ("gateway", vec![format!("{address}:{port}")]),
     };
-    let words: Vec<&str> = ["firewall", "close", bridge].into_iter().chain(gateway.as_deref()).collect();
+    let words: Vec<&str> =
+        ["firewall", "close", bridge, how].into_iter().chain(what.iter().map(String::as_str)).collect();
     let stream = helper.run(&words).await?;
     match stream.take(ANSWER_BYTES_MAX).read_to_end(&mut said).await {
         Ok(_) => {
@@ -175,5 +196,18 @@ async fn say(helper: &Helper, bridge: &str, leave: Leave) -> Result<Result<Firew
             closed.map(Ok).map_err(|error| EngineError::Protocol(format!("the guest's answer: {error}")))
         }
         Err(error) => Ok(Err(fault_of(error)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_of_the_operator_pass() {
+        let allow = ["a.example", "10.1.0.0/16", "10.2.0.0/24:*", "192.168.0.7:5432", "[fd00::/8]:80"];
+        let operator = EgressConfig { allow: allow.map(str::to_owned).into(), ..EgressConfig::default() };
+        let passes: Vec<String> = passes(&operator).iter().map(Pass::to_string).collect();
+        assert_eq!(passes, ["10.1.0.0/16:80-80", "10.1.0.0/16:443-443", "10.2.0.0/24:*", "192.168.0.7/32:5432-5432"]);
     }
 }

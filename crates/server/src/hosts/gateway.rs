@@ -103,18 +103,10 @@ impl Host {
         })?;
         let proxy = SocketAddrV4::new(subnet.gateway(), PROXY_PORT);
         let leave = Leave::Gateway { address: *proxy.ip(), port: proxy.port() };
-        self.close_but_for(info, &bridge, leave).await?;
+        self.close_but_for(info, &bridge, &leave).await?;
         let container = self.ensure_gateway(info, &network).await.map_err(unknown)?;
         let (client, driver) = self.meet_gateway(&container).await.map_err(NoGateway::Unknown)?;
-        let mut gateway = Gateway {
-            client,
-            network,
-            subnet,
-            container,
-            life: Uuid::nil(),
-            bridge,
-            driver,
-        };
+        let mut gateway = Gateway { client, network, subnet, container, life: Uuid::nil(), bridge, driver };
         // It dials from the machine's own network, where no rule keeps siblings apart.
         let open = self.engine.network(&self.network).await.map_err(unknown)?;
         let closed = [Some(gateway.subnet), open.and_then(|open| open.subnet)];
@@ -135,7 +127,7 @@ impl Host {
 
     /// Sets the rules around it again, should somebody have taken them away.
     pub(super) async fn close_again(&self, info: &EngineInfo, gateway: &Gateway) -> Result<(), NoGateway> {
-        self.close_but_for(info, &gateway.bridge, gateway.leave()).await
+        self.close_but_for(info, &gateway.bridge, &gateway.leave()).await
     }
 
     /// The container, running.

@@ -3,7 +3,7 @@
 
 use crate::busybox;
 use crate::support::Backend;
-use crate::support::apart::{GREETING, METADATA, OUTSIDE, PORT};
+use crate::support::apart::{ALLOWED, CLOSED, GREETING, NAMES_PORT, OUTSIDE, PLAIN_PORT, PORT};
 use crate::support::dockerd::Dockerd;
 use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
 use futures_util::FutureExt as _;
@@ -16,10 +16,12 @@ use rexec_engine::contract::remote::{Authority, Sshd, TlsFront, When};
 use std::panic::{AssertUnwindSafe, resume_unwind};
 
 const IMAGE: &str = "rexec-test-closing:1";
+/// What is reached in any case.
+const PUBLIC: [&str; 2] = [ALLOWED, OUTSIDE];
 
 /// A test on a stage and an engine with a network of its own, both gone afterwards.
 async fn beside(more: &[&str], test: impl AsyncFnOnce(&Stage, &mut Dockerd)) {
-    on_stage(Backend::Sqlite, &[], async |_, stage| {
+    on_stage(Backend::Sqlite, &[("REXEC_EGRESS_ALLOW", "10.78.0.0/16,a.example")], async |_, stage| {
         let mut daemon = Dockerd::start_apart(more).await;
         let outcome = AssertUnwindSafe(test(&stage, &mut daemon)).catch_unwind().await;
         daemon.remove().await;
@@ -60,17 +62,17 @@ async fn open(daemon: &Dockerd) {
     daemon.apart().says("nft", &["delete", "table", "inet", &table]).await.expect("it was there");
 }
 
-async fn reaches(stage: &Stage, id: WorkspaceId, address: &str) -> bool {
-    stage.run(id, &format!("nc -w 2 {address} {PORT} </dev/null")).await.stdout.contains(GREETING)
+async fn reaches(stage: &Stage, id: WorkspaceId, address: &str, port: u16) -> bool {
+    stage.run(id, &format!("nc -w 2 {address} {port} </dev/null")).await.stdout.contains(GREETING)
 }
 
-/// Whatever leads to the machine itself, to its cloud, or to anybody else.
+/// Whatever leads to the machine itself, to its cloud, to private networks, or to anybody else.
 async fn reached(stage: &Stage, id: WorkspaceId) -> Vec<String> {
     let gateway = stage.run(id, "ip -4 route show default").await.stdout;
     let gateway = gateway.split_whitespace().nth(2).expect("a gateway").to_owned();
     let mut reached = Vec::new();
-    for address in [gateway.as_str(), "203.0.113.2"].iter().chain(METADATA).chain([&OUTSIDE]) {
-        if reaches(stage, id, address).await {
+    for address in [gateway.as_str(), "203.0.113.2"].iter().chain(CLOSED).chain(&PUBLIC) {
+        if reaches(stage, id, address, PORT).await {
             reached.push(if *address == gateway { "gateway".to_owned() } else { (*address).to_owned() });
         }
     }
@@ -96,7 +98,7 @@ async fn keeps_its_machine_closed(stage: &Stage, daemon: &mut Dockerd, new: NewS
     ] {
         assert!(is.contains(&rule), "{rule}: {is:#?}");
     }
-    assert_eq!(is.iter().filter(|line| line.contains("drop")).count(), 5, "and no more: {is:#?}");
+    assert_eq!(is.iter().filter(|line| line.contains("drop")).count(), 12, "and no more: {is:#?}");
 
     let workspace = NewWorkspace {
         image: Some(IMAGE.into()),
@@ -109,12 +111,16 @@ async fn keeps_its_machine_closed(stage: &Stage, daemon: &mut Dockerd, new: NewS
     let made = client.create_workspace(&workspace).await.unwrap();
     assert_eq!((made.status, made.host.as_deref()), (WorkspaceStatus::Running, Some("far")), "{made:?}");
     let id = made.id;
-    assert_eq!(reached(stage, id).await, [OUTSIDE]);
+    assert_eq!(reached(stage, id).await, PUBLIC);
+    assert!(!reaches(stage, id, ALLOWED, PLAIN_PORT).await, "another port than was allowed");
+    for server in ["10.77.0.1", "169.254.169.254"] {
+        assert!(reaches(stage, id, server, NAMES_PORT).await, "servers of names are anywhere: {server}");
+    }
     open(daemon).await;
-    let all: Vec<&str> = ["gateway", "203.0.113.2"].iter().chain(METADATA).chain([&OUTSIDE]).copied().collect();
+    let all: Vec<&str> = ["gateway", "203.0.113.2"].iter().chain(CLOSED).chain(&PUBLIC).copied().collect();
     assert_eq!(reached(stage, id).await, all, "this is what the rules are for");
     client.ask_server(server.id, ServerRequest::Test).await.unwrap();
-    assert_eq!(reached(stage, id).await, [OUTSIDE], "a test of the server mends them");
+    assert_eq!(reached(stage, id).await, PUBLIC, "a test of the server mends them");
     assert_eq!(rules(daemon).await.unwrap(), is);
 
     // Its machine fails and comes back, without them.
@@ -124,7 +130,7 @@ async fn keeps_its_machine_closed(stage: &Stage, daemon: &mut Dockerd, new: NewS
     daemon.resume().await;
     stage.until(id, "the workspace to come back", |view| view.status == WorkspaceStatus::Running).await;
     eventually("the rules to be back", async || (rules(daemon).await? == is).then_some(())).await;
-    assert_eq!(reached(stage, id).await, [OUTSIDE]);
+    assert_eq!(reached(stage, id).await, PUBLIC);
 
     client.purge_workspace(id).await.unwrap();
     let left = eventually("no helper to be left", async || {
@@ -185,7 +191,7 @@ async fn a_server_that_cannot_be_closed_says_why() {
         match stage.client.add_server(&behind_ssh(&sshd, daemon)).await.unwrap_err() {
             ClientError::Refused(error) => {
                 assert_eq!(error.details["fault"], "not_ready", "{error:?}");
-                for words in ["its machine's ports and the metadata", "Operation not permitted", "REXEC_ALLOW_WEAKER"] {
+                for words in ["its machine's ports, the metadata", "Operation not permitted", "REXEC_ALLOW_WEAKER"] {
                     assert!(error.message.contains(words), "{words}: {}", error.message);
                 }
             }

@@ -2,7 +2,7 @@
 //! rules and listeners are nobody else's, and go with it.
 //!
 //! ```text
-//!   workspaces -- bridge -- [ the engine's network ] 203.0.113.2 -- 203.0.113.1 [ the world: OUTSIDE, METADATA ]
+//!   workspaces -- bridge -- [ the engine's network ] 203.0.113.2 -- 203.0.113.1 [ the world: OUTSIDE, ALLOWED, CLOSED ]
 //! ```
 
 use super::workspaces::PATIENCE;
@@ -14,13 +14,28 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
-/// What anybody may reach, and what no workspace may.
+/// What anybody may reach, what workspaces may reach where the operator says so, and what none may.
 pub const OUTSIDE: &str = "198.51.100.7";
-pub const METADATA: &[&str] = &["169.254.169.254", "169.254.170.2", "100.100.100.200"];
+pub const ALLOWED: &str = "10.78.0.1";
+pub const CLOSED: &[&str] = &[
+    // Metadata of clouds.
+    "169.254.169.254",
+    "169.254.170.2",
+    "100.100.100.200",
+    "168.63.129.16",
+    // Private, shared, for measurement.
+    "10.77.0.1",
+    "172.31.255.1",
+    "192.168.255.1",
+    "100.64.7.1",
+    "198.19.7.1",
+];
 /// Where both sides answer with [`GREETING`].
 pub const PORT: u16 = 80;
 /// Another such, at which no HTTP is expected.
 pub const PLAIN_PORT: u16 = 8022;
+/// And one of the world alone.
+pub const NAMES_PORT: u16 = 53;
 pub const GREETING: &str = "hello";
 
 pub struct Apart {
@@ -45,7 +60,7 @@ impl Apart {
             run("ip", &["-n", namespace, "link", "set", "e0", "up"]).await;
         }
         run("ip", &["-n", &name, "route", "add", "default", "via", "203.0.113.1"]).await;
-        for address in METADATA.iter().chain([&OUTSIDE]) {
+        for address in CLOSED.iter().chain([&OUTSIDE, &ALLOWED]) {
             run("ip", &["-n", &world, "addr", "add", &format!("{address}/32"), "dev", "lo"]).await;
         }
         let mut greeters = JoinSet::new();
@@ -54,6 +69,7 @@ impl Apart {
                 greeters.spawn(greet(listen(namespace, port)));
             }
         }
+        greeters.spawn(greet(listen(&world, NAMES_PORT)));
         Apart { name, world, _greeters: greeters }
     }
 
