@@ -10,7 +10,7 @@ WEB_SOURCES := $(shell find web -path web/node_modules -prune -o -path web/dist 
 
 # Set-up comes before building, whatever -j says.
 .NOTPARALLEL:
-.PHONY: help setup build run dev test check bench images web docker-build docker-run
+.PHONY: help setup build run dev test check bench fuzz images web docker-build docker-run
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -41,6 +41,9 @@ check: web/node_modules/.package-lock.json ## Format, lints, types, dependencies
 
 bench: setup build ## Measure against the bare engine, in the same run
 	@scripts/bench
+
+fuzz: ## Feed what workspaces send to parsers, made up, FUZZ_SECONDS each (60)
+	@scripts/fuzz
 
 images: ## Build the workspace image and those of the role templates (ROLES="node go" for some)
 	@scripts/image --build

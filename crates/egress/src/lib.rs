@@ -7,7 +7,7 @@
 //!
 //! Identity is the source address: [`table`] says whose it is, and an address that is not in it reaches nothing. A name is
 //! judged before anything is asked of a resolver, an address before anything is dialled, and what was judged is what is
-//! dialled. This crate knows no server and no engine: whoever runs it brings the policies and hears what was decided.
+//! dialled. What reads hostile bytes is pure, and fuzzed (`fuzz/`). This crate knows no server and no engine: whoever runs it brings the policies and hears what was decided.
 
 pub mod address;
 #[cfg(feature = "gateway")]

@@ -446,7 +446,7 @@ impl Servers {
             last_seen_at: host.seen_ms().map(rfc3339),
             latency_ms: host.round_trip.ms(),
             pool: host.pool.seen(),
-            weaker: facts.as_ref().map(|facts| facts.weaker.clone()).unwrap_or_default(),
+            weaker: facts.as_ref().map(|facts| weaker(&host, facts)).unwrap_or_default(),
             region: row.region.clone(),
             labels: row.labels.clone(),
             runtimes: row.runtimes.clone(),
@@ -468,6 +468,13 @@ impl Servers {
             created_at: rfc3339(row.created_ms),
         }
     }
+}
+
+/// What workspaces there are not held to, in sentences.
+fn weaker(host: &Host, facts: &HostFacts) -> Vec<String> {
+    let never = host.guard.never();
+    let only_open = never.map(|why| format!("Only `open` workspaces run there: {why}"));
+    facts.weaker.iter().cloned().chain(only_open).collect()
 }
 
 pub(super) fn require_admin(actor: &Actor) -> Result<()> {

@@ -111,7 +111,7 @@ impl Host {
     pub(super) async fn close_but_for(&self, info: &EngineInfo, bridge: &str, leave: &Leave) -> Result<(), NoGateway> {
         match self.close_bridge(info, bridge, leave).await {
             Ok(None) => Ok(()),
-            Ok(Some(why)) | Err(NotSet::Never(why)) => Err(NoGateway::Never(why)),
+            Ok(Some(why)) | Err(NotSet::Never(why)) => Err(NoGateway::Never(format!("{}.", why.trim_end_matches('.')))),
             Err(NotSet::Unseen(why)) => Err(NoGateway::Unknown(why)),
         }
     }

@@ -42,11 +42,18 @@ pub struct Guard {
     meeting: Mutex<()>,
     /// On this host a name that must not be known was not.
     pub names_proven: AtomicBool,
+    /// Why there cannot be one, as of the last time that it was wanted.
+    never: watch::Sender<Option<String>>,
 }
 
 impl Guard {
     pub fn living(&self) -> Option<Arc<Gateway>> {
         self.met.borrow().clone().filter(|gateway| !gateway.client.is_closed())
+    }
+
+    /// Why workspaces of its host can only be `open`, as far as that was tried.
+    pub fn never(&self) -> Option<String> {
+        self.never.borrow().clone()
     }
 
     /// It is to be met again by whoever needs it next, unless it was.
@@ -84,7 +91,12 @@ impl Host {
         if let Some(gateway) = self.guard.living() {
             return Ok(gateway);
         }
-        let gateway = Arc::new(self.open_gateway(info, self.egress.resolvers.clone()).await?);
+        let opened = self.open_gateway(info, self.egress.resolvers.clone()).await;
+        self.guard.never.send_replace(match &opened {
+            Err(NoGateway::Never(why)) => Some(why.clone()),
+            _ => None,
+        });
+        let gateway = Arc::new(opened?);
         tell_all(db, self, &gateway).await?;
         self.guard.met.send_replace(Some(gateway.clone()));
         Ok(gateway)

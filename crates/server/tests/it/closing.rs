@@ -7,10 +7,12 @@ use crate::support::apart::{ALLOWED, CLOSED, GREETING, NAMES_PORT, OUTSIDE, PLAI
 use crate::support::dockerd::Dockerd;
 use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
 use futures_util::FutureExt as _;
+use rexec_api::egress::{EgressPreset, EgressSettings};
+use rexec_api::error::ErrorCode;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::servers::{NewServer, ServerHealth, SshAccess};
-use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
-use rexec_client::{ClientError, ServerRequest};
+use rexec_api::workspaces::{MoveWorkspace, NewWorkspace, WorkspaceStatus};
+use rexec_client::{ClientError, Lifecycle, ServerRequest};
 use rexec_engine::Engine as _;
 use rexec_engine::contract::remote::{Authority, Sshd, TlsFront, When};
 use std::panic::{AssertUnwindSafe, resume_unwind};
@@ -21,7 +23,11 @@ const PUBLIC: [&str; 2] = [ALLOWED, OUTSIDE];
 
 /// A test on a stage and an engine with a network of its own, both gone afterwards.
 async fn beside(more: &[&str], test: impl AsyncFnOnce(&Stage, &mut Dockerd)) {
-    on_stage(Backend::Sqlite, &[("REXEC_EGRESS_ALLOW", "10.78.0.0/16,a.example")], async |_, stage| {
+    beside_as(&[("REXEC_EGRESS_ALLOW", "10.78.0.0/16,a.example")], more, test).await;
+}
+
+async fn beside_as(variables: &[(&str, &str)], more: &[&str], test: impl AsyncFnOnce(&Stage, &mut Dockerd)) {
+    on_stage(Backend::Sqlite, variables, async |_, stage| {
         let mut daemon = Dockerd::start_apart(more).await;
         let outcome = AssertUnwindSafe(test(&stage, &mut daemon)).catch_unwind().await;
         daemon.remove().await;
@@ -172,11 +178,9 @@ async fn a_server_behind_tls_is_closed_to_its_workspaces() {
 }
 
 /// Netlink is forbidden to every container there, as a hardened engine may do.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_cannot_be_closed_says_why() {
+fn no_netlink(dir: &std::path::Path) -> String {
     const AF_NETLINK: u32 = 16;
-    let dir = tempfile::tempdir().unwrap();
-    let profile = dir.path().join("seccomp.json");
+    let profile = dir.join("seccomp.json");
     let no_netlink = serde_json::json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{
@@ -186,8 +190,15 @@ async fn a_server_that_cannot_be_closed_says_why() {
         }],
     });
     std::fs::write(&profile, no_netlink.to_string()).unwrap();
+    profile.to_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_be_closed_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = no_netlink(dir.path());
     let sshd = Sshd::start("");
-    beside(&["--seccomp-profile", profile.to_str().unwrap()], async |stage, daemon| {
+    beside(&["--seccomp-profile", &profile], async |stage, daemon| {
         match stage.client.add_server(&behind_ssh(&sshd, daemon)).await.unwrap_err() {
             ClientError::Refused(error) => {
                 assert_eq!(error.details["fault"], "not_ready", "{error:?}");
@@ -199,6 +210,42 @@ async fn a_server_that_cannot_be_closed_says_why() {
         }
         assert_eq!(stage.client.servers().await.unwrap().items.len(), 1, "it is not added");
         assert_eq!(daemon.engine().containers(&Default::default()).await.unwrap().len(), 0, "nothing is left there");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_cannot_be_closed_is_for_open_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = no_netlink(dir.path());
+    let sshd = Sshd::start("");
+    let variables = [("REXEC_ALLOW_WEAKER_ISOLATION", "true")];
+    beside_as(&variables, &["--seccomp-profile", &profile], async |stage, daemon| {
+        daemon.engine().import_image(IMAGE, busybox::image().into()).await.unwrap();
+        let client = &stage.client;
+        let server = client.add_server(&behind_ssh(&sshd, daemon)).await.unwrap();
+        let new = |host: &str, image: Option<&str>| NewWorkspace {
+            image: image.map(str::to_owned),
+            memory_mb: Some(64),
+            host: Some(host.into()),
+            egress: Some(EgressSettings { preset: EgressPreset::Locked, ..EgressSettings::default() }),
+            wait_ms: Some(PATIENCE.as_millis() as u64),
+            ..Default::default()
+        };
+        let refused = client.create_workspace(&new("far", Some(IMAGE))).await.unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::EgressUnavailable), "{refused}");
+        assert!(refused.to_string().contains("Operation not permitted"), "{refused}");
+        assert!(client.workspaces().await.unwrap().items.is_empty(), "nothing is left of it");
+        let servers = client.servers().await.unwrap().items;
+        let told = &servers.iter().find(|view| view.id == server.id).unwrap().weaker;
+        assert!(told.iter().any(|sentence| sentence.starts_with("Only `open` workspaces run there: ")), "{told:?}");
+
+        let elsewhere = client.create_workspace(&new("local", None)).await.unwrap().id;
+        client.lifecycle(elsewhere, Lifecycle::Stop).await.unwrap();
+        let to = MoveWorkspace { host: Some("far".into()), ..MoveWorkspace::default() };
+        let refused = client.move_workspace(elsewhere, &to).await.unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::EgressUnavailable), "{refused}");
+        client.purge_workspace(elsewhere).await.unwrap();
     })
     .await;
 }

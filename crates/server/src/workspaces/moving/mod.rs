@@ -13,11 +13,14 @@ pub mod upkeep;
 use super::store::Workspace;
 use super::{Outcome, Workspaces, choice, state_error, store as workspaces};
 use crate::actor::Actor;
+use crate::egress::network_of;
 use crate::error::{Error, Result};
+use crate::hosts::gateway::NoGateway;
 use crate::hosts::placement::{Amount, Wanted};
 use crate::hosts::store::{self as hosts, HostRow};
 use crate::hosts::{Host, HostFacts, regions, reserve};
 use crate::time::{now_ms, rfc3339};
+use rexec_api::egress::EgressNetwork;
 use rexec_api::error::ErrorCode;
 use rexec_api::ids::{SnapshotId, WorkspaceId};
 use rexec_api::tokens::Scope;
@@ -125,11 +128,28 @@ impl Workspaces {
         self.hosts_for(actor, &wanted).await
     }
 
+    /// What is to be behind a gateway is not moved to where there can be none. Of one that merely does not answer its driver
+    /// sees to it, and so does the server that tends a host where we do not.
+    async fn require_gateway(&self, row: &Workspace, to: &Host) -> Result<()> {
+        if network_of(row, &to.egress) == EgressNetwork::Open || !to.is_ours() {
+            return Ok(());
+        }
+        let facts = to.ready().map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
+        match to.guarded(&self.deps.db, &facts.engine).await {
+            Err(NoGateway::Never(why)) => {
+                let message = format!("That server cannot guard what it reaches: {why} Choose another.");
+                Err(Error::new(ErrorCode::EgressUnavailable, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn begin_on(&self, row: &Workspace, from: &Host, to: &Host) -> Result<()> {
         let runtime = Some(row.runtime.as_str()).filter(|runtime| !runtime.is_empty());
         self.require_runtime(to, runtime).await?;
         self.require_space(to).await?;
         self.require_nesting(&Workspace { host: Some(to.id), ..row.clone() }).await?;
+        self.require_gateway(row, to).await?;
         let id = SnapshotId::new();
         let wanted = Move {
             id,
