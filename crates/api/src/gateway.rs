@@ -18,6 +18,7 @@
 
 use crate::ids::WorkspaceId;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use uuid::Uuid;
 
@@ -26,12 +27,34 @@ use uuid::Uuid;
 pub struct GatewaySettings {
     /// For proxy requests; names are answered at the same address.
     pub proxy: SocketAddrV4,
+    /// Ports that do where another program has that one.
+    #[serde(default)]
+    pub other_ports: Vec<u16>,
     /// Servers of names; those that its machine uses when there is none.
     #[serde(default)]
     pub resolvers: Vec<SocketAddr>,
     /// Ranges that are never dialled, in CIDR notation: the networks of workspaces.
     #[serde(default)]
     pub closed: Vec<String>,
+    /// Another proxy that everything leaves by.
+    #[serde(default)]
+    pub upstream: Option<UpstreamProxy>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpstreamProxy {
+    pub host: String,
+    pub port: u16,
+    /// What it asks for as `Proxy-Authorization`, whole.
+    #[serde(default)]
+    pub authorization: Option<String>,
+}
+
+/// Without what is secret.
+impl fmt::Debug for UpstreamProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,8 +62,11 @@ pub struct GatewayState {
     pub version: String,
     /// Another after each start: what it was told before is gone.
     pub life: Uuid,
-    /// Where it listens; `None` until it is told.
+    /// What it was told; `None` until then.
     pub settings: Option<GatewaySettings>,
+    /// Where it listens.
+    #[serde(default)]
+    pub proxy: Option<SocketAddrV4>,
     /// Why it answers no names there, such as another program at that port.
     #[serde(default)]
     pub no_names: Option<String>,
@@ -107,7 +133,8 @@ pub struct EgressRecord {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EgressEnd {
-    pub address: IpAddr,
+    /// `None`: another proxy dialled it.
+    pub address: Option<IpAddr>,
     /// From the workspace, and to it.
     pub bytes_up: u64,
     pub bytes_down: u64,

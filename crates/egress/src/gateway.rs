@@ -5,7 +5,8 @@
 //!            -> one more connection? -> which protocol? -> Gateway::open: decide -> resolve -> vet -> dial that address
 //! ```
 //!
-//! Invariant: nothing is dialled but by [`Gateway::open`], and there only the very address that was vetted.
+//! Invariant: nothing is dialled but by [`Gateway::open`], and there only the very address that was vetted; or, where the
+//! operator has everything leave by another proxy, that proxy.
 
 use crate::address::Class;
 use crate::dns;
@@ -17,6 +18,9 @@ use crate::record::{How, Record, Records};
 use crate::resolve::{Resolver, Unresolved};
 use crate::rule::Range;
 use crate::table::{Bound, Table, Tenant};
+use crate::upstream::Upstream;
+use bytes::Bytes;
+use http::StatusCode;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -36,6 +40,8 @@ const DNS_PORT: u16 = 53;
 const DIAL_MAX: Duration = Duration::from_secs(5);
 /// For all of them together.
 const DIALS_MAX: Duration = Duration::from_secs(15);
+/// For what a name leads to, where another proxy asks anew.
+const KNOWN_MAX: Duration = Duration::from_secs(1);
 /// How long a connection is silent before the other end is asked whether it is there.
 const ALIVE_EVERY: Duration = Duration::from_secs(60);
 /// Waiting after a failed accept: only a lack of descriptors makes one fail.
@@ -63,6 +69,10 @@ pub enum Refusal {
     TooMany,
     /// The address is nobody's any more.
     Gone,
+    /// The operator's proxy does not answer.
+    NoUpstream,
+    /// It does, and refuses.
+    Upstream(StatusCode),
 }
 
 impl Refusal {
@@ -76,6 +86,8 @@ impl Refusal {
             Self::TimedOut => "egress_timed_out",
             Self::TooMany => "egress_too_many",
             Self::Gone => "egress_not_bound",
+            Self::NoUpstream => "egress_no_upstream",
+            Self::Upstream(_) => "egress_upstream_refused",
         }
     }
 
@@ -90,6 +102,10 @@ impl Refusal {
             Self::TimedOut => format!("{host}:{port} does not answer in time; try again."),
             Self::TooMany => "This workspace has too many connections, or makes them too quickly; try again.".into(),
             Self::Gone => "This address is not a workspace's.".into(),
+            Self::NoUpstream => "The proxy that everything leaves by does not answer; tell the operator.".into(),
+            Self::Upstream(status) => {
+                format!("The operator's proxy refuses {host}:{port} ({}); tell the operator.", status.as_u16())
+            }
         }
     }
 }
@@ -97,16 +113,29 @@ impl Refusal {
 /// A connection that may be used as long as its policy says so.
 pub struct Opened {
     pub stream: TcpStream,
-    pub address: IpAddr,
+    /// What the other end has said by now.
+    pub early: Bytes,
+    /// `None`: it is another proxy that has dialled it.
+    pub address: Option<IpAddr>,
     pub bound: Arc<Bound>,
     /// By which it was allowed.
     pub rule: String,
+}
+
+/// What a connection is for, where it leads to another proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Bytes.
+    Tunnel,
+    /// Requests that the other end reads.
+    Requests,
 }
 
 /// One per host, shared by all of its connections.
 pub struct Gateway {
     pub table: Table,
     resolver: Resolver,
+    upstream: Option<Upstream>,
     records: Records,
     own: Own,
     questions: Arc<Semaphore>,
@@ -118,11 +147,12 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// `closed` is never dialled: the networks of workspaces.
-    pub fn new(resolver: Resolver, records: Records, closed: Vec<Range>) -> Arc<Self> {
+    /// `closed` is never dialled: the networks of workspaces. With an `upstream` nothing but that is dialled.
+    pub fn new(resolver: Resolver, records: Records, closed: Vec<Range>, upstream: Option<Upstream>) -> Arc<Self> {
         Arc::new(Self {
             table: Table::default(),
             resolver,
+            upstream,
             records,
             own: Own { ranges: closed },
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
@@ -137,6 +167,10 @@ impl Gateway {
         self.over.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_ref()
     }
 
     /// How many connections and questions are being served, and connections carried outward.
@@ -255,18 +289,31 @@ impl Gateway {
     }
 
     /// Dials what may be had, and says how it was decided.
-    pub async fn open(&self, tenant: &Tenant, how: How, host: &Host, port: u16) -> Result<Opened, Refusal> {
+    pub async fn open(
+        &self,
+        tenant: &Tenant,
+        (how, way): (How, Way),
+        host: &Host,
+        port: u16,
+    ) -> Result<Opened, Refusal> {
         let bound = tenant.bound().ok_or(Refusal::Gone)?;
         let outcome = match bound.policy.decide(host, port) {
             _ if !tenant.dials.take() => Err(Refusal::TooMany),
-            Decision::Allow { rule, .. } => self.dial(&bound, host, port).await.map(|opened| (opened, rule)),
+            Decision::Allow { rule, .. } => {
+                let dialled = match &self.upstream {
+                    Some(upstream) => self.dial_by(upstream, way, &bound, host, port).await,
+                    None => self.dial(&bound, host, port).await,
+                };
+                dialled.map(|dialled| (dialled, rule))
+            }
             Decision::Deny(denied) => Err(Refusal::Denied(denied)),
         };
         match outcome {
-            Ok(((stream, address), rule)) => {
+            Ok((Dialled { stream, early, address }, rule)) => {
+                ready(&stream);
                 tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
                 self.records.tell(record(&bound, how, host, port, Ok(rule.clone())));
-                Ok(Opened { stream, address, bound, rule })
+                Ok(Opened { stream, early, address, bound, rule })
             }
             Err(refusal) => {
                 self.deny(tenant, &bound, how, (host, port), refusal.code());
@@ -302,7 +349,35 @@ impl Gateway {
         if self.own.has(address) { Err(Denied::Closed(Class::Own)) } else { Ok(()) }
     }
 
-    async fn dial(&self, bound: &Bound, host: &Host, port: u16) -> Result<(TcpStream, IpAddr), Refusal> {
+    /// Has another proxy dial it, unless it is known to lead to where nothing may.
+    async fn dial_by(
+        &self,
+        upstream: &Upstream,
+        way: Way,
+        bound: &Bound,
+        host: &Host,
+        port: u16,
+    ) -> Result<Dialled, Refusal> {
+        let known = match host {
+            Host::Address(address) => vec![*address],
+            Host::Name(name) => {
+                let asked = tokio::time::timeout(KNOWN_MAX, self.resolver.addresses(name)).await;
+                // Often nobody but that proxy knows names of the outside.
+                asked.ok().and_then(Result::ok).unwrap_or_default()
+            }
+        };
+        known.into_iter().try_for_each(|address| self.vet(bound, host, port, address)).map_err(Refusal::Denied)?;
+        let dialling = async {
+            match way {
+                Way::Tunnel => upstream.tunnel(host, port).await,
+                Way::Requests => upstream.dial().await.map(|stream| (stream, Bytes::new())),
+            }
+        };
+        let dialled = tokio::time::timeout(DIALS_MAX, dialling).await.unwrap_or(Err(Refusal::TimedOut));
+        dialled.map(|(stream, early)| Dialled { stream, early, address: None })
+    }
+
+    async fn dial(&self, bound: &Bound, host: &Host, port: u16) -> Result<Dialled, Refusal> {
         let addresses = match host {
             Host::Address(address) => vec![*address],
             Host::Name(name) => self.resolver.addresses(name).await.map_err(|unresolved| match unresolved {
@@ -320,8 +395,7 @@ impl Gateway {
                 let connect = TcpStream::connect(SocketAddr::new(address, port));
                 refusal = match tokio::time::timeout(DIAL_MAX, connect).await {
                     Ok(Ok(stream)) => {
-                        ready(&stream);
-                        return Ok((stream, address));
+                        return Ok(Dialled { stream, early: Bytes::new(), address: Some(address) });
                     }
                     Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Refusal::ConnectionRefused,
                     Ok(Err(_)) => Refusal::Unreachable,
@@ -356,6 +430,13 @@ impl Gateway {
             }
         })
     }
+}
+
+/// A connection, and what [`Opened`] says of it.
+struct Dialled {
+    stream: TcpStream,
+    early: Bytes,
+    address: Option<IpAddr>,
 }
 
 /// Bytes go at once, and who has gone without a word is noticed. What refuses that is served all the same.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   workspace -> closed network -> gateway (one per host) -> Policy::decide(name, port) -> resolve -> Policy::vet(address)
-//!             -> dial that very address -> bytes
+//!             -> dial that very address (or have the operator's proxy dial the host) -> bytes
 //! ```
 //!
 //! Identity is the source address: [`table`] says whose it is, and an address that is not in it reaches nothing. A name is
@@ -30,3 +30,5 @@ pub mod resolve;
 pub mod rule;
 #[cfg(feature = "gateway")]
 pub mod table;
+#[cfg(feature = "gateway")]
+pub mod upstream;

@@ -129,10 +129,13 @@ impl Policy {
         })
     }
 
-    /// May this be reached at this address, both questions together? For what is open, or was decided a while ago.
-    pub fn reach(&self, host: &Host, port: u16, address: IpAddr) -> Result<String, Denied> {
+    /// May this be reached at this address, both questions together? For what is open, or was decided a while ago. Without an
+    /// address, which another proxy alone knows, the first.
+    pub fn reach(&self, host: &Host, port: u16, address: Option<IpAddr>) -> Result<String, Denied> {
         match self.decide(host, port) {
-            Decision::Allow { rule, .. } => self.vet(host, port, address).map(|()| rule),
+            Decision::Allow { rule, .. } => {
+                address.map_or(Ok(()), |address| self.vet(host, port, address)).map(|()| rule)
+            }
             Decision::Deny(denied) => Err(denied),
         }
     }

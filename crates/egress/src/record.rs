@@ -42,7 +42,8 @@ pub struct Record {
 /// How a connection that was allowed has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    pub address: IpAddr,
+    /// `None`: another proxy dialled it.
+    pub address: Option<IpAddr>,
     pub bytes_up: u64,
     pub bytes_down: u64,
     pub lasted: Duration,

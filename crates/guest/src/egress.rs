@@ -11,16 +11,18 @@ use crate::refusal::{invalid, refuse};
 use crate::terminal::unix_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::{
-    BoundAddress, BoundPolicy, EgressEnd, EgressRecord, GatewaySettings, GatewayState, KeptAddress,
+    BoundAddress, BoundPolicy, EgressEnd, EgressRecord, GatewaySettings, GatewayState, KeptAddress, UpstreamProxy,
 };
 use rexec_api::guest::GuestError;
 use rexec_channel::Call;
 use rexec_egress::gateway::Gateway;
+use rexec_egress::host::BadHost;
 use rexec_egress::policy::{Layer, Policy};
 use rexec_egress::record::{How, Record, Records};
 use rexec_egress::resolve::{Resolver, servers_of};
 use rexec_egress::rule::{Range, Rule, To};
 use rexec_egress::table::Bound;
+use rexec_egress::upstream::Upstream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -66,6 +68,7 @@ struct Waiting {
 struct Running {
     gateway: Arc<Gateway>,
     settings: GatewaySettings,
+    proxy: SocketAddrV4,
     no_names: Option<String>,
 }
 
@@ -139,6 +142,7 @@ impl Keeper {
             version: env!("CARGO_PKG_VERSION").into(),
             life: self.life,
             settings: running.as_ref().map(|running| running.settings.clone()),
+            proxy: running.as_ref().map(|running| running.proxy),
             no_names: running.as_ref().and_then(|running| running.no_names.clone()),
             bound: running.as_ref().map_or(0, |running| running.gateway.table.len() as u32),
         }
@@ -237,16 +241,17 @@ impl Waiting {
 }
 
 async fn start(settings: GatewaySettings, records: Records) -> Result<Running, GuestError> {
-    let servers = match settings.resolvers.is_empty() {
-        true => servers_of(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default()),
-        false => settings.resolvers.clone(),
+    let of_machine = servers_of(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+    let servers = if settings.resolvers.is_empty() { &of_machine } else { &settings.resolvers };
+    let upstream = match &settings.upstream {
+        Some(told) => Some(upstream(told, resolver(&of_machine)?)?),
+        None => None,
     };
-    let resolver = Resolver::new(&servers).map_err(|error| invalid(error.to_string()))?;
-    let proxy = listen(settings.proxy).await?;
+    let (listener, proxy) = listen(settings.proxy, &settings.other_ports).await?;
     let closed = settings.closed.iter().map(|range| self::range(range)).collect::<Result<_, _>>()?;
-    let gateway = Gateway::new(resolver, records, closed);
+    let gateway = Gateway::new(resolver(servers)?, records, closed, upstream);
     // Its own tasks: closed is when the last listener is.
-    gateway.spawn(gateway.clone().serve_proxy(proxy));
+    gateway.spawn(gateway.clone().serve_proxy(listener));
     let no_names = match names_at(*settings.proxy.ip()).await {
         Ok((udp, tcp)) => {
             gateway.spawn(gateway.clone().serve_udp(Arc::new(udp)));
@@ -255,11 +260,31 @@ async fn start(settings: GatewaySettings, records: Records) -> Result<Running, G
         }
         Err(error) => Some(format!("Port {DNS_PORT} at {} cannot be had: {error}.", settings.proxy.ip())),
     };
-    Ok(Running { gateway, settings, no_names })
+    Ok(Running { gateway, settings, proxy, no_names })
 }
 
-async fn listen(at: SocketAddrV4) -> Result<TcpListener, GuestError> {
-    TcpListener::bind(at).await.map_err(|error| invalid(format!("{at} cannot be listened at: {error}.")))
+fn resolver(servers: &[SocketAddr]) -> Result<Resolver, GuestError> {
+    Resolver::new(servers).map_err(|error| invalid(error.to_string()))
+}
+
+fn upstream(told: &UpstreamProxy, resolver: Resolver) -> Result<Upstream, GuestError> {
+    let host = told.host.parse().map_err(|error: BadHost| invalid(error.to_string()))?;
+    let authorization = told.authorization.as_deref().map(str::parse).transpose();
+    let authorization = authorization.map_err(|_| invalid("The proxy's authorization is no header's value."))?;
+    Ok(Upstream::new(host, told.port, authorization, resolver))
+}
+
+/// At the first of these ports that nobody has.
+async fn listen(at: SocketAddrV4, others: &[u16]) -> Result<(TcpListener, SocketAddrV4), GuestError> {
+    let mut failed = None;
+    for port in [at.port()].iter().chain(others) {
+        let at = SocketAddrV4::new(*at.ip(), *port);
+        match TcpListener::bind(at).await {
+            Ok(listener) => return Ok((listener, at)),
+            Err(error) => drop(failed.get_or_insert_with(|| invalid(format!("{at} cannot be listened at: {error}.")))),
+        }
+    }
+    Err(failed.unwrap_or_else(|| invalid("There is nowhere to listen.")))
 }
 
 async fn names_at(address: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {

@@ -7,11 +7,12 @@
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
 use super::{Flow, Visit};
-use crate::gateway::{Refusal, record};
+use crate::gateway::{Refusal, Way, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
 use crate::record::How;
 use crate::table::Bound;
+use crate::upstream::Upstream;
 use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -58,7 +59,7 @@ type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
 struct Kept {
     host: Host,
     port: u16,
-    address: IpAddr,
+    address: Option<IpAddr>,
     sender: client::SendRequest<Outward>,
     /// Carries it, and ends with it: an end that does not read would keep it for ever.
     _carrying: AbortOnDropHandle<()>,
@@ -104,7 +105,7 @@ pub async fn serve_tunnelled(visit: Arc<Visit>, target: &Target<'_>, mut stream:
     };
     match judged {
         Ok(First::Tls) => {
-            if let Ok((opened, flow)) = visit.open(target.how, target.host, target.port).await {
+            if let Ok((opened, flow)) = visit.open(target.how, Way::Tunnel, target.host, target.port).await {
                 tunnel::run(&visit, target, opened, &flow, stream, first.into()).await;
             }
         }
@@ -260,7 +261,7 @@ impl Talk {
             visit.gateway.clone().spawn(tunnelled(visit, host, port, upgrade));
             return Ok(Response::new(empty()));
         }
-        let opened = visit.open(How::Connect, &host, port).await;
+        let opened = visit.open(How::Connect, Way::Tunnel, &host, port).await;
         let (opened, flow) = opened.map_err(|refusal| Fault::of(&refusal, &host, port))?;
         visit.gateway.clone().spawn(async move {
             if let Some((stream, early)) = upgraded(upgrade).await {
@@ -274,8 +275,12 @@ impl Talk {
     async fn pass_on(&self, request: Request<Incoming>, host: &Host, port: u16) -> Result<Response<Outward>, Refusal> {
         let how = self.tunnel.as_ref().map_or(How::Http, |(.., how)| *how);
         self.set_current(host, port, None);
-        let (head, body) = anew(request, host, port);
+        let (mut head, body) = anew(request, host, port);
         let head_bytes = bytes_of(&head);
+        let upstream = self.visit.gateway.upstream();
+        if let Some(upstream) = upstream {
+            upstream.ask_for(&mut head, host, port);
+        }
         // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
         let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream();
         if again && let Some((kept, flow)) = self.take_kept(how, host, port) {
@@ -286,7 +291,7 @@ impl Talk {
                 return Ok(self.answered(answer, kept, flow));
             }
         }
-        let (opened, flow) = self.visit.open(how, host, port).await?;
+        let (opened, flow) = self.visit.open(how, Way::Requests, host, port).await?;
         self.set_current(host, port, Some(flow.clone()));
         // What was decided before it was dialled may be otherwise by now.
         let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
@@ -310,6 +315,10 @@ impl Talk {
             frame
         });
         let answer = ask(&mut sender, Request::from_parts(head, counted.boxed_unsync())).await?;
+        if let Some(refusal) = upstream.and_then(|_| Upstream::refusal(answer.status())) {
+            self.visit.deny(how, host, port, refusal.code());
+            return Err(refusal);
+        }
         let kept = Kept { host: host.clone(), port, address, sender, _carrying: carrying };
         Ok(self.answered(answer, kept, flow))
     }
@@ -469,9 +478,12 @@ impl Fault {
             Refusal::Denied(_) | Refusal::Gone => StatusCode::FORBIDDEN,
             Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Refusal::NoSuchName | Refusal::NoAnswer | Refusal::Unreachable | Refusal::ConnectionRefused => {
-                StatusCode::BAD_GATEWAY
-            }
+            Refusal::NoSuchName
+            | Refusal::NoAnswer
+            | Refusal::Unreachable
+            | Refusal::ConnectionRefused
+            | Refusal::NoUpstream
+            | Refusal::Upstream(_) => StatusCode::BAD_GATEWAY,
         };
         Self { status, code: refusal.code(), message: refusal.sentence(host, port) }
     }

@@ -6,7 +6,7 @@ mod prefixed;
 mod socks;
 mod tunnel;
 
-use crate::gateway::{Gateway, Opened, Refusal, ready, record};
+use crate::gateway::{Gateway, Opened, Refusal, Way, ready, record};
 use crate::host::Host;
 use crate::record::{Ended, How, Record};
 use crate::table::{Pass, Tenant};
@@ -53,13 +53,13 @@ pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStrea
 }
 
 impl Visit {
-    async fn open(&self, how: How, host: &Host, port: u16) -> Result<(Opened, Arc<Flow>), Refusal> {
-        let opened = self.gateway.open(&self.tenant, how, host, port).await?;
+    async fn open(&self, how: How, way: Way, host: &Host, port: u16) -> Result<(Opened, Arc<Flow>), Refusal> {
+        let opened = self.gateway.open(&self.tenant, (how, way), host, port).await?;
         let flow = self.flow(record(&opened.bound, how, host, port, Ok(opened.rule.clone())), opened.address);
         Ok((opened, flow))
     }
 
-    fn flow(&self, record: Record, address: IpAddr) -> Arc<Flow> {
+    fn flow(&self, record: Record, address: Option<IpAddr>) -> Arc<Flow> {
         Arc::new(Flow {
             gateway: self.gateway.clone(),
             tenant: self.tenant.clone(),
@@ -88,7 +88,7 @@ impl Visit {
     }
 
     /// Waits until this may no longer be reached.
-    async fn revoked(&self, host: &Host, port: u16, address: IpAddr) {
+    async fn revoked(&self, host: &Host, port: u16, address: Option<IpAddr>) {
         let mut watch = self.tenant.watch();
         let is_over = |bound: &Option<Arc<crate::table::Bound>>| {
             bound.as_ref().is_none_or(|bound| bound.policy.reach(host, port, address).is_err())
@@ -102,7 +102,7 @@ struct Flow {
     gateway: Arc<Gateway>,
     tenant: Arc<Tenant>,
     record: Record,
-    address: IpAddr,
+    address: Option<IpAddr>,
     up: AtomicU64,
     down: AtomicU64,
     began: Instant,

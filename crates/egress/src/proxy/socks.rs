@@ -2,7 +2,7 @@
 
 use super::tunnel::{self, Target};
 use super::{GREETING_MAX, Visit, http};
-use crate::gateway::Refusal;
+use crate::gateway::{Refusal, Way};
 use crate::host::Host;
 use crate::record::How;
 use bytes::Bytes;
@@ -44,7 +44,7 @@ pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
         }
         return;
     }
-    match visit.open(How::Socks, &host, port).await {
+    match visit.open(How::Socks, Way::Tunnel, &host, port).await {
         Ok((opened, flow)) => {
             if reply(&mut stream, DONE).await.is_ok() {
                 tunnel::run(&visit, &target, opened, &flow, stream, Bytes::new()).await;
@@ -56,7 +56,7 @@ pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
                 Refusal::NoSuchName | Refusal::Unreachable => UNREACHABLE,
                 Refusal::ConnectionRefused => REFUSED,
                 Refusal::TimedOut => EXPIRED,
-                Refusal::NoAnswer | Refusal::TooMany => FAILED,
+                Refusal::NoAnswer | Refusal::TooMany | Refusal::NoUpstream | Refusal::Upstream(_) => FAILED,
             };
             // It is over either way.
             let _ = reply(&mut stream, code).await;

@@ -55,7 +55,7 @@ pub enum First {
 
 /// Carries bytes until it is over. `early` was read already.
 pub async fn run(visit: &Visit, target: &Target<'_>, opened: Opened, flow: &Flow, client: TcpStream, early: Bytes) {
-    let (mut client, mut server, address) = (client, opened.stream, opened.address);
+    let (mut client, mut server, address, said) = (client, opened.stream, opened.address, opened.early);
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let upward = async {
@@ -76,7 +76,11 @@ pub async fn run(visit: &Visit, target: &Target<'_>, opened: Opened, flow: &Flow
         drop(first);
         copy(&mut from_client, &mut to_server, |bytes| flow.went_up(bytes)).await
     };
-    let downward = copy(&mut from_server, &mut to_client, |bytes| flow.went_down(bytes));
+    let downward = async {
+        to_client.write_all(&said).await?;
+        flow.went_down(said.len());
+        copy(&mut from_server, &mut to_client, |bytes| flow.went_down(bytes)).await
+    };
     tokio::select! {
         // Whichever way fails ends the other.
         _ = async { tokio::try_join!(upward, downward) } => {}

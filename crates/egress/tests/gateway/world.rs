@@ -7,6 +7,7 @@ use rexec_egress::policy::{Layer, Origin, Policy, Preset};
 use rexec_egress::record::{Record, Records};
 use rexec_egress::resolve::Resolver;
 use rexec_egress::table::Bound;
+use rexec_egress::upstream::Upstream;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 use tokio_rustls::TlsAcceptor;
 
 pub const GATEWAY: &str = "10.9.0.1";
@@ -31,6 +32,9 @@ pub const HOSTS: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
 pub const MACHINE: &str = "203.0.113.2";
 const INTERNET: &str = "203.0.113.1";
 const PROXY_PORT: u16 = 3128;
+const UPSTREAM_PORT: u16 = 3999;
+/// What the other proxy lets through.
+pub const UPSTREAM_WANTS: &str = "Basic bWU6c2VjcmV0";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct World {
@@ -40,6 +44,8 @@ pub struct World {
     /// Heads of requests that came to the internet's port 80, and connections there.
     pub requests: Arc<Mutex<Vec<String>>>,
     pub asked: Arc<Mutex<Vec<String>>>,
+    /// The other proxy.
+    pub upstream: JoinHandle<()>,
 }
 
 /// Answers by name: each in turn, the last for ever.
@@ -47,7 +53,16 @@ type Names = Arc<Mutex<HashMap<String, Vec<Vec<IpAddr>>>>>;
 
 /// Runs a test in a network namespace of its own.
 pub fn apart(test: impl AsyncFnOnce(World) + Send + 'static) {
-    let thread = std::thread::spawn(|| {
+    apart_with(false, test);
+}
+
+/// The same, where everything leaves by another proxy.
+pub fn apart_by_upstream(test: impl AsyncFnOnce(World) + Send + 'static) {
+    apart_with(true, test);
+}
+
+fn apart_with(by_upstream: bool, test: impl AsyncFnOnce(World) + Send + 'static) {
+    let thread = std::thread::spawn(move || {
         // SAFETY: what a network namespace is to a thread, nothing here has taken for granted.
         let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) };
         assert_eq!(unshared, 0, "these tests need root, for network namespaces of their own");
@@ -58,7 +73,7 @@ pub fn apart(test: impl AsyncFnOnce(World) + Send + 'static) {
         let internet = Internet::make();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         LocalSet::new().block_on(&runtime, async {
-            let world = World::new(&internet).await;
+            let world = World::new(&internet, by_upstream).await;
             let gateway = world.gateway.clone();
             tokio::time::timeout(PATIENCE, test(world)).await.expect("the test ends in time");
             gateway.close().await;
@@ -121,7 +136,7 @@ fn ip(words: &[&str]) {
 }
 
 impl World {
-    async fn new(internet: &Internet) -> Self {
+    async fn new(internet: &Internet, by_upstream: bool) -> Self {
         let (names, asked, requests) = (Names::default(), Arc::default(), Arc::default());
         let socket = UdpSocket::bind("127.0.0.1:5353").await.unwrap();
         tokio::task::spawn_local(serve_names(socket, names.clone(), Arc::clone(&asked)));
@@ -131,17 +146,24 @@ impl World {
             tokio::task::spawn_local(serve_greeting(internet.listen(host, 22)));
         }
         tokio::task::spawn_local(serve_nothing(internet.listen(HOSTS[0], 8080)));
-        let resolver = Resolver::new(&["127.0.0.1:5353".parse().unwrap()]).unwrap();
+        let resolver = || Resolver::new(&["127.0.0.1:5353".parse().unwrap()]).unwrap();
+        let upstream = by_upstream.then(|| {
+            let authorization = UPSTREAM_WANTS.parse().unwrap();
+            Upstream::new("proxy.example".parse().unwrap(), UPSTREAM_PORT, Some(authorization), resolver())
+        });
+        let listener = listen("127.0.0.1", UPSTREAM_PORT).await;
+        let serving = tokio::task::spawn_local(serve_upstream(listener, Arc::clone(&requests)));
         let (records, taken) = Records::new();
-        let gateway = Gateway::new(resolver, records, Vec::new());
+        let gateway = Gateway::new(resolver(), records, Vec::new(), upstream);
         tokio::task::spawn_local(gateway.clone().serve_proxy(listen(GATEWAY, PROXY_PORT).await));
         let names_here = Arc::new(UdpSocket::bind((GATEWAY, 53)).await.unwrap());
         tokio::task::spawn_local(gateway.clone().serve_udp(names_here));
         tokio::task::spawn_local(gateway.clone().serve_tcp(listen(GATEWAY, 53).await));
-        let world = Self { gateway, records: Mutex::new(taken), names, requests, asked };
+        let world = Self { gateway, records: Mutex::new(taken), names, requests, asked, upstream: serving };
         for (name, host) in [("a.example", 0), ("b.example", 0), ("c.example", 1), ("evil.example", 1)] {
             world.name(name, &[&[HOSTS[host]]]);
         }
+        world.name("proxy.example", &[&["127.0.0.1"]]);
         world
     }
 
@@ -276,6 +298,38 @@ async fn serve_http(listener: TcpListener, requests: Arc<Mutex<Vec<String>>>) {
                     return;
                 }
             }
+        });
+    }
+}
+
+/// Another proxy: whatever it is asked for is at the first host; it keeps what it was asked.
+async fn serve_upstream(listener: TcpListener, requests: Arc<Mutex<Vec<String>>>) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let requests = Arc::clone(&requests);
+        tokio::task::spawn_local(async move {
+            let head = head(&mut stream).await;
+            requests.lock().unwrap().push(head.clone());
+            let asked = head.split(' ').nth(1).unwrap_or_default().to_owned();
+            let is_let = head.contains(&format!("proxy-authorization: {UPSTREAM_WANTS}\r\n"));
+            let answer = match (is_let, head.starts_with("CONNECT ")) {
+                (false, _) => "HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n",
+                _ if asked.contains("refused.example") => "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
+                (true, false) => "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nvia",
+                (true, true) => "",
+            };
+            if !answer.is_empty() {
+                return stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            let port = asked.rsplit(':').next().unwrap().parse::<u16>().unwrap();
+            let mut host = TcpStream::connect((HOSTS[0], port)).await.unwrap();
+            // What the host says at once comes with the answer.
+            let mut established = b"HTTP/1.1 200 Connection established\r\n\r\n".to_vec();
+            if port == 22 {
+                host.read_buf(&mut established).await.unwrap();
+            }
+            stream.write_all(&established).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut stream, &mut host).await;
         });
     }
 }

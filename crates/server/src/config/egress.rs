@@ -1,11 +1,19 @@
 //! What workspaces may reach outside: the operator's part of it.
 
 use super::sources::Reader;
+use crate::secret::Secret;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use percent_encoding::percent_decode_str;
 use rexec_api::egress::{EgressPreset, RULES_MAX};
+use rexec_api::gateway::UpstreamProxy;
+use rexec_egress::host::{Host, authority};
 use rexec_egress::rule::Rule;
 use std::net::{IpAddr, SocketAddr};
 
 const DNS_PORT: u16 = 53;
+/// Of proxies that are named without.
+const PROXY_PORT: u16 = 3128;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EgressConfig {
@@ -20,6 +28,24 @@ pub struct EgressConfig {
     pub network: Option<String>,
     /// Whom gateways ask for names; each machine's own servers when there are none.
     pub resolvers: Vec<SocketAddr>,
+    /// Another proxy, by which gateways reach everything.
+    pub upstream: Option<Upstream>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    pub host: String,
+    pub port: u16,
+    /// `Proxy-Authorization`, whole.
+    pub authorization: Option<Secret>,
+}
+
+impl Upstream {
+    /// As gateways are told.
+    pub fn told(&self) -> UpstreamProxy {
+        let authorization = self.authorization.as_ref().map(|secret| secret.expose().to_owned());
+        UpstreamProxy { host: self.host.clone(), port: self.port, authorization }
+    }
 }
 
 pub(super) fn take(reader: &mut Reader) -> EgressConfig {
@@ -48,8 +74,56 @@ pub(super) fn take(reader: &mut Reader) -> EgressConfig {
         presets.extend(EgressPreset::ALL);
     }
     let (allow, deny) = (rules(reader, "REXEC_EGRESS_ALLOW"), rules(reader, "REXEC_EGRESS_DENY"));
-    let resolvers = resolvers(reader);
-    EgressConfig { preset, presets, allow, deny, network: network.map(|(_, text)| text), resolvers }
+    let (resolvers, upstream) = (resolvers(reader), upstream(reader));
+    EgressConfig { preset, presets, allow, deny, network: network.map(|(_, text)| text), resolvers, upstream }
+}
+
+/// `[http://][user:password@]host[:port]`, or host and port apart.
+fn upstream(reader: &mut Reader) -> Option<Upstream> {
+    let apart = reader.text(&["TTYD_EGRESS_PROXY_HOST"]);
+    let port = reader.text(&["TTYD_EGRESS_PROXY_PORT"]);
+    if let Some((name, text)) = reader.text(&["REXEC_EGRESS_UPSTREAM"]) {
+        return proxy_of(&text).inspect_err(|why| reader.fault(&name, why)).ok();
+    }
+    let (name, host) = match (apart, port) {
+        (Some(apart), Some((_, port))) => (apart.0, format!("{}:{port}", apart.1)),
+        (Some(apart), None) => apart,
+        (None, Some((name, _))) => {
+            reader.fault(&name, "is of no use without TTYD_EGRESS_PROXY_HOST");
+            return None;
+        }
+        (None, None) => return None,
+    };
+    let proxy = proxy_of(&host).inspect_err(|why| reader.fault(&name, why)).ok()?;
+    reader.notice(format!("All workspaces reach what they may by {name}, behind a gateway."));
+    Some(proxy)
+}
+
+fn proxy_of(text: &str) -> Result<Upstream, String> {
+    let how = "must be an HTTP proxy, such as `http://proxy.example.com:3128` or `http://user:password@10.0.0.1:3128`";
+    let rest = match text.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(_) => return Err(format!("{how}; to be spoken to by plain HTTP")),
+        None => text,
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let (who, place) = rest.rsplit_once('@').map_or((None, rest), |(who, place)| (Some(who), place));
+    let (host, port) = authority(place, Some(PROXY_PORT)).map_err(|why| format!("{how}: {why}"))?;
+    let authorization = match who {
+        Some(who) => {
+            let who = percent_decode_str(who).decode_utf8().map_err(|_| format!("{how}, whose name is UTF-8"))?;
+            if !who.contains(':') || who.chars().any(char::is_control) {
+                return Err(format!("{how}, with a colon between name and password"));
+            }
+            Some(Secret::new(format!("Basic {}", BASE64_STANDARD.encode(who.as_bytes()))))
+        }
+        None => None,
+    };
+    let host = match host {
+        Host::Address(address) => address.to_string(),
+        Host::Name(name) => name.to_string(),
+    };
+    Ok(Upstream { host, port, authorization })
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
@@ -116,8 +190,20 @@ mod tests {
         assert_eq!((egress.allow.len(), egress.resolvers.len()), (2, 2));
         let seeded = of(&[("TTYD_INTERNAL_NETWORK", "inner")]).unwrap().egress;
         assert_eq!((seeded.preset, seeded.network.as_deref()), (EgressPreset::Balanced, Some("inner")));
+        let upstream = |variables: &[(&str, &str)]| of(variables).unwrap().egress.upstream.unwrap();
+        let apart = upstream(&[("TTYD_EGRESS_PROXY_HOST", "egress-proxy"), ("TTYD_EGRESS_PROXY_PORT", "3129")]);
+        assert_eq!((apart.host.as_str(), apart.port, apart.authorization), ("egress-proxy", 3129, None));
+        let with = upstream(&[("REXEC_EGRESS_UPSTREAM", "http://me:p%40ss@[fd00::1]/")]);
+        assert_eq!((with.host.as_str(), with.port), ("fd00::1", 3128));
+        assert_eq!(with.told().authorization.unwrap(), "Basic bWU6cEBzcw==");
+        assert!(!format!("{with:?} {:?}", with.told()).contains("bWU6"));
         for (name, value) in [
             ("REXEC_EGRESS", "shut"),
+            ("REXEC_EGRESS_UPSTREAM", "https://proxy.example:3128"),
+            ("REXEC_EGRESS_UPSTREAM", "proxy.example:0"),
+            ("REXEC_EGRESS_UPSTREAM", "http://me@proxy.example"),
+            ("REXEC_EGRESS_UPSTREAM", "http://proxy.example/path"),
+            ("TTYD_EGRESS_PROXY_PORT", "3128"),
             ("REXEC_EGRESS_PRESETS", "locked"),
             ("REXEC_EGRESS_ALLOW", "a.*.example"),
             ("REXEC_EGRESS_DENY", "a.example:0"),

@@ -1,16 +1,9 @@
 //! Variables of capabilities that this version does not have, and of deployments that had several
 //! services where there is one now.
 //!
-//! Invariant: none is ignored silently. Where running without it would be weaker than what was
-//! asked for, it is a fault; elsewhere a notice says what happens instead.
+//! Invariant: none is ignored silently: a notice says what happens instead.
 
 use super::sources::Reader;
-
-/// Asked for, and not to be had: the server does not start.
-const REFUSED: [(&[&str], &str); 1] = [(
-    &["REXEC_EGRESS_UPSTREAM", "TTYD_EGRESS_PROXY_HOST", "TTYD_EGRESS_PROXY_PORT"],
-    "asks that gateways reach the network through another proxy, which this version cannot do yet; unset it to have them reach it directly (REXEC_EGRESS says what workspaces may reach)",
-)];
 
 /// Accepted, and without effect for now.
 const NOT_YET: [(&[&str], &str); 10] = [
@@ -82,13 +75,6 @@ fn is_internal(name: &str) -> bool {
 
 /// Takes every such variable that is set, and says what becomes of it.
 pub(super) fn take(reader: &mut Reader) {
-    for (names, why) in REFUSED {
-        for name in names {
-            if reader.text(&[name]).is_some() {
-                reader.fault(name, why);
-            }
-        }
-    }
     for (names, why) in NOT_YET {
         for name in names {
             if reader.text(&[name]).is_some() {

@@ -38,7 +38,7 @@ fn every_fault_is_told_at_once_and_no_value_with_it() {
         ("REXEC_TRUSTED_PROXIES", "10.0.0.0/8"),
         ("REXEC_MAX_WORKSPACES", "0"),
         ("DOCKER_HOST", "tcp://10.0.0.5:2376"),
-        ("TTYD_EGRESS_PROXY_HOST", "squid"),
+        ("TTYD_EGRESS_PROXY_HOST", "http://geheim@squid"),
         ("WEB_DIR", "/nowhere"),
         ("REXEC_ENGINE_LABELS", "team"),
         ("REXEC_RUNTIMES", "runc,,runsc"),

@@ -112,7 +112,8 @@ mod tests {
             end,
             lost: 0,
         };
-        let end = EgressEnd { address: Ipv4Addr::LOCALHOST.into(), bytes_up: 3, bytes_down: 5, lasted_ms: 60_000 };
+        let end =
+            EgressEnd { address: Some(Ipv4Addr::LOCALHOST.into()), bytes_up: 3, bytes_down: 5, lasted_ms: 60_000 };
         let mut pending = Pending::default();
         for told in [
             record(60_001, "a.example", None),

@@ -9,11 +9,13 @@ use rexec_api::gateway::{BoundLayer, BoundPolicy};
 use rexec_egress::rule::{Rule, To};
 use serde_json::json;
 
-/// Which network its container is to be on. On the open one nobody could say no to it, nor let it reach a private range.
+/// Which network its container is to be on. On the open one nobody could say no to it, let it reach a private range, or lead
+/// it to the operator's proxy.
 pub fn network(own: &EgressSettings, operator: &EgressConfig) -> EgressNetwork {
     let ranges = |text: &String| text.parse().is_ok_and(|rule: Rule| matches!(rule.to, To::Range(_)));
     let is_plain = own.deny.is_empty() && !own.allow.iter().chain(own.lent.iter().map(|lent| &lent.rule)).any(ranges);
-    let is_open = own.preset == EgressPreset::Open && is_plain && operator.deny.is_empty();
+    let is_plain = is_plain && operator.deny.is_empty() && operator.upstream.is_none();
+    let is_open = own.preset == EgressPreset::Open && is_plain;
     if is_open { EgressNetwork::Open } else { EgressNetwork::Closed }
 }
 

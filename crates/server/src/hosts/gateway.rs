@@ -20,13 +20,14 @@ use rexec_engine::firewall::Leave;
 use rexec_engine::{
     ContainerSpec, ContainerState, EngineError, EngineInfo, ExecStart, Labels, Limits, Mount, Profile, Subnet,
 };
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-/// Where its proxy listens, at the address of the closed network's bridge.
+/// Where its proxy listens, at the address of the closed network's bridge, as proxies do; else at one of the others.
 pub const PROXY_PORT: u16 = 3128;
+const OTHER_PORTS: [u16; 2] = [13128, 23128];
 /// It is idle most of the time, and needs 10 MiB then; a thousand busy connections take some tens.
 const LIMITS: Limits = Limits { cpu: 2.0, memory_bytes: 512 << 20, pids: 64 };
 /// How long it may take to answer for the first time.
@@ -42,6 +43,7 @@ pub struct Gateway {
     pub container: String,
     /// Another after each of its starts.
     pub life: Uuid,
+    port: u16,
     bridge: String,
     driver: JoinHandle<()>,
 }
@@ -70,7 +72,7 @@ impl Drop for Gateway {
 
 impl Gateway {
     pub fn proxy(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(self.subnet.gateway(), PROXY_PORT)
+        SocketAddrV4::new(self.subnet.gateway(), self.port)
     }
 
     #[cfg(test)]
@@ -82,39 +84,50 @@ impl Gateway {
             subnet: "192.0.2.0/24".parse().expect("a range"),
             container: String::new(),
             life: Uuid::nil(),
+            port: PROXY_PORT,
             bridge: String::new(),
             driver: tokio::spawn(driver),
         }
     }
 
     fn leave(&self) -> Leave {
-        Leave::Gateway { address: self.subnet.gateway(), port: PROXY_PORT }
+        Leave::Gateway { address: self.subnet.gateway(), port: self.port }
     }
 }
 
 impl Host {
     /// Makes the closed network, closes it, and meets its gateway, which is made where there is none of this build; else why
-    /// this host has none. `resolvers` are asked for names; its machine's own when there are none.
-    pub async fn open_gateway(&self, info: &EngineInfo, resolvers: Vec<SocketAddr>) -> Result<Gateway, NoGateway> {
+    /// this host has none.
+    pub async fn open_gateway(&self, info: &EngineInfo) -> Result<Gateway, NoGateway> {
         let unknown = |error: EngineError| NoGateway::Unknown(self.why(&error));
         let (network, bridge, subnet) = self.ensure_closed_network().await.map_err(|error| match error {
             EngineError::Refused(_) | EngineError::Conflict(_) => NoGateway::Never(self.why(&error)),
             error => unknown(error),
         })?;
-        let proxy = SocketAddrV4::new(subnet.gateway(), PROXY_PORT);
-        let leave = Leave::Gateway { address: *proxy.ip(), port: proxy.port() };
-        self.close_but_for(info, &bridge, &leave).await?;
+        self.close_but_for(info, &bridge, &Leave::Gateway { address: subnet.gateway(), port: PROXY_PORT }).await?;
         let container = self.ensure_gateway(info, &network).await.map_err(unknown)?;
         let (client, driver) = self.meet_gateway(&container).await.map_err(NoGateway::Unknown)?;
-        let mut gateway = Gateway { client, network, subnet, container, life: Uuid::nil(), bridge, driver };
+        let mut gateway =
+            Gateway { client, network, subnet, container, life: Uuid::nil(), port: PROXY_PORT, bridge, driver };
         // It dials from the machine's own network, where no rule keeps siblings apart.
         let open = self.engine.network(&self.network).await.map_err(unknown)?;
         let closed = [Some(gateway.subnet), open.and_then(|open| open.subnet)];
         let closed = closed.into_iter().flatten().map(|subnet| subnet.to_string()).collect();
-        let settings = GatewaySettings { proxy, resolvers, closed };
+        let settings = GatewaySettings {
+            proxy: gateway.proxy(),
+            other_ports: OTHER_PORTS.into(),
+            resolvers: self.egress.resolvers.clone(),
+            closed,
+            upstream: self.egress.upstream.as_ref().map(|upstream| upstream.told()),
+        };
         let state = gateway.client.set_gateway(&settings).await;
         let state = state.map_err(|error| NoGateway::Unknown(error.to_string()))?;
         gateway.life = state.life;
+        if let Some(proxy) = state.proxy.filter(|proxy| *proxy != gateway.proxy()) {
+            // Another program of that machine has the usual one.
+            gateway.port = proxy.port();
+            self.close_but_for(info, &gateway.bridge, &gateway.leave()).await?;
+        }
         if let Some(why) = state.no_names {
             tracing::warn!(
                 host = self.name,

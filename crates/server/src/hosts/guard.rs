@@ -91,7 +91,7 @@ impl Host {
         if let Some(gateway) = self.guard.living() {
             return Ok(gateway);
         }
-        let opened = self.open_gateway(info, self.egress.resolvers.clone()).await;
+        let opened = self.open_gateway(info).await;
         self.guard.never.send_replace(match &opened {
             Err(NoGateway::Never(why)) => Some(why.clone()),
             _ => None,

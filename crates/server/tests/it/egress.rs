@@ -8,7 +8,7 @@ use crate::support::{Backend, on_both};
 use futures_util::FutureExt as _;
 use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, EgressState, LendRule, LentRule};
 use rexec_api::error::ErrorCode;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{HostId, WorkspaceId};
 use rexec_api::servers::{NewServer, SshAccess};
 use rexec_api::snapshots::NewSnapshot;
 use rexec_api::volumes::{RestoreVolume, VolumeState};
@@ -17,6 +17,10 @@ use rexec_client::{ClientError, Lifecycle};
 use rexec_engine::contract::remote::Sshd;
 use rexec_engine::{ContainerState, Engine as _};
 use std::panic::{AssertUnwindSafe, resume_unwind};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+
+/// Where the operator's proxy listens.
+const UPSTREAM_PORT: u16 = 3129;
 
 on_both!(
     a_life_behind_the_gateway,
@@ -310,9 +314,20 @@ async fn what_becomes_of_it_may_reach_as_much(backend: Backend) {
 /// On a machine with something outside, which is what a remote one has.
 #[tokio::test]
 async fn what_is_allowed_is_reached() {
-    on_stage(Backend::Sqlite, &[], async |_, stage| {
+    beside(&[], reaches_what_it_may).await;
+}
+
+/// And nothing else leads there; what everybody's proxy listens at, another program has.
+#[tokio::test]
+async fn the_operators_proxy_is_the_way_out() {
+    let upstream = format!("http://me:secret@{OUTSIDE}:{UPSTREAM_PORT}");
+    beside(&[("REXEC_EGRESS_UPSTREAM", &upstream)], leaves_by_another_proxy).await;
+}
+
+async fn beside(variables: &[(&str, &str)], test: impl AsyncFnOnce(&Stage, &mut Dockerd)) {
+    on_stage(Backend::Sqlite, variables, async |_, stage| {
         let mut daemon = Dockerd::start_apart(&[]).await;
-        let outcome = AssertUnwindSafe(reaches_what_it_may(&stage, &mut daemon)).catch_unwind().await;
+        let outcome = AssertUnwindSafe(test(&stage, &mut daemon)).catch_unwind().await;
         daemon.remove().await;
         if let Err(panic) = outcome {
             resume_unwind(panic);
@@ -322,7 +337,8 @@ async fn what_is_allowed_is_reached() {
     .await;
 }
 
-async fn reaches_what_it_may(stage: &Stage, daemon: &mut Dockerd) {
+/// A server on a machine of its own, and a workspace there.
+async fn far(stage: &Stage, daemon: &Dockerd, egress: EgressSettings) -> (HostId, WorkspaceId) {
     const IMAGE: &str = "rexec-test-egress:1";
     daemon.engine().import_image(IMAGE, busybox::image().into()).await.unwrap();
     let sshd = Sshd::start("");
@@ -337,17 +353,26 @@ async fn reaches_what_it_may(stage: &Stage, daemon: &mut Dockerd) {
     let new =
         NewServer { name: "far".into(), hostname: Some("127.0.0.1".into()), ssh: Some(ssh), ..NewServer::default() };
     let server = client.add_server(&new).await.unwrap();
-    let rule = format!("{OUTSIDE}/32:{PLAIN_PORT}");
     let workspace = NewWorkspace {
         image: Some(IMAGE.into()),
         memory_mb: Some(64),
         cpu: Some(0.5),
         host: Some("far".into()),
         wait_ms: Some(PATIENCE.as_millis() as u64),
-        egress: Some(locked()),
+        egress: Some(egress),
         ..Default::default()
     };
-    let id = client.create_workspace(&workspace).await.unwrap().id;
+    (server.id, client.create_workspace(&workspace).await.unwrap().id)
+}
+
+async fn away(stage: &Stage, server: HostId, id: WorkspaceId) {
+    stage.client.purge_workspace(id).await.unwrap();
+    eventually("the server to be empty", async || stage.client.remove_server(server).await.ok()).await;
+}
+
+async fn reaches_what_it_may(stage: &Stage, daemon: &mut Dockerd) {
+    let (server, id) = far(stage, daemon, locked()).await;
+    let (client, rule) = (&stage.client, format!("{OUTSIDE}/32:{PLAIN_PORT}"));
     assert!(!tunnel(stage, id, OUTSIDE, PLAIN_PORT).await.contains(GREETING));
     let direct = stage.run(id, &format!("nc -w 2 {OUTSIDE} {PLAIN_PORT} </dev/null")).await.stdout;
     assert_eq!(direct, "", "not past the gateway");
@@ -363,6 +388,40 @@ async fn reaches_what_it_may(stage: &Stage, daemon: &mut Dockerd) {
         (log.host.as_str(), log.port, log.why.as_str(), log.count),
         (OUTSIDE, PLAIN_PORT, format!("{OUTSIDE}:{PLAIN_PORT}").as_str(), 1)
     );
-    client.purge_workspace(id).await.unwrap();
-    eventually("the server to be empty", async || client.remove_server(server.id).await.ok()).await;
+    away(stage, server, id).await;
+}
+
+async fn leaves_by_another_proxy(stage: &Stage, daemon: &mut Dockerd) {
+    let upstream = daemon.apart().serve(UPSTREAM_PORT);
+    let serving = tokio::spawn(async move {
+        loop {
+            let (stream, _) = upstream.accept().await.unwrap();
+            let mut stream = BufReader::new(stream);
+            let (mut head, mut line) = (String::new(), String::new());
+            while line != "\r\n" {
+                line.clear();
+                assert_ne!(stream.read_line(&mut line).await.unwrap(), 0, "{head}");
+                head.push_str(&line);
+            }
+            let is_let = head.to_lowercase().contains("proxy-authorization: basic bwu6c2vjcmv0\r\n");
+            let answer = match head.strip_prefix("CONNECT ").filter(|_| is_let) {
+                Some(asked) => format!("HTTP/1.1 200 OK\r\n\r\nby way of {}\n", asked.split(' ').next().unwrap()),
+                None => "HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n".into(),
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    let _other = daemon.apart().occupy(3128);
+    // Even what is open goes that way.
+    let (server, id) = far(stage, daemon, settings(EgressPreset::Open, &["only.example:22"], &[])).await;
+    let view = stage.client.egress(id).await.unwrap();
+    assert_eq!((view.network, view.state), (EgressNetwork::Closed, EgressState::InForce));
+    let proxy = stage.run(id, "echo $https_proxy").await.stdout;
+    assert!(proxy.ends_with(":13128\n"), "{proxy}");
+    let reached = tunnel(stage, id, "only.example", 22).await;
+    assert!(reached.contains("by way of only.example:22"), "{reached}");
+    let direct = stage.run(id, &format!("nc -w 2 {OUTSIDE} {PLAIN_PORT} </dev/null")).await.stdout;
+    assert_eq!(direct, "", "not past the gateway");
+    serving.abort();
+    away(stage, server, id).await;
 }

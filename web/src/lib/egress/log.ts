@@ -49,6 +49,8 @@ const WHY: Record<string, string> = {
   egress_unreachable: 'nothing answers there',
   egress_timed_out: 'it took too long to answer',
   egress_too_many: 'too many were open at once',
+  egress_no_upstream: 'the proxy that everything leaves by does not answer',
+  egress_upstream_refused: 'the operator\'s proxy refuses it',
   egress_not_bound: 'its gateway did not know it any more',
   egress_not_tls: 'it did not speak TLS',
   egress_broken_tls: 'its TLS was broken',

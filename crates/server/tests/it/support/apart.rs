@@ -87,6 +87,18 @@ impl Apart {
         ["nsenter".into(), format!("--net={}", path(&self.name))]
     }
 
+    /// Another program of the machine's, which has this port at all of its addresses.
+    pub fn occupy(&self, port: u16) -> std::net::TcpListener {
+        listen(&self.name, port)
+    }
+
+    /// A service of the world.
+    pub fn serve(&self, port: u16) -> tokio::net::TcpListener {
+        let listener = listen(&self.world, port);
+        listener.set_nonblocking(true).unwrap();
+        tokio::net::TcpListener::from_std(listener).unwrap()
+    }
+
     /// What a program says that runs in the engine's network, if it ends well.
     pub async fn says(&self, program: &str, args: &[&str]) -> Option<String> {
         let [nsenter, net] = self.enter();
