@@ -337,8 +337,8 @@ async fn beside(variables: &[(&str, &str)], test: impl AsyncFnOnce(&Stage, &mut 
     .await;
 }
 
-/// A server on a machine of its own, and a workspace there.
-async fn far(stage: &Stage, daemon: &Dockerd, egress: EgressSettings) -> (HostId, WorkspaceId) {
+/// A server on a machine of its own, for as long as one is let in there, and a workspace.
+async fn far(stage: &Stage, daemon: &Dockerd, egress: EgressSettings) -> (Sshd, HostId, WorkspaceId) {
     const IMAGE: &str = "rexec-test-egress:1";
     daemon.engine().import_image(IMAGE, busybox::image().into()).await.unwrap();
     let sshd = Sshd::start("");
@@ -362,7 +362,7 @@ async fn far(stage: &Stage, daemon: &Dockerd, egress: EgressSettings) -> (HostId
         egress: Some(egress),
         ..Default::default()
     };
-    (server.id, client.create_workspace(&workspace).await.unwrap().id)
+    (sshd, server.id, client.create_workspace(&workspace).await.unwrap().id)
 }
 
 async fn away(stage: &Stage, server: HostId, id: WorkspaceId) {
@@ -371,7 +371,7 @@ async fn away(stage: &Stage, server: HostId, id: WorkspaceId) {
 }
 
 async fn reaches_what_it_may(stage: &Stage, daemon: &mut Dockerd) {
-    let (server, id) = far(stage, daemon, locked()).await;
+    let (_sshd, server, id) = far(stage, daemon, locked()).await;
     let (client, rule) = (&stage.client, format!("{OUTSIDE}/32:{PLAIN_PORT}"));
     assert!(!tunnel(stage, id, OUTSIDE, PLAIN_PORT).await.contains(GREETING));
     let direct = stage.run(id, &format!("nc -w 2 {OUTSIDE} {PLAIN_PORT} </dev/null")).await.stdout;
@@ -413,7 +413,7 @@ async fn leaves_by_another_proxy(stage: &Stage, daemon: &mut Dockerd) {
     });
     let _other = daemon.apart().occupy(3128);
     // Even what is open goes that way.
-    let (server, id) = far(stage, daemon, settings(EgressPreset::Open, &["only.example:22"], &[])).await;
+    let (_sshd, server, id) = far(stage, daemon, settings(EgressPreset::Open, &["only.example:22"], &[])).await;
     let view = stage.client.egress(id).await.unwrap();
     assert_eq!((view.network, view.state), (EgressNetwork::Closed, EgressState::InForce));
     let proxy = stage.run(id, "echo $https_proxy").await.stdout;

@@ -50,6 +50,7 @@ impl Bench {
             ("REXEC_DATA_DIR", data.path().to_str().unwrap()),
             ("REXEC_ENGINE_LABELS", "rexec.test=gateway"),
             ("REXEC_NETWORK", &network),
+            ("REXEC_EGRESS_RESOLVERS", "127.0.0.1:9"),
         ];
         let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
         let engine = Arc::new(engine);
@@ -62,7 +63,7 @@ impl Bench {
 
     async fn gateway(&self) -> Gateway {
         let info = self.engine.info().await.unwrap();
-        let gateway = self.host.open_gateway(&info, vec!["127.0.0.1:9".parse().unwrap()]).await.unwrap();
+        let gateway = self.host.open_gateway(&info).await.unwrap();
         let network = self.engine.network(&gateway.network).await.unwrap().unwrap();
         *self.bridge.lock().unwrap() = network.bridge;
         gateway
