@@ -90,17 +90,18 @@ impl Upstream {
     }
 
     /// Has a request that was for the host itself ask the proxy for it.
-    pub fn ask_for(&self, head: &mut Parts, host: &Host, port: u16) {
-        let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    pub fn ask_for(&self, head: &mut Parts, host: &Host, port: u16) -> Result<(), Refusal> {
+        // What is about the whole host (`OPTIONS *`) has no path.
+        let path = head.uri.path_and_query().filter(|path| path.as_str().starts_with('/')).cloned();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
         let authority = if port == HTTP_PORT { host.to_string() } else { format!("{host}:{port}") };
         let whole = Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build();
-        // Of a host and a path that were read before.
-        if let Ok(whole) = whole {
-            head.uri = whole;
-        }
+        // Of a host and a path that were read before: it is one.
+        head.uri = whole.map_err(|_| Refusal::NoUpstream)?;
         if let Some(value) = &self.authorization {
             head.headers.insert(PROXY_AUTHORIZATION, value.clone());
         }
+        Ok(())
     }
 
     /// What an answer says that is the proxy's own and nobody else's.

@@ -279,7 +279,7 @@ impl Talk {
         let head_bytes = bytes_of(&head);
         let upstream = self.visit.gateway.upstream();
         if let Some(upstream) = upstream {
-            upstream.ask_for(&mut head, host, port);
+            upstream.ask_for(&mut head, host, port)?;
         }
         // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
         let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream();

@@ -39,6 +39,13 @@ fn everything_leaves_by_the_other_proxy() {
         assert!(asked.contains(&format!("proxy-authorization: {UPSTREAM_WANTS}\r\n")), "{asked}");
         assert!(asked.contains("host: a.example\r\n") && !asked.contains("eA=="), "{asked}");
 
+        let whole = "OPTIONS * HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        let mut tunnelled = tunnel(&world, ONE, "a.example:80").await;
+        tunnelled.write_all(whole.as_bytes()).await.unwrap();
+        assert!(head(&mut tunnelled).await.starts_with("HTTP/1.1 200"));
+        let asked = world.requests.lock().unwrap().pop().unwrap();
+        assert!(asked.starts_with("OPTIONS http://a.example/ HTTP/1.1\r\n"), "{asked}");
+
         // What may not be reached any more ends, as it does elsewhere.
         world.allow(ONE, &["a.example"]);
         assert!(rest(&mut ssh).await.is_empty());
