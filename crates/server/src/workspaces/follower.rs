@@ -215,7 +215,7 @@ impl Workspaces {
                 (seen, theirs) = (local, ticket);
             }
             if told.report.status == WorkspaceStatus::Deleted && told.report.done {
-                slot.report(Report { ticket: local, ..told.report });
+                slot.report(Report { ticket: Report::LAST, ..told.report });
                 break Ended::Gone;
             }
             // Their ticket is not ours: it counts as the one that was last taken there, once that is answered.

@@ -39,7 +39,7 @@ impl Workspaces {
                 Ok(Some(row)) => row,
                 Ok(None) => {
                     slot.report(Report {
-                        ticket: slot.ticket(),
+                        ticket: Report::LAST,
                         status: WorkspaceStatus::Deleted,
                         error: None,
                         reason: None,

@@ -29,6 +29,11 @@ pub struct Report {
     pub done: bool,
 }
 
+impl Report {
+    /// Answers all that were asked, and all that will be.
+    pub const LAST: u64 = u64::MAX;
+}
+
 /// What a driver is at, step by step, besides what it reports.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Doing {

@@ -48,7 +48,7 @@ impl Driver {
     pub(super) async fn machine_pass(&mut self, ticket: u64, row: &Workspace) -> Rest {
         if row.is_leaving() {
             return match self.machine_leaves(row).await {
-                Ok(()) => self.gone(ticket),
+                Ok(()) => self.gone(),
                 Err(error) => self.failed(ticket, Some(row), error.into()).await,
             };
         }

@@ -227,7 +227,7 @@ impl Driver {
         for _ in 0..STEPS_MAX {
             let row = match store::find(self.deps.db.read(), self.id).await {
                 Ok(Some(row)) => row,
-                Ok(None) => return self.gone(ticket),
+                Ok(None) => return self.gone(),
                 Err(error) => return self.failed(ticket, None, StepError::Database(error)).await,
             };
             self.owner = Some(row.owner);
@@ -259,7 +259,7 @@ impl Driver {
             };
             match self.step(ticket, &row, &facts, hint.take()).await {
                 Ok(Progress::Settled) => return Rest::Settled,
-                Ok(Progress::Gone) => return self.gone(ticket),
+                Ok(Progress::Gone) => return self.gone(),
                 Ok(Progress::Heard) => return Rest::Retry,
                 Ok(Progress::Again(seen)) => hint = seen,
                 Err(error) => return self.failed(ticket, Some(&row), error).await,

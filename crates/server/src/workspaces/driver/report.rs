@@ -149,9 +149,10 @@ impl Driver {
         Rest::Retry
     }
 
-    pub(super) fn gone(&mut self, ticket: u64) -> Rest {
+    /// Whoever asks at this very moment, as one who deletes it does, is answered, too: nobody will look again.
+    pub(super) fn gone(&mut self) -> Rest {
         self.unlink();
-        self.report(ticket, WorkspaceStatus::Deleted, None, None, true);
+        self.report(Report::LAST, WorkspaceStatus::Deleted, None, None, true);
         Rest::Gone
     }
 

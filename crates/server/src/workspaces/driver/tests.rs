@@ -16,6 +16,7 @@ use rexec_api::guest::{Hello, PROTOCOL};
 use rexec_api::ids::{HostId, UserId};
 use rexec_channel::Call;
 use rexec_engine::*;
+use std::pin::pin;
 use std::sync::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, LocalSet};
@@ -257,14 +258,20 @@ impl Bench {
     }
 }
 
-/// Runs `test` beside a driver, on one thread.
+/// Runs `test` beside a driver, on one thread; behind it, where the driver ends with its workspace.
 fn with_driver(test: impl AsyncFnOnce(&Bench)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         let (bench, driver) = bench().await;
-        tokio::select! {
-            _ = driver.run() => panic!("the driver has ended"),
-            () = test(&bench) => {}
+        {
+            let mut testing = pin!(test(&bench));
+            tokio::select! {
+                end = driver.run() => {
+                    assert_eq!(end, End::Gone, "the driver has ended");
+                    testing.await;
+                }
+                () = &mut testing => {}
+            }
         }
         bench.db.close().await;
     });
@@ -346,6 +353,18 @@ fn facts() -> EngineInfo {
 }
 
 #[test]
+fn who_asks_of_what_has_just_gone_is_answered() {
+    with_driver(async |bench| {
+        let text = "UPDATE workspaces SET deleted_ms = 1 WHERE id = $1";
+        execute(bench.db.write(), text, [bench.id.to_string().into()]).await.unwrap();
+        bench.slot.nudge();
+        let gone = |ticket| move |r: &Report| r.done && r.status == WorkspaceStatus::Deleted && r.ticket >= ticket;
+        bench.told("that it is gone", gone(0)).await;
+        bench.told("the same to one who comes late", gone(bench.slot.ask())).await;
+    });
+}
+
+#[test]
 fn requests_during_a_pull_do_not_begin_it_again() {
     with_driver(async |bench| {
         let pulling = |ticket| move |r: &Report| r.status == WorkspaceStatus::Pulling && r.ticket >= ticket;
@@ -380,6 +399,8 @@ fn requests_during_a_pull_do_not_begin_it_again() {
 fn a_guest_that_hangs_up_when_met_is_met_again_after_pauses_and_that_is_said() {
     with_driver(async |bench| {
         bench.engine.state().image = true;
+        // One that has never run would be on its way there still.
+        bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
         let mut link = bench.slot.link();
         let unsteady = async {
             loop {

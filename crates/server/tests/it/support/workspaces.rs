@@ -60,12 +60,17 @@ pub async fn on_stage_as(
 
 pub async fn sweep(engine: &DockerEngine, instance: &str) {
     let labels = Labels::from([("rexec.instance".to_owned(), instance.to_owned())]);
-    for container in engine.containers(&labels).await.unwrap() {
-        engine.remove(&container.id).await.unwrap();
-    }
-    for volume in engine.volumes(&labels).await.unwrap() {
-        engine.remove_volume(&volume.name).await.unwrap();
-    }
+    // What a server had asked for as it ended may come about a moment later.
+    eventually("the engine to be rid of it", async || {
+        for container in engine.containers(&labels).await.unwrap() {
+            engine.remove(&container.id).await.ok()?;
+        }
+        for volume in engine.volumes(&labels).await.unwrap() {
+            engine.remove_volume(&volume.name).await.ok()?;
+        }
+        Some(())
+    })
+    .await;
     let closed = format!("rexec-closed-{instance}");
     if let Some(network) = engine.network(&closed).await.unwrap() {
         engine.remove_network(&closed).await.unwrap();
