@@ -97,6 +97,9 @@ pub struct Disks {
     config: DiskConfig,
     last: Option<(Instant, Walk)>,
     last_count: Option<(Instant, Walk)>,
+    /// Files that were free at the last look, and how many have come and gone from one look to the next.
+    seen_files: Option<u64>,
+    turned_files: u64,
     /// Files of those who run under a limit.
     counts: HashMap<WorkspaceId, u64>,
     /// Those whose disk the last walk has seen as they run: before it runs, a home has nothing in it.
@@ -114,6 +117,8 @@ impl Disks {
             config,
             last: None,
             last_count: None,
+            seen_files: None,
+            turned_files: 0,
             counts: HashMap::new(),
             walked: HashSet::new(),
             states: HashMap::new(),
@@ -154,13 +159,16 @@ impl Disks {
             Need::Limits
         };
         let since = self.last.map_or(Duration::ZERO, |(at, _)| at.elapsed());
-        if !pace::is_due(self.last.map(|(_, walk)| walk), since, free, need, self.config.rest_times) {
+        let is_due = pace::is_due(self.last.map(|(_, walk)| walk), since, free, need, self.config.rest_times);
+        let turned = self.turned(free.files);
+        // A walk may have come when files could not be counted again yet: what it saw is no reason to leave them.
+        let is_counted = tenants.iter().any(limited) && self.is_count_due(turned, need == Need::Pressing);
+        if tenants.is_empty() || !(is_due || is_counted) {
             return Ok(());
         }
-        if tenants.is_empty() {
-            return Ok(());
+        if is_counted {
+            self.count_files(&tenants, turned).await;
         }
-        self.count_files(&tenants, free).await;
         let began = Instant::now();
         match engine.disk_usage().await {
             Ok(usage) => {
@@ -178,7 +186,10 @@ impl Disks {
                 self.judge_all(&tenants, &used).await
             }
             // Somebody else has it walk at this moment: the next look asks again.
-            Err(EngineError::Conflict(_)) => Ok(()),
+            Err(EngineError::Conflict(_)) => {
+                self.last = None;
+                Ok(())
+            }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "cannot measure disks");
                 self.last = Some((Instant::now(), Walk { took: began.elapsed(), free }));
@@ -187,20 +198,28 @@ impl Disks {
         }
     }
 
-    /// Of those who run under a limit.
-    async fn count_files(&mut self, tenants: &[Tenant], free: Free) {
-        let limited: Vec<&Tenant> = tenants.iter().filter(|tenant| tenant.runs && tenant.limit_bytes > 0).collect();
-        if limited.is_empty() {
-            return;
+    /// How many files have come and gone so far, as far as that is seen: one that makes them beside another who removes as
+    /// many leaves as many free.
+    fn turned(&mut self, free_files: Option<u64>) -> Free {
+        if let (Some(before), Some(now)) = (self.seen_files, free_files) {
+            self.turned_files += before.abs_diff(now);
         }
-        let is_pressing = self.states.values().any(|(_, state)| *state != State::Fine);
+        self.seen_files = free_files;
+        Free { bytes: None, files: free_files.map(|_| self.turned_files) }
+    }
+
+    fn is_count_due(&self, turned: Free, is_pressing: bool) -> bool {
         let since = self.last_count.map_or(Duration::ZERO, |(at, _)| at.elapsed());
         let last = self.last_count.map(|(_, walk)| walk);
-        if pace::is_count_due(last, since, free, is_pressing, self.config.rest_times) {
-            let began = Instant::now();
-            files::count(&self.host, &limited, &mut self.counts).await;
-            self.last_count = Some((Instant::now(), Walk { took: began.elapsed(), free }));
-        }
+        pace::is_count_due(last, since, turned, is_pressing, self.config.rest_times)
+    }
+
+    /// Of those who run under a limit.
+    async fn count_files(&mut self, tenants: &[Tenant], turned: Free) {
+        let limited: Vec<&Tenant> = tenants.iter().filter(|tenant| tenant.runs && tenant.limit_bytes > 0).collect();
+        let began = Instant::now();
+        files::count(&self.host, &limited, &mut self.counts).await;
+        self.last_count = Some((Instant::now(), Walk { took: began.elapsed(), free: turned }));
     }
 
     /// What it has at the least, for all of its files. `None`: not counted.
