@@ -59,7 +59,8 @@ describe('what a workspace may reach', { timeout: 240_000 }, () => {
         await page.getByTestId('rule-allow').fill('Registry.Example:8443');
         await page.getByTestId('add-allow').click();
         await own('allow', 'registry.example:8443').waitFor();
-        assert.equal(await page.getByTestId('rule-allow').inputValue(), '');
+        // News of it may be quicker than its answer.
+        await eventually('the field to be empty', async () => (await page.getByTestId('rule-allow').inputValue()) === '');
         await page.getByTestId('rule-deny').fill('https://a.example/');
         await page.getByTestId('rule-deny').press('Enter');
         await page.getByTestId('fault-deny').getByText('this is a URL: write the host alone').waitFor();
