@@ -42,11 +42,11 @@ const STREAM: u8 = b'S';
 pub async fn serve(proxy: SocketAddr, names: SocketAddr) -> Result<()> {
     // Nobody takes the records: the last thousands are kept, and the rest are counted.
     let (records, _taken) = Records::new();
-    let gateway = Gateway::new(Resolver::new(&[names])?, records, Vec::new(), None);
+    let gateway = Gateway::new(Resolver::new(&[names])?, records, Vec::new(), None, Default::default());
     for source in sources() {
         let layer = Layer { origin: Origin::Workspace, allow: vec![NAME.parse()?], deny: Vec::new() };
         let policy = Policy::new(Preset::Balanced, vec![layer]);
-        gateway.table.bind(source, Whose { workspace: source.to_string(), version: 1, policy });
+        gateway.table.bind(source, Whose { workspace: source.to_string(), version: 1, policy, reading: None });
     }
     gateway.serve_proxy(TcpListener::bind(proxy).await?).await;
     Ok(())

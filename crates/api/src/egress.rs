@@ -57,6 +57,9 @@ pub struct EgressSettings {
     /// Reached besides for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lent: Vec<LentRule>,
+    /// Names of its owner's secrets that it may use without having them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
 }
 
 /// A rule that allows, and ends by itself.
@@ -141,6 +144,9 @@ pub struct EgressView {
     pub deny: Vec<String>,
     /// Those that end by themselves.
     pub lent: Vec<LentRule>,
+    /// Names of secrets that it uses without having them.
+    #[serde(default)]
+    pub secrets: Vec<String>,
     /// The operator's rules, which are stronger.
     pub server_allow: Vec<String>,
     pub server_deny: Vec<String>,
@@ -175,7 +181,7 @@ pub struct EgressTotals {
 pub struct EgressEntry {
     /// When it last did.
     pub at: String,
-    /// `http`, `connect`, `socks` or `dns`.
+    /// `http`, `https` (requests that a secret may be in), `connect`, `socks` or `dns`.
     pub how: String,
     pub host: String,
     pub port: u16,

@@ -39,6 +39,9 @@ pub struct GatewaySettings {
     /// Another proxy that everything leaves by.
     #[serde(default)]
     pub upstream: Option<UpstreamProxy>,
+    /// Authorities whose word counts for what a host is, in PEM; not told back.
+    #[serde(default)]
+    pub roots: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,6 +92,41 @@ pub struct BoundAddress {
     /// Of the policy; named by what it decides.
     pub version: u64,
     pub policy: BoundPolicy,
+    /// Of one that uses secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<BoundSecrets>,
+}
+
+/// Secrets, and the authority by whose certificates the requests are read that they are put into.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundSecrets {
+    /// The name that its certificate was made with, and its key in PEM.
+    pub authority: String,
+    pub authority_key: String,
+    pub all: Vec<BoundSecret>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundSecret {
+    pub name: String,
+    pub placeholder: String,
+    pub value: String,
+    /// Rules about names.
+    pub hosts: Vec<String>,
+    pub headers: Vec<String>,
+}
+
+/// Without what is secret.
+impl fmt::Debug for BoundSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.all).finish()
+    }
+}
+
+impl fmt::Debug for BoundSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 /// As rules are written; what is no rule is refused as a whole.
@@ -117,7 +155,7 @@ pub struct EgressRecord {
     pub workspace: WorkspaceId,
     /// Of the policy that decided.
     pub version: u64,
-    /// `http`, `connect`, `socks` or `dns`.
+    /// `http`, `https`, `connect`, `socks` or `dns`.
     pub how: String,
     pub host: String,
     pub port: u16,
@@ -126,6 +164,9 @@ pub struct EgressRecord {
     pub why: String,
     #[serde(default)]
     pub end: Option<EgressEnd>,
+    /// Names of the secrets whose values it was given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// Records before this one that nobody took in time.
     #[serde(default)]
     pub lost: u64,

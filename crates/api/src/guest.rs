@@ -179,6 +179,9 @@ pub struct Configure {
     /// Where its gateway is, on a network that has no other way out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<SocketAddrV4>,
+    /// The certificate of its own authority, in PEM, where its gateway reads some of its requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
 }
 
 /// What is to be tried from inside of a workspace that is to reach nothing but its gateway.

@@ -21,6 +21,7 @@ pub mod ports;
 pub mod progress;
 pub mod raw_path;
 pub mod registries;
+pub mod secrets;
 pub mod servers;
 pub mod setups;
 pub mod snapshots;

@@ -171,6 +171,7 @@ fn calls_are_answered_and_refused() {
             ring_bytes: None,
             scrollback_lines: None,
             gateway: None,
+            authority: None,
         };
         assert_eq!(client.configure(&configure).await.unwrap().version, "1500000");
     });
@@ -189,6 +190,7 @@ fn a_body_over_the_limit_is_refused() {
             ring_bytes: None,
             scrollback_lines: None,
             gateway: None,
+            authority: None,
         };
         match client.configure(&configure).await {
             Err(ChannelError::Guest(error)) => assert_eq!(error.code, ErrorCode::BodyTooLarge),

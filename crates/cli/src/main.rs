@@ -17,8 +17,8 @@ mod tui;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
-    account, admin, attach, copy, egress, exec, forward, join, keys, logs, moving, ports, regions, snapshots, ssh,
-    sync, tokens, volumes, workspaces,
+    account, admin, attach, copy, egress, exec, forward, join, keys, logs, moving, ports, regions, secrets, snapshots,
+    ssh, sync, tokens, volumes, workspaces,
 };
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
@@ -110,6 +110,9 @@ enum Command {
     },
     /// Write your workspaces into the configuration of ssh.
     ConfigSsh(ssh::ConfigArguments),
+    /// Store, list and delete secrets, which workspaces use without having them.
+    #[command(subcommand)]
+    Secret(secrets::SecretCommand),
     /// Make, list and revoke API tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
@@ -205,6 +208,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Rm(arguments) => workspaces::rm(connection, arguments).await?,
         Command::Snapshot(command) => snapshots::run(connection, command).await?,
         Command::Keys(command) => keys::run(connection, command).await?,
+        Command::Secret(command) => secrets::run(connection, command).await?,
         Command::Proxy { .. } => ssh::proxy(connection).await?,
         Command::ConfigSsh(arguments) => ssh::config(connection, arguments).await?,
         Command::Volume(command) => volumes::run(connection, command).await?,

@@ -14,6 +14,7 @@ use crate::host::Host;
 use crate::own::Own;
 use crate::policy::{Decision, Denied};
 use crate::proxy;
+use crate::reading::Roots;
 use crate::record::{How, Record, Records};
 use crate::resolve::{Resolver, Unresolved};
 use crate::rule::Range;
@@ -69,6 +70,8 @@ pub enum Refusal {
     TooMany,
     /// The address is nobody's any more.
     Gone,
+    /// Its certificate, or how it speaks TLS: what is wrong.
+    Untrusted(String),
     /// The operator's proxy does not answer.
     NoUpstream,
     /// It does, and refuses.
@@ -86,6 +89,7 @@ impl Refusal {
             Self::TimedOut => "egress_timed_out",
             Self::TooMany => "egress_too_many",
             Self::Gone => "egress_not_bound",
+            Self::Untrusted(_) => "egress_untrusted",
             Self::NoUpstream => "egress_no_upstream",
             Self::Upstream(_) => "egress_upstream_refused",
         }
@@ -102,6 +106,11 @@ impl Refusal {
             Self::TimedOut => format!("{host}:{port} does not answer in time; try again."),
             Self::TooMany => "This workspace has too many connections, or makes them too quickly; try again.".into(),
             Self::Gone => "This address is not a workspace's.".into(),
+            Self::Untrusted(why) => {
+                format!(
+                    "{host}:{port} does not prove who it is ({why}), so no secret is sent there; tell the operator."
+                )
+            }
             Self::NoUpstream => "The proxy that everything leaves by does not answer; tell the operator.".into(),
             Self::Upstream(status) => {
                 format!("The operator's proxy refuses {host}:{port} ({}); tell the operator.", status.as_u16())
@@ -136,6 +145,7 @@ pub struct Gateway {
     pub table: Table,
     resolver: Resolver,
     upstream: Option<Upstream>,
+    roots: Roots,
     records: Records,
     own: Own,
     questions: Arc<Semaphore>,
@@ -147,12 +157,20 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// `closed` is never dialled: the networks of workspaces. With an `upstream` nothing but that is dialled.
-    pub fn new(resolver: Resolver, records: Records, closed: Vec<Range>, upstream: Option<Upstream>) -> Arc<Self> {
+    /// `closed` is never dialled: the networks of workspaces. With an `upstream` nothing but that is dialled. `roots` tell
+    /// who a host is whose requests are read.
+    pub fn new(
+        resolver: Resolver,
+        records: Records,
+        closed: Vec<Range>,
+        upstream: Option<Upstream>,
+        roots: Roots,
+    ) -> Arc<Self> {
         Arc::new(Self {
             table: Table::default(),
             resolver,
             upstream,
+            roots,
             records,
             own: Own { ranges: closed },
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
@@ -171,6 +189,10 @@ impl Gateway {
 
     pub(crate) fn upstream(&self) -> Option<&Upstream> {
         self.upstream.as_ref()
+    }
+
+    pub(crate) fn roots(&self) -> &Roots {
+        &self.roots
     }
 
     /// How many connections and questions are being served, and connections carried outward.
@@ -288,13 +310,14 @@ impl Gateway {
         })
     }
 
-    /// Dials what may be had, and says how it was decided.
+    /// Dials what may be had, and says how it was decided, and of what has these secrets' values in it, that.
     pub async fn open(
         &self,
         tenant: &Tenant,
         (how, way): (How, Way),
         host: &Host,
         port: u16,
+        secrets: Vec<String>,
     ) -> Result<Opened, Refusal> {
         let bound = tenant.bound().ok_or(Refusal::Gone)?;
         let outcome = match bound.policy.decide(host, port) {
@@ -312,7 +335,7 @@ impl Gateway {
             Ok((Dialled { stream, early, address }, rule)) => {
                 ready(&stream);
                 tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
-                self.records.tell(record(&bound, how, host, port, Ok(rule.clone())));
+                self.records.tell(Record { secrets, ..record(&bound, how, host, port, Ok(rule.clone())) });
                 Ok(Opened { stream, early, address, bound, rule })
             }
             Err(refusal) => {
@@ -463,6 +486,7 @@ pub fn record(bound: &Bound, how: How, host: &Host, port: u16, outcome: Result<S
         port,
         outcome,
         end: None,
+        secrets: Vec::new(),
         lost: 0,
     }
 }

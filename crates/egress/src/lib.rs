@@ -7,9 +7,12 @@
 //!
 //! Identity is the source address: [`table`] says whose it is, and an address that is not in it reaches nothing. A name is
 //! judged before anything is asked of a resolver, an address before anything is dialled, and what was judged is what is
-//! dialled. What reads hostile bytes is pure, and fuzzed (`fuzz/`). This crate knows no server and no engine: whoever runs it brings the policies and hears what was decided.
+//! dialled. Requests to hosts that a secret is bound to are read ([`reading`]), and it takes the place of what stands for it
+//! inside ([`secrets`]); everything else that is encrypted passes unread. What reads hostile bytes is pure, and fuzzed (`fuzz/`). This crate knows no server and no engine: whoever runs it brings the policies and hears what was decided.
 
 pub mod address;
+#[cfg(feature = "authority")]
+pub mod authority;
 #[cfg(feature = "gateway")]
 pub mod dns;
 #[cfg(feature = "gateway")]
@@ -24,10 +27,14 @@ mod presets;
 #[cfg(feature = "gateway")]
 mod proxy;
 #[cfg(feature = "gateway")]
+pub mod reading;
+#[cfg(feature = "gateway")]
 pub mod record;
 #[cfg(feature = "gateway")]
 pub mod resolve;
 pub mod rule;
+#[cfg(feature = "gateway")]
+pub mod secrets;
 #[cfg(feature = "gateway")]
 pub mod table;
 #[cfg(feature = "gateway")]

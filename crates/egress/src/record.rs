@@ -17,6 +17,8 @@ pub const WAITING_MAX: usize = 4096;
 pub enum How {
     /// A request that the proxy is to make.
     Http,
+    /// The same, within TLS that ended here.
+    Https,
     Connect,
     Socks,
     Dns,
@@ -35,6 +37,8 @@ pub struct Record {
     /// The rule that allowed it, or the code of why not.
     pub outcome: Result<String, &'static str>,
     pub end: Option<Ended>,
+    /// Secrets whose values it was given.
+    pub secrets: Vec<String>,
     /// Records before this one that were not told: its workspace's, or anybody's.
     pub lost: u64,
 }

@@ -4,7 +4,9 @@
 //! a pointer, and what is decided after it is decided by the new one. Whoever has a connection open is told of each change
 //! and looks again; an address that becomes another workspace's is a new tenant, and nothing of the old one stays open.
 
+use crate::host::Host;
 use crate::policy::Policy;
+use crate::reading::Reading;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -64,6 +66,15 @@ pub struct Bound {
     /// Grows with every change.
     pub version: u64,
     pub policy: Policy,
+    /// Of one that has secrets.
+    pub reading: Option<Reading>,
+}
+
+impl Bound {
+    /// What its requests to this host are read with, if they are.
+    pub fn reads(&self, host: &Host, port: u16) -> Option<&Reading> {
+        self.reading.as_ref().filter(|reading| reading.is_for(host, port))
+    }
 }
 
 /// What a workspace has done through the gateway, since its address was bound.
@@ -226,7 +237,7 @@ mod tests {
     use super::*;
 
     fn bound(workspace: &str, version: u64) -> Bound {
-        Bound { workspace: workspace.into(), version, policy: Policy::default() }
+        Bound { workspace: workspace.into(), version, policy: Policy::default(), reading: None }
     }
 
     #[test]

@@ -11,16 +11,20 @@ use crate::refusal::{invalid, refuse};
 use crate::terminal::unix_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::{
-    BoundAddress, BoundPolicy, EgressEnd, EgressRecord, GatewaySettings, GatewayState, KeptAddress, UpstreamProxy,
+    BoundAddress, BoundPolicy, BoundSecret, BoundSecrets, EgressEnd, EgressRecord, GatewaySettings, GatewayState,
+    KeptAddress, UpstreamProxy,
 };
 use rexec_api::guest::GuestError;
 use rexec_channel::Call;
+use rexec_egress::authority::Authority;
 use rexec_egress::gateway::Gateway;
 use rexec_egress::host::BadHost;
 use rexec_egress::policy::{Layer, Policy};
+use rexec_egress::reading::{Reading, Roots};
 use rexec_egress::record::{How, Record, Records};
 use rexec_egress::resolve::{Resolver, servers_of};
 use rexec_egress::rule::{Range, Rule, To};
+use rexec_egress::secrets::{Secret, Secrets};
 use rexec_egress::table::Bound;
 use rexec_egress::upstream::Upstream;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -141,7 +145,9 @@ impl Keeper {
         GatewayState {
             version: env!("CARGO_PKG_VERSION").into(),
             life: self.life,
-            settings: running.as_ref().map(|running| running.settings.clone()),
+            settings: running
+                .as_ref()
+                .map(|running| GatewaySettings { roots: String::new(), ..running.settings.clone() }),
             proxy: running.as_ref().map(|running| running.proxy),
             no_names: running.as_ref().and_then(|running| running.no_names.clone()),
             bound: running.as_ref().map_or(0, |running| running.gateway.table.len() as u32),
@@ -181,8 +187,9 @@ impl Keeper {
 
     fn bind(&self, bound: BoundAddress) -> Result<(), GuestError> {
         let policy = policy(&bound.policy)?;
+        let reading = bound.secrets.map(reading).transpose()?;
         let (workspace, version) = (bound.workspace.to_string(), bound.version);
-        match self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy }) {
+        match self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy, reading }) {
             true => Ok(()),
             false => Err(invalid("It has a newer version of that workspace's policy already.")),
         }
@@ -249,7 +256,7 @@ async fn start(settings: GatewaySettings, records: Records) -> Result<Running, G
     };
     let (listener, proxy) = listen(settings.proxy, &settings.other_ports).await?;
     let closed = settings.closed.iter().map(|range| self::range(range)).collect::<Result<_, _>>()?;
-    let gateway = Gateway::new(resolver(servers)?, records, closed, upstream);
+    let gateway = Gateway::new(resolver(servers)?, records, closed, upstream, Roots::of_pem(&settings.roots));
     // Its own tasks: closed is when the last listener is.
     gateway.spawn(gateway.clone().serve_proxy(listener));
     let no_names = match names_at(*settings.proxy.ip()).await {
@@ -304,6 +311,24 @@ fn policy(told: &BoundPolicy) -> Result<Policy, GuestError> {
     Ok(Policy::new(word(&told.preset)?, layers.collect::<Result<_, GuestError>>()?))
 }
 
+/// What is not as it should be refuses all of them.
+fn reading(told: BoundSecrets) -> Result<Reading, GuestError> {
+    let authority = Authority::read(&told.authority, &told.authority_key);
+    let authority = authority.map_err(|error| invalid(error.to_string()))?;
+    let secret = |one: BoundSecret| {
+        let headers = one.headers.iter().map(|name| name.parse()).collect::<Result<_, _>>();
+        Ok(Secret {
+            id: one.name,
+            placeholder: one.placeholder,
+            value: one.value,
+            hosts: rules(&one.hosts)?,
+            headers: headers.map_err(|_| invalid("A secret is bound to a header that has no such name."))?,
+        })
+    };
+    let all = told.all.into_iter().map(secret).collect::<Result<_, GuestError>>()?;
+    Ok(Reading::new(Secrets::new(all), authority))
+}
+
 fn rules(texts: &[String]) -> Result<Vec<Rule>, GuestError> {
     texts.iter().map(|text| text.parse().map_err(|bad: rexec_egress::rule::BadRule| invalid(bad.to_string()))).collect()
 }
@@ -324,6 +349,7 @@ fn told(record: Record) -> Option<EgressRecord> {
     let at_ms = record.at.duration_since(UNIX_EPOCH).map_or_else(|_| unix_ms(), |at| at.as_millis() as i64);
     let how = match record.how {
         How::Http => "http",
+        How::Https => "https",
         How::Connect => "connect",
         How::Socks => "socks",
         How::Dns => "dns",
@@ -344,6 +370,7 @@ fn told(record: Record) -> Option<EgressRecord> {
             bytes_down: end.bytes_down,
             lasted_ms: end.lasted.as_millis() as u64,
         }),
+        secrets: record.secrets,
         lost: record.lost,
     })
 }

@@ -3,6 +3,7 @@
 //! Everything lives on one thread; others hold an `Rc`. Invariant: nothing runs for a user before
 //! the first [`Guest::configure`], and an entrypoint is started at most once per boot.
 
+use crate::authority;
 use crate::home;
 use crate::listen::Arrivals;
 use crate::machine::Own;
@@ -118,6 +119,7 @@ impl Guest {
         if self.machine.is_none() {
             way_out::write(Path::new("/"), configure.gateway);
             env.extend(configure.gateway.into_iter().flat_map(way_out::variables));
+            env.extend(authority::install(Path::new("/"), configure.authority.as_deref()));
         }
         env.extend(configure.env);
         let mut launcher = Launcher::new(self.reaper.clone(), user.clone(), env);

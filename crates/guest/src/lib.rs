@@ -4,6 +4,7 @@
 //! a small pool. Nothing here trusts a process of the workspace, and the server trusts nothing here.
 
 mod attach;
+mod authority;
 pub mod connect;
 mod control;
 mod descriptors;

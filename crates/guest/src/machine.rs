@@ -157,6 +157,7 @@ mod tests {
                     ring_bytes: None,
                     scrollback_lines: None,
                     gateway: None,
+                    authority: None,
                 };
                 let hello = client.configure(&configure).await.unwrap();
                 assert_eq!(hello.machine.unwrap().user, own.name);

@@ -75,7 +75,7 @@ pub fn variables(gateway: SocketAddrV4) -> BTreeMap<String, String> {
 /// nothing is reached by another way for want of it.
 pub fn write(root: &Path, gateway: Option<SocketAddrV4>) {
     let names = root.join(NAMES);
-    if let Ok(there) = read(&names) {
+    if let Ok(there) = read(&names, FILE_BYTES_MAX) {
         let text = match gateway {
             Some(gateway) => resolv_conf(gateway, &original(&there)),
             None => original(&there),
@@ -88,12 +88,13 @@ pub fn write(root: &Path, gateway: Option<SocketAddrV4>) {
     let apt =
         |gateway| format!("Acquire::http::Proxy \"http://{gateway}\";\nAcquire::https::Proxy \"http://{gateway}\";\n");
     let ssh = |gateway| format!("Host * !localhost !127.*\n    ProxyCommand {PROGRAM} tunnel {gateway} '%h' %p\n");
-    put(&root.join(APT), gateway.map(apt));
-    put(&root.join(SSH), gateway.map(ssh));
+    put(&root.join(APT), FILE, gateway.map(apt).as_deref());
+    put(&root.join(SSH), FILE, gateway.map(ssh).as_deref());
 }
 
-fn put(directory: &Path, text: Option<String>) {
-    let path = directory.join(FILE);
+/// A file of ours in a directory that is there, or none any more.
+pub(crate) fn put(directory: &Path, name: &str, text: Option<&str>) {
+    let path = directory.join(name);
     // Whatever is there under that name, a link or a pipe even, is not written into.
     match std::fs::remove_file(&path) {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
@@ -111,10 +112,10 @@ fn regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
-    regular(path, OpenOptions::new().read(true))?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+    regular(path, OpenOptions::new().read(true))?.take(bytes_max + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > bytes_max { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
 }
 
 fn overwrite(path: &Path, text: &str) -> io::Result<()> {
@@ -123,7 +124,7 @@ fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-fn note(done: io::Result<()>, path: &Path) {
+pub(crate) fn note(done: io::Result<()>, path: &Path) {
     if let Err(error) = done {
         eprintln!("rexec-guest: {}: {error}", path.display());
     }
@@ -158,7 +159,7 @@ pub async fn try_ways(root: &Path, ways: WayOut) -> Result<Leaks, GuestError> {
     }
     let own = ways.own;
     tries.spawn_local(async move { (!is_alone(ways.gateway, own).await).then(|| ADDRESSES.to_owned()) });
-    let text = read(&root.join(NAMES)).unwrap_or_default();
+    let text = read(&root.join(NAMES), FILE_BYTES_MAX).unwrap_or_default();
     let mut asked = servers(&original(&text));
     // Whatever a file says: that is where Docker's own listens.
     asked.push(DOCKER_NAMES);

@@ -16,6 +16,7 @@ use crate::machines::Machines;
 use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::replicas::Replicas;
+use crate::secrets::Secrets;
 use crate::setups::Setups;
 use crate::snapshots::Snapshots;
 use crate::ssh::Ssh;
@@ -52,6 +53,7 @@ pub struct App {
     pub ssh: Ssh,
     pub stats: WorkspaceStats,
     pub egress: Egress,
+    pub secrets: Secrets,
     pub terminals: Terminals,
     pub execs: Execs,
     pub files: Files,

@@ -27,6 +27,7 @@ pub mod registries;
 pub mod replicas;
 pub mod sealed;
 pub mod secret;
+pub mod secrets;
 pub mod setups;
 pub mod snapshots;
 pub mod ssh;
@@ -62,6 +63,8 @@ use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::replicas::Replicas;
 use crate::sealed::Sealer;
+use crate::secrets::Secrets;
+use crate::secrets::inside::Vault;
 use crate::setups::Setups;
 use crate::snapshots::Snapshots;
 use crate::ssh::Ssh;
@@ -146,6 +149,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let auth = Auth::new(db.clone(), Arc::clone(&config), &secret);
     let sealer = Sealer::new(&secret).map_err(|e| StartError::Installation(error::Error::internal(e)))?;
     let registries = Registries::new(db.clone(), sealer.clone());
+    let vault = Vault::new(db.clone(), sealer.clone(), &auth.derived_key(secrets::inside::PURPOSE));
     let accounts = Accounts::new(db.clone(), auth.clone());
     let replicas = Replicas::join(&db, &config, &auth.derived_key(replicas::sign::PURPOSE)).await;
     let replicas = replicas?;
@@ -165,6 +169,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         replicas: replicas.clone(),
         crash,
         registries: registries.clone(),
+        vault: vault.clone(),
         templates: templates.clone(),
         setup_wanted: Arc::default(),
         home_kept,
@@ -203,6 +208,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         &config.ssh,
     );
     let egress = Egress::new(workspaces.clone());
+    let secrets = Secrets::new(vault, workspaces.clone());
     let stats = WorkspaceStats::new(workspaces.clone(), tasks.clone());
     let app = Arc::new(App {
         config,
@@ -227,6 +233,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         ssh,
         stats,
         egress,
+        secrets,
         workspaces,
         checks,
         tasks,
@@ -381,9 +388,9 @@ fn start_background(app: &AppState) {
         (app.workspaces.clone(), app.volumes.clone(), app.stats.clone(), app.config.disk);
     let (mut images, prepull) = (app.templates.images(), app.config.prepull);
     images.insert(0, app.config.engine.workspace_image.clone());
-    let db = app.db.clone();
+    let vault = app.secrets.vault().clone();
     let tending = Arc::new(move |host: Arc<Host>| {
-        let db = db.clone();
+        let vault = vault.clone();
         let (heard, disks) = (workspaces.clone(), disk::Disks::new(workspaces.clone(), host.clone(), disk));
         let sweeping = workspaces.clone().keep_sweeping(host.clone());
         let tidying = volumes.clone().keep_up(host.clone());
@@ -391,7 +398,7 @@ fn start_background(app: &AppState) {
         let imaging = host.clone().keep_images(images.clone(), prepull);
         let pooling = workspaces.clone().keep_pool(host.clone());
         async move {
-            let tending = host.tend(&db, move |what| heard.heard(what));
+            let tending = host.tend(&vault, move |what| heard.heard(what));
             tokio::join!(tending, sweeping, disks.keep_measuring(), tidying, recording, pooling, imaging);
         }
     });

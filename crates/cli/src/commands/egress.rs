@@ -19,16 +19,19 @@ pub struct EgressArguments {
     #[arg(long, value_name = "RULE")]
     allow: Vec<String>,
     /// What --allow names only for so many minutes, a day at most.
-    #[arg(long, value_name = "MINUTES", requires = "allow", conflicts_with_all = ["preset", "deny", "forget"])]
+    #[arg(long, value_name = "MINUTES", requires = "allow", conflicts_with_all = ["preset", "deny", "secrets", "forget"])]
     minutes: Option<u32>,
     /// Never let it reach this.
     #[arg(long, value_name = "RULE")]
     deny: Vec<String>,
-    /// Take this rule of its own away.
+    /// Let it use this secret of yours without having it.
+    #[arg(long = "secret", value_name = "NAME")]
+    secrets: Vec<String>,
+    /// Take this rule of its own, or this secret, away.
     #[arg(long, value_name = "RULE")]
     forget: Vec<String>,
     /// Print what it asked for instead, the newest first.
-    #[arg(long, conflicts_with_all = ["preset", "allow", "deny", "forget"])]
+    #[arg(long, conflicts_with_all = ["preset", "allow", "deny", "secrets", "forget"])]
     log: bool,
     /// Of that, what it was refused.
     #[arg(long, requires = "log")]
@@ -58,8 +61,9 @@ pub async fn run(connection: &Connection, arguments: EgressArguments) -> Result<
 
 /// `None`: nothing is asked for.
 fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<EgressSettings>> {
-    let EgressArguments { preset, allow, deny, forget, .. } = arguments;
-    if preset.is_none() && allow.is_empty() && deny.is_empty() && forget.is_empty() {
+    let EgressArguments { preset, allow, deny, secrets, forget, .. } = arguments;
+    let is_nothing = [allow, deny, secrets, forget].iter().all(|list| list.is_empty());
+    if preset.is_none() && is_nothing {
         return Ok(None);
     }
     let mut all = EgressSettings {
@@ -67,20 +71,24 @@ fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<Egre
         allow: view.allow.clone(),
         deny: view.deny.clone(),
         lent: view.lent.clone(),
+        secrets: view.secrets.clone(),
     };
     for rule in forget {
-        let before = all.allow.len() + all.deny.len() + all.lent.len();
+        let count = |all: &EgressSettings| all.allow.len() + all.deny.len() + all.lent.len() + all.secrets.len();
+        let before = count(&all);
         all.allow.retain(|own| own != rule);
         all.deny.retain(|own| own != rule);
         all.lent.retain(|lent| lent.rule != *rule);
-        if all.allow.len() + all.deny.len() + all.lent.len() == before {
+        all.secrets.retain(|own| own != rule);
+        if count(&all) == before {
             return Err(Failure::Other(format!(
-                "It has no rule {rule:?} of its own. `rexec egress` prints those that it has."
+                "It has no rule or secret {rule:?} of its own. `rexec egress` prints those that it has."
             )));
         }
     }
     all.allow.extend(allow.iter().cloned());
     all.deny.extend(deny.iter().cloned());
+    all.secrets.extend(secrets.iter().cloned());
     Ok(Some(all))
 }
 
@@ -98,6 +106,7 @@ fn told(view: &EgressView) -> String {
     for (what, rules) in [
         ("allowed", &view.allow),
         ("denied", &view.deny),
+        ("uses", &view.secrets),
         ("allowed by the server", &view.server_allow),
         ("denied by the server", &view.server_deny),
         ("its template needs", &view.template_allow),
@@ -156,6 +165,7 @@ mod tests {
             allow: vec!["a.example".into()],
             deny: vec!["b.example".into()],
             lent: Vec::new(),
+            secrets: Vec::new(),
             server_allow: Vec::new(),
             server_deny: Vec::new(),
             template_allow: Vec::new(),
@@ -174,6 +184,7 @@ mod tests {
             allow: Vec::new(),
             minutes: None,
             deny: Vec::new(),
+            secrets: Vec::new(),
             forget: Vec::new(),
             log: false,
             denied: false,

@@ -14,6 +14,7 @@ pub mod logs;
 pub mod moving;
 pub mod ports;
 pub mod regions;
+pub mod secrets;
 mod server_args;
 mod servers;
 mod setup_log;

@@ -61,6 +61,9 @@ pub struct NewArguments {
     /// A rule of what it may reach besides, such as github.com; may be given several times.
     #[arg(long, value_name = "RULE", requires = "egress")]
     allow: Vec<String>,
+    /// A secret of yours that it may use without having it; may be given several times.
+    #[arg(long = "secret", value_name = "NAME", requires = "egress")]
+    secrets: Vec<String>,
     /// A variable of its terminals and commands; may be given several times.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -103,6 +106,7 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
         egress: arguments.egress.map(|preset| EgressSettings {
             preset,
             allow: arguments.allow,
+            secrets: arguments.secrets,
             ..EgressSettings::default()
         }),
         wait_ms: Some(0),

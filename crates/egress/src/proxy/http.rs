@@ -2,15 +2,16 @@
 //!
 //! Every request is read whole by one parser and written anew by another, so that both ends agree on where it ends: what is
 //! passed on is what was judged. Each is judged by itself, also on a connection that goes on. What is about one hop stays
-//! there. Within a tunnel to port 80 requests are judged in the same way, and must be for the host of the tunnel.
+//! there. Within a tunnel to port 80, or one whose TLS ends here, requests are judged in the same way, and must be for the
+//! host of the tunnel.
 
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
-use super::{Flow, Visit};
+use super::{Flow, HTTP_PORT, Visit, tls};
 use crate::gateway::{Refusal, Way, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
-use crate::record::How;
+use crate::record::{How, Record};
 use crate::table::Bound;
 use crate::upstream::Upstream;
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -43,13 +45,15 @@ const HEADERS_MAX: usize = 128;
 const ANSWER_MAX: Duration = Duration::from_secs(600);
 /// As long as it takes to say that there are too many.
 const TURNED_AWAY_MAX: Duration = Duration::from_secs(1);
-const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 /// Of those that say what went wrong.
 const CODE_HEADER: HeaderName = HeaderName::from_static("x-rexec-egress");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// What is about one hop (RFC 9110, section 7.6.1).
 const ONE_HOP: [HeaderName; 7] = [CONNECTION, PROXY_CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+/// Methods by which a host answers with the request's own headers (RFC 9110, section 9.3.8), one of them by another name.
+const SAY_AGAIN: [&str; 2] = ["TRACE", "TRACK"];
 /// What only a proxy is told.
 const FOR_PROXIES: [&str; 2] = ["proxy-authorization", "proxy-authenticate"];
 
@@ -74,11 +78,19 @@ struct Current {
     flow: Option<Arc<Flow>>,
 }
 
+/// All that may be asked for, within a tunnel.
+pub struct Within {
+    pub host: Host,
+    pub port: u16,
+    pub how: How,
+    /// TLS ended here, and begins anew.
+    pub tls: bool,
+}
+
 /// One connection of a client.
 struct Talk {
     visit: Arc<Visit>,
-    /// All that may be asked for, within a tunnel.
-    tunnel: Option<(Host, u16, How)>,
+    within: Option<Within>,
     kept: Mutex<Option<Kept>>,
     current: Mutex<Option<Current>>,
 }
@@ -94,7 +106,7 @@ pub async fn serve(visit: Arc<Visit>, stream: TcpStream) {
     talk(Talk::new(visit, None), TokioIo::new(stream)).await;
 }
 
-/// A tunnel to port 80: TLS if it begins so, else requests.
+/// A tunnel to port 80, or to a host whose requests are read: TLS if it begins so, else requests.
 pub async fn serve_tunnelled(visit: Arc<Visit>, target: &Target<'_>, mut stream: TcpStream, early: Bytes) {
     let mut first = early.to_vec();
     let judged = {
@@ -104,18 +116,28 @@ pub async fn serve_tunnelled(visit: Arc<Visit>, target: &Target<'_>, mut stream:
         tokio::time::timeout(HEAD_MAX, judging).await.unwrap_or(Ok(First::End))
     };
     match judged {
+        Ok(First::Tls) if visit.reads_tls(target) => tls::serve(visit, target, stream, first.into()).await,
         Ok(First::Tls) => {
             if let Ok((opened, flow)) = visit.open(target.how, Way::Tunnel, target.host, target.port).await {
                 tunnel::run(&visit, target, opened, &flow, stream, first.into()).await;
             }
         }
-        Ok(First::Plain) => {
-            let tunnel = Some((target.host.clone(), target.port, target.how));
-            talk(Talk::new(visit, tunnel), TokioIo::new(Prefixed { prefix: first.into(), stream })).await;
+        Ok(First::Plain) if target.port == HTTP_PORT => {
+            let within = Within { host: target.host.clone(), port: target.port, how: target.how, tls: false };
+            talk_within(visit, within, Prefixed { prefix: first.into(), stream }).await;
         }
+        Ok(First::Plain) => visit.deny(target.how, target.host, target.port, "egress_not_tls"),
         Ok(First::Wrong(code)) => visit.deny(target.how, target.host, target.port, code),
         Ok(First::End) | Err(_) => {}
     }
+}
+
+/// Requests within a tunnel.
+pub async fn talk_within<IO>(visit: Arc<Visit>, within: Within, io: IO)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    talk(Talk::new(visit, Some(within)), TokioIo::new(io)).await;
 }
 
 /// Says that there are too many, and no more.
@@ -163,8 +185,8 @@ pub fn refused(visit: &Visit, target: &Target<'_>) -> Option<Refusal> {
 }
 
 impl Talk {
-    fn new(visit: Arc<Visit>, tunnel: Option<(Host, u16, How)>) -> Arc<Self> {
-        Arc::new(Self { visit, tunnel, kept: Mutex::default(), current: Mutex::default() })
+    fn new(visit: Arc<Visit>, within: Option<Within>) -> Arc<Self> {
+        Arc::new(Self { visit, within, kept: Mutex::default(), current: Mutex::default() })
     }
 
     fn current(&self) -> Option<Current> {
@@ -199,6 +221,12 @@ impl Talk {
         if request.method() == Method::CONNECT {
             return self.connect(request).await;
         }
+        if self.is_tls() && SAY_AGAIN.contains(&request.method().as_str()) {
+            return Err(bad(
+                "egress_bad_request",
+                "What a host says again would have a secret in it; ask by another method.",
+            ));
+        }
         let (host, port) = self.target(&request).inspect_err(|fault| self.tell_fault(&request, fault))?;
         let answer = self.pass_on(request, &host, port).await;
         answer.map_err(|refusal| Fault::of(&refusal, &host, port))
@@ -207,8 +235,8 @@ impl Talk {
     /// Tells of a request that names no host, or two, as far as it names one.
     fn tell_fault(&self, request: &Request<Incoming>, fault: &Fault) {
         let named = request.uri().authority().and_then(|asked| authority(asked.as_str(), Some(HTTP_PORT)).ok());
-        let (host, port, how) = match (&self.tunnel, named) {
-            (Some((host, port, how)), _) => (host.clone(), *port, *how),
+        let (host, port, how) = match (&self.within, named) {
+            (Some(within), _) => (within.host.clone(), within.port, within.how),
             (None, Some((host, port))) => (host, port, How::Http),
             (None, None) => return,
         };
@@ -218,8 +246,9 @@ impl Talk {
     /// What a request is for; its `Host` says the same.
     fn target(&self, request: &Request<Incoming>) -> Result<(Host, u16), Fault> {
         let uri = request.uri();
-        let told = told_host(request.headers())?;
-        match &self.tunnel {
+        let usual = self.usual_port();
+        let told = told_host(request.headers(), usual)?;
+        match &self.within {
             None => {
                 let whole = uri.scheme().is_some_and(|scheme| *scheme == Scheme::HTTP);
                 let Some(asked) = uri.authority().filter(|_| whole) else {
@@ -233,9 +262,9 @@ impl Talk {
                     _ => Ok(asked),
                 }
             }
-            Some((host, port, _)) => {
-                let whole = uri.authority().map(|asked| authority(asked.as_str(), Some(HTTP_PORT)));
-                let fits = |asked: &(Host, u16)| asked.0 == *host && asked.1 == *port;
+            Some(within) => {
+                let whole = uri.authority().map(|asked| authority(asked.as_str(), Some(usual)));
+                let fits = |asked: &(Host, u16)| asked.0 == within.host && asked.1 == within.port;
                 match (told, whole) {
                     (Some(told), None) if fits(&told) => Ok(told),
                     (Some(told), Some(Ok(asked))) if fits(&told) && fits(&asked) => Ok(told),
@@ -246,14 +275,14 @@ impl Talk {
     }
 
     async fn connect(&self, mut request: Request<Incoming>) -> Result<Response<Outward>, Fault> {
-        if self.tunnel.is_some() {
+        if self.within.is_some() {
             return Err(bad("egress_bad_request", "There is no tunnel within a tunnel."));
         }
         let asked = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let (host, port) = authority(asked, None).map_err(|error| bad("egress_bad_host", error.0))?;
         let visit = self.visit.clone();
         let upgrade = hyper::upgrade::on(&mut request);
-        if port == HTTP_PORT {
+        if visit.reads(&host, port) {
             // Dialled when it is known what for; but what is refused is refused now.
             if let Some(refusal) = refused(&visit, &Target { how: How::Connect, host: &host, port }) {
                 return Err(Fault::of(&refusal, &host, port));
@@ -273,25 +302,29 @@ impl Talk {
     }
 
     async fn pass_on(&self, request: Request<Incoming>, host: &Host, port: u16) -> Result<Response<Outward>, Refusal> {
-        let how = self.tunnel.as_ref().map_or(How::Http, |(.., how)| *how);
+        let how = self.within.as_ref().map_or(How::Http, |within| within.how);
         self.set_current(host, port, None);
-        let (mut head, body) = anew(request, host, port);
+        let (mut head, body) = anew(request, host, port, self.usual_port());
         let head_bytes = bytes_of(&head);
-        let upstream = self.visit.gateway.upstream();
+        let reader = self.reader()?;
+        let reading = reader.as_deref().and_then(|bound| bound.reads(host, port));
+        let secrets = reading.map_or_else(Vec::new, |of| of.secrets.put_in(host, port, &mut head.headers));
+        let upstream = self.visit.gateway.upstream().filter(|_| !self.is_tls());
         if let Some(upstream) = upstream {
             upstream.ask_for(&mut head, host, port)?;
         }
         // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
         let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream();
-        if again && let Some((kept, flow)) = self.take_kept(how, host, port) {
+        if again && let Some((kept, flow)) = self.take_kept(how, host, port, &secrets) {
             self.set_current(host, port, Some(flow.clone()));
             flow.went_up(head_bytes);
             let mut kept = kept;
             if let Ok(answer) = ask(&mut kept.sender, Request::from_parts(head.clone(), empty())).await {
-                return Ok(self.answered(answer, kept, flow));
+                return Ok(self.answered(answer, kept, flow, reader));
             }
         }
-        let (opened, flow) = self.visit.open(how, Way::Requests, host, port).await?;
+        let way = if self.is_tls() { Way::Tunnel } else { Way::Requests };
+        let (opened, flow) = self.visit.open_with(how, way, host, port, secrets).await?;
         self.set_current(host, port, Some(flow.clone()));
         // What was decided before it was dialled may be otherwise by now.
         let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
@@ -300,14 +333,15 @@ impl Talk {
             return Err(Refusal::Denied(denied));
         }
         let address = opened.address;
-        let connecting = client::Builder::new()
-            .max_buf_size(HEAD_BYTES_MAX)
-            .max_header_size(HEAD_BYTES_MAX)
-            .max_headers(HEADERS_MAX)
-            .handshake(TokioIo::new(opened.stream));
-        let (mut sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
-        // From here on: whoever leaves before the answer ends it, too.
-        let carrying = AbortOnDropHandle::new(self.visit.gateway.spawn(async move { drop(connection.await) }));
+        let connected = match self.is_tls() {
+            true => match tls::connect(self.visit.gateway.roots(), host, opened).await {
+                Ok(stream) => self.carry(stream).await,
+                Err(refusal) => Err(refusal),
+            },
+            false => self.carry(opened.stream).await,
+        };
+        let (mut sender, carrying) =
+            connected.inspect_err(|refusal| self.visit.deny(how, host, port, refusal.code()))?;
         flow.went_up(head_bytes);
         let upward = flow.clone();
         let counted = body.map_frame(move |frame| {
@@ -320,25 +354,73 @@ impl Talk {
             return Err(refusal);
         }
         let kept = Kept { host: host.clone(), port, address, sender, _carrying: carrying };
-        Ok(self.answered(answer, kept, flow))
+        Ok(self.answered(answer, kept, flow, reader))
+    }
+
+    /// Requests of ours over a connection, which is carried from here on: whoever leaves before the answer ends it, too.
+    async fn carry<IO>(&self, stream: IO) -> Result<(client::SendRequest<Outward>, AbortOnDropHandle<()>), Refusal>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connecting = client::Builder::new()
+            .max_buf_size(HEAD_BYTES_MAX)
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_headers(HEADERS_MAX)
+            .handshake(TokioIo::new(stream));
+        let (sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
+        let carrying = AbortOnDropHandle::new(self.visit.gateway.spawn(async move { drop(connection.await) }));
+        Ok((sender, carrying))
+    }
+
+    /// What a request is read with, and its answer: the same, whatever changes between them. Of what is not encrypted, nothing.
+    fn reader(&self) -> Result<Option<Arc<Bound>>, Refusal> {
+        match self.is_tls() {
+            true => self.visit.tenant.bound().map(Some).ok_or(Refusal::Gone),
+            false => Ok(None),
+        }
+    }
+
+    fn is_tls(&self) -> bool {
+        self.within.as_ref().is_some_and(|within| within.tls)
+    }
+
+    /// What nobody writes into an address.
+    fn usual_port(&self) -> u16 {
+        if self.is_tls() { HTTPS_PORT } else { HTTP_PORT }
     }
 
     /// The answer as it is passed on; its connection is kept for the next request.
-    fn answered(&self, answer: Response<Incoming>, kept: Kept, flow: Arc<Flow>) -> Response<Outward> {
+    fn answered(
+        &self,
+        answer: Response<Incoming>,
+        kept: Kept,
+        flow: Arc<Flow>,
+        reader: Option<Arc<Bound>>,
+    ) -> Response<Outward> {
+        let (host, port) = (kept.host.clone(), kept.port);
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         let (mut head, body) = answer.into_parts();
         clean(&mut head.headers);
         // That one is ours.
         head.headers.remove(CODE_HEADER);
-        let body = body.map_frame(move |frame| {
+        let take_out = move |headers: &mut HeaderMap| {
+            if let Some(reading) = reader.as_deref().and_then(|bound| bound.reads(&host, port)) {
+                reading.secrets.take_out(&host, port, headers);
+            }
+        };
+        take_out(&mut head.headers);
+        let body = body.map_frame(move |mut frame| {
             flow.went_down(frame.data_ref().map_or(0, Bytes::len));
+            if let Some(trailers) = frame.trailers_mut() {
+                take_out(trailers);
+            }
             frame
         });
         Response::from_parts(head, body.boxed_unsync())
     }
 
     /// The last one, if it is for the same, may still be used, and is open.
-    fn take_kept(&self, how: How, host: &Host, port: u16) -> Option<(Kept, Arc<Flow>)> {
+    fn take_kept(&self, how: How, host: &Host, port: u16, secrets: &[String]) -> Option<(Kept, Arc<Flow>)> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let bound = self.visit.tenant.bound()?;
         let rule = bound.policy.reach(host, port, kept.address).ok()?;
@@ -346,7 +428,7 @@ impl Talk {
             return None;
         }
         let record = record(&bound, how, host, port, Ok(rule));
-        self.visit.gateway.tell(record.clone());
+        self.visit.gateway.tell(Record { secrets: secrets.to_vec(), ..record.clone() });
         let flow = self.visit.flow(record, kept.address);
         Some((kept, flow))
     }
@@ -373,24 +455,24 @@ async fn ask(
 }
 
 /// The `Host` header, of which there is one at most.
-fn told_host(headers: &HeaderMap) -> Result<Option<(Host, u16)>, Fault> {
+fn told_host(headers: &HeaderMap, usual: u16) -> Result<Option<(Host, u16)>, Fault> {
     let mut told = headers.get_all(HOST).iter();
     let Some(first) = told.next() else { return Ok(None) };
     if told.next().is_some() {
         return Err(mismatch());
     }
     let text = first.to_str().map_err(|_| mismatch())?;
-    authority(text, Some(HTTP_PORT)).map(Some).map_err(|_| mismatch())
+    authority(text, Some(usual)).map(Some).map_err(|_| mismatch())
 }
 
 /// The request that we make: to the host itself, with nothing that was for us.
-fn anew(request: Request<Incoming>, host: &Host, port: u16) -> (Parts, Incoming) {
+fn anew(request: Request<Incoming>, host: &Host, port: u16, usual: u16) -> (Parts, Incoming) {
     let (mut head, body) = request.into_parts();
     clean(&mut head.headers);
     let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     head.uri = Uri::from(path);
     head.version = Version::HTTP_11;
-    let told = if port == HTTP_PORT { host.to_string() } else { format!("{host}:{port}") };
+    let told = if port == usual { host.to_string() } else { format!("{host}:{port}") };
     if let Ok(told) = HeaderValue::from_str(&told) {
         head.headers.insert(HOST, told);
     }
@@ -482,6 +564,7 @@ impl Fault {
             | Refusal::NoAnswer
             | Refusal::Unreachable
             | Refusal::ConnectionRefused
+            | Refusal::Untrusted(_)
             | Refusal::NoUpstream
             | Refusal::Upstream(_) => StatusCode::BAD_GATEWAY,
         };

@@ -1,9 +1,11 @@
 //! The proxy's port: one of three protocols, told apart by the first byte. HTTP requests and CONNECT (`http.rs`), SOCKS 5
-//! (`socks.rs`); what either asks for becomes a tunnel (`tunnel.rs`) or a request of our own.
+//! (`socks.rs`); what either asks for becomes a tunnel (`tunnel.rs`) or a request of our own, also within TLS that ends here
+//! (`tls.rs`) where a secret is to be put in.
 
 mod http;
 mod prefixed;
 mod socks;
+mod tls;
 mod tunnel;
 
 use crate::gateway::{Gateway, Opened, Refusal, Way, ready, record};
@@ -15,10 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
+use tunnel::Target;
 
 /// For the first byte, and for whatever a protocol asks next.
 const GREETING_MAX: Duration = Duration::from_secs(15);
 const SOCKS_VERSION: u8 = 5;
+const HTTP_PORT: u16 = 80;
 
 /// One accepted connection of a workspace.
 struct Visit {
@@ -54,9 +58,31 @@ pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStrea
 
 impl Visit {
     async fn open(&self, how: How, way: Way, host: &Host, port: u16) -> Result<(Opened, Arc<Flow>), Refusal> {
-        let opened = self.gateway.open(&self.tenant, (how, way), host, port).await?;
+        self.open_with(how, way, host, port, Vec::new()).await
+    }
+
+    /// For what has these secrets' values in it.
+    async fn open_with(
+        &self,
+        how: How,
+        way: Way,
+        host: &Host,
+        port: u16,
+        secrets: Vec<String>,
+    ) -> Result<(Opened, Arc<Flow>), Refusal> {
+        let opened = self.gateway.open(&self.tenant, (how, way), host, port, secrets).await?;
         let flow = self.flow(record(&opened.bound, how, host, port, Ok(opened.rule.clone())), opened.address);
         Ok((opened, flow))
+    }
+
+    /// Whether TLS to there ends here.
+    fn reads_tls(&self, target: &Target<'_>) -> bool {
+        self.tenant.bound().is_some_and(|bound| bound.reads(target.host, target.port).is_some())
+    }
+
+    /// Whether a tunnel to there is one whose requests are judged one by one.
+    fn reads(&self, host: &Host, port: u16) -> bool {
+        port == HTTP_PORT || self.tenant.bound().is_some_and(|bound| bound.reads(host, port).is_some())
     }
 
     fn flow(&self, record: Record, address: Option<IpAddr>) -> Arc<Flow> {

@@ -28,14 +28,13 @@ const REFUSED: u8 = 5;
 const EXPIRED: u8 = 6;
 const NO_SUCH_COMMAND: u8 = 7;
 const NO_SUCH_ADDRESS: u8 = 8;
-const HTTP_PORT: u16 = 80;
 
 pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
     let asked = tokio::time::timeout(GREETING_MAX, ask(&mut stream)).await;
     // Whoever breaks off, or speaks otherwise, is not waited for.
     let Ok(Ok(Some((host, port)))) = asked else { return };
     let target = Target { how: How::Socks, host: &host, port };
-    if port == HTTP_PORT {
+    if visit.reads(&host, port) {
         // What is asked there is judged request by request, and dialled then; but what is refused is refused now.
         if http::refused(&visit, &target).is_some() {
             let _ = reply(&mut stream, NOT_ALLOWED).await;
@@ -56,7 +55,11 @@ pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
                 Refusal::NoSuchName | Refusal::Unreachable => UNREACHABLE,
                 Refusal::ConnectionRefused => REFUSED,
                 Refusal::TimedOut => EXPIRED,
-                Refusal::NoAnswer | Refusal::TooMany | Refusal::NoUpstream | Refusal::Upstream(_) => FAILED,
+                Refusal::NoAnswer
+                | Refusal::TooMany
+                | Refusal::Untrusted(_)
+                | Refusal::NoUpstream
+                | Refusal::Upstream(_) => FAILED,
             };
             // It is over either way.
             let _ = reply(&mut stream, code).await;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod attacks;
+mod secrets;
 mod upstream;
 mod world;
 

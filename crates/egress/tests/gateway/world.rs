@@ -1,21 +1,25 @@
 //! A world of each test's own: a network namespace with a gateway and workspaces, by their addresses, in it, and a server of
 //! names; and another, the internet, at addresses that are reserved for documentation and count as public.
 
+use rexec_egress::authority::{self, Authority};
 use rexec_egress::dns;
 use rexec_egress::gateway::Gateway;
 use rexec_egress::policy::{Layer, Origin, Policy, Preset};
+use rexec_egress::reading::{Reading, Roots};
 use rexec_egress::record::{Record, Records};
 use rexec_egress::resolve::Resolver;
 use rexec_egress::table::Bound;
 use rexec_egress::upstream::Upstream;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
@@ -140,9 +144,12 @@ impl World {
         let (names, asked, requests) = (Names::default(), Arc::default(), Arc::default());
         let socket = UdpSocket::bind("127.0.0.1:5353").await.unwrap();
         tokio::task::spawn_local(serve_names(socket, names.clone(), Arc::clone(&asked)));
+        // Proves who it is to whoever trusts the one that made it.
+        let (proven, outside) = proven();
         for host in HOSTS {
             tokio::task::spawn_local(serve_http(internet.listen(host, 80), Arc::clone(&requests)));
             tokio::task::spawn_local(serve_tls(internet.listen(host, 443)));
+            tokio::task::spawn_local(serve_https(internet.listen(host, 8443), proven.clone(), Arc::clone(&requests)));
             tokio::task::spawn_local(serve_greeting(internet.listen(host, 22)));
         }
         tokio::task::spawn_local(serve_nothing(internet.listen(HOSTS[0], 8080)));
@@ -154,7 +161,7 @@ impl World {
         let listener = listen("127.0.0.1", UPSTREAM_PORT).await;
         let serving = tokio::task::spawn_local(serve_upstream(listener, Arc::clone(&requests)));
         let (records, taken) = Records::new();
-        let gateway = Gateway::new(resolver(), records, Vec::new(), upstream);
+        let gateway = Gateway::new(resolver(), records, Vec::new(), upstream, Roots::new(vec![outside]));
         tokio::task::spawn_local(gateway.clone().serve_proxy(listen(GATEWAY, PROXY_PORT).await));
         let names_here = Arc::new(UdpSocket::bind((GATEWAY, 53)).await.unwrap());
         tokio::task::spawn_local(gateway.clone().serve_udp(names_here));
@@ -163,6 +170,7 @@ impl World {
         for (name, host) in [("a.example", 0), ("b.example", 0), ("c.example", 1), ("evil.example", 1)] {
             world.name(name, &[&[HOSTS[host]]]);
         }
+        world.name("api.example", &[&[HOSTS[0]]]);
         world.name("proxy.example", &[&["127.0.0.1"]]);
         world
     }
@@ -181,7 +189,12 @@ impl World {
     pub fn bind(&self, address: &str, preset: Preset, allow: &[&str], deny: &[&str]) {
         let rules = |rules: &[&str]| rules.iter().map(|rule| rule.parse().unwrap()).collect();
         let layer = Layer { origin: Origin::Workspace, allow: rules(allow), deny: rules(deny) };
-        let bound = Bound { workspace: address.to_owned(), version: 1, policy: Policy::new(preset, vec![layer]) };
+        self.bind_reading(address, Policy::new(preset, vec![layer]), None);
+    }
+
+    /// Whose requests are read, if there are secrets.
+    pub fn bind_reading(&self, address: &str, policy: Policy, reading: Option<Reading>) {
+        let bound = Bound { workspace: address.to_owned(), version: 1, policy, reading };
         self.gateway.table.bind(address.parse().unwrap(), bound);
     }
 
@@ -218,7 +231,7 @@ impl World {
 }
 
 /// The first line and headers of an answer, and nothing of its body; empty when the connection ends.
-pub async fn head(stream: &mut TcpStream) -> String {
+pub async fn head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
@@ -342,18 +355,56 @@ async fn serve_nothing(listener: TcpListener) {
     }
 }
 
-async fn serve_tls(listener: TcpListener) {
-    let names = ["a.example", "b.example", "c.example", "evil.example"].map(str::to_owned);
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+/// How a host of the internet speaks TLS with certificates that are in order, and who says so.
+fn proven() -> (TlsAcceptor, Vec<u8>) {
+    let made = authority::make("the internet's", SystemTime::now()).unwrap();
+    let root = CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap().to_vec();
+    let authority = Authority::read("the internet's", &made.key).unwrap();
+    let (certificate, key) = authority.sign(&"api.example".parse().unwrap(), SystemTime::now()).unwrap();
+    (acceptor(CertificateDer::from(certificate), key), root)
+}
+
+fn acceptor(certificate: CertificateDer<'static>, key: Vec<u8>) -> TlsAcceptor {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
+        .with_single_cert(vec![certificate], rustls::pki_types::PrivateKeyDer::try_from(key).unwrap())
         .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Answers each head with all of it in a header, and keeps it.
+async fn serve_https(listener: TcpListener, acceptor: TlsAcceptor, requests: Arc<Mutex<Vec<String>>>) {
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (requests, acceptor) = (Arc::clone(&requests), acceptor.clone());
+        tokio::task::spawn_local(async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else { return };
+            loop {
+                let head = head(&mut stream).await;
+                if head.is_empty() {
+                    return;
+                }
+                let echo = head.replace("\r\n", "|");
+                requests.lock().unwrap().push(head);
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nX-Echo: {echo}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n2\r\nok\r\n0\r\n\
+                     X-Late: {echo}\r\n\r\n"
+                );
+                if stream.write_all(answer.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+async fn serve_tls(listener: TcpListener) {
+    let names = ["a.example", "b.example", "c.example", "evil.example"].map(str::to_owned);
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let acceptor = acceptor(made.cert.der().clone(), made.signing_key.serialize_der());
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let acceptor = acceptor.clone();

@@ -65,6 +65,7 @@ fn configure(home: &Path) -> Configure {
         ring_bytes: None,
         scrollback_lines: None,
         gateway: None,
+        authority: None,
     }
 }
 

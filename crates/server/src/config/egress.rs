@@ -10,6 +10,7 @@ use rexec_api::gateway::UpstreamProxy;
 use rexec_egress::host::{Host, authority};
 use rexec_egress::rule::Rule;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 const DNS_PORT: u16 = 53;
 /// Of proxies that are named without.
@@ -30,6 +31,9 @@ pub struct EgressConfig {
     pub resolvers: Vec<SocketAddr>,
     /// Another proxy, by which gateways reach everything.
     pub upstream: Option<Upstream>,
+    /// A file with authorities in PEM, besides those of the server's machine: whose word counts for what a host is that a
+    /// secret is sent to.
+    pub authorities: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +79,14 @@ pub(super) fn take(reader: &mut Reader) -> EgressConfig {
     }
     let (allow, deny) = (rules(reader, "REXEC_EGRESS_ALLOW"), rules(reader, "REXEC_EGRESS_DENY"));
     let (resolvers, upstream) = (resolvers(reader), upstream(reader));
-    EgressConfig { preset, presets, allow, deny, network: network.map(|(_, text)| text), resolvers, upstream }
+    let authorities = reader.text(&["REXEC_EGRESS_CA_FILE"]).map(|(name, path)| {
+        if !std::fs::read_to_string(&path).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE-----")) {
+            reader.fault(&name, "must be a file with certificates in PEM that this server may read");
+        }
+        path.into()
+    });
+    let network = network.map(|(_, text)| text);
+    EgressConfig { preset, presets, allow, deny, network, resolvers, upstream, authorities }
 }
 
 /// `[http://][user:password@]host[:port]`, or host and port apart.
@@ -207,6 +218,7 @@ mod tests {
             ("REXEC_EGRESS_PRESETS", "locked"),
             ("REXEC_EGRESS_ALLOW", "a.*.example"),
             ("REXEC_EGRESS_DENY", "a.example:0"),
+            ("REXEC_EGRESS_CA_FILE", "/nowhere/ca.pem"),
             ("REXEC_EGRESS_RESOLVERS", "one.example"),
         ] {
             assert!(of(&[(name, value)]).unwrap_err().contains(name), "{name}");

@@ -3,6 +3,7 @@
 
 use super::store::{self, Amount, Kind, Totals};
 use crate::db::Db;
+use crate::secrets;
 use rexec_api::gateway::EgressRecord;
 use rexec_api::ids::WorkspaceId;
 use sea_orm::DbErr;
@@ -25,6 +26,8 @@ pub struct Pending {
     kinds: HashMap<Kind, Amount>,
     /// Of whom it is not told how many decisions.
     untold: HashMap<WorkspaceId, i64>,
+    /// When a secret was last sent for a workspace.
+    used: BTreeMap<(WorkspaceId, String), i64>,
 }
 
 impl Pending {
@@ -36,6 +39,12 @@ impl Pending {
     pub fn add(&mut self, record: EgressRecord) {
         if record.lost > 0 {
             *self.untold.entry(record.workspace).or_default() += i64::try_from(record.lost).unwrap_or(i64::MAX);
+        }
+        for name in record.secrets {
+            if secrets::is_name(&name) && self.used.len() < KINDS_MAX {
+                let last_ms = self.used.entry((record.workspace, name)).or_default();
+                *last_ms = record.at_ms.max(*last_ms);
+            }
         }
         let began_ms = record.at_ms - record.end.map_or(0, |end| i64::try_from(end.lasted_ms).unwrap_or(0));
         let kind = Kind {
@@ -85,6 +94,9 @@ impl Pending {
                 store::prune_of(&tx, id).await?;
             }
         }
+        for ((id, name), at_ms) in &self.used {
+            secrets::store::used(&tx, *id, name, *at_ms).await?;
+        }
         tx.commit().await?;
         *self = Self::default();
         Ok(())
@@ -110,6 +122,7 @@ mod tests {
             allowed: true,
             why: "*.example".into(),
             end,
+            secrets: Vec::new(),
             lost: 0,
         };
         let end =

@@ -55,6 +55,9 @@ impl Egress {
     pub async fn set(&self, actor: &Actor, id: WorkspaceId, settings: EgressSettings) -> Result<EgressView> {
         let row = self.workspaces.owned_container(actor, Scope::WorkspacesWrite, id, "egress").await?;
         let settings = rules::checked(settings, self.operator(), now_ms())?;
+        let before = settings_of(&row).secrets;
+        let added: Vec<String> = settings.secrets.iter().filter(|name| !before.contains(name)).cloned().collect();
+        self.workspaces.deps().vault.require(actor, row.owner, &added).await?;
         self.change(actor, row, settings).await
     }
 
@@ -128,6 +131,7 @@ impl Egress {
             allow: own.allow,
             deny: own.deny,
             lent: own.lent,
+            secrets: own.secrets,
             server_allow: operator.allow.clone(),
             server_deny: operator.deny.clone(),
             template_allow: Plan::of_row(row).egress,

@@ -6,6 +6,7 @@ use crate::time::rfc3339;
 use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, LENT_MINUTES_MAX, LendRule, LentRule, RULES_MAX};
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::{BoundLayer, BoundPolicy};
+use rexec_api::secrets::GIVEN_MAX;
 use rexec_egress::rule::{Rule, To};
 use serde_json::json;
 
@@ -14,6 +15,8 @@ use serde_json::json;
 pub fn network(own: &EgressSettings, operator: &EgressConfig) -> EgressNetwork {
     let ranges = |text: &String| text.parse().is_ok_and(|rule: Rule| matches!(rule.to, To::Range(_)));
     let is_plain = own.deny.is_empty() && !own.allow.iter().chain(own.lent.iter().map(|lent| &lent.rule)).any(ranges);
+    // Nor put a secret in.
+    let is_plain = is_plain && own.secrets.is_empty();
     let is_plain = is_plain && operator.deny.is_empty() && operator.upstream.is_none();
     let is_open = own.preset == EgressPreset::Open && is_plain;
     if is_open { EgressNetwork::Open } else { EgressNetwork::Closed }
@@ -73,7 +76,7 @@ pub fn inherited(before: EgressSettings, operator: &EgressConfig) -> EgressSetti
     let is_short = allow.len() + deny.len() <= RULES_MAX;
     match (printed("allow", allow), printed("deny", deny)) {
         (Ok(allow), Ok(deny)) if is_short => {
-            EgressSettings { preset: preset.min(widest), allow, deny, lent: Vec::new() }
+            EgressSettings { preset: preset.min(widest), allow, deny, ..EgressSettings::default() }
         }
         _ => EgressSettings { preset: EgressPreset::Locked, ..EgressSettings::default() },
     }
@@ -104,7 +107,20 @@ pub fn checked(asked: EgressSettings, operator: &EgressConfig, now_ms: i64) -> R
         }
         lent.push(LentRule { rule: printed("lent", vec![one.rule])?.remove(0), until: one.until });
     }
-    Ok(without_ended(&EgressSettings { preset: asked.preset, allow, deny, lent }, now_ms))
+    let mut secrets: Vec<String> = Vec::new();
+    for name in asked.secrets {
+        if !crate::secrets::is_name(&name) {
+            let message = format!("`egress.secrets` has {name:?}, which is no secret's name.");
+            return Err(Error::field("egress.secrets", message));
+        }
+        if !secrets.contains(&name) {
+            secrets.push(name);
+        }
+    }
+    if secrets.len() > GIVEN_MAX {
+        return Err(Error::field("egress.secrets", format!("A workspace has {GIVEN_MAX} secrets at most.")));
+    }
+    Ok(without_ended(&EgressSettings { preset: asked.preset, allow, deny, lent, secrets }, now_ms))
 }
 
 fn printed(field: &str, rules: Vec<String>) -> Result<Vec<String>> {

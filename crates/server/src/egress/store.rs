@@ -231,6 +231,7 @@ pub async fn prune_of(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<()
 pub async fn forget(conn: &impl ConnectionTrait, id: WorkspaceId) -> Result<(), DbErr> {
     for text in [
         "UPDATE workspaces SET address = NULL, gateway = NULL WHERE id = $1",
+        "DELETE FROM workspace_authorities WHERE workspace_id = $1",
         // In the order in which they are written.
         "DELETE FROM egress_totals WHERE workspace_id = $1",
         "DELETE FROM egress_log WHERE workspace_id = $1",

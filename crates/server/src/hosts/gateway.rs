@@ -21,6 +21,7 @@ use rexec_engine::{
     ContainerSpec, ContainerState, EngineError, EngineInfo, ExecStart, Labels, Limits, Mount, Profile, Subnet,
 };
 use std::net::SocketAddrV4;
+use std::path::Path;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -32,6 +33,13 @@ const OTHER_PORTS: [u16; 2] = [13128, 23128];
 const LIMITS: Limits = Limits { cpu: 2.0, memory_bytes: 512 << 20, pids: 64 };
 /// How long it may take to answer for the first time.
 const START_MAX: Duration = Duration::from_secs(10);
+/// Where distributions keep the authorities that a machine trusts.
+const BUNDLES: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 const START_RETRY: Duration = Duration::from_millis(50);
 
 /// A gateway that was met.
@@ -95,6 +103,24 @@ impl Gateway {
     }
 }
 
+/// Authorities that this machine trusts, and the operator's own, in PEM.
+async fn roots(more: Option<&Path>) -> String {
+    let mut text = String::new();
+    if let Some(path) = more {
+        match tokio::fs::read_to_string(path).await {
+            Ok(own) => text.push_str(&own),
+            Err(error) => tracing::warn!(%error, path = %path.display(), "the operator's authorities cannot be read"),
+        }
+    }
+    for path in BUNDLES {
+        if let Ok(bundle) = tokio::fs::read_to_string(path).await {
+            text.push_str(&bundle);
+            break;
+        }
+    }
+    text
+}
+
 impl Host {
     /// Makes the closed network, closes it, and meets its gateway, which is made where there is none of this build; else why
     /// this host has none.
@@ -119,6 +145,7 @@ impl Host {
             resolvers: self.egress.resolvers.clone(),
             closed,
             upstream: self.egress.upstream.as_ref().map(|upstream| upstream.told()),
+            roots: roots(self.egress.authorities.as_deref()).await,
         };
         let state = gateway.client.set_gateway(&settings).await;
         let state = state.map_err(|error| NoGateway::Unknown(error.to_string()))?;

@@ -14,12 +14,14 @@ use crate::config::EgressConfig;
 use crate::db::Db;
 use crate::egress;
 use crate::egress::log::Pending;
+use crate::secrets::inside::Vault;
 use crate::time::now_ms;
 use crate::workspaces::store as workspaces;
 use futures_util::future::try_join_all;
 use rexec_api::gateway::{BoundAddress, KeptAddress};
 use rexec_channel::ChannelError;
 use rexec_engine::EngineInfo;
+use sea_orm::DbErr;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -83,7 +85,7 @@ impl Guard {
 
 impl Host {
     /// The gateway, met and told all that it is to know; else why there is none.
-    pub async fn guarded(&self, db: &Db, info: &EngineInfo) -> Result<Arc<Gateway>, NoGateway> {
+    pub async fn guarded(&self, vault: &Vault, info: &EngineInfo) -> Result<Arc<Gateway>, NoGateway> {
         if let Some(gateway) = self.guard.living() {
             return Ok(gateway);
         }
@@ -97,13 +99,14 @@ impl Host {
             _ => None,
         });
         let gateway = Arc::new(opened?);
-        tell_all(db, self, &gateway).await?;
+        tell_all(vault, self, &gateway).await?;
         self.guard.met.send_replace(Some(gateway.clone()));
         Ok(gateway)
     }
 
     /// Keeps it for as long as the host is tended, from when there is anybody to guard.
-    pub(super) async fn keep_gateway(&self, db: &Db, info: &EngineInfo) {
+    pub(super) async fn keep_gateway(&self, vault: &Vault, info: &EngineInfo) {
+        let db = vault.db();
         let mut retry = RETRY_FIRST;
         let mut pending = Pending::default();
         let mut met = self.guard.met.subscribe();
@@ -116,7 +119,7 @@ impl Host {
                 let _ = met.changed().await;
                 continue;
             }
-            match self.guarded(db, info).await {
+            match self.guarded(vault, info).await {
                 Ok(gateway) => {
                     retry = RETRY_FIRST;
                     self.listen(db, info, &gateway, &mut pending).await;
@@ -201,11 +204,14 @@ async fn write(db: &Db, pending: &mut Pending) {
     }
 }
 
-async fn tell_all(db: &Db, host: &Host, gateway: &Gateway) -> Result<(), NoGateway> {
+async fn tell_all(vault: &Vault, host: &Host, gateway: &Gateway) -> Result<(), NoGateway> {
     let lost = |error: ChannelError| NoGateway::Unknown(format!("Its gateway does not answer: {error}."));
-    let read = |error: sea_orm::DbErr| NoGateway::Unknown(format!("The database does not answer: {error}."));
-    let behind = workspaces::behind_gateway(db.read(), host.id).await.map_err(read)?;
-    let all: Vec<BoundAddress> = behind.iter().filter_map(|row| bound_of(row, &host.egress)).collect();
+    let read = |error: DbErr| NoGateway::Unknown(format!("The database does not answer: {error}."));
+    let behind = workspaces::behind_gateway(vault.db().read(), host.id).await.map_err(read)?;
+    let mut all = Vec::with_capacity(behind.len());
+    for row in &behind {
+        all.extend(bound_of(row, vault, &host.egress).await.map_err(read)?);
+    }
     let kept: Vec<KeptAddress> = all
         .iter()
         .map(|one| KeptAddress { address: one.address, workspace: one.workspace, version: one.version })
@@ -234,13 +240,19 @@ async fn tell(gateway: &Gateway, one: &BoundAddress) -> Result<(), ChannelError>
 }
 
 /// What the gateway is told of a workspace that has an address.
-pub fn bound_of(row: &workspaces::Workspace, operator: &EgressConfig) -> Option<BoundAddress> {
-    Some(BoundAddress {
-        address: row.address?,
+pub async fn bound_of(
+    row: &workspaces::Workspace,
+    vault: &Vault,
+    operator: &EgressConfig,
+) -> Result<Option<BoundAddress>, DbErr> {
+    let Some(address) = row.address else { return Ok(None) };
+    Ok(Some(BoundAddress {
+        address,
         workspace: row.id,
         version: u64::try_from(row.egress_seq).unwrap_or(0),
         policy: egress::policy_of(row, operator),
-    })
+        secrets: vault.bound(row).await?,
+    }))
 }
 
 #[cfg(test)]

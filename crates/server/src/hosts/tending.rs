@@ -4,6 +4,7 @@
 
 use super::{Heard, Host, HostFacts, HostState, LABEL_WORKSPACE, LOCAL, access, delivery, explain, helper, mark};
 use crate::db::Db;
+use crate::secrets::inside::Vault;
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use rexec_engine::{DiskLimits, EngineError, EngineInfo};
@@ -21,8 +22,8 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 
 impl Host {
     /// Tends the host until dropped. `on_event` hears of every change to a workspace's container.
-    pub async fn tend(&self, db: &Db, on_event: impl Fn(Heard)) {
-        let mut retry = RETRY_FIRST;
+    pub async fn tend(&self, vault: &Vault, on_event: impl Fn(Heard)) {
+        let (db, mut retry) = (vault.db(), RETRY_FIRST);
         loop {
             match self.prove(db).await {
                 Ok(facts) => {
@@ -46,7 +47,7 @@ impl Host {
                     self.state.send_replace(HostState::Ready(facts.clone()));
                     let reason = {
                         let besides = async {
-                            tokio::join!(self.try_usual_runtime(&facts), self.keep_gateway(db, &facts.engine));
+                            tokio::join!(self.try_usual_runtime(&facts), self.keep_gateway(vault, &facts.engine));
                         };
                         let watching = pin!(self.watch_over(db, &facts.engine, &on_event));
                         match select(watching, pin!(besides)).await {

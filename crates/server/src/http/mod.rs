@@ -22,8 +22,8 @@ mod words;
 use crate::app::AppState;
 use crate::error::Error;
 use crate::{
-    accounts, auth, egress, events, exec, files, hosts, machines, ports, registries, setups, snapshots, ssh, ssh_keys,
-    stats, templates, terminals, volumes, workspaces,
+    accounts, auth, egress, events, exec, files, hosts, machines, ports, registries, secrets, setups, snapshots, ssh,
+    ssh_keys, stats, templates, terminals, volumes, workspaces,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -67,6 +67,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(ssh_keys::http::routes())
         .merge(ssh::http::routes())
         .merge(registries::http::routes())
+        .merge(secrets::http::routes())
         .merge(volumes::http::routes())
         .merge(snapshots::http::routes())
         .merge(stats::http::routes())

@@ -32,7 +32,7 @@ fn needed(tag: &str, method: &HttpMethod, path: &str) -> Option<Scope> {
         "auth" if path.starts_with("/api/auth/device/") => Scope::All,
         // A key opens everything.
         "ssh" if *method == HttpMethod::Post => Scope::All,
-        "auth" | "tokens" | "registries" | "ssh" => Scope::Account,
+        "auth" | "tokens" | "registries" | "secrets" | "ssh" => Scope::Account,
         "admin" => Scope::Admin,
         _ => Scope::All,
     })

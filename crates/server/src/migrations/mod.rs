@@ -28,6 +28,7 @@ mod m0025_replicas;
 mod m0026_regions;
 mod m0027_made_from;
 mod m0028_egress;
+mod m0029_secrets;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -65,6 +66,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0026_regions::Migration),
             Box::new(m0027_made_from::Migration),
             Box::new(m0028_egress::Migration),
+            Box::new(m0029_secrets::Migration),
         ]
     }
 }

@@ -284,7 +284,8 @@ impl Setups {
     /// What is started from now on has the repository's variables. With another image it is made again.
     async fn reconfigure(&self, id: WorkspaceId, guest: &GuestClient) -> Result<(), DbErr> {
         let Some(row) = workspaces::find(self.deps.db.read(), id).await? else { return Ok(()) };
-        if let Err(error) = guest.configure(&configuration(&row)).await {
+        let inside = self.deps.vault.inside(&row).await?;
+        if let Err(error) = guest.configure(&configuration(&row, inside)).await {
             tracing::debug!(workspace.id = %id, %error, "the guest hears of its variables when it is met again");
         }
         self.workspaces.nudge(id);

@@ -4,6 +4,7 @@ use super::limits::Wish;
 use super::plan::Plan;
 use super::store::Workspace;
 use crate::hosts::{self, Host, delivery};
+use crate::secrets::inside::Inside;
 use rexec_api::guest::{Configure, DIAL_MOUNT, HOME, KEY_VARIABLE, MOUNT, PROGRAM};
 use rexec_api::ids::WorkspaceId;
 use rexec_engine::{ContainerSpec, DiskLimits, Labels, Mount, Profile};
@@ -42,14 +43,17 @@ pub fn disk_bytes(row: &Workspace) -> Option<u64> {
 }
 
 /// What its guest is told when it is met.
-pub fn configuration(row: &Workspace) -> Configure {
+pub fn configuration(row: &Workspace, inside: Inside) -> Configure {
     let plan = Plan::of_row(row);
+    let mut env = row.env.clone();
+    env.extend(inside.env);
     Configure {
         gateway: row.gateway,
+        authority: inside.authority,
         workspace: row.id,
         user: plan.user.unwrap_or_default(),
         account: plan.account,
-        env: row.env.clone(),
+        env,
         sudo: Default::default(),
         entrypoint: plan.entrypoint,
         ring_bytes: None,

@@ -49,7 +49,9 @@ impl Workspaces {
         actor.authorise(Scope::WorkspacesWrite)?;
         validate::new_workspace(&new)?;
         if let Some(settings) = new.egress.take() {
-            new.egress = Some(rules::checked(settings, &self.config.egress, now_ms())?);
+            let settings = rules::checked(settings, &self.config.egress, now_ms())?;
+            self.deps.vault.require(actor, actor.user, &settings.secrets).await?;
+            new.egress = Some(settings);
         }
         self.require_image(actor, &new)?;
         let template = new.template.as_deref().map(|id| self.deps.templates.find(id)).transpose()?;

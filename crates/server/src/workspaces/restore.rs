@@ -13,6 +13,7 @@ use crate::setups;
 use crate::snapshots;
 use crate::volumes;
 use crate::volumes::store::Volume;
+use rexec_api::egress::EgressSettings;
 use rexec_api::error::ErrorCode;
 use rexec_api::volumes::RestoreVolume;
 use rexec_api::workspaces::{NewWorkspace, WAIT_MS_DEFAULT};
@@ -105,7 +106,11 @@ impl Workspaces {
             delete_told_ms: None,
             pool: None,
             moving: None,
-            egress: before.egress.map(|own| self.inherited_egress(own)).or(fresh.egress),
+            egress: before
+                .egress
+                // The same owner's.
+                .map(|own| EgressSettings { secrets: own.secrets.clone(), ..self.inherited_egress(own) })
+                .or(fresh.egress),
             egress_seq: fresh.egress_seq,
             egress_applied_seq: 0,
             address: None,

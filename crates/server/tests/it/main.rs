@@ -44,6 +44,7 @@ mod relayed;
 mod remote;
 mod replicas;
 mod runtimes;
+mod secrets;
 mod servers;
 mod setups;
 mod sign_in;

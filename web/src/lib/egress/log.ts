@@ -51,6 +51,10 @@ const WHY: Record<string, string> = {
   egress_too_many: 'too many were open at once',
   egress_no_upstream: 'the proxy that everything leaves by does not answer',
   egress_upstream_refused: 'the operator\'s proxy refuses it',
+  egress_untrusted: 'its certificate is not in order, so no secret was sent',
+  egress_not_trusted_inside: 'the program does not trust this workspace\'s certificates',
+  egress_http1_only: 'the program speaks HTTP/2 alone, which is not had where a secret is put in',
+  egress_no_certificate: 'the gateway could not speak for it',
   egress_not_bound: 'its gateway did not know it any more',
   egress_not_tls: 'it did not speak TLS',
   egress_broken_tls: 'its TLS was broken',
@@ -60,7 +64,7 @@ const WHY: Record<string, string> = {
   egress_bad_request: 'the request was malformed',
 };
 
-const HOW: Record<string, string> = { http: 'HTTP', connect: 'CONNECT', socks: 'SOCKS', dns: 'name looked up' };
+const HOW: Record<string, string> = { http: 'HTTP', https: 'HTTPS', connect: 'CONNECT', socks: 'SOCKS', dns: 'name looked up' };
 
 export const howTold = (how: string): string => HOW[how] ?? how;
 

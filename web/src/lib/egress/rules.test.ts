@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { EgressView } from '../api/types';
-import { ruleFor, settingsOf, withoutLent, withoutRule, withRule } from './rules';
+import { ruleFor, settingsOf, withoutLent, withoutRule, withRule, withSecret } from './rules';
 
 test('a rule names the ports that it has to', () => {
   const rule = (how: string, host: string, port: number): string => ruleFor({ how, host, port });
@@ -11,11 +11,13 @@ test('a rule names the ports that it has to', () => {
 });
 
 test('a rule comes once and goes alone, and nothing else is asked for', () => {
-  const view = { preset: 'locked', allow: ['a.example'], deny: ['b.example'], lent: [{ rule: 'l.example', until: '2026-01-01T00:00:00Z' }], version: 3 } as EgressView;
+  const view = { preset: 'locked', allow: ['a.example'], deny: ['b.example'], lent: [{ rule: 'l.example', until: '2026-01-01T00:00:00Z' }], secrets: ['KEY'], version: 3 } as EgressView;
   const before = settingsOf(view);
   expect(withRule(before, 'allow', 'a.example')).toBe(before);
   const more = withRule(before, 'deny', 'c.example');
-  expect(more).toEqual({ preset: 'locked', allow: ['a.example'], deny: ['b.example', 'c.example'], lent: view.lent });
+  expect(more).toEqual({ preset: 'locked', allow: ['a.example'], deny: ['b.example', 'c.example'], lent: view.lent, secrets: ['KEY'] });
+  expect(withSecret(more, 'TOKEN', true).secrets).toEqual(['KEY', 'TOKEN']);
+  expect(withSecret(more, 'KEY', false).secrets).toEqual([]);
   expect(withoutLent(more, 'l.example')).toEqual({ ...more, lent: [] });
   expect(withoutRule(more, 'deny', 'b.example').deny).toEqual(['c.example']);
 });

@@ -13,8 +13,14 @@ export const PRESETS: { preset: EgressPreset; label: string; brief: string; text
 ];
 
 /** What is asked for to keep what holds. */
-export function settingsOf({ preset, allow, deny, lent }: EgressView): Required<EgressSettings> {
-  return { preset, allow, deny, lent };
+export function settingsOf({ preset, allow, deny, lent, secrets }: EgressView): Required<EgressSettings> {
+  return { preset, allow, deny, lent, secrets: secrets ?? [] };
+}
+
+/** With this secret or without it, whichever it is not. */
+export function withSecret(settings: Required<EgressSettings>, name: string, given: boolean): Required<EgressSettings> {
+  const others = settings.secrets.filter((other) => other !== name);
+  return { ...settings, secrets: given ? [...others, name] : others };
 }
 
 export function withRule(settings: Required<EgressSettings>, kind: RuleKind, rule: string): Required<EgressSettings> {

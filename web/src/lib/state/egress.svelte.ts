@@ -5,7 +5,7 @@ import { ApiError } from '../api/request';
 import { inWords, told } from '../api/told';
 import type { EgressPreset, EgressSettings, EgressView } from '../api/types';
 import { continued, refreshed, refusedOf, type Log } from '../egress/log';
-import { settingsOf, withoutLent, withoutRule, withRule, type RuleKind } from '../egress/rules';
+import { settingsOf, withoutLent, withoutRule, withRule, withSecret, type RuleKind } from '../egress/rules';
 import { afterRule } from '../egress/standing';
 import { live } from './live.svelte';
 import { signedOut } from './session.svelte';
@@ -98,6 +98,10 @@ export class WorkspaceEgress {
 
   async choose(preset: EgressPreset): Promise<void> {
     await this.#toasted('What it may reach was not changed', (now) => ({ ...now, preset }));
+  }
+
+  async give(name: string, given: boolean): Promise<void> {
+    await this.#toasted(`${name} was not ${given ? 'given' : 'taken away'}`, (now) => withSecret(now, name, given));
   }
 
   async remove(kind: RuleKind, rule: string): Promise<void> {

@@ -168,7 +168,9 @@ impl Driver {
         if self.linked_at.is_some_and(|at| at.elapsed() < LINK_STEADY) {
             return Err(LinkError::Unsteady.into());
         }
-        let (configure, budget) = (container::configuration(row), self.deps.budgets.of(row.owner));
+        let (inside, budget) = (self.deps.vault.inside(row).await?, self.deps.budgets.of(row.owner));
+        self.inside = inside.clone();
+        let configure = container::configuration(row, inside);
         if dials(facts, row) {
             self.open_desk(row)?;
         }

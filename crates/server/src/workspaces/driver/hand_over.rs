@@ -1,6 +1,7 @@
 //! A warm workspace becomes somebody's: its guest is told what it is from now on, and the engine hears nothing of it.
 
 use super::{Driver, StepError};
+use crate::secrets::inside::Inside;
 use crate::time::now_ms;
 use crate::workspaces::container;
 use crate::workspaces::link::LinkError;
@@ -19,7 +20,8 @@ impl Driver {
         }
         // Until then it reaches nothing.
         self.keep_told(row).await?;
-        match self.tell_guest(row).await {
+        let inside = self.deps.vault.inside(row).await?;
+        match self.tell_guest(row, inside).await {
             Ok(()) => self.link_is_warm = false,
             Err(error) => {
                 tracing::debug!(workspace.id = %self.id, error = &error as &dyn std::error::Error, "a warm guest is gone");
@@ -47,10 +49,11 @@ impl Driver {
         Ok(true)
     }
 
-    async fn tell_guest(&mut self, row: &Workspace) -> Result<(), LinkError> {
+    async fn tell_guest(&mut self, row: &Workspace, inside: Inside) -> Result<(), LinkError> {
         let budget = self.deps.budgets.of(row.owner);
         let Some(link) = &mut self.link else { return Err(LinkError::Timeout) };
-        let configuration = container::configuration(row);
+        self.inside = inside.clone();
+        let configuration = container::configuration(row, inside);
         let configured = link.client.configure(&configuration);
         tokio::time::timeout(PATIENCE, configured).await.map_err(|_| LinkError::Timeout)??;
         // What it says counts as its owner's from now on.

@@ -11,6 +11,7 @@
 use super::{Driver, Rest, StepError};
 use crate::guest_error::tame;
 use crate::http::tunnel::End;
+use crate::secrets::inside::Inside;
 use crate::setups;
 use crate::time::now_ms;
 use crate::workspaces::container;
@@ -91,8 +92,12 @@ impl Driver {
     }
 
     async fn meet(&mut self, row: &mut Workspace, arrival: Arrival) -> Result<(), StepError> {
-        let link =
-            Link::over_stream(arrival.stream, &container::configuration(row), self.deps.budgets.of(row.owner)).await?;
+        let link = Link::over_stream(
+            arrival.stream,
+            &container::configuration(row, Inside::default()),
+            self.deps.budgets.of(row.owner),
+        )
+        .await?;
         // Only now: one that cannot even say hello takes nobody's place.
         if let Some(before) = self.meeting.farewell.replace(arrival.farewell) {
             let _ = before.send(REPLACED);

@@ -46,6 +46,7 @@ use crate::hosts::turns::Place;
 use crate::hosts::{self, Fleet, Host, HostFacts, HostState};
 use crate::registries::Registries;
 use crate::replicas::{self, Replicas};
+use crate::secrets::inside::{Inside, Vault};
 use crate::snapshots;
 use crate::templates::Templates;
 use rexec_api::ids::{UserId, WorkspaceId};
@@ -73,6 +74,7 @@ pub struct Deps {
     pub replicas: Replicas,
     pub crash: Crash,
     pub registries: Registries,
+    pub vault: Vault,
     pub templates: Templates,
     /// Asks for a look at what is left of set-ups.
     pub setup_wanted: Arc<Notify>,
@@ -142,6 +144,8 @@ pub struct Driver {
     image_present: bool,
     /// The generation that was made last, and on which network, at which address.
     made: Option<(i64, String, Option<Ipv4Addr>)>,
+    /// What its guest was told of secrets.
+    inside: Inside,
     /// Which life of its gateway was told which `egress_seq`.
     told: Option<(Uuid, i64)>,
     /// When the next of what it may reach for a while ends.
@@ -178,6 +182,7 @@ impl Driver {
             remade: 0,
             image_present: true,
             made: None,
+            inside: Inside::default(),
             told: None,
             lent_until: None,
             pulling: None,

@@ -6,6 +6,7 @@ use crate::config::{Config, DatabaseUrl, Sources};
 use crate::db::execute;
 use crate::sealed::Sealer;
 use crate::secret::Secret;
+use crate::secrets::inside::Vault;
 use crate::time::now_ms;
 use crate::workspaces::slot::Report;
 use bytes::Bytes;
@@ -304,6 +305,7 @@ async fn bench() -> (Bench, Driver) {
         fleet,
         setup_wanted: Arc::default(),
         registries: Registries::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap()),
+        vault: Vault::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap(), &[0; 32]),
         home_kept: Duration::ZERO,
         snapshot_news: tokio::sync::watch::Sender::default(),
         snapshot_bytes_max: 0,

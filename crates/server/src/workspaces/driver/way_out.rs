@@ -11,7 +11,7 @@ use crate::hosts::HostFacts;
 use crate::hosts::gateway::{Gateway, NoGateway};
 use crate::hosts::guard::bound_of;
 use crate::time::now_ms;
-use crate::workspaces::container::container_name;
+use crate::workspaces::container::{self, container_name};
 use crate::workspaces::store::Workspace;
 use rexec_api::egress::EgressNetwork;
 use rexec_api::guest::{ADDRESSES, WayOut};
@@ -30,6 +30,8 @@ const SHUT: [(SocketAddrV4, &str); 2] = [
 ];
 /// A port that hosts listen at, and one that answers that nobody does.
 const SSH_PORT: u16 = 22;
+/// For a guest to hear of its secrets.
+const TOLD_MAX: Duration = Duration::from_secs(5);
 const UNKNOWN_NAME: &str = "example.com";
 const HOST_PORTS: &str = "its server's own ports";
 const SIBLING: &str = "another workspace";
@@ -50,12 +52,12 @@ impl Driver {
             NoGateway::Never(reason) => StepError::Unguarded(reason),
             NoGateway::Unknown(reason) => EngineError::Unavailable(reason.into()).into(),
         };
-        let mut gateway = self.host.guarded(&self.deps.db, &facts.engine).await.map_err(no_gateway)?;
+        let mut gateway = self.host.guarded(&self.deps.vault, &facts.engine).await.map_err(no_gateway)?;
         // Engines remove networks that no container is on when they are asked to tidy up.
         let there = self.host.engine.network(&gateway.network).await?.and_then(|there| there.subnet);
         if there != Some(gateway.subnet) {
             self.host.guard.forget(&gateway);
-            gateway = self.host.guarded(&self.deps.db, &facts.engine).await.map_err(no_gateway)?;
+            gateway = self.host.guarded(&self.deps.vault, &facts.engine).await.map_err(no_gateway)?;
         }
         let is_there = |address: &Ipv4Addr| gateway.subnet.contains(*address) && row.gateway == Some(gateway.proxy());
         let address = match row.address.filter(is_there) {
@@ -137,14 +139,30 @@ impl Driver {
             None if row.egress_applied_seq >= row.egress_seq => return Ok(()),
             None => {
                 let facts = self.host.ready().map_err(|reason| EngineError::Unavailable(reason.into()))?;
-                let met = self.host.guarded(&self.deps.db, &facts.engine).await;
+                let met = self.host.guarded(&self.deps.vault, &facts.engine).await;
                 met.map_err(|no| EngineError::Unavailable(no.why().to_owned().into()))?
             }
         };
         if self.told == Some((gateway.life, row.egress_seq)) {
             return Ok(());
         }
-        self.tell_gateway(row, &gateway).await
+        self.tell_gateway(row, &gateway).await?;
+        self.tell_of_secrets(row).await
+    }
+
+    /// Programs that are started from now on have other placeholders than its guest was told of.
+    async fn tell_of_secrets(&mut self, row: &Workspace) -> Result<(), StepError> {
+        let inside = self.deps.vault.inside(row).await?;
+        let Some(link) = self.link.as_ref().filter(|_| !self.link_is_warm && inside != self.inside) else {
+            return Ok(());
+        };
+        let configuration = container::configuration(row, inside.clone());
+        match tokio::time::timeout(TOLD_MAX, link.client.configure(&configuration)).await {
+            Ok(Ok(_)) => self.inside = inside,
+            // It hears of them when it is met again.
+            _ => tracing::debug!(workspace.id = %self.id, "a guest does not hear of its secrets"),
+        }
+        Ok(())
     }
 
     /// What was allowed for a while and has ended is no rule any more; the workspace without it.
@@ -171,7 +189,7 @@ impl Driver {
     }
 
     async fn tell_gateway(&mut self, row: &Workspace, gateway: &Gateway) -> Result<(), StepError> {
-        if let Some(bound) = bound_of(row, &self.host.egress) {
+        if let Some(bound) = bound_of(row, &self.deps.vault, &self.host.egress).await? {
             let told = gateway.client.bind_address(&bound).await;
             told.map_err(|error| EngineError::Unavailable(format!("the gateway: {error}").into()))?;
             self.told = Some((gateway.life, row.egress_seq));

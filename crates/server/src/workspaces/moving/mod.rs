@@ -135,7 +135,7 @@ impl Workspaces {
             return Ok(());
         }
         let facts = to.ready().map_err(|why| Error::new(ErrorCode::EngineUnavailable, why))?;
-        match to.guarded(&self.deps.db, &facts.engine).await {
+        match to.guarded(&self.deps.vault, &facts.engine).await {
             Err(NoGateway::Never(why)) => {
                 let message = format!("That server cannot guard what it reaches: {why} Choose another.");
                 Err(Error::new(ErrorCode::EgressUnavailable, message))

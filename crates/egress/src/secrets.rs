@@ -1,0 +1,227 @@
+//! Secrets that a workspace uses and never has: inside stands a placeholder, and its value takes the placeholder's place in
+//! requests to the hosts that it is bound to.
+//!
+//! ```text
+//!   request   authorization: Bearer <placeholder>  -> Secrets::put_in   -> Bearer <value>       bound headers alone
+//!   answer    x-echo: <value>                      -> Secrets::take_out -> x-echo: <placeholder>     every header
+//! ```
+//!
+//! Invariants: a value is put into nothing but a header that it is bound to, of a request to a host that it is bound to;
+//! what it is bound to is a name, never an address. Bodies are not touched, in neither direction.
+
+use crate::host::Host;
+use crate::rule::{Rule, To};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::fmt;
+
+/// Where requests are not encrypted, nothing is put in.
+const HTTP_PORT: u16 = 80;
+/// How credentials of a name and a password begin (RFC 7617).
+const BASIC: &[u8] = b"Basic ";
+
+/// One of them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    /// What its keeper calls it; only passed on.
+    pub id: String,
+    pub placeholder: String,
+    pub value: String,
+    /// Names and what is below names.
+    pub hosts: Vec<Rule>,
+    pub headers: Vec<HeaderName>,
+}
+
+/// Without what is secret.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({})", self.id)
+    }
+}
+
+/// All of one workspace.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Secrets(Vec<Secret>);
+
+impl Secrets {
+    /// Those that could be had by whoever has an empty text are none.
+    pub fn new(mut all: Vec<Secret>) -> Self {
+        all.retain(|secret| !secret.placeholder.is_empty() && !secret.value.is_empty());
+        Self(all)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether any of them is for this host, so that its requests are read.
+    pub fn are_for(&self, host: &Host, port: u16) -> bool {
+        self.of(host, port).next().is_some()
+    }
+
+    fn of<'a>(&'a self, host: &'a Host, port: u16) -> impl Iterator<Item = &'a Secret> {
+        self.0.iter().filter(move |secret| secret.is_for(host, port))
+    }
+
+    /// Puts values in the place of placeholders; which ones it was.
+    pub fn put_in(&self, host: &Host, port: u16, headers: &mut HeaderMap) -> Vec<String> {
+        let mut used = Vec::new();
+        for secret in self.of(host, port) {
+            let mut is_used = false;
+            for (name, value) in headers.iter_mut().filter(|(name, _)| secret.headers.contains(name)) {
+                is_used |= exchange(name, value, &secret.placeholder, &secret.value);
+            }
+            if is_used {
+                used.push(secret.id.clone());
+            }
+        }
+        used
+    }
+
+    /// Puts placeholders in the place of values, wherever the host says them again.
+    pub fn take_out(&self, host: &Host, port: u16, headers: &mut HeaderMap) {
+        for secret in self.of(host, port) {
+            for (name, value) in headers.iter_mut() {
+                exchange(name, value, &secret.value, &secret.placeholder);
+            }
+        }
+    }
+}
+
+impl Secret {
+    fn is_for(&self, host: &Host, port: u16) -> bool {
+        let Host::Name(name) = host else { return false };
+        let is_name = |rule: &&Rule| matches!(rule.to, To::Name(_) | To::Below(_));
+        port != HTTP_PORT && self.hosts.iter().filter(is_name).any(|rule| rule.matches_name(name, port))
+    }
+}
+
+/// One text for another in a header's value, also in what it says in base64. `false`: it is not there.
+fn exchange(name: &HeaderName, value: &mut HeaderValue, from: &str, to: &str) -> bool {
+    let text = value.as_bytes();
+    let changed = match replaced(text, from.as_bytes(), to.as_bytes()) {
+        Some(changed) => Some(changed),
+        None if *name == AUTHORIZATION => in_basic(text, from, to),
+        None => None,
+    };
+    let Some(mut changed) = changed.and_then(|text| HeaderValue::from_bytes(&text).ok()) else { return false };
+    changed.set_sensitive(true);
+    *value = changed;
+    true
+}
+
+/// Within a name and a password.
+fn in_basic(text: &[u8], from: &str, to: &str) -> Option<Vec<u8>> {
+    let (scheme, pair) = text.split_at_checked(BASIC.len())?;
+    if !scheme.eq_ignore_ascii_case(BASIC) {
+        return None;
+    }
+    let pair = STANDARD.decode(pair.trim_ascii()).ok()?;
+    let pair = replaced(&pair, from.as_bytes(), to.as_bytes())?;
+    Some([BASIC, STANDARD.encode(pair).as_bytes()].concat())
+}
+
+/// `None`: it is not there.
+fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Option<Vec<u8>> {
+    let mut at = find(text, from)?;
+    let (mut rest, mut whole) = (text, Vec::with_capacity(text.len() + to.len()));
+    loop {
+        whole.extend_from_slice(&rest[..at]);
+        whole.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+        match find(rest, from) {
+            Some(next) => at = next,
+            None => break,
+        }
+    }
+    whole.extend_from_slice(rest);
+    Some(whole)
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|part| part == what)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const PLACEHOLDER: &str = "sk-kR2vQ8mZt1LcX4bN";
+    const VALUE: &str = "sk-realrealrealreal";
+
+    fn secrets() -> Secrets {
+        Secrets::new(vec![Secret {
+            id: "one".into(),
+            placeholder: PLACEHOLDER.into(),
+            value: VALUE.into(),
+            hosts: vec!["api.example".parse().unwrap(), "*.models.example:443".parse().unwrap()],
+            headers: vec![AUTHORIZATION, HeaderName::from_static("x-api-key")],
+        }])
+    }
+
+    fn headers(all: &[(&'static str, &str)]) -> HeaderMap {
+        all.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn host(name: &str) -> Host {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn a_value_is_put_in_where_it_is_bound_and_nowhere_else() {
+        let bearer = format!("Bearer {PLACEHOLDER}");
+        let sent = headers(&[("authorization", &bearer), ("x-api-key", PLACEHOLDER), ("x-request-id", PLACEHOLDER)]);
+        let mut to = sent.clone();
+        assert_eq!(secrets().put_in(&host("api.example"), 443, &mut to), ["one"]);
+        let real = format!("Bearer {VALUE}");
+        assert_eq!(to, headers(&[("authorization", &real), ("x-api-key", VALUE), ("x-request-id", PLACEHOLDER)]));
+        assert!(to[AUTHORIZATION].is_sensitive());
+        for (name, port) in [
+            ("api.example", 80),
+            ("api.example", 8443),
+            ("other.example", 443),
+            ("models.example", 443),
+            ("192.0.2.1", 443),
+        ] {
+            let mut to = sent.clone();
+            assert!(secrets().put_in(&host(name), port, &mut to).is_empty(), "{name}:{port}");
+            assert_eq!(to, sent);
+            assert!(!secrets().are_for(&host(name), port));
+        }
+        assert!(secrets().are_for(&host("a.b.models.example"), 443));
+    }
+
+    #[test]
+    fn a_password_is_found_in_base64() {
+        let pair = |password: &str| format!("basic {}", STANDARD.encode(format!("me:{password}")));
+        let mut to = headers(&[("authorization", &pair(PLACEHOLDER))]);
+        secrets().put_in(&host("api.example"), 443, &mut to);
+        assert_eq!(to, headers(&[("authorization", &pair(VALUE).replace("basic", "Basic"))]));
+        let odd = headers(&[("authorization", "Basic %%%"), ("x-api-key", "none")]);
+        let mut to = odd.clone();
+        assert!(secrets().put_in(&host("api.example"), 443, &mut to).is_empty());
+        assert_eq!(to, odd);
+    }
+
+    #[test]
+    fn what_is_said_again_is_taken_out() {
+        let twice = format!("{VALUE}, {VALUE}");
+        let mut said = headers(&[("x-echo", &twice), ("location", &format!("/?key={VALUE}")), ("server", "one")]);
+        secrets().take_out(&host("api.example"), 443, &mut said);
+        let expected = format!("{PLACEHOLDER}, {PLACEHOLDER}");
+        assert_eq!(said["x-echo"], expected);
+        assert_eq!(said["location"], format!("/?key={PLACEHOLDER}"));
+        assert_eq!(said["server"], "one");
+    }
+
+    #[test]
+    fn a_range_and_every_name_bind_nothing() {
+        let mut all = secrets();
+        all.0[0].hosts = vec!["*".parse().unwrap(), "0.0.0.0/0".parse().unwrap()];
+        assert!(!all.are_for(&host("api.example"), 443) && !all.are_for(&host("192.0.2.1"), 443));
+        assert!(!format!("{all:?}").contains(VALUE));
+    }
+}

@@ -1,0 +1,98 @@
+//! The workspace's own authority for certificates, as its programs learn of it: those whose requests the gateway reads to put
+//! secrets in must trust it.
+//!
+//! It is added to the image's own authorities in a file of ours, which the usual variables name; what is there is left as it
+//! is. Where an image has no authorities only programs that have their own are told, as nothing else could speak TLS anyway.
+
+use crate::way_out::{note, put, read};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The image's own, wherever distributions keep them.
+const BUNDLES: [&str; 4] = [
+    "etc/ssl/certs/ca-certificates.crt",
+    "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "etc/ssl/ca-bundle.pem",
+    "etc/ssl/cert.pem",
+];
+/// More than any of them has.
+const BUNDLE_BYTES_MAX: u64 = 4 << 20;
+const ETC: &str = "etc";
+const OURS: &str = "etc/rexec";
+const ALONE: &str = "ca.pem";
+const WITH_OTHERS: &str = "ca-bundle.pem";
+/// Where `update-ca-certificates` finds it.
+const ANCHORS: &str = "usr/local/share/ca-certificates";
+const ANCHOR: &str = "rexec-workspace.crt";
+/// Those that add to what a program knows.
+const ADDING: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "DENO_CERT"];
+/// Those that take its place.
+const REPLACING: [&str; 8] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "AWS_CA_BUNDLE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+];
+
+/// Has programs trust it, or nobody any more; the variables that tell them.
+pub fn install(root: &Path, authority: Option<&str>) -> BTreeMap<String, String> {
+    let ours = root.join(OURS);
+    if authority.is_some() && !ours.exists() && root.join(ETC).is_dir() {
+        note(std::fs::create_dir(&ours), &ours);
+    }
+    let others = BUNDLES.iter().find_map(|path| read(&root.join(path), BUNDLE_BYTES_MAX).ok());
+    let bundle =
+        authority.zip(others.as_ref()).map(|(authority, others)| format!("{}\n{authority}", others.trim_end()));
+    put(&ours, ALONE, authority);
+    put(&ours, WITH_OTHERS, bundle.as_deref());
+    put(&root.join(ANCHORS), ANCHOR, authority);
+    let named = |names: &[&str], file: &str| {
+        let path = format!("/{OURS}/{file}");
+        names.iter().map(|name| ((*name).to_owned(), path.clone())).collect::<Vec<_>>()
+    };
+    let mut all = BTreeMap::new();
+    if authority.is_some() {
+        all.extend(named(&ADDING, ALONE));
+    }
+    if bundle.is_some() {
+        all.extend(named(&REPLACING, WITH_OTHERS));
+    }
+    all
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_added_to_what_is_there_and_goes_again() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("etc/ssl/certs")).unwrap();
+        std::fs::write(at(BUNDLES[0]), "theirs\n").unwrap();
+        std::fs::create_dir_all(at(ANCHORS)).unwrap();
+        let variables = install(root.path(), Some("ours\n"));
+        assert_eq!(variables["SSL_CERT_FILE"], "/etc/rexec/ca-bundle.pem");
+        assert_eq!(variables["NODE_EXTRA_CA_CERTS"], "/etc/rexec/ca.pem");
+        assert_eq!(std::fs::read_to_string(at("etc/rexec/ca-bundle.pem")).unwrap(), "theirs\nours\n");
+        assert_eq!(std::fs::read_to_string(at("etc/rexec/ca.pem")).unwrap(), "ours\n");
+        assert!(at(ANCHORS).join(ANCHOR).exists());
+        assert_eq!(std::fs::read_to_string(at(BUNDLES[0])).unwrap(), "theirs\n");
+        assert!(install(root.path(), None).is_empty());
+        assert!(!at("etc/rexec/ca.pem").exists() && !at(ANCHORS).join(ANCHOR).exists());
+    }
+
+    #[test]
+    fn without_others_only_what_adds_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        let names: Vec<String> = install(root.path(), Some("ours")).into_keys().collect();
+        assert_eq!(names, ["DENO_CERT", "NODE_EXTRA_CA_CERTS"]);
+        assert!(!root.path().join("etc/rexec/ca-bundle.pem").exists());
+    }
+}

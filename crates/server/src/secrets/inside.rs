@@ -1,0 +1,159 @@
+//! What a workspace is given of its owner's secrets, and what its gateway is told of them.
+//!
+//! Invariant: a value goes to the gateway and nowhere else; inside there is its placeholder.
+
+use super::{shape, store};
+use crate::actor::Actor;
+use crate::db::Db;
+use crate::egress::settings_of;
+use crate::error::{Error, Result};
+use crate::sealed::Sealer;
+use crate::secret::Secret;
+use crate::workspaces::store::Workspace;
+use aws_lc_rs::hmac;
+use rexec_api::gateway::{BoundSecret, BoundSecrets};
+use rexec_api::ids::{UserId, WorkspaceId};
+use rexec_api::tokens::Scope;
+use rexec_egress::authority;
+use sea_orm::DbErr;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+use store::{Authority, Stored};
+
+/// Of the key that placeholders follow from.
+pub const PURPOSE: &str = "rexec placeholders v1";
+
+/// Knows secrets. Cheap to clone.
+#[derive(Clone)]
+pub struct Vault {
+    pub(super) db: Db,
+    sealer: Sealer,
+    shapes: Arc<hmac::Key>,
+}
+
+/// What a guest is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inside {
+    /// Placeholders by the names of secrets.
+    pub env: BTreeMap<String, String>,
+    /// The authority's certificate.
+    pub authority: Option<String>,
+}
+
+impl Vault {
+    /// `shapes` is the key that placeholders follow from.
+    pub fn new(db: Db, sealer: Sealer, shapes: &[u8; 32]) -> Self {
+        Self { db, sealer, shapes: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, shapes)) }
+    }
+
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Refuses names of secrets that the owner has not. Whoever gives one to a workspace may look after the account: what runs
+    /// there with a token of less does not help itself.
+    pub async fn require(&self, actor: &Actor, owner: UserId, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        actor.authorise(Scope::Account)?;
+        let all = store::list(self.db.read(), owner).await?;
+        match names.iter().find(|name| !all.iter().any(|one| one.name == **name)) {
+            None => Ok(()),
+            Some(name) => {
+                let message = format!(
+                    "You have no secret {name}. Store it first, by `PUT /api/secrets/{name}` or `rexec secret set {name}`."
+                );
+                Err(Error::field("egress.secrets", message)
+                    .details(json!({ "field": "egress.secrets", "secret": name })))
+            }
+        }
+    }
+
+    pub(super) fn seal(
+        &self,
+        owner: UserId,
+        name: &str,
+        value: String,
+    ) -> std::result::Result<String, aws_lc_rs::error::Unspecified> {
+        self.sealer.seal(&sealed_for(owner, name), &Secret::new(value))
+    }
+
+    /// What the workspace's guest is told; of a warm one, and of one without secrets, nothing.
+    pub async fn inside(&self, row: &Workspace) -> std::result::Result<Inside, DbErr> {
+        let all = self.given(row).await?;
+        if all.is_empty() {
+            return Ok(Inside::default());
+        }
+        let (certificate, _) = self.authority(row.id).await?;
+        let env = all.into_iter().map(|one| (one.name, one.placeholder)).collect();
+        Ok(Inside { env, authority: Some(certificate) })
+    }
+
+    /// What its gateway is told; `None`: its requests are not read.
+    pub async fn bound(&self, row: &Workspace) -> std::result::Result<Option<BoundSecrets>, DbErr> {
+        let all = self.given(row).await?;
+        if all.is_empty() {
+            return Ok(None);
+        }
+        let (_, key) = self.authority(row.id).await?;
+        Ok(Some(BoundSecrets { authority: authority_name(row.id), authority_key: key.expose().to_owned(), all }))
+    }
+
+    /// Those that its settings name and that are there.
+    async fn given(&self, row: &Workspace) -> std::result::Result<Vec<BoundSecret>, DbErr> {
+        let names = settings_of(row).secrets;
+        if names.is_empty() || row.pool.is_some() {
+            return Ok(Vec::new());
+        }
+        let all = store::list(self.db.read(), row.owner).await?;
+        Ok(all.into_iter().filter(|one| names.contains(&one.name)).filter_map(|one| self.open(row.id, one)).collect())
+    }
+
+    fn open(&self, id: WorkspaceId, stored: Stored) -> Option<BoundSecret> {
+        let Some(value) = self.sealer.open(&sealed_for(stored.owner, &stored.name), &stored.value_sealed) else {
+            tracing::warn!(secret = stored.name, "a stored secret does not open: the signing secret has changed");
+            return None;
+        };
+        let placeholder = shape::placeholder(&stored.shape, &self.shapes, &format!("{id} {}", stored.name));
+        let Stored { name, hosts, headers, .. } = stored;
+        Some(BoundSecret { name, placeholder, value: value.expose().to_owned(), hosts, headers })
+    }
+
+    /// Its certificate and key; made when it is first needed, or does not open any more.
+    async fn authority(&self, id: WorkspaceId) -> std::result::Result<(String, Secret), DbErr> {
+        let owner = format!("authority {id}");
+        if let Some(kept) = store::authority(self.db.read(), id).await?
+            && let Some(key) = self.sealer.open(&owner, &kept.key_sealed)
+        {
+            return Ok((kept.certificate, key));
+        }
+        let failed = |error: String| DbErr::Custom(format!("an authority cannot be made: {error}"));
+        let made =
+            authority::make(&authority_name(id), SystemTime::now()).map_err(|error| failed(error.to_string()))?;
+        let key_sealed = self.sealer.seal(&owner, &Secret::new(made.key)).map_err(|error| failed(error.to_string()))?;
+        let tx = self.db.begin().await?;
+        let there = store::authority(&tx, id).await?;
+        if there.is_some_and(|kept| self.sealer.open(&owner, &kept.key_sealed).is_none()) {
+            store::forget_authority(&tx, id).await?;
+        }
+        store::keep_authority(&tx, id, &Authority { certificate: made.certificate, key_sealed }).await?;
+        // Whoever was quicker has made the one that stays.
+        let kept = store::authority(&tx, id).await?;
+        tx.commit().await?;
+        let kept = kept.ok_or_else(|| failed("it is gone again".into()))?;
+        let key = self.sealer.open(&owner, &kept.key_sealed).ok_or_else(|| failed("it does not open".into()))?;
+        Ok((kept.certificate, key))
+    }
+}
+
+fn sealed_for(owner: UserId, name: &str) -> String {
+    format!("secret {owner} {name}")
+}
+
+/// Common names have 64 characters at most (RFC 5280, appendix A).
+fn authority_name(id: WorkspaceId) -> String {
+    format!("Rexec workspace {id}")
+}
