@@ -1,5 +1,5 @@
-//! Builds the guest as a static binary and hands its path and content hash to the server, which
-//! embeds it. `REXEC_GUEST_BINARY` names one that was built elsewhere.
+//! Builds the guest and the gateway as static binaries and hands their paths and a hash of both to the server, which
+//! embeds them. `REXEC_GUEST_BINARY` names a guest that was built elsewhere, with `rexec-gateway` beside it.
 
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
@@ -30,15 +30,19 @@ fn main() {
         Some(path) => PathBuf::from(path),
         None => build_guest(&root),
     };
-    let bytes = fs::read(&built).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
-    // A copy of our own, so that a later build of the guest cannot change what this one embeds.
-    let copy = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("guest");
-    fs::write(&copy, &bytes).expect("OUT_DIR is writable");
-    println!("cargo::rustc-env=REXEC_GUEST_PATH={}", copy.display());
-    println!("cargo::rustc-env=REXEC_GUEST_HASH={}", hex::encode(&Sha256::digest(&bytes)[..8]));
+    let mut hash = Sha256::new();
+    for (name, built) in [("guest", built.clone()), ("gateway", built.with_file_name("rexec-gateway"))] {
+        let bytes = fs::read(&built).unwrap_or_else(|e| panic!("{}: {e}", built.display()));
+        // A copy of our own, so that a later build of it cannot change what this one embeds.
+        let copy = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join(name);
+        fs::write(&copy, &bytes).expect("OUT_DIR is writable");
+        println!("cargo::rustc-env=REXEC_{}_PATH={}", name.to_uppercase(), copy.display());
+        hash.update(&bytes);
+    }
+    println!("cargo::rustc-env=REXEC_GUEST_HASH={}", hex::encode(&hash.finalize()[..8]));
 }
 
-/// Runs cargo for the guest with flags and a target directory of its own: a static binary wants
+/// Runs cargo for both with flags and a target directory of its own: a static binary wants
 /// other flags than the server, and the outer cargo holds a lock on the outer directory.
 fn build_guest(root: &Path) -> PathBuf {
     let arch = env::var("CARGO_CFG_TARGET_ARCH").expect("cargo sets it");
@@ -46,7 +50,7 @@ fn build_guest(root: &Path) -> PathBuf {
     let target_dir = target_dir().join("guest");
     let status = Command::new(env::var_os("CARGO").expect("cargo sets it"))
         .current_dir(root)
-        .args(["build", "--package", "rexec-guest", "--bin", "rexec-guest", "--profile", "guest", "--locked"])
+        .args(["build", "--package", "rexec-guest", "--bins", "--profile", "guest", "--locked"])
         .args(["--target", &target, "--target-dir"])
         .arg(&target_dir)
         // These would override RUSTFLAGS, or make the inner build check rather than build.

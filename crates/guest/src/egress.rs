@@ -1,4 +1,4 @@
-//! `guest egress`: PID 1 of a host's gateway, a container of the server's own with that host's network. What it does is
+//! `guest egress`, which becomes a program of its own (`bin/gateway.rs`): PID 1 of a host's gateway, a container of the server's own with that host's network. What it does is
 //! `rexec-egress`'s; here it is told by the server, over the control socket, and says what it decided
 //! (`rexec_api::gateway` has the routes).
 //!

@@ -1,10 +1,12 @@
 //! The one binary inside a workspace: PID 1, the server's way to it, SFTP, `sudo` and tunnels
-//! through the gateway; the gateway of a host; and in a helper
+//! through the gateway; what becomes the gateway of a host; and in a helper
 //! container of the server's own: PID 1 there, the work on volumes, the trial of nested containers, the rules of its host, and the end of
 //! what its engine has left behind.
 
-use rexec_guest::{connect, egress, firewall, helper, init, nested, orphan, sftp, sudo, tunnel, volume};
-use std::process::ExitCode;
+use rexec_guest::{connect, firewall, helper, init, nested, orphan, sftp, sudo, tunnel, volume};
+use std::io;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
@@ -16,7 +18,7 @@ fn main() -> ExitCode {
     let done = match arguments.next().as_ref().and_then(|verb| verb.to_str()) {
         Some("init") => init::run(),
         Some("connect") => connect::run(arguments),
-        Some("egress") => egress::run(),
+        Some("egress") => become_gateway(),
         Some("helper") => helper::run(),
         Some("volume") => volume::run(arguments),
         Some("firewall") => firewall::run(arguments),
@@ -44,4 +46,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns only if there is none beside this program.
+fn become_gateway() -> io::Result<()> {
+    let own = std::env::current_exe()?;
+    Err(Command::new(own.with_file_name("gateway")).exec())
 }

@@ -1,4 +1,4 @@
-//! Puts the guest where workspaces find it: one read-only volume per host, versions side by side,
+//! Puts the guest, and the gateway beside it, where workspaces find it: one read-only volume per host, versions side by side,
 //! a symlink `current` naming the newest.
 //!
 //! The volume is filled through the archive upload into a container that is created and never
@@ -17,7 +17,9 @@ use std::path::Path;
 
 /// The guest, built for the workspaces' machines.
 pub const GUEST: &[u8] = include_bytes!(env!("REXEC_GUEST_PATH"));
-/// The start of its SHA-256: names its version in the volume.
+/// What it becomes that guards a host.
+const GATEWAY: &[u8] = include_bytes!(env!("REXEC_GATEWAY_PATH"));
+/// The start of the SHA-256 of both: names their version in the volume.
 pub const GUEST_HASH: &str = env!("REXEC_GUEST_HASH");
 /// The volume's name on every host.
 pub const VOLUME: &str = "rexec-guest";
@@ -167,9 +169,9 @@ fn empty_tar() -> Bytes {
     Bytes::from_static(&[0; 1024])
 }
 
-/// `v-<hash>/guest`, `v-<hash>/bin/sudo` (the guest under another name), `v-<hash>/hash` and `current`.
+/// `v-<hash>/guest`, `v-<hash>/gateway`, `v-<hash>/bin/sudo` (the guest under another name), `v-<hash>/hash` and `current`.
 fn guest_tar(version: &str) -> Bytes {
-    let mut tar = tar::Builder::new(Vec::with_capacity(GUEST.len() + 8 * 1024));
+    let mut tar = tar::Builder::new(Vec::with_capacity(GUEST.len() + GATEWAY.len() + 8 * 1024));
     let mut add = |path: &str, kind: tar::EntryType, mode: u32, link: Option<&str>, data: &[u8]| {
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(kind);
@@ -183,6 +185,7 @@ fn guest_tar(version: &str) -> Bytes {
     let written = add(&format!("{version}/"), tar::EntryType::Directory, 0o755, None, b"")
         .and_then(|()| add(&format!("{version}/bin/"), tar::EntryType::Directory, 0o755, None, b""))
         .and_then(|()| add(&format!("{version}/guest"), tar::EntryType::Regular, 0o755, None, GUEST))
+        .and_then(|()| add(&format!("{version}/gateway"), tar::EntryType::Regular, 0o755, None, GATEWAY))
         .and_then(|()| add(&format!("{version}/bin/sudo"), tar::EntryType::Symlink, 0o777, Some("../guest"), b""))
         .and_then(|()| {
             add(&format!("{version}/{HASH_FILE}"), tar::EntryType::Regular, 0o444, None, GUEST_HASH.as_bytes())

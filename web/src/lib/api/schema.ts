@@ -618,6 +618,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List your secrets.
+         * @description Which of them a workspace uses, its `egress.secrets` says.
+         */
+        get: operations["list_secrets"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/secrets/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Store a secret, or change one.
+         * @description What is absent stays as it is. Workspaces that have it use a new value at once, also programs that run there, as long as it
+         *     begins as the one before did (`ghp_`).
+         */
+        put: operations["put_secret"];
+        post?: never;
+        /** Forget a secret. No workspace can use it from now on. */
+        delete: operations["delete_secret"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/snapshots": {
         parameters: {
             query?: never;
@@ -1778,7 +1820,7 @@ export interface components {
              */
             count: number;
             host: string;
-            /** @description `http`, `connect`, `socks` or `dns`. */
+            /** @description `http`, `https` (requests that a secret may be in), `connect`, `socks` or `dns`. */
             how: string;
             /** Format: int32 */
             port: number;
@@ -1804,6 +1846,8 @@ export interface components {
             /** @description Reached besides for a while. */
             lent?: components["schemas"]["LentRule"][];
             preset: components["schemas"]["EgressPreset"];
+            /** @description Names of its owner's secrets that it may use without having them. */
+            secrets?: string[];
         };
         /**
          * @description From when on the settings are what is enforced.
@@ -1840,6 +1884,8 @@ export interface components {
             preset: components["schemas"]["EgressPreset"];
             /** @description The presets that may be asked for. */
             presets: components["schemas"]["EgressPreset"][];
+            /** @description Names of secrets that it uses without having them. */
+            secrets?: string[];
             /** @description The operator's rules, which are stronger. */
             server_allow: string[];
             server_deny: string[];
@@ -2555,7 +2601,7 @@ export interface components {
                  */
                 count: number;
                 host: string;
-                /** @description `http`, `connect`, `socks` or `dns`. */
+                /** @description `http`, `https` (requests that a secret may be in), `connect`, `socks` or `dns`. */
                 how: string;
                 /** Format: int32 */
                 port: number;
@@ -2670,6 +2716,21 @@ export interface components {
                 id: components["schemas"]["RegistryId"];
                 server: string;
                 username: string;
+            }[];
+            next?: string | null;
+        };
+        /** @description A page of a list. `next` is an opaque cursor, absent on the last page. */
+        Page_SecretView: {
+            items: {
+                /** @description RFC 3339. */
+                created_at: string;
+                headers: string[];
+                hosts: string[];
+                name: string;
+                /** @description When a gateway last sent it to a host; absent if none has. */
+                used_at?: string | null;
+                /** @description When its value was last set. */
+                value_set_at: string;
             }[];
             next?: string | null;
         };
@@ -3144,6 +3205,25 @@ export interface components {
              */
             max_workspaces: number | null;
         };
+        /** @description A secret to store, or what is to change of one that there is: what is absent stays. */
+        PutSecret: {
+            /**
+             * @description In which headers of requests; the usual ones when absent.
+             * @default null
+             */
+            headers?: string[] | null;
+            /**
+             * @description Where it may be sent: `api.example.com`, `*.example.com`, `api.example.com:8443`; port 443 unless told. Those of a
+             *     name that is widely known, such as `OPENAI_API_KEY`, when absent.
+             * @default null
+             */
+            hosts?: string[] | null;
+            /**
+             * @description 12 to 4,096 visible ASCII characters. It is stored encrypted and never given back.
+             * @default null
+             */
+            value?: string | null;
+        };
         Readiness: {
             /** @description `ok`, or what is wrong, by name. */
             checks: {
@@ -3251,6 +3331,17 @@ export interface components {
          * @enum {string}
          */
         Scope: "all" | "workspaces:read" | "workspaces:write" | "terminals" | "exec" | "files" | "ports" | "snapshots" | "account" | "admin";
+        SecretView: {
+            /** @description RFC 3339. */
+            created_at: string;
+            headers: string[];
+            hosts: string[];
+            name: string;
+            /** @description When a gateway last sent it to a host; absent if none has. */
+            used_at?: string | null;
+            /** @description When its value was last set. */
+            value_set_at: string;
+        };
         /** @description What a server says of itself. */
         ServerFound: {
             api_version: string;
@@ -5179,6 +5270,109 @@ export interface operations {
         requestBody?: never;
         responses: {
             /** @description Forgotten. Images that were fetched stay on the host. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    list_secrets: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them, without their values. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SecretView"];
+                };
+            };
+            /** @description Refused. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    put_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The name of the variable inside, such as `OPENAI_API_KEY`. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PutSecret"];
+            };
+        };
+        responses: {
+            /** @description Changed. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SecretView"];
+                };
+            };
+            /** @description Stored. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SecretView"];
+                };
+            };
+            /** @description Refused, and as before: `invalid_request`, `quota_exceeded`. */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    delete_secret: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Forgotten. */
             204: {
                 headers: {
                     [name: string]: unknown;
