@@ -253,6 +253,32 @@ fn homes(stage: &Stage) {
     assert!(!stage.ok(&["volume", "ls"]).contains(id));
 }
 
+fn secrets(stage: &Stage) {
+    const VALUE: &[u8] = b"tok_0123456789abcdefXYZ\n";
+    let refused = |words: &[&str]| {
+        let done = stage.run_with(words, VALUE);
+        assert_eq!(done.status.code(), Some(5));
+        String::from_utf8(done.stderr).unwrap()
+    };
+    assert!(refused(&["secret", "set", "SHOP_TOKEN"]).contains("widely known"));
+    assert!(refused(&["secret", "set", "SHOP_TOKEN", "--host", "*"]).contains("every host"));
+    stage.ok_with(&["secret", "set", "SHOP_TOKEN", "--host", "shop.example", "--header", "x-shop"], VALUE);
+    assert!(stage.fails(&["secret", "set", "SHOP_TOKEN", "--keep-value"], 2).contains("what is to change"));
+    let told = stage.ok(&["secret", "set", "SHOP_TOKEN", "--keep-value", "--host", "pay.example"]);
+    assert_eq!(told, "SHOP_TOKEN may be sent to pay.example:443.\n");
+    let listed = stage.ok(&["secret", "ls"]);
+    assert!(listed.contains("SHOP_TOKEN") && listed.contains("never") && !listed.contains("0123456789"), "{listed}");
+    assert!(stage.fails(&["egress", "boxed", "--secret", "NOT_MINE"], 5).contains("rexec secret set NOT_MINE"));
+    assert!(stage.ok(&["egress", "boxed", "--secret", "SHOP_TOKEN"]).contains("uses: SHOP_TOKEN\n"));
+    eventually("its variable", || {
+        let inside = stage.ok(&["exec", "boxed", "--", "sh", "-c", "echo $SHOP_TOKEN"]);
+        inside.starts_with("tok_") && !inside.contains("0123456789")
+    });
+    assert!(!stage.ok(&["egress", "boxed", "--forget", "SHOP_TOKEN"]).contains("SHOP_TOKEN"));
+    stage.ok(&["secret", "rm", "SHOP_TOKEN"]);
+    stage.fails(&["secret", "rm", "SHOP_TOKEN"], 4);
+}
+
 fn egress(stage: &Stage) {
     assert!(stage.fails(&["new", "boxed", "--egress", "shut"], 2).contains("locked, balanced or open"));
     stage.fails(&["new", "boxed", "--egress", "locked", "--allow", "https://a.example"], 5);
@@ -268,5 +294,6 @@ fn egress(stage: &Stage) {
     let told = stage.ok(&["egress", "boxed", "balanced", "--allow", "b.example", "--forget", "a.example"]);
     assert!(told.starts_with("balanced:") && told.contains("allowed: b.example\n"), "{told}");
     assert!(stage.fails(&["egress", "boxed", "--forget", "a.example"], 1).contains("no rule"));
+    secrets(stage);
     stage.ok(&["rm", "boxed"]);
 }
