@@ -5,9 +5,10 @@
 //! there. Within a tunnel to port 80, or one whose TLS ends here, requests are judged in the same way, and must be for the
 //! host of the tunnel.
 
+use super::fault::{CODE_HEADER, Fault, bad, mismatch};
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
-use super::{Flow, HTTP_PORT, Visit, tls};
+use super::{Flow, HTTP_PORT, Visit, tls, upgrade};
 use crate::gateway::{Refusal, Way, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
@@ -15,9 +16,7 @@ use crate::record::{How, Record};
 use crate::table::Bound;
 use crate::upstream::Upstream;
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -46,8 +45,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(600);
 /// As long as it takes to say that there are too many.
 const TURNED_AWAY_MAX: Duration = Duration::from_secs(1);
 const HTTPS_PORT: u16 = 443;
-/// Of those that say what went wrong.
-const CODE_HEADER: HeaderName = HeaderName::from_static("x-rexec-egress");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// What is about one hop (RFC 9110, section 7.6.1).
@@ -57,7 +54,7 @@ const SAY_AGAIN: [&str; 2] = ["TRACE", "TRACK"];
 /// What only a proxy is told.
 const FOR_PROXIES: [&str; 2] = ["proxy-authorization", "proxy-authenticate"];
 
-type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
+pub type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// The connection of the last request, for the next one.
 struct Kept {
@@ -93,13 +90,6 @@ struct Talk {
     within: Option<Within>,
     kept: Mutex<Option<Kept>>,
     current: Mutex<Option<Current>>,
-}
-
-/// What is answered instead.
-struct Fault {
-    status: StatusCode,
-    code: &'static str,
-    message: String,
 }
 
 pub async fn serve(visit: Arc<Visit>, stream: TcpStream) {
@@ -301,10 +291,19 @@ impl Talk {
         Ok(Response::new(empty()))
     }
 
-    async fn pass_on(&self, request: Request<Incoming>, host: &Host, port: u16) -> Result<Response<Outward>, Refusal> {
+    async fn pass_on(
+        &self,
+        mut request: Request<Incoming>,
+        host: &Host,
+        port: u16,
+    ) -> Result<Response<Outward>, Refusal> {
+        let upgrade = upgrade::of(&mut request);
         let how = self.within.as_ref().map_or(How::Http, |within| within.how);
         self.set_current(host, port, None);
         let (mut head, body) = anew(request, host, port, self.usual_port());
+        if upgrade.is_some() {
+            upgrade::say(&mut head.headers);
+        }
         let head_bytes = bytes_of(&head);
         let reader = self.reader()?;
         let reading = reader.as_deref().and_then(|bound| bound.reads(host, port));
@@ -314,7 +313,7 @@ impl Talk {
             upstream.ask_for(&mut head, host, port)?;
         }
         // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
-        let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream();
+        let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream() && upgrade.is_none();
         if again && let Some((kept, flow)) = self.take_kept(how, host, port, &secrets) {
             self.set_current(host, port, Some(flow.clone()));
             flow.went_up(head_bytes);
@@ -348,10 +347,24 @@ impl Talk {
             upward.went_up(frame.data_ref().map_or(0, Bytes::len));
             frame
         });
-        let answer = ask(&mut sender, Request::from_parts(head, counted.boxed_unsync())).await?;
+        let mut answer = ask(&mut sender, Request::from_parts(head, counted.boxed_unsync())).await?;
         if let Some(refusal) = upstream.and_then(|_| Upstream::refusal(answer.status())) {
             self.visit.deny(how, host, port, refusal.code());
             return Err(refusal);
+        }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for one, or for another.
+            let Some(ours) = upgrade.filter(|_| upgrade::is_agreed(answer.headers())) else {
+                return Err(Refusal::Unreachable);
+            };
+            let theirs = hyper::upgrade::on(&mut answer);
+            let take_out = taking_out(reader, host.clone(), port);
+            let (visit, host) = (self.visit.clone(), host.clone());
+            let carried = upgrade::Carried { visit, flow, host, port, address, carrying };
+            self.visit.gateway.spawn(upgrade::carry(ours, theirs, carried));
+            let (mut head, _) = back(answer, &take_out);
+            upgrade::say(&mut head.headers);
+            return Ok(Response::from_parts(head, empty()));
         }
         let kept = Kept { host: host.clone(), port, address, sender, _carrying: carrying };
         Ok(self.answered(answer, kept, flow, reader))
@@ -368,7 +381,8 @@ impl Talk {
             .max_headers(HEADERS_MAX)
             .handshake(TokioIo::new(stream));
         let (sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
-        let carrying = AbortOnDropHandle::new(self.visit.gateway.spawn(async move { drop(connection.await) }));
+        let carrying =
+            AbortOnDropHandle::new(self.visit.gateway.spawn(async move { drop(connection.with_upgrades().await) }));
         Ok((sender, carrying))
     }
 
@@ -397,18 +411,9 @@ impl Talk {
         flow: Arc<Flow>,
         reader: Option<Arc<Bound>>,
     ) -> Response<Outward> {
-        let (host, port) = (kept.host.clone(), kept.port);
+        let take_out = taking_out(reader, kept.host.clone(), kept.port);
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        let (mut head, body) = answer.into_parts();
-        clean(&mut head.headers);
-        // That one is ours.
-        head.headers.remove(CODE_HEADER);
-        let take_out = move |headers: &mut HeaderMap| {
-            if let Some(reading) = reader.as_deref().and_then(|bound| bound.reads(&host, port)) {
-                reading.secrets.take_out(&host, port, headers);
-            }
-        };
-        take_out(&mut head.headers);
+        let (head, body) = back(answer, &take_out);
         let body = body.map_frame(move |mut frame| {
             flow.went_down(frame.data_ref().map_or(0, Bytes::len));
             if let Some(trailers) = frame.trailers_mut() {
@@ -483,6 +488,25 @@ fn anew(request: Request<Incoming>, host: &Host, port: u16, usual: u16) -> (Part
     (head, body)
 }
 
+/// Puts placeholders back where a host says secrets again.
+fn taking_out(reader: Option<Arc<Bound>>, host: Host, port: u16) -> impl Fn(&mut HeaderMap) {
+    move |headers| {
+        if let Some(reading) = reader.as_deref().and_then(|bound| bound.reads(&host, port)) {
+            reading.secrets.take_out(&host, port, headers);
+        }
+    }
+}
+
+/// An answer as it is passed on, and what is still to come of it.
+fn back(answer: Response<Incoming>, take_out: &impl Fn(&mut HeaderMap)) -> (http::response::Parts, Incoming) {
+    let (mut head, body) = answer.into_parts();
+    clean(&mut head.headers);
+    // That one is ours.
+    head.headers.remove(CODE_HEADER);
+    take_out(&mut head.headers);
+    (head, body)
+}
+
 /// As it is sent, nearly: what leaves in a head has left, too.
 fn bytes_of(head: &Parts) -> usize {
     let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
@@ -542,46 +566,6 @@ fn empty() -> Outward {
     full(Bytes::new())
 }
 
-fn full(bytes: Bytes) -> Outward {
+pub fn full(bytes: Bytes) -> Outward {
     Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
-}
-
-fn bad(code: &'static str, message: &str) -> Fault {
-    Fault { status: StatusCode::BAD_REQUEST, code, message: message.into() }
-}
-
-fn mismatch() -> Fault {
-    bad("egress_host_mismatch", "The request and its Host header name different hosts.")
-}
-
-impl Fault {
-    fn of(refusal: &Refusal, host: &Host, port: u16) -> Self {
-        let status = match refusal {
-            Refusal::Denied(_) | Refusal::Gone => StatusCode::FORBIDDEN,
-            Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
-            Refusal::NoSuchName
-            | Refusal::NoAnswer
-            | Refusal::Unreachable
-            | Refusal::ConnectionRefused
-            | Refusal::Untrusted(_)
-            | Refusal::NoUpstream
-            | Refusal::Upstream(_) => StatusCode::BAD_GATEWAY,
-        };
-        Self { status, code: refusal.code(), message: refusal.sentence(host, port) }
-    }
-
-    fn answer(self) -> Response<Outward> {
-        let body = format!("{{\"error\":{{\"code\":\"{}\",\"message\":{}}}}}\n", self.code, quoted(&self.message));
-        let mut answer = Response::new(full(body.into()));
-        *answer.status_mut() = self.status;
-        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        answer.headers_mut().insert(CODE_HEADER, HeaderValue::from_static(self.code));
-        answer
-    }
-}
-
-/// Of hosts and sentences of ours: there is nothing else in it.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -2,11 +2,13 @@
 //! (`socks.rs`); what either asks for becomes a tunnel (`tunnel.rs`) or a request of our own, also within TLS that ends here
 //! (`tls.rs`) where a secret is to be put in.
 
+mod fault;
 mod http;
 mod prefixed;
 mod socks;
 mod tls;
 mod tunnel;
+mod upgrade;
 
 use crate::gateway::{Gateway, Opened, Refusal, Way, ready, record};
 use crate::host::Host;

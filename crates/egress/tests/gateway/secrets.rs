@@ -161,3 +161,37 @@ fn a_tunnel_with_secrets_is_for_one_host_and_encrypted() {
         assert!(world.requests.lock().unwrap().iter().all(|request| !request.contains(VALUE)));
     });
 }
+
+#[test]
+fn a_websocket_is_carried_for_as_long_as_it_may_be() {
+    apart(async |world| {
+        let roots = given(&world, ONE, &["api.example:8443"], "api.example:8443");
+        let mut stream = tls(tunnel(&world, ONE, "api.example:8443").await, roots, "api.example").await.unwrap();
+        let upgrade = "Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n";
+        stream.write_all(request("api.example:8443", upgrade).as_bytes()).await.unwrap();
+        let agreed = head(&mut stream).await;
+        assert!(agreed.starts_with("HTTP/1.1 101 ") && !agreed.contains(VALUE), "{agreed}");
+        assert!(world.requests.lock().unwrap().pop().unwrap().contains(&format!("authorization: Bearer {VALUE}\r\n")));
+        for said in [PLACEHOLDER, "more"] {
+            stream.write_all(said.as_bytes()).await.unwrap();
+            let mut back = vec![0; said.len()];
+            stream.read_exact(&mut back).await.unwrap();
+            assert_eq!(back, said.as_bytes(), "as it was sent: nothing is put into bytes");
+        }
+        given(&world, ONE, &["b.example:443"], "b.example:443");
+        assert!(!matches!(stream.read(&mut [0]).await, Ok(1..)), "it may not be reached any more");
+    });
+}
+
+#[test]
+fn another_protocol_is_not_agreed_to() {
+    apart(async |world| {
+        let roots = given(&world, ONE, &["api.example:8443"], "api.example:8443");
+        let mut stream = tls(tunnel(&world, ONE, "api.example:8443").await, roots, "api.example").await.unwrap();
+        let upgrade = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+        stream.write_all(request("api.example:8443", upgrade).as_bytes()).await.unwrap();
+        assert!(head(&mut stream).await.starts_with("HTTP/1.1 200"));
+        let came = world.requests.lock().unwrap().pop().unwrap().to_lowercase();
+        assert!(!came.contains("upgrade") && !came.contains("http2-settings"), "{came}");
+    });
+}

@@ -375,6 +375,8 @@ fn acceptor(certificate: CertificateDer<'static>, key: Vec<u8>) -> TlsAcceptor {
     TlsAcceptor::from(Arc::new(config))
 }
 
+const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
+
 /// Answers each head with all of it in a header, and keeps it.
 async fn serve_https(listener: TcpListener, acceptor: TlsAcceptor, requests: Arc<Mutex<Vec<String>>>) {
     loop {
@@ -388,7 +390,15 @@ async fn serve_https(listener: TcpListener, acceptor: TlsAcceptor, requests: Arc
                     return;
                 }
                 let echo = head.replace("\r\n", "|");
+                let is_socket = head.to_lowercase().contains("\r\nupgrade: websocket\r\n");
                 requests.lock().unwrap().push(head);
+                if is_socket {
+                    let agreed = format!("{SWITCHING}X-Echo: {echo}\r\n\r\n");
+                    stream.write_all(agreed.as_bytes()).await.unwrap();
+                    let (mut from, mut to) = tokio::io::split(&mut stream);
+                    let _ = tokio::io::copy(&mut from, &mut to).await;
+                    return;
+                }
                 let answer = format!(
                     "HTTP/1.1 200 OK\r\nX-Echo: {echo}\r\nTransfer-Encoding: chunked\r\nTrailer: X-Late\r\n\r\n2\r\nok\r\n0\r\n\
                      X-Late: {echo}\r\n\r\n"
