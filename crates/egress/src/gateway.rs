@@ -25,8 +25,8 @@ use http::StatusCode;
 use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -145,7 +145,7 @@ pub struct Gateway {
     pub table: Table,
     resolver: Resolver,
     upstream: Option<Upstream>,
-    roots: Roots,
+    roots: Mutex<Arc<Roots>>,
     records: Records,
     own: Own,
     questions: Arc<Semaphore>,
@@ -170,7 +170,7 @@ impl Gateway {
             table: Table::default(),
             resolver,
             upstream,
-            roots,
+            roots: Mutex::new(Arc::new(roots)),
             records,
             own: Own { ranges: closed },
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
@@ -191,8 +191,13 @@ impl Gateway {
         self.upstream.as_ref()
     }
 
-    pub(crate) fn roots(&self) -> &Roots {
-        &self.roots
+    pub(crate) fn roots(&self) -> Arc<Roots> {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These tell from now on who a host is.
+    pub fn trust(&self, roots: Roots) {
+        *self.roots.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roots);
     }
 
     /// How many connections and questions are being served, and connections carried outward.

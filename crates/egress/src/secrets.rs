@@ -13,7 +13,6 @@ use crate::host::Host;
 use crate::rule::{Rule, To};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
 
@@ -46,9 +45,9 @@ impl fmt::Debug for Secret {
 pub struct Secrets(Vec<Secret>);
 
 impl Secrets {
-    /// Those that could be had by whoever has an empty text are none.
+    /// Those whose placeholder is not as long as the value are none: what is put in makes nothing longer, however often.
     pub fn new(mut all: Vec<Secret>) -> Self {
-        all.retain(|secret| !secret.placeholder.is_empty() && !secret.value.is_empty());
+        all.retain(|secret| !secret.value.is_empty() && secret.placeholder.len() == secret.value.len());
         Self(all)
     }
 
@@ -70,8 +69,8 @@ impl Secrets {
         let mut used = Vec::new();
         for secret in self.of(host, port) {
             let mut is_used = false;
-            for (name, value) in headers.iter_mut().filter(|(name, _)| secret.headers.contains(name)) {
-                is_used |= exchange(name, value, &secret.placeholder, &secret.value);
+            for (_, value) in headers.iter_mut().filter(|(name, _)| secret.headers.contains(name)) {
+                is_used |= exchange(value, &secret.placeholder, &secret.value);
             }
             if is_used {
                 used.push(secret.id.clone());
@@ -83,8 +82,8 @@ impl Secrets {
     /// Puts placeholders in the place of values, wherever the host says them again.
     pub fn take_out(&self, host: &Host, port: u16, headers: &mut HeaderMap) {
         for secret in self.of(host, port) {
-            for (name, value) in headers.iter_mut() {
-                exchange(name, value, &secret.value, &secret.placeholder);
+            for value in headers.values_mut() {
+                exchange(value, &secret.value, &secret.placeholder);
             }
         }
     }
@@ -99,13 +98,9 @@ impl Secret {
 }
 
 /// One text for another in a header's value, also in what it says in base64. `false`: it is not there.
-fn exchange(name: &HeaderName, value: &mut HeaderValue, from: &str, to: &str) -> bool {
+fn exchange(value: &mut HeaderValue, from: &str, to: &str) -> bool {
     let text = value.as_bytes();
-    let changed = match replaced(text, from.as_bytes(), to.as_bytes()) {
-        Some(changed) => Some(changed),
-        None if *name == AUTHORIZATION => in_basic(text, from, to),
-        None => None,
-    };
+    let changed = replaced(text, from.as_bytes(), to.as_bytes()).or_else(|| in_basic(text, from, to));
     let Some(mut changed) = changed.and_then(|text| HeaderValue::from_bytes(&text).ok()) else { return false };
     changed.set_sensitive(true);
     *value = changed;
@@ -148,6 +143,7 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use http::header::AUTHORIZATION;
 
     const PLACEHOLDER: &str = "sk-kR2vQ8mZt1LcX4bN";
     const VALUE: &str = "sk-realrealrealreal";
@@ -211,6 +207,10 @@ mod tests {
         let twice = format!("{VALUE}, {VALUE}");
         let mut said = headers(&[("x-echo", &twice), ("location", &format!("/?key={VALUE}")), ("server", "one")]);
         secrets().take_out(&host("api.example"), 443, &mut said);
+        let basic = |of: &str| format!("Basic {}", STANDARD.encode(format!("me:{of}")));
+        let mut coded = headers(&[("x-echo", &basic(VALUE))]);
+        secrets().take_out(&host("api.example"), 443, &mut coded);
+        assert_eq!(coded["x-echo"], basic(PLACEHOLDER));
         let expected = format!("{PLACEHOLDER}, {PLACEHOLDER}");
         assert_eq!(said["x-echo"], expected);
         assert_eq!(said["location"], format!("/?key={PLACEHOLDER}"));

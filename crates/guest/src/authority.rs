@@ -3,9 +3,13 @@
 //!
 //! It is added to the image's own authorities in a file of ours, which the usual variables name; what is there is left as it
 //! is. Where an image has no authorities only programs that have their own are told, as nothing else could speak TLS anyway.
+//! Programs that were told of the file go on with it when there is no authority any more: it stays, with the image's alone.
 
-use crate::way_out::{note, put, read};
+use crate::way_out::{note, put};
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The image's own, wherever distributions keep them.
@@ -44,11 +48,14 @@ pub fn install(root: &Path, authority: Option<&str>) -> BTreeMap<String, String>
     if authority.is_some() && !ours.exists() && root.join(ETC).is_dir() {
         note(std::fs::create_dir(&ours), &ours);
     }
-    let others = BUNDLES.iter().find_map(|path| read(&root.join(path), BUNDLE_BYTES_MAX).ok());
-    let bundle =
-        authority.zip(others.as_ref()).map(|(authority, others)| format!("{}\n{authority}", others.trim_end()));
-    put(&ours, ALONE, authority);
-    put(&ours, WITH_OTHERS, bundle.as_deref());
+    let others = BUNDLES.iter().find_map(|path| read(&root.join(path)).ok());
+    let bundle = others.map(|others| format!("{}\n{}", others.trim_end(), authority.unwrap_or_default()));
+    if authority.is_some() || ours.join(WITH_OTHERS).exists() {
+        note(replace(&ours, ALONE, authority.unwrap_or_default()), &ours);
+        if let Some(bundle) = &bundle {
+            note(replace(&ours, WITH_OTHERS, bundle), &ours);
+        }
+    }
     put(&root.join(ANCHORS), ANCHOR, authority);
     let named = |names: &[&str], file: &str| {
         let path = format!("/{OURS}/{file}");
@@ -58,10 +65,36 @@ pub fn install(root: &Path, authority: Option<&str>) -> BTreeMap<String, String>
     if authority.is_some() {
         all.extend(named(&ADDING, ALONE));
     }
-    if bundle.is_some() {
+    if authority.is_some() && bundle.is_some() {
         all.extend(named(&REPLACING, WITH_OTHERS));
     }
     all
+}
+
+/// A regular file, which a link may lead to, as some distributions have it.
+fn read(path: &Path) -> io::Result<String> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut text = String::new();
+    file.take(BUNDLE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > BUNDLE_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+}
+
+/// As a whole, for whoever reads it just then; what says so already stays as it is.
+fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()> {
+    let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
+    if read(&path).is_ok_and(|there| there == text) {
+        return Ok(());
+    }
+    match std::fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(&new)?;
+    file.write_all(text.as_bytes())?;
+    std::fs::rename(&new, &path)
 }
 
 #[cfg(test)]
@@ -83,8 +116,16 @@ mod tests {
         assert_eq!(std::fs::read_to_string(at("etc/rexec/ca.pem")).unwrap(), "ours\n");
         assert!(at(ANCHORS).join(ANCHOR).exists());
         assert_eq!(std::fs::read_to_string(at(BUNDLES[0])).unwrap(), "theirs\n");
+        // Programs that run go on with the file.
         assert!(install(root.path(), None).is_empty());
-        assert!(!at("etc/rexec/ca.pem").exists() && !at(ANCHORS).join(ANCHOR).exists());
+        assert_eq!(std::fs::read_to_string(at("etc/rexec/ca-bundle.pem")).unwrap(), "theirs\n");
+        assert!(!at(ANCHORS).join(ANCHOR).exists());
+        // Whatever is put there is not written into.
+        std::fs::remove_file(at("etc/rexec/ca-bundle.pem")).unwrap();
+        std::os::unix::fs::symlink(at(BUNDLES[0]), at("etc/rexec/ca-bundle.pem")).unwrap();
+        install(root.path(), Some("ours\n"));
+        assert_eq!(std::fs::read_to_string(at(BUNDLES[0])).unwrap(), "theirs\n");
+        assert_eq!(std::fs::read_to_string(at("etc/rexec/ca-bundle.pem")).unwrap(), "theirs\nours\n");
     }
 
     #[test]

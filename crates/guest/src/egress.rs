@@ -141,16 +141,17 @@ async fn route(keeper: Rc<Keeper>, mut call: Call) {
 
 impl Keeper {
     fn state(&self) -> GatewayState {
-        let running = self.running.borrow();
+        self.state_of(self.running.borrow().as_ref())
+    }
+
+    fn state_of(&self, running: Option<&Running>) -> GatewayState {
         GatewayState {
             version: env!("CARGO_PKG_VERSION").into(),
             life: self.life,
-            settings: running
-                .as_ref()
-                .map(|running| GatewaySettings { roots: String::new(), ..running.settings.clone() }),
-            proxy: running.as_ref().map(|running| running.proxy),
-            no_names: running.as_ref().and_then(|running| running.no_names.clone()),
-            bound: running.as_ref().map_or(0, |running| running.gateway.table.len() as u32),
+            settings: running.map(|running| GatewaySettings { roots: String::new(), ..running.settings.clone() }),
+            proxy: running.map(|running| running.proxy),
+            no_names: running.and_then(|running| running.no_names.clone()),
+            bound: running.map_or(0, |running| running.gateway.table.len() as u32),
         }
     }
 
@@ -163,8 +164,15 @@ impl Keeper {
     /// Listens as is said; what ran before otherwise ends with all that it knew.
     async fn change(&self, settings: GatewaySettings) -> Result<GatewayState, GuestError> {
         let _one = self.changing.lock().await;
-        if self.running.borrow().as_ref().is_some_and(|running| running.settings == settings) {
-            return Ok(self.state());
+        if let Some(running) = self.running.borrow_mut().as_mut() {
+            let roots = std::mem::replace(&mut running.settings.roots, settings.roots.clone());
+            if running.settings == settings {
+                // Whoever is connected stays so.
+                if roots != settings.roots {
+                    running.gateway.trust(Roots::of_pem(&settings.roots));
+                }
+                return Ok(self.state_of(Some(running)));
+            }
         }
         let before = self.running.borrow_mut().take();
         if let Some(before) = before {

@@ -112,7 +112,7 @@ fn regular(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
-pub(crate) fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
+fn read(path: &Path, bytes_max: u64) -> io::Result<String> {
     let mut text = String::new();
     regular(path, OpenOptions::new().read(true))?.take(bytes_max + 1).read_to_string(&mut text)?;
     if text.len() as u64 > bytes_max { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }

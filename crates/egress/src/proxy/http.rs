@@ -211,7 +211,7 @@ impl Talk {
         if request.method() == Method::CONNECT {
             return self.connect(request).await;
         }
-        if self.is_tls() && SAY_AGAIN.contains(&request.method().as_str()) {
+        if self.is_tls() && SAY_AGAIN.iter().any(|method| request.method().as_str().eq_ignore_ascii_case(method)) {
             return Err(bad(
                 "egress_bad_request",
                 "What a host says again would have a secret in it; ask by another method.",
@@ -333,7 +333,7 @@ impl Talk {
         }
         let address = opened.address;
         let connected = match self.is_tls() {
-            true => match tls::connect(self.visit.gateway.roots(), host, opened).await {
+            true => match tls::connect(&self.visit.gateway.roots(), host, opened).await {
                 Ok(stream) => self.carry(stream).await,
                 Err(refusal) => Err(refusal),
             },
@@ -503,6 +503,8 @@ fn back(answer: Response<Incoming>, take_out: &impl Fn(&mut HeaderMap)) -> (http
     clean(&mut head.headers);
     // That one is ours.
     head.headers.remove(CODE_HEADER);
+    // Nobody reads it, and it may say anything (RFC 9112, section 4).
+    head.extensions.remove::<hyper::ext::ReasonPhrase>();
     take_out(&mut head.headers);
     (head, body)
 }

@@ -56,6 +56,8 @@ pub enum First {
 /// Carries bytes until it is over. `early` was read already.
 pub async fn run(visit: &Visit, target: &Target<'_>, opened: Opened, flow: &Flow, client: TcpStream, early: Bytes) {
     let (mut client, mut server, address, said) = (client, opened.stream, opened.address, opened.early);
+    // What may be had is asked anew, and nothing of an old policy is kept for as long as this goes on.
+    drop(opened.bound);
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let upward = async {

@@ -159,10 +159,12 @@ impl Disks {
             Need::Limits
         };
         let since = self.last.map_or(Duration::ZERO, |(at, _)| at.elapsed());
-        let is_due = pace::is_due(self.last.map(|(_, walk)| walk), since, free, need, self.config.rest_times);
+        let last = self.last.map(|(_, walk)| walk);
+        let is_due = pace::is_due(last, since, free, need, self.config.rest_times);
         let turned = self.turned(free.files);
         // A walk may have come when files could not be counted again yet: what it saw is no reason to leave them.
-        let is_counted = tenants.iter().any(limited) && self.is_count_due(turned, need == Need::Pressing);
+        let is_rested = pace::is_rested(last, since, self.config.rest_times);
+        let is_counted = is_rested && tenants.iter().any(limited) && self.is_count_due(turned, need == Need::Pressing);
         if tenants.is_empty() || !(is_due || is_counted) {
             return Ok(());
         }

@@ -58,6 +58,11 @@ fn change(before: Option<u64>, now: Option<u64>) -> Option<u64> {
     before.zip(now).map(|(before, now)| before.abs_diff(now))
 }
 
+/// Whether it has rested since the last walk for as long as it is to.
+pub fn is_rested(last: Option<Walk>, since: Duration, rest_times: u32) -> bool {
+    last.is_none_or(|last| since >= last.took * rest_times)
+}
+
 /// Whether it is time, so long after the last walk.
 /// After a walk it rests `rest_times` as long as that took.
 pub fn is_due(last: Option<Walk>, since: Duration, free: Free, need: Need, rest_times: u32) -> bool {

@@ -94,11 +94,14 @@ impl Pending {
                 store::prune_of(&tx, id).await?;
             }
         }
-        for ((id, name), at_ms) in &self.used {
-            secrets::store::used(&tx, *id, name, *at_ms).await?;
-        }
         tx.commit().await?;
-        *self = Self::default();
+        let used = std::mem::take(self).used;
+        for ((id, name), at_ms) in used {
+            // Each by itself: others write of the same secrets in another order.
+            let tx = db.begin().await?;
+            secrets::store::used(&tx, id, &name, at_ms).await?;
+            tx.commit().await?;
+        }
         Ok(())
     }
 }

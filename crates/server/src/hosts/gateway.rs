@@ -40,6 +40,8 @@ const BUNDLES: [&str; 4] = [
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 ];
+/// Beside all else that a request to a guest has.
+const ROOTS_BYTES_MAX: usize = 1 << 20;
 const START_RETRY: Duration = Duration::from_millis(50);
 
 /// A gateway that was met.
@@ -117,6 +119,13 @@ async fn roots(more: Option<&Path>) -> String {
             text.push_str(&bundle);
             break;
         }
+    }
+    if text.len() > ROOTS_BYTES_MAX {
+        tracing::error!(
+            bytes = text.len(),
+            "too many authorities to tell a gateway: hosts that secrets are for are not reached"
+        );
+        text.clear();
     }
     text
 }

@@ -210,7 +210,13 @@ async fn tell_all(vault: &Vault, host: &Host, gateway: &Gateway) -> Result<(), N
     let behind = workspaces::behind_gateway(vault.db().read(), host.id).await.map_err(read)?;
     let mut all = Vec::with_capacity(behind.len());
     for row in &behind {
-        all.extend(bound_of(row, vault, &host.egress).await.map_err(read)?);
+        match bound_of(row, vault, &host.egress).await {
+            Ok(bound) => all.extend(bound),
+            // Its driver tells it; until then it reaches nothing, and keeps nobody else from anything.
+            Err(error) => {
+                tracing::error!(workspace.id = %row.id, error = &error as &dyn std::error::Error, "what it may use cannot be read");
+            }
+        }
     }
     let kept: Vec<KeptAddress> = all
         .iter()

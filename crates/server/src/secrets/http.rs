@@ -34,8 +34,8 @@ async fn list_secrets(
 
 /// Store a secret, or change one.
 ///
-/// What is absent stays as it is. Workspaces that have it use a new value at once, also programs that run there, as long as it
-/// begins as the one before did (`ghp_`).
+/// What is absent stays as it is. Workspaces that have it use a new value at once, also programs that run there, where it
+/// begins as the one before did (`ghp_`) and is as long.
 #[utoipa::path(
     put, path = "/api/secrets/{name}", tag = "secrets",
     params(("name" = String, Path, description = "The name of the variable inside, such as `OPENAI_API_KEY`.")),

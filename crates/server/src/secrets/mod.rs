@@ -48,6 +48,23 @@ const NOT_HEADERS: [&str; 10] = [
     "content-type",
 ];
 
+/// Variables that are somebody else's.
+const NOT_NAMES: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "SHELL",
+    "PWD",
+    "IFS",
+    "ENV",
+    "BASH_ENV",
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+];
+const NOT_BEGINNINGS: [&str; 4] = ["LD_", "HTTP_", "HTTPS_", "REXEC_"];
+
 #[derive(Clone)]
 pub struct Secrets {
     vault: Vault,
@@ -78,6 +95,7 @@ impl Secrets {
         let value = put.value.map(|value| self.sealed(actor, name, value)).transpose()?;
         let now = now_ms();
         let tx = self.vault.db.begin().await?;
+        store::lock(&tx, actor.user).await?;
         let before = store::find(&tx, actor.user, name).await?;
         let is_new = before.is_none();
         let mut secret = match before {
@@ -119,11 +137,10 @@ impl Secrets {
         secret.hosts = hosts.unwrap_or(secret.hosts);
         secret.headers = headers.unwrap_or(secret.headers);
         store::put(&tx, &secret).await?;
-        let told = store::changed(&tx, actor.user, name).await?;
         let stored = NewEvent::of_user(actor.user, "secret.stored");
         events::append(&tx, &stored.data(json!({ "name": name, "hosts": secret.hosts }))).await?;
         tx.commit().await?;
-        told.into_iter().for_each(|id| self.workspaces.nudge(id));
+        self.tell(actor, name).await?;
         Ok((view(&secret), is_new))
     }
 
@@ -131,11 +148,20 @@ impl Secrets {
     pub async fn remove(&self, actor: &Actor, name: &str) -> Result<()> {
         actor.authorise(Scope::Account)?;
         let tx = self.vault.db.begin().await?;
+        store::lock(&tx, actor.user).await?;
         if !store::remove(&tx, actor.user, name).await? {
             return Err(Error::not_found("secret"));
         }
-        let told = store::changed(&tx, actor.user, name).await?;
         events::append(&tx, &NewEvent::of_user(actor.user, "secret.deleted").data(json!({ "name": name }))).await?;
+        tx.commit().await?;
+        self.tell(actor, name).await
+    }
+
+    /// Has gateways and guests be told. After the change, and not with it: a workspace that is given the secret at this moment
+    /// is seen, or sees the change itself.
+    async fn tell(&self, actor: &Actor, name: &str) -> Result<()> {
+        let tx = self.vault.db.begin().await?;
+        let told = store::changed(&tx, actor.user, name).await?;
         tx.commit().await?;
         told.into_iter().for_each(|id| self.workspaces.nudge(id));
         Ok(())
@@ -159,10 +185,12 @@ impl Secrets {
     }
 }
 
-/// A variable's, which programs of every kind can read.
+/// A variable's, which programs of every kind can read, and none that a shell or a loader lives by.
 pub(crate) fn is_name(name: &str) -> bool {
     let mut chars = name.chars();
-    chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
+    let is_of_others = NOT_NAMES.contains(&name) || NOT_BEGINNINGS.iter().any(|beginning| name.starts_with(beginning));
+    !is_of_others
+        && chars.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
         && name.len() <= NAME_CHARS_MAX
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
@@ -174,7 +202,7 @@ fn require_name(name: &str) -> Result<()> {
             "name",
             format!(
                 "A secret's name is that of a variable: letters, digits and `_`, no digit first, {NAME_CHARS_MAX} at most, \
-                 such as `OPENAI_API_KEY`."
+                 such as `OPENAI_API_KEY`, and none that shells, loaders or proxies live by."
             ),
         )),
     }
@@ -257,6 +285,14 @@ mod tests {
         for bad in ["Host", "a b", "", "content-length"] {
             assert!(of(&[bad]).is_err(), "{bad}");
         }
-        assert!(is_name("OPENAI_API_KEY") && is_name("_x") && !is_name("1A") && !is_name("A-B") && !is_name(""));
+        assert!(
+            is_name("OPENAI_API_KEY")
+                && is_name("_x")
+                && !is_name("1A")
+                && !is_name("A-B")
+                && !is_name("")
+                && !is_name("LD_PRELOAD")
+                && !is_name("PATH")
+        );
     }
 }

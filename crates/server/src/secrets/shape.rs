@@ -8,8 +8,8 @@
 
 use aws_lc_rs::hmac;
 
-/// A beginning that is kept ends within these.
-const PREFIX_BYTES_MAX: usize = 16;
+/// A beginning that is kept is words like these at most, each with `-` or `_` behind it: longer ones are part of a key.
+const WORD_BYTES_MAX: usize = 7;
 /// Letters and digits that are exchanged, at the least: 40 bits of what nobody guesses, were all of them digits.
 pub const EXCHANGED_MIN: usize = 12;
 const DIGITS: &[u8] = b"0123456789";
@@ -36,7 +36,8 @@ pub fn of(value: &str) -> Option<String> {
 
 /// Whether a value of the one shape may have a placeholder of the other: programs that look at it see the same.
 pub fn is_alike(one: &str, other: &str) -> bool {
-    one.split_once('\n').map(|(prefix, _)| prefix) == other.split_once('\n').map(|(prefix, _)| prefix)
+    one.len() == other.len()
+        && one.split_once('\n').map(|(prefix, _)| prefix) == other.split_once('\n').map(|(prefix, _)| prefix)
 }
 
 /// A text of this shape.
@@ -58,9 +59,18 @@ pub fn placeholder(shape: &str, key: &hmac::Key, what: &str) -> String {
 /// What is kept, and what is exchanged.
 fn split(value: &str) -> Option<(&str, &str)> {
     let exchanged = |rest: &str| rest.bytes().filter(u8::is_ascii_alphanumeric).count() >= EXCHANGED_MIN;
-    let ends = value.bytes().enumerate().take(PREFIX_BYTES_MAX).filter(|(_, byte)| matches!(byte, b'-' | b'_'));
-    let mut ends: Vec<usize> = ends.map(|(at, _)| at + 1).collect();
-    ends.insert(0, 0);
+    let mut ends = vec![0];
+    for word in value.split_inclusive(['-', '_']) {
+        // As vendors begin their keys, and hardly ever chance does.
+        let name = word.strip_suffix(['-', '_']).unwrap_or_default();
+        let is_word = name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.len() <= WORD_BYTES_MAX
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        match (is_word, ends.last()) {
+            (true, Some(end)) => ends.push(end + word.len()),
+            _ => break,
+        }
+    }
     ends.into_iter().rev().filter_map(|at| value.split_at_checked(at)).find(|(_, rest)| exchanged(rest))
 }
 
@@ -121,7 +131,10 @@ mod tests {
             ("sk-ant-api03-AbCdEf0123456789-xyz_AA", "sk-ant-api03-"),
             ("AKIAIOSFODNN7EXAMPLE", ""),
             ("0123-4567-8901-2345", ""),
-            ("550e8400-e29b-41d4-a716-446655440000", "550e8400-e29b-"),
+            ("550e8400-e29b-41d4-a716-446655440000", ""),
+            ("deadbeef-e29b-41d4-a716-446655440000", ""),
+            ("aB3_0123456789abcdef", ""),
+            ("github_pat_11ABCDEFG0123456789_abcdefghijkl", "github_pat_"),
         ] {
             let made = made(value, "one").unwrap();
             assert!(made.starts_with(kept), "{made}");
@@ -130,6 +143,8 @@ mod tests {
         }
         let hexadecimal = made("deadbeefdeadbeef", "one").unwrap();
         assert!(hexadecimal.bytes().all(|byte| HEX_LOWER.contains(&byte)), "{hexadecimal}");
+        let unlike = made("550e8400-e29b-41d4-a716-446655440000", "one").unwrap();
+        assert!(!unlike.starts_with("550e8400"), "{unlike}");
         for short in ["", "short", "sk-1234567", "------------------"] {
             assert_eq!(of(short), None, "{short}");
         }
@@ -141,8 +156,10 @@ mod tests {
         let [one, again, other] = ["one", "one", "other"].map(|what| made(value, what).unwrap());
         assert_eq!(one, again);
         assert_ne!(one, other);
-        let [before, alike, unlike] = [value, "ghp_a long as other one", "gho_16C7e42F292c6912"].map(of);
+        let [before, alike, unlike] =
+            [value, "ghp_0000000000000000000000000000000000AA", "gho_16C7e42F292c6912E7710c838347Ae178B4a"].map(of);
         assert!(is_alike(&before.clone().unwrap(), &alike.unwrap()) && !is_alike(&before.unwrap(), &unlike.unwrap()));
+        assert!(!is_alike(&of("ghp_0123456789abcdef").unwrap(), &of("ghp_0123456789abcdef0").unwrap()), "as long");
     }
 
     proptest! {

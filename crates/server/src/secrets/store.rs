@@ -2,7 +2,7 @@
 
 use crate::db;
 use rexec_api::ids::{UserId, WorkspaceId};
-use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, FromQueryResult};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -57,12 +57,21 @@ fn json(list: &[String]) -> Result<String, DbErr> {
     serde_json::to_string(list).map_err(|e| DbErr::Json(e.to_string()))
 }
 
+/// Changes of one owner's come one after the other, until the transaction ends; SQLite has one at a time anyway.
+pub async fn lock(tx: &impl ConnectionTrait, owner: UserId) -> Result<(), DbErr> {
+    if tx.get_database_backend() == DbBackend::Postgres {
+        let text = "SELECT pg_advisory_xact_lock(hashtextextended($1, 29))";
+        db::execute(tx, text, [owner.to_string().into()]).await?;
+    }
+    Ok(())
+}
+
 /// Takes the place of the owner's of the same name.
 pub async fn put(conn: &impl ConnectionTrait, secret: &Stored) -> Result<(), DbErr> {
     let text = format!(
         "INSERT INTO secrets ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (owner_id, name) DO UPDATE SET \
          value_sealed = excluded.value_sealed, hosts_json = excluded.hosts_json, headers_json = excluded.headers_json, \
-         value_set_ms = excluded.value_set_ms, used_ms = excluded.used_ms, shape = excluded.shape"
+         value_set_ms = excluded.value_set_ms, shape = excluded.shape"
     );
     let values = [
         secret.owner.to_string().into(),

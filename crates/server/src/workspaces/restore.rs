@@ -15,6 +15,7 @@ use crate::volumes;
 use crate::volumes::store::Volume;
 use rexec_api::egress::EgressSettings;
 use rexec_api::error::ErrorCode;
+use rexec_api::tokens::Scope;
 use rexec_api::volumes::RestoreVolume;
 use rexec_api::workspaces::{NewWorkspace, WAIT_MS_DEFAULT};
 use serde_json::json;
@@ -108,8 +109,11 @@ impl Workspaces {
             moving: None,
             egress: before
                 .egress
-                // The same owner's.
-                .map(|own| EgressSettings { secrets: own.secrets.clone(), ..self.inherited_egress(own) })
+                // The same owner's, to whoever may give them.
+                .map(|own| match actor.authorise(Scope::Account) {
+                    Ok(()) => EgressSettings { secrets: own.secrets.clone(), ..self.inherited_egress(own) },
+                    Err(_) => self.inherited_egress(own),
+                })
                 .or(fresh.egress),
             egress_seq: fresh.egress_seq,
             egress_applied_seq: 0,

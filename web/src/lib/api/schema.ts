@@ -648,8 +648,8 @@ export interface paths {
         get?: never;
         /**
          * Store a secret, or change one.
-         * @description What is absent stays as it is. Workspaces that have it use a new value at once, also programs that run there, as long as it
-         *     begins as the one before did (`ghp_`).
+         * @description What is absent stays as it is. Workspaces that have it use a new value at once, also programs that run there, where it
+         *     begins as the one before did (`ghp_`) and is as long.
          */
         put: operations["put_secret"];
         post?: never;

@@ -159,8 +159,10 @@ impl Driver {
         let configuration = container::configuration(row, inside.clone());
         match tokio::time::timeout(TOLD_MAX, link.client.configure(&configuration)).await {
             Ok(Ok(_)) => self.inside = inside,
-            // It hears of them when it is met again.
-            _ => tracing::debug!(workspace.id = %self.id, "a guest does not hear of its secrets"),
+            _ => {
+                tracing::debug!(workspace.id = %self.id, "a guest does not hear of its secrets; it is told again");
+                self.told = None;
+            }
         }
         Ok(())
     }
