@@ -111,6 +111,8 @@ describe('servers', { timeout: 240_000 }, () => {
     ]);
     const { region, host } = made.postDataJSON();
     assert.deepEqual({ region, host }, { region: 'cellar', host: 'second' });
+    // Whoever leaves the page before that takes the request back.
+    await eventually('it to be recorded', async () => (await server.api('GET', '/api/workspaces')).items.length > 0);
   });
 
   it('changes, drains and activates it', async () => {
