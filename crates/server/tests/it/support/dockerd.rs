@@ -179,7 +179,15 @@ impl Dockerd {
         for pid in inside.collect::<Vec<_>>().into_iter().chain(doomed) {
             output("kill", &["-KILL", &pid.to_string()]).await;
         }
-        eventually("its processes to be gone", async || of_it().next().is_none().then_some(())).await;
+        // One that was about to be started when the others were ended.
+        eventually("its processes to be gone", async || {
+            let left: Vec<u32> = of_it().collect();
+            for pid in &left {
+                output("kill", &["-KILL", &pid.to_string()]).await;
+            }
+            left.is_empty().then_some(())
+        })
+        .await;
         self.forget_processes();
     }
 
