@@ -10,6 +10,13 @@ use rcgen::{
 };
 use std::time::{Duration, SystemTime};
 
+/// Where distributions keep the authorities that a machine, or an image, trusts; below its root.
+pub const BUNDLES: [&str; 4] = [
+    "etc/ssl/certs/ca-certificates.crt",
+    "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "etc/ssl/ca-bundle.pem",
+    "etc/ssl/cert.pem",
+];
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Its own certificate's life: longer than any workspace's.
 const AUTHORITY_DAYS: u32 = 20 * 365;

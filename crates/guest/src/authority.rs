@@ -6,20 +6,14 @@
 //! Programs that were told of the file go on with it when there is no authority any more: it stays, with the image's alone.
 
 use crate::way_out::{note, put};
+use rexec_egress::authority::BUNDLES;
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-/// The image's own, wherever distributions keep them.
-const BUNDLES: [&str; 4] = [
-    "etc/ssl/certs/ca-certificates.crt",
-    "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "etc/ssl/ca-bundle.pem",
-    "etc/ssl/cert.pem",
-];
-/// More than any of them has.
+/// More than any bundle has.
 const BUNDLE_BYTES_MAX: u64 = 4 << 20;
 const ETC: &str = "etc";
 const OURS: &str = "etc/rexec";

@@ -1,5 +1,5 @@
-//! `guest egress`, which becomes a program of its own (`bin/gateway.rs`): PID 1 of a host's gateway, a container of the server's own with that host's network. What it does is
-//! `rexec-egress`'s; here it is told by the server, over the control socket, and says what it decided
+//! `guest egress`, which becomes a program of its own (`bin/gateway.rs`): PID 1 of a host's gateway, a container of the
+//! server's own with that host's network. What it does is `rexec-egress`'s; here it is told by the server, over the control socket, and says what it decided
 //! (`rexec_api::gateway` has the routes).
 //!
 //! Invariant: it keeps nothing and starts with nothing: until it is told, it listens nowhere, and whoever it does not know

@@ -69,8 +69,8 @@ pub async fn carry(ours: OnUpgrade, theirs: OnUpgrade, carried: Carried) {
     tokio::select! {
         _ = async { tokio::try_join!(upward, downward) } => {}
         () = super::tunnel::idle(|| flow.bytes()) => {}
+        // Also once the address is nobody's.
         () = visit.revoked(&host, port, address) => {}
-        () = visit.gone() => {}
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Walk {
 /// Whether it is time to count files, so long after the last count.
 pub fn is_count_due(last: Option<Walk>, since: Duration, free: Free, is_pressing: bool, rest_times: u32) -> bool {
     let Some(last) = last else { return true };
-    if since < last.took * rest_times {
+    if !is_rested(Some(last), since, rest_times) {
         return false;
     }
     match change(last.free.files, free.files) {
@@ -58,7 +58,7 @@ fn change(before: Option<u64>, now: Option<u64>) -> Option<u64> {
     before.zip(now).map(|(before, now)| before.abs_diff(now))
 }
 
-/// Whether it has rested since the last walk for as long as it is to.
+/// Whether it has rested since the last walk, or count, for as long as it is to.
 pub fn is_rested(last: Option<Walk>, since: Duration, rest_times: u32) -> bool {
     last.is_none_or(|last| since >= last.took * rest_times)
 }
@@ -67,7 +67,7 @@ pub fn is_rested(last: Option<Walk>, since: Duration, rest_times: u32) -> bool {
 /// After a walk it rests `rest_times` as long as that took.
 pub fn is_due(last: Option<Walk>, since: Duration, free: Free, need: Need, rest_times: u32) -> bool {
     let Some(last) = last else { return true };
-    if since < last.took * rest_times {
+    if !is_rested(Some(last), since, rest_times) {
         return false;
     }
     let changed = change(last.free.bytes, free.bytes);

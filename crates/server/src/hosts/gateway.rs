@@ -16,6 +16,7 @@ use super::{Host, LABEL_GATEWAY, shares_kernel};
 use rexec_api::gateway::GatewaySettings;
 use rexec_api::guest::MOUNT;
 use rexec_channel::GuestClient;
+use rexec_egress::authority::BUNDLES;
 use rexec_engine::firewall::Leave;
 use rexec_engine::{
     ContainerSpec, ContainerState, EngineError, EngineInfo, ExecStart, Labels, Limits, Mount, Profile, Subnet,
@@ -33,13 +34,6 @@ const OTHER_PORTS: [u16; 2] = [13128, 23128];
 const LIMITS: Limits = Limits { cpu: 2.0, memory_bytes: 512 << 20, pids: 64 };
 /// How long it may take to answer for the first time.
 const START_MAX: Duration = Duration::from_secs(10);
-/// Where distributions keep the authorities that a machine trusts.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 /// Beside all else that a request to a guest has.
 const ROOTS_BYTES_MAX: usize = 1 << 20;
 const START_RETRY: Duration = Duration::from_millis(50);
@@ -115,7 +109,7 @@ async fn roots(more: Option<&Path>) -> String {
         }
     }
     for path in BUNDLES {
-        if let Ok(bundle) = tokio::fs::read_to_string(path).await {
+        if let Ok(bundle) = tokio::fs::read_to_string(Path::new("/").join(path)).await {
             text.push_str(&bundle);
             break;
         }

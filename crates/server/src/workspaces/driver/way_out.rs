@@ -10,6 +10,7 @@ use crate::egress::{network_of, rules, settings_of, store as egress};
 use crate::hosts::HostFacts;
 use crate::hosts::gateway::{Gateway, NoGateway};
 use crate::hosts::guard::bound_of;
+use crate::secrets::inside::Inside;
 use crate::time::now_ms;
 use crate::workspaces::container::{self, container_name};
 use crate::workspaces::store::Workspace;
@@ -146,15 +147,17 @@ impl Driver {
         if self.told == Some((gateway.life, row.egress_seq)) {
             return Ok(());
         }
+        // Before: once the gateway is told, nobody asks again.
+        let inside = self.deps.vault.inside(row).await?;
         self.tell_gateway(row, &gateway).await?;
-        self.tell_of_secrets(row).await
+        self.tell_of_secrets(row, inside).await;
+        Ok(())
     }
 
     /// Programs that are started from now on have other placeholders than its guest was told of.
-    async fn tell_of_secrets(&mut self, row: &Workspace) -> Result<(), StepError> {
-        let inside = self.deps.vault.inside(row).await?;
+    async fn tell_of_secrets(&mut self, row: &Workspace, inside: Inside) {
         let Some(link) = self.link.as_ref().filter(|_| !self.link_is_warm && inside != self.inside) else {
-            return Ok(());
+            return;
         };
         let configuration = container::configuration(row, inside.clone());
         match tokio::time::timeout(TOLD_MAX, link.client.configure(&configuration)).await {
@@ -164,7 +167,6 @@ impl Driver {
                 self.told = None;
             }
         }
-        Ok(())
     }
 
     /// What was allowed for a while and has ended is no rule any more; the workspace without it.
