@@ -181,7 +181,8 @@ pub struct EgressTotals {
 pub struct EgressEntry {
     /// When it last did.
     pub at: String,
-    /// `http`, `https` (requests that a secret may be in), `connect`, `socks` or `dns`.
+    /// `http`, `https` (requests that a secret may be in), `connect`, `socks`, `direct` (TLS of a
+    /// program that knows no proxies) or `dns`.
     pub how: String,
     pub host: String,
     pub port: u16,

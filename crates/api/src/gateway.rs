@@ -30,6 +30,9 @@ pub struct GatewaySettings {
     /// Ports that do where another program has that one.
     #[serde(default)]
     pub other_ports: Vec<u16>,
+    /// Whether it is to listen at the web's own ports, too, and have names lead there: for programs that know no proxies.
+    #[serde(default)]
+    pub direct: bool,
     /// Servers of names; those that its machine uses when there is none.
     #[serde(default)]
     pub resolvers: Vec<SocketAddr>,
@@ -73,6 +76,12 @@ pub struct GatewayState {
     /// Why it answers no names there, such as another program at that port.
     #[serde(default)]
     pub no_names: Option<String>,
+    /// The web's ports, at which it listens: all that it is to listen at, or none.
+    #[serde(default)]
+    pub direct: Vec<u16>,
+    /// Why none, such as another program at one of them.
+    #[serde(default)]
+    pub no_direct: Option<String>,
     pub bound: u32,
 }
 
@@ -155,7 +164,7 @@ pub struct EgressRecord {
     pub workspace: WorkspaceId,
     /// Of the policy that decided.
     pub version: u64,
-    /// `http`, `https`, `connect`, `socks` or `dns`.
+    /// `http`, `https`, `connect`, `socks`, `direct` or `dns`.
     pub how: String,
     pub host: String,
     pub port: u16,

@@ -26,7 +26,7 @@ use socket2::{SockRef, TcpKeepalive};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -148,6 +148,8 @@ pub struct Gateway {
     roots: Mutex<Arc<Roots>>,
     records: Records,
     own: Own,
+    /// Its own address, where connections are taken that no proxy was asked for.
+    direct: OnceLock<Ipv4Addr>,
     questions: Arc<Semaphore>,
     /// Connections that are being told that there are too many.
     pub(crate) turned_away: Arc<Semaphore>,
@@ -173,6 +175,7 @@ impl Gateway {
             roots: Mutex::new(Arc::new(roots)),
             records,
             own: Own { ranges: closed },
+            direct: OnceLock::new(),
             questions: Arc::new(Semaphore::new(QUESTIONS_MAX)),
             turned_away: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
             tasks: TaskTracker::new(),
@@ -200,6 +203,13 @@ impl Gateway {
         *self.roots.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roots);
     }
 
+    /// From now on names lead to this address of the gateway's own, where [`Self::serve_direct`] listens at all of
+    /// [`proxy::DIRECT_PORTS`].
+    pub fn lead_to(&self, address: Ipv4Addr) {
+        // Once: it listens where it was made to listen.
+        let _ = self.direct.set(address);
+    }
+
     /// How many connections and questions are being served, and connections carried outward.
     pub fn busy(&self) -> usize {
         self.tasks.len()
@@ -207,11 +217,20 @@ impl Gateway {
 
     /// Serves proxy requests until it is closed.
     pub async fn serve_proxy(self: Arc<Self>, listener: TcpListener) {
+        self.serve(listener, proxy::Door::Proxy).await;
+    }
+
+    /// Serves what takes the gateway for the host itself at this port, one of [`proxy::DIRECT_PORTS`], until it is closed.
+    pub async fn serve_direct(self: Arc<Self>, listener: TcpListener, port: u16) {
+        self.serve(listener, proxy::Door::Direct(port)).await;
+    }
+
+    async fn serve(self: Arc<Self>, listener: TcpListener, door: proxy::Door) {
         while let Some((stream, from)) = self.accept(&listener).await {
             // Nobody's: it goes with its descriptor, and nothing is said.
             let Some(tenant) = self.table.find(from.ip()) else { continue };
             let gateway = self.clone();
-            self.spawn(async move { proxy::serve(&gateway, tenant, stream).await });
+            self.spawn(async move { proxy::serve(&gateway, tenant, stream, door).await });
         }
     }
 
@@ -304,11 +323,11 @@ impl Gateway {
             Ok(found) if query.kind == dns::Kind::A => {
                 let fits = |address: &IpAddr| self.vet(&bound, &host, port, *address).is_ok();
                 let found: Vec<Ipv4Addr> = found.into_iter().filter(fits).filter_map(only_v4).collect();
-                if found.is_empty() {
+                match self.direct.get().filter(|_| takes_direct(&bound, &host)) {
                     // It may have addresses of another kind, or some that are not for this workspace.
-                    dns::no_data(&query)
-                } else {
-                    dns::answer_a(&query, &found, ANSWER_TTL, transport)
+                    _ if found.is_empty() => dns::no_data(&query),
+                    Some(here) => dns::answer_a(&query, &[*here], ANSWER_TTL, transport),
+                    None => dns::answer_a(&query, &found, ANSWER_TTL, transport),
                 }
             }
             Ok(_) => dns::no_data(&query),
@@ -472,6 +491,12 @@ pub(crate) fn ready(stream: &TcpStream) {
     let _ = stream.set_nodelay(true);
     let alive = TcpKeepalive::new().with_time(ALIVE_EVERY).with_interval(ALIVE_EVERY);
     let _ = SockRef::from(stream).set_tcp_keepalive(&alive);
+}
+
+/// Whether it may be asked for at a port at which what is said first names it. At any other, there is no telling who is meant:
+/// who looks it up is told its true address, to which there is no way, and hears so at once.
+fn takes_direct(bound: &Bound, host: &Host) -> bool {
+    proxy::DIRECT_PORTS.iter().any(|port| matches!(bound.policy.decide(host, *port), Decision::Allow { .. }))
 }
 
 fn only_v4(address: IpAddr) -> Option<Ipv4Addr> {

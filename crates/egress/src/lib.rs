@@ -25,7 +25,7 @@ mod own;
 pub mod policy;
 mod presets;
 #[cfg(feature = "gateway")]
-mod proxy;
+pub mod proxy;
 #[cfg(feature = "gateway")]
 pub mod reading;
 #[cfg(feature = "gateway")]

@@ -21,6 +21,8 @@ pub enum How {
     Https,
     Connect,
     Socks,
+    /// TLS that takes the gateway for the host itself.
+    Direct,
     Dns,
 }
 

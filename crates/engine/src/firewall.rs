@@ -53,8 +53,8 @@ const DNS_PORT: u16 = 53;
 pub enum Leave {
     /// What is for the public internet, and for these.
     Open(Vec<Pass>),
-    /// What is for the gateway, at this address of the machine: its proxy's port, and names.
-    Gateway { address: Ipv4Addr, port: u16 },
+    /// What is for the gateway, at this address of the machine: these ports by TCP, and names.
+    Gateway { address: Ipv4Addr, ports: Vec<u16> },
 }
 
 /// Private addresses that may be reached all the same; no bit after those that count is set.
@@ -234,10 +234,11 @@ impl Family {
             _ => through.push(drop(&[])),
         }
         let mut inward = Vec::new();
-        if let (false, Leave::Gateway { address, port }) = (self.is_closed, leave) {
+        if let (false, Leave::Gateway { address, ports }) = (self.is_closed, leave) {
             // As they are read back.
             let address = format!("{address}/32");
-            for (protocol, port) in [("tcp", *port), ("tcp", DNS_PORT), ("udp", DNS_PORT)] {
+            let ports = ports.iter().map(|port| ("tcp", *port));
+            for (protocol, port) in ports.chain([("tcp", DNS_PORT), ("udp", DNS_PORT)]) {
                 let port = port.to_string();
                 inward.push(rule(&["-d", &address, "-p", protocol, "-m", protocol, "--dport", &port], "ACCEPT"));
             }
@@ -401,12 +402,13 @@ mod tests {
 
     #[test]
     fn from_a_closed_bridge_only_the_gateway_is_reached() {
-        let leave = Leave::Gateway { address: Ipv4Addr::new(172, 18, 0, 1), port: 3128 };
+        let leave = Leave::Gateway { address: Ipv4Addr::new(172, 18, 0, 1), ports: vec![3128, 80] };
         let script = |family: Family| family.chains("rx0", &leave).iter().map(Chain::script).collect::<String>();
         assert_eq!(
             script(V4),
             "*filter\n:RXI-rx0 - [0:0]\n\
              -A RXI-rx0 -d 172.18.0.1/32 -p tcp -m tcp --dport 3128 -j ACCEPT\n\
+             -A RXI-rx0 -d 172.18.0.1/32 -p tcp -m tcp --dport 80 -j ACCEPT\n\
              -A RXI-rx0 -d 172.18.0.1/32 -p tcp -m tcp --dport 53 -j ACCEPT\n\
              -A RXI-rx0 -d 172.18.0.1/32 -p udp -m udp --dport 53 -j ACCEPT\n\
              -A RXI-rx0 -j DROP\nCOMMIT\n*mangle\n:RXF-rx0 - [0:0]\n-A RXF-rx0 -j DROP\nCOMMIT\n"

@@ -20,6 +20,7 @@ use rexec_egress::authority::Authority;
 use rexec_egress::gateway::Gateway;
 use rexec_egress::host::BadHost;
 use rexec_egress::policy::{Layer, Policy};
+use rexec_egress::proxy::DIRECT_PORTS;
 use rexec_egress::reading::{Reading, Roots};
 use rexec_egress::record::{How, Record, Records};
 use rexec_egress::resolve::{Resolver, servers_of};
@@ -74,6 +75,8 @@ struct Running {
     settings: GatewaySettings,
     proxy: SocketAddrV4,
     no_names: Option<String>,
+    direct: Vec<u16>,
+    no_direct: Option<String>,
 }
 
 /// Serves until asked to stop.
@@ -151,6 +154,8 @@ impl Keeper {
             settings: running.map(|running| GatewaySettings { roots: String::new(), ..running.settings.clone() }),
             proxy: running.map(|running| running.proxy),
             no_names: running.and_then(|running| running.no_names.clone()),
+            direct: running.map_or_else(Vec::new, |running| running.direct.clone()),
+            no_direct: running.and_then(|running| running.no_direct.clone()),
             bound: running.map_or(0, |running| running.gateway.table.len() as u32),
         }
     }
@@ -275,7 +280,34 @@ async fn start(settings: GatewaySettings, records: Records) -> Result<Running, G
         }
         Err(error) => Some(format!("Port {DNS_PORT} at {} cannot be had: {error}.", settings.proxy.ip())),
     };
-    Ok(Running { gateway, settings, proxy, no_names })
+    let (direct, no_direct) = match settings.direct {
+        true => match listen_direct(*settings.proxy.ip()).await {
+            Ok(all) => {
+                let ports = all.iter().map(|(_, port)| *port).collect();
+                all.into_iter().for_each(|(listener, port)| {
+                    drop(gateway.spawn(gateway.clone().serve_direct(listener, port)));
+                });
+                gateway.lead_to(*settings.proxy.ip());
+                (ports, None)
+            }
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        },
+        false => (Vec::new(), None),
+    };
+    Ok(Running { gateway, settings, proxy, no_names, direct, no_direct })
+}
+
+/// At all of the web's ports, or at none.
+async fn listen_direct(address: Ipv4Addr) -> io::Result<Vec<(TcpListener, u16)>> {
+    let mut all = Vec::new();
+    for port in DIRECT_PORTS {
+        let listener = TcpListener::bind(SocketAddrV4::new(address, port)).await;
+        let listener = listener.map_err(|error| {
+            io::Error::new(error.kind(), format!("Port {port} at {address} cannot be had: {error}."))
+        })?;
+        all.push((listener, port));
+    }
+    Ok(all)
 }
 
 fn resolver(servers: &[SocketAddr]) -> Result<Resolver, GuestError> {
@@ -360,6 +392,7 @@ fn told(record: Record) -> Option<EgressRecord> {
         How::Https => "https",
         How::Connect => "connect",
         How::Socks => "socks",
+        How::Direct => "direct",
         How::Dns => "dns",
     };
     let allowed = record.outcome.is_ok();

@@ -5,10 +5,11 @@
 //! there. Within a tunnel to port 80, or one whose TLS ends here, requests are judged in the same way, and must be for the
 //! host of the tunnel.
 
-use super::fault::{CODE_HEADER, Fault, bad, mismatch};
+use super::fault::{Fault, bad, mismatch};
+use super::head::{anew, back, bytes_of, taking_out, told_host};
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
-use super::{Flow, HTTP_PORT, Visit, tls, upgrade};
+use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, tls, upgrade};
 use crate::gateway::{Refusal, Way, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
@@ -16,10 +17,8 @@ use crate::record::{How, Record};
 use crate::table::Bound;
 use crate::upstream::Upstream;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
-use http::request::Parts;
-use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::uri::Scheme;
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
@@ -44,15 +43,8 @@ const HEADERS_MAX: usize = 128;
 const ANSWER_MAX: Duration = Duration::from_secs(600);
 /// As long as it takes to say that there are too many.
 const TURNED_AWAY_MAX: Duration = Duration::from_secs(1);
-const HTTPS_PORT: u16 = 443;
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-/// What is about one hop (RFC 9110, section 7.6.1).
-const ONE_HOP: [HeaderName; 7] = [CONNECTION, PROXY_CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
 /// Methods by which a host answers with the request's own headers (RFC 9110, section 9.3.8), one of them by another name.
 const SAY_AGAIN: [&str; 2] = ["TRACE", "TRACK"];
-/// What only a proxy is told.
-const FOR_PROXIES: [&str; 2] = ["proxy-authorization", "proxy-authenticate"];
 
 pub type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
 
@@ -84,16 +76,30 @@ pub struct Within {
     pub tls: bool,
 }
 
+/// Which requests a connection takes.
+enum Place {
+    /// Those of a proxy's clients.
+    Proxy,
+    /// Those of who takes the gateway for the host, at port 80.
+    Direct,
+    Within(Within),
+}
+
 /// One connection of a client.
 struct Talk {
     visit: Arc<Visit>,
-    within: Option<Within>,
+    place: Place,
     kept: Mutex<Option<Kept>>,
     current: Mutex<Option<Current>>,
 }
 
 pub async fn serve(visit: Arc<Visit>, stream: TcpStream) {
-    talk(Talk::new(visit, None), TokioIo::new(stream)).await;
+    talk(Talk::new(visit, Place::Proxy), TokioIo::new(stream)).await;
+}
+
+/// For programs that know no proxies: the host is the one that each request names.
+pub async fn serve_direct(visit: Arc<Visit>, stream: TcpStream) {
+    talk(Talk::new(visit, Place::Direct), TokioIo::new(stream)).await;
 }
 
 /// A tunnel to port 80, or to a host whose requests are read: TLS if it begins so, else requests.
@@ -127,7 +133,7 @@ pub async fn talk_within<IO>(visit: Arc<Visit>, within: Within, io: IO)
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    talk(Talk::new(visit, Some(within)), TokioIo::new(io)).await;
+    talk(Talk::new(visit, Place::Within(within)), TokioIo::new(io)).await;
 }
 
 /// Says that there are too many, and no more.
@@ -175,8 +181,8 @@ pub fn refused(visit: &Visit, target: &Target<'_>) -> Option<Refusal> {
 }
 
 impl Talk {
-    fn new(visit: Arc<Visit>, within: Option<Within>) -> Arc<Self> {
-        Arc::new(Self { visit, within, kept: Mutex::default(), current: Mutex::default() })
+    fn new(visit: Arc<Visit>, place: Place) -> Arc<Self> {
+        Arc::new(Self { visit, place, kept: Mutex::default(), current: Mutex::default() })
     }
 
     fn current(&self) -> Option<Current> {
@@ -225,10 +231,10 @@ impl Talk {
     /// Tells of a request that names no host, or two, as far as it names one.
     fn tell_fault(&self, request: &Request<Incoming>, fault: &Fault) {
         let named = request.uri().authority().and_then(|asked| authority(asked.as_str(), Some(HTTP_PORT)).ok());
-        let (host, port, how) = match (&self.within, named) {
-            (Some(within), _) => (within.host.clone(), within.port, within.how),
-            (None, Some((host, port))) => (host, port, How::Http),
-            (None, None) => return,
+        let (host, port, how) = match (&self.place, named) {
+            (Place::Within(within), _) => (within.host.clone(), within.port, within.how),
+            (_, Some((host, port))) => (host, port, How::Http),
+            (_, None) => return,
         };
         self.visit.deny(how, &host, port, fault.code);
     }
@@ -238,8 +244,17 @@ impl Talk {
         let uri = request.uri();
         let usual = self.usual_port();
         let told = told_host(request.headers(), usual)?;
-        match &self.within {
-            None => {
+        match &self.place {
+            Place::Direct => {
+                let whole = uri.authority().map(|asked| authority(asked.as_str(), Some(usual)));
+                match (told, whole) {
+                    (Some(told), None) if told.1 == usual => Ok(told),
+                    (Some(told), Some(Ok(asked))) if told == asked && told.1 == usual => Ok(told),
+                    (None, _) => Err(bad("egress_bad_request", "A request must name its host in the header Host.")),
+                    _ => Err(mismatch()),
+                }
+            }
+            Place::Proxy => {
                 let whole = uri.scheme().is_some_and(|scheme| *scheme == Scheme::HTTP);
                 let Some(asked) = uri.authority().filter(|_| whole) else {
                     let message = "The proxy takes requests for whole http:// addresses, and CONNECT for all others.";
@@ -252,7 +267,7 @@ impl Talk {
                     _ => Ok(asked),
                 }
             }
-            Some(within) => {
+            Place::Within(within) => {
                 let whole = uri.authority().map(|asked| authority(asked.as_str(), Some(usual)));
                 let fits = |asked: &(Host, u16)| asked.0 == within.host && asked.1 == within.port;
                 match (told, whole) {
@@ -265,8 +280,10 @@ impl Talk {
     }
 
     async fn connect(&self, mut request: Request<Incoming>) -> Result<Response<Outward>, Fault> {
-        if self.within.is_some() {
-            return Err(bad("egress_bad_request", "There is no tunnel within a tunnel."));
+        match self.place {
+            Place::Proxy => {}
+            Place::Direct => return Err(bad("egress_bad_request", "There is no proxy at this port.")),
+            Place::Within(_) => return Err(bad("egress_bad_request", "There is no tunnel within a tunnel.")),
         }
         let asked = request.uri().authority().map(http::uri::Authority::as_str).unwrap_or_default();
         let (host, port) = authority(asked, None).map_err(|error| bad("egress_bad_host", error.0))?;
@@ -298,7 +315,7 @@ impl Talk {
         port: u16,
     ) -> Result<Response<Outward>, Refusal> {
         let upgrade = upgrade::of(&mut request);
-        let how = self.within.as_ref().map_or(How::Http, |within| within.how);
+        let how = self.within().map_or(How::Http, |within| within.how);
         self.set_current(host, port, None);
         let (mut head, body) = anew(request, host, port, self.usual_port());
         if upgrade.is_some() {
@@ -394,8 +411,15 @@ impl Talk {
         }
     }
 
+    fn within(&self) -> Option<&Within> {
+        match &self.place {
+            Place::Within(within) => Some(within),
+            Place::Proxy | Place::Direct => None,
+        }
+    }
+
     fn is_tls(&self) -> bool {
-        self.within.as_ref().is_some_and(|within| within.tls)
+        self.within().is_some_and(|within| within.tls)
     }
 
     /// What nobody writes into an address.
@@ -457,83 +481,6 @@ async fn ask(
         Ok(Err(_)) => Err(Refusal::Unreachable),
         Err(_) => Err(Refusal::TimedOut),
     }
-}
-
-/// The `Host` header, of which there is one at most.
-fn told_host(headers: &HeaderMap, usual: u16) -> Result<Option<(Host, u16)>, Fault> {
-    let mut told = headers.get_all(HOST).iter();
-    let Some(first) = told.next() else { return Ok(None) };
-    if told.next().is_some() {
-        return Err(mismatch());
-    }
-    let text = first.to_str().map_err(|_| mismatch())?;
-    authority(text, Some(usual)).map(Some).map_err(|_| mismatch())
-}
-
-/// The request that we make: to the host itself, with nothing that was for us.
-fn anew(request: Request<Incoming>, host: &Host, port: u16, usual: u16) -> (Parts, Incoming) {
-    let (mut head, body) = request.into_parts();
-    clean(&mut head.headers);
-    let path = head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    head.uri = Uri::from(path);
-    head.version = Version::HTTP_11;
-    let told = if port == usual { host.to_string() } else { format!("{host}:{port}") };
-    if let Ok(told) = HeaderValue::from_str(&told) {
-        head.headers.insert(HOST, told);
-    }
-    // Where nothing says how long it is, some requests would lose it.
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    (head, body)
-}
-
-/// Puts placeholders back where a host says secrets again.
-fn taking_out(reader: Option<Arc<Bound>>, host: Host, port: u16) -> impl Fn(&mut HeaderMap) {
-    move |headers| {
-        if let Some(reading) = reader.as_deref().and_then(|bound| bound.reads(&host, port)) {
-            reading.secrets.take_out(&host, port, headers);
-        }
-    }
-}
-
-/// An answer as it is passed on, and what is still to come of it.
-fn back(answer: Response<Incoming>, take_out: &impl Fn(&mut HeaderMap)) -> (http::response::Parts, Incoming) {
-    let (mut head, body) = answer.into_parts();
-    clean(&mut head.headers);
-    // That one is ours.
-    head.headers.remove(CODE_HEADER);
-    // Nobody reads it, and it may say anything (RFC 9112, section 4).
-    head.extensions.remove::<hyper::ext::ReasonPhrase>();
-    take_out(&mut head.headers);
-    (head, body)
-}
-
-/// As it is sent, nearly: what leaves in a head has left, too.
-fn bytes_of(head: &Parts) -> usize {
-    let headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    head.method.as_str().len()
-        + head.uri.path_and_query().map_or(1, |path| path.as_str().len())
-        + headers.sum::<usize>()
-}
-
-/// Takes away what is about one hop, and what `Connection` says is.
-fn clean(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        // Whoever names these would have others read the request otherwise than we do.
-        .filter(|name| !matches!(*name, HOST | CONTENT_LENGTH))
-        .collect();
-    // Where both are, the one counts that is taken away here: the other would be wrong.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
-    named.iter().chain(&ONE_HOP).for_each(|name| drop(headers.remove(name)));
-    FOR_PROXIES.iter().for_each(|name| drop(headers.remove(*name)));
 }
 
 /// Boxed, since a tunnel may hold requests, of which none may hold a tunnel.

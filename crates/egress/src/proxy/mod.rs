@@ -1,8 +1,11 @@
 //! The proxy's port: one of three protocols, told apart by the first byte. HTTP requests and CONNECT (`http.rs`), SOCKS 5
 //! (`socks.rs`); what either asks for becomes a tunnel (`tunnel.rs`) or a request of our own, also within TLS that ends here
-//! (`tls.rs`) where a secret is to be put in.
+//! (`tls.rs`) where a secret is to be put in. And the web's own ports, for programs that know no proxies: names lead to the
+//! gateway itself, and the host is the one that the first bytes name (`direct.rs`).
 
+mod direct;
 mod fault;
+mod head;
 mod http;
 mod prefixed;
 mod socks;
@@ -25,6 +28,17 @@ use tunnel::Target;
 const GREETING_MAX: Duration = Duration::from_secs(15);
 const SOCKS_VERSION: u8 = 5;
 const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
+/// Where what is said first names the host: by its `Host`, and by TLS.
+pub const DIRECT_PORTS: [u16; 2] = [HTTP_PORT, HTTPS_PORT];
+
+/// What a connection was made to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    Proxy,
+    /// One of [`DIRECT_PORTS`].
+    Direct(u16),
+}
 
 /// One accepted connection of a workspace.
 struct Visit {
@@ -34,10 +48,12 @@ struct Visit {
 }
 
 /// Serves one connection until it ends, or its address is no longer its workspace's.
-pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStream) {
+pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStream, door: Door) {
     ready(&stream);
     let Some(pass) = tenant.enter() else {
-        if let Ok(_place) = gateway.turned_away.try_acquire() {
+        if door != Door::Direct(HTTPS_PORT)
+            && let Ok(_place) = gateway.turned_away.try_acquire()
+        {
             http::turn_away(stream).await;
         }
         return;
@@ -47,9 +63,11 @@ pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStrea
     let Ok(Ok(1)) = tokio::time::timeout(GREETING_MAX, stream.peek(&mut first)).await else { return };
     let gone = visit.gone();
     let served = async {
-        match first[0] {
-            SOCKS_VERSION => socks::serve(visit.clone(), stream).await,
-            _ => http::serve(visit.clone(), stream).await,
+        match (door, first[0]) {
+            (Door::Direct(HTTPS_PORT), _) => direct::serve(visit.clone(), stream).await,
+            (Door::Direct(_), _) => http::serve_direct(visit.clone(), stream).await,
+            (Door::Proxy, SOCKS_VERSION) => socks::serve(visit.clone(), stream).await,
+            (Door::Proxy, _) => http::serve(visit.clone(), stream).await,
         }
     };
     tokio::select! {

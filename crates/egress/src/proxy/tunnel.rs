@@ -10,7 +10,7 @@
 //!
 //! Ends when both ways have, when either fails, when nothing went for [`IDLE_MAX`], and when the policy no longer allows it.
 
-use super::{Flow, Visit};
+use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit};
 use crate::gateway::Opened;
 use crate::hello::{self, Hello};
 use crate::host::Host;
@@ -31,8 +31,6 @@ pub const IDLE_MAX: Duration = Duration::from_secs(3600);
 const BUFFER_BYTES: usize = 32 * 1024;
 /// Had by a tunnel whose workspace has not said anything yet.
 const HELLO_USUAL_BYTES: usize = 2048;
-const HTTP_PORT: u16 = 80;
-const HTTPS_PORT: u16 = 443;
 
 /// What a workspace asked for, and how.
 pub struct Target<'a> {
@@ -98,25 +96,34 @@ pub async fn judge(
     visit: &Visit,
     target: &Target<'_>,
 ) -> io::Result<First> {
+    Ok(match hello(from, first).await? {
+        None => First::End,
+        Some(Hello::NotTls) => First::Plain,
+        Some(Hello::Client { name, .. }) => named(name.as_deref(), visit, target),
+        Some(Hello::Broken(_) | Hello::More) => First::Wrong("egress_broken_tls"),
+    })
+}
+
+/// Reads behind what `first` holds until it is known what that is; [`Hello::More`] when too little comes for it. `None`:
+/// nothing at all.
+pub async fn hello(from: &mut ReadHalf<'_>, first: &mut Vec<u8>) -> io::Result<Option<Hello>> {
     if first.is_empty() {
         first.reserve(HELLO_USUAL_BYTES);
         // As long as it likes: the server may be the one who speaks.
         if from.read_buf(first).await? == 0 {
-            return Ok(First::End);
+            return Ok(None);
         }
     }
     let read = async {
         loop {
             match hello::read(first) {
-                Hello::NotTls => return Ok(First::Plain),
-                Hello::Broken(_) => return Ok(First::Wrong("egress_broken_tls")),
-                Hello::Client { name, .. } => return Ok(named(name.as_deref(), visit, target)),
-                Hello::More if from.read_buf(first).await? == 0 => return Ok(First::Wrong("egress_broken_tls")),
+                Hello::More if from.read_buf(first).await? == 0 => return Ok(Hello::More),
                 Hello::More => {}
+                known => return Ok(known),
             }
         }
     };
-    tokio::time::timeout(HELLO_MAX, read).await.unwrap_or(Ok(First::Wrong("egress_broken_tls")))
+    tokio::time::timeout(HELLO_MAX, read).await.unwrap_or(Ok(Hello::More)).map(Some)
 }
 
 /// Whether the name in a ClientHello is of the host that was asked for.

@@ -5,6 +5,7 @@ use rexec_egress::authority::{self, Authority};
 use rexec_egress::dns;
 use rexec_egress::gateway::Gateway;
 use rexec_egress::policy::{Layer, Origin, Policy, Preset};
+use rexec_egress::proxy::DIRECT_PORTS;
 use rexec_egress::reading::{Reading, Roots};
 use rexec_egress::record::{Record, Records};
 use rexec_egress::resolve::Resolver;
@@ -163,6 +164,10 @@ impl World {
         let (records, taken) = Records::new();
         let gateway = Gateway::new(resolver(), records, Vec::new(), upstream, Roots::new(vec![outside]));
         tokio::task::spawn_local(gateway.clone().serve_proxy(listen(GATEWAY, PROXY_PORT).await));
+        for port in DIRECT_PORTS {
+            let listener = listen(GATEWAY, port).await;
+            tokio::task::spawn_local(gateway.clone().serve_direct(listener, port));
+        }
         let names_here = Arc::new(UdpSocket::bind((GATEWAY, 53)).await.unwrap());
         tokio::task::spawn_local(gateway.clone().serve_udp(names_here));
         tokio::task::spawn_local(gateway.clone().serve_tcp(listen(GATEWAY, 53).await));
@@ -200,9 +205,31 @@ impl World {
 
     /// A connection of a workspace to the proxy.
     pub async fn dial(&self, from: &str) -> TcpStream {
+        self.dial_at(from, PROXY_PORT).await
+    }
+
+    /// To another port of the gateway.
+    pub async fn dial_at(&self, from: &str, port: u16) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
-        socket.connect(SocketAddr::new(GATEWAY.parse().unwrap(), PROXY_PORT)).await.unwrap()
+        socket.connect(SocketAddr::new(GATEWAY.parse().unwrap(), port)).await.unwrap()
+    }
+
+    /// Names lead to the gateway from now on.
+    pub fn lead_here(&self) {
+        self.gateway.lead_to(GATEWAY.parse().unwrap());
+    }
+
+    /// Asks the gateway for a name's IPv4 addresses: the answer as it came, if one does.
+    pub async fn look_up(&self, from: &str, name: &str) -> Option<Vec<u8>> {
+        let labels: Vec<u8> =
+            name.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
+        let question = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], &labels, &[0, 0, 1, 0, 1]].concat();
+        let socket = UdpSocket::bind((from, 0)).await.unwrap();
+        socket.send_to(&question, (GATEWAY, 53)).await.unwrap();
+        let mut answer = [0; 1500];
+        let got = tokio::time::timeout(Duration::from_secs(2), socket.recv(&mut answer)).await;
+        got.ok().map(|count| answer[..count.unwrap()].to_vec())
     }
 
     /// Sends what is given and reads one answer's head.

@@ -1,6 +1,6 @@
 //! `guest firewall close BRIDGE open [RANGE:PORTS]...`: closes the machine whose network this process has to what comes from
 //! a bridge: its own ports at every address, the metadata addresses of clouds, private ranges but for these, the bridge's
-//! other containers, IPv6; `close BRIDGE gateway ADDRESS:PORT`: everything but the gateway there. What `firewall.rs` of the
+//! other containers, IPv6; `close BRIDGE gateway ADDRESS PORT...`: everything but the gateway there. What `firewall.rs` of the
 //! engine does by `iptables` where server and engine share a machine, this does by nf_tables on any other, in a helper
 //! container of the server's own with that machine's network and `CAP_NET_ADMIN`. Never in a workspace.
 //!
@@ -18,10 +18,10 @@ use rexec_api::guest::FirewallClosed;
 use rexec_egress::rule::{Ports, Range, Rule, To};
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::IpAddr;
 
 const USAGE: &str =
-    "usage: guest firewall close BRIDGE open [RANGE:PORTS]... | guest firewall close BRIDGE gateway ADDRESS:PORT";
+    "usage: guest firewall close BRIDGE open [RANGE:PORTS]... | guest firewall close BRIDGE gateway ADDRESS PORT...";
 /// The kernel's IFNAMSIZ, less its closing zero.
 const BRIDGE_BYTES_MAX: usize = 15;
 /// Whether the kernel asks rules also about packets between two ports of one bridge.
@@ -36,9 +36,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> io::Result<()> {
             let passes = passes.iter().map(|text| pass(text)).collect::<Option<_>>().ok_or_else(|| invalid(USAGE))?;
             (*bridge, Leave::Open(passes))
         }
-        ["close", bridge, "gateway", gateway] => {
-            let gateway: SocketAddrV4 = gateway.parse().map_err(|_| invalid(USAGE))?;
-            (*bridge, Leave::Gateway { address: *gateway.ip(), port: gateway.port() })
+        ["close", bridge, "gateway", address, ports @ ..] => {
+            let address = address.parse().map_err(|_| invalid(USAGE))?;
+            let ports = ports.iter().map(|port| port.parse()).collect::<Result<_, _>>().map_err(|_| invalid(USAGE))?;
+            (*bridge, Leave::Gateway { address, ports })
         }
         _ => return Err(invalid(USAGE)),
     };
@@ -140,9 +141,9 @@ mod tests {
                 ["10.1.0.0/16:80-90", "10.2.0.0/24:*", "0.0.0.0/0:22"].map(|text| pass(text).unwrap()).into(),
             );
             assert!(close("rexec0", &passes).unwrap() && !close("rexec0", &passes).unwrap());
-            let gateway = Leave::Gateway { address: [172, 18, 0, 1].into(), port: 3128 };
-            assert!(close("rexec0", &gateway).unwrap() && !close("rexec0", &gateway).unwrap());
-            assert!(close("rexec0", &Leave::Gateway { address: [172, 18, 0, 1].into(), port: 3129 }).unwrap());
+            let gateway = |ports: &[u16]| Leave::Gateway { address: [172, 18, 0, 1].into(), ports: ports.into() };
+            assert!(close("rexec0", &gateway(&[3128])).unwrap() && !close("rexec0", &gateway(&[3128])).unwrap());
+            assert!(close("rexec0", &gateway(&[3129])).unwrap() && close("rexec0", &gateway(&[3129, 80])).unwrap());
         });
         if tried.is_none() {
             let refused = close("rexec0", &OPEN).unwrap_err();

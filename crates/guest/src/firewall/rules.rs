@@ -12,7 +12,7 @@
 //! }
 //! ```
 //!
-//! Ranges and ports are two comparisons each, of what is first in them and what is last. From a closed bridge nothing is forwarded, and `input` begins by accepting what is for the gateway: its proxy's port, and
+//! Ranges and ports are two comparisons each, of what is first in them and what is last. From a closed bridge nothing is forwarded, and `input` begins by accepting what is for the gateway: its ports by TCP, and
 //! names by TCP and UDP, at its address alone.
 //!
 //! A drop is final whatever other tables say, an acceptance is not: so these hold beside iptables, firewalld and the
@@ -92,7 +92,7 @@ const TRANSPORT: u32 = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leave {
     Open(Vec<Pass>),
-    Gateway { address: Ipv4Addr, port: u16 },
+    Gateway { address: Ipv4Addr, ports: Vec<u16> },
 }
 
 /// As `Pass` of the engine's own rules.
@@ -181,9 +181,10 @@ pub fn closing(bridge: &str, leave: &Leave) -> Vec<Chain> {
             }));
             forward.extend(PRIVATE.iter().map(|(base, bits)| drop(&in_range(*base, *bits))));
         }
-        Leave::Gateway { address, port } => {
+        Leave::Gateway { address, ports } => {
             forward.push(drop(&[]));
-            input.extend([(TCP, (*port, *port)), (TCP, names), (UDP, names)].map(|(protocol, ports)| {
+            let ports = ports.iter().map(|port| (TCP, (*port, *port)));
+            input.extend(ports.chain([(TCP, names), (UDP, names)]).map(|(protocol, ports)| {
                 [&from[..], &for_address(&address.octets()), &to_ports(protocol, ports)].concat()
             }));
         }
@@ -364,7 +365,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_what_is_read() {
-        let gateway = Leave::Gateway { address: Ipv4Addr::new(172, 18, 0, 1), port: 3128 };
+        let gateway = Leave::Gateway { address: Ipv4Addr::new(172, 18, 0, 1), ports: vec![3128, 80] };
         let pass = |ports| Pass { base: Ipv4Addr::new(10, 1, 0, 0), bits: 16, ports };
         let open = Leave::Open(vec![pass(None), pass(Some((80, 90)))]);
         let all = [open, gateway].map(|leave| closing("rexec0", &leave)).concat();

@@ -183,9 +183,12 @@ impl Host {
 
 async fn say(helper: &Helper, bridge: &str, leave: &Leave) -> Result<Result<FirewallClosed, String>, EngineError> {
     let mut said = Vec::new();
-    let (how, what) = match leave {
+    let (how, what): (_, Vec<String>) = match leave {
         Leave::Open(passes) => ("open", passes.iter().map(Pass::to_string).collect()),
-        Leave::Gateway { address, port } => ("gateway", vec![format!("{address}:{port}")]),
+        Leave::Gateway { address, ports } => {
+            let ports = ports.iter().map(u16::to_string);
+            ("gateway", std::iter::once(address.to_string()).chain(ports).collect())
+        }
     };
     let words: Vec<&str> =
         ["firewall", "close", bridge, how].into_iter().chain(what.iter().map(String::as_str)).collect();

@@ -1,7 +1,7 @@
 //! The gateway of a host: the one way out for workspaces on its *closed* network.
 //!
 //! ```text
-//!   workspace (closed network: internal, no route, siblings apart) -> the bridge's own address, two ports of it, nothing else
+//!   workspace (closed network: internal, no route, siblings apart) -> the bridge's own address, a few ports of it, nothing else
 //!     -> gateway (our guest binary in a container of the host's network) -> what its policy lets through
 //! ```
 //!
@@ -48,6 +48,8 @@ pub struct Gateway {
     /// Another after each of its starts.
     pub life: Uuid,
     port: u16,
+    /// The web's ports, if it listens there.
+    direct: Vec<u16>,
     bridge: String,
     driver: JoinHandle<()>,
 }
@@ -89,13 +91,15 @@ impl Gateway {
             container: String::new(),
             life: Uuid::nil(),
             port: PROXY_PORT,
+            direct: Vec::new(),
             bridge: String::new(),
             driver: tokio::spawn(driver),
         }
     }
 
     fn leave(&self) -> Leave {
-        Leave::Gateway { address: self.subnet.gateway(), port: self.port }
+        let ports = std::iter::once(self.port).chain(self.direct.iter().copied()).collect();
+        Leave::Gateway { address: self.subnet.gateway(), ports }
     }
 }
 
@@ -133,11 +137,12 @@ impl Host {
             EngineError::Refused(_) | EngineError::Conflict(_) => NoGateway::Never(self.why(&error)),
             error => unknown(error),
         })?;
-        self.close_but_for(info, &bridge, &Leave::Gateway { address: subnet.gateway(), port: PROXY_PORT }).await?;
+        let only_proxy = Leave::Gateway { address: subnet.gateway(), ports: vec![PROXY_PORT] };
+        self.close_but_for(info, &bridge, &only_proxy).await?;
         let container = self.ensure_gateway(info, &network).await.map_err(unknown)?;
         let (client, driver) = self.meet_gateway(&container).await.map_err(NoGateway::Unknown)?;
-        let mut gateway =
-            Gateway { client, network, subnet, container, life: Uuid::nil(), port: PROXY_PORT, bridge, driver };
+        let (life, port, direct) = (Uuid::nil(), PROXY_PORT, Vec::new());
+        let mut gateway = Gateway { client, network, subnet, container, life, port, direct, bridge, driver };
         // It dials from the machine's own network, where no rule keeps siblings apart.
         let open = self.engine.network(&self.network).await.map_err(unknown)?;
         let closed = [Some(gateway.subnet), open.and_then(|open| open.subnet)];
@@ -145,6 +150,7 @@ impl Host {
         let settings = GatewaySettings {
             proxy: gateway.proxy(),
             other_ports: OTHER_PORTS.into(),
+            direct: true,
             resolvers: self.egress.resolvers.clone(),
             closed,
             upstream: self.egress.upstream.as_ref().map(|upstream| upstream.told()),
@@ -153,10 +159,16 @@ impl Host {
         let state = gateway.client.set_gateway(&settings).await;
         let state = state.map_err(|error| NoGateway::Unknown(error.to_string()))?;
         gateway.life = state.life;
-        if let Some(proxy) = state.proxy.filter(|proxy| *proxy != gateway.proxy()) {
-            // Another program of that machine has the usual one.
-            gateway.port = proxy.port();
-            self.close_but_for(info, &gateway.bridge, &gateway.leave()).await?;
+        // Another program of that machine may have the usual one.
+        gateway.port = state.proxy.map_or(PROXY_PORT, |proxy| proxy.port());
+        gateway.direct = state.direct;
+        let leave = gateway.leave();
+        if leave != only_proxy {
+            // Only now: another program may have been at these ports.
+            self.close_but_for(info, &gateway.bridge, &leave).await?;
+        }
+        if let Some(why) = state.no_direct {
+            tracing::warn!(host = self.name, why, "programs that know no proxies reach nothing through its gateway");
         }
         if let Some(why) = state.no_names {
             tracing::warn!(

@@ -64,7 +64,7 @@ const WHY: Record<string, string> = {
   egress_bad_request: 'the request was malformed',
 };
 
-const HOW: Record<string, string> = { http: 'HTTP', https: 'HTTPS', connect: 'CONNECT', socks: 'SOCKS', dns: 'name looked up' };
+const HOW: Record<string, string> = { http: 'HTTP', https: 'HTTPS', connect: 'CONNECT', socks: 'SOCKS', direct: 'TLS', dns: 'name looked up' };
 
 export const howTold = (how: string): string => HOW[how] ?? how;
 
