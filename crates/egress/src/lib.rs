@@ -8,7 +8,9 @@
 //! Identity is the source address: [`table`] says whose it is, and an address that is not in it reaches nothing. A name is
 //! judged before anything is asked of a resolver, an address before anything is dialled, and what was judged is what is
 //! dialled. Requests to hosts that a secret is bound to are read ([`reading`]), and it takes the place of what stands for it
-//! inside ([`secrets`]); everything else that is encrypted passes unread. What reads hostile bytes is pure, and fuzzed (`fuzz/`). This crate knows no server and no engine: whoever runs it brings the policies and hears what was decided.
+//! inside ([`secrets`]); everything else that is encrypted passes unread. What is asked of language models is judged, and
+//! what they answer counted, in [`models`]. What reads hostile bytes is pure, and fuzzed (`fuzz/`). This crate knows no
+//! server and no engine: whoever runs it brings the policies and hears what was decided.
 
 pub mod address;
 #[cfg(feature = "authority")]
@@ -20,6 +22,8 @@ pub mod gateway;
 #[cfg(feature = "gateway")]
 pub mod hello;
 pub mod host;
+#[cfg(feature = "gateway")]
+pub mod models;
 #[cfg(feature = "gateway")]
 mod own;
 pub mod policy;
