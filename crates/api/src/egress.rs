@@ -60,6 +60,9 @@ pub struct EgressSettings {
     /// Names of its owner's secrets that it may use without having them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Whether it may ask the operator's models at `http://llm.rexec.internal`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub models: bool,
 }
 
 /// A rule that allows, and ends by itself.
@@ -147,6 +150,12 @@ pub struct EgressView {
     /// Names of secrets that it uses without having them.
     #[serde(default)]
     pub secrets: Vec<String>,
+    /// Whether it may ask the operator's models.
+    #[serde(default)]
+    pub models: bool,
+    /// Whether this server has any to offer.
+    #[serde(default)]
+    pub models_offered: bool,
     /// The operator's rules, which are stronger.
     pub server_allow: Vec<String>,
     pub server_deny: Vec<String>,
@@ -182,7 +191,7 @@ pub struct EgressEntry {
     /// When it last did.
     pub at: String,
     /// `http`, `https` (requests that a secret may be in), `connect`, `socks`, `direct` (TLS of a
-    /// program that knows no proxies) or `dns`.
+    /// program that knows no proxies), `model` or `dns`.
     pub how: String,
     pub host: String,
     pub port: u16,

@@ -45,6 +45,37 @@ pub struct GatewaySettings {
     /// Authorities whose word counts for what a host is, in PEM; not told back.
     #[serde(default)]
     pub roots: String,
+    /// Models that workspaces may be let ask for; not told back.
+    #[serde(default)]
+    pub models: OfferedModels,
+}
+
+/// Whom models are had of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfferedModels {
+    #[serde(default)]
+    pub openai: Option<ModelVendor>,
+    #[serde(default)]
+    pub anthropic: Option<ModelVendor>,
+    /// Which models may be asked for: names, and beginnings of names with `*`, parted by commas.
+    #[serde(default)]
+    pub allow: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelVendor {
+    /// Such as `https://api.openai.com/v1`.
+    pub base: String,
+    /// The operator's key, if the vendor asks for one.
+    #[serde(default)]
+    pub key: Option<String>,
+}
+
+/// Without what is secret.
+impl fmt::Debug for ModelVendor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +135,17 @@ pub struct BoundAddress {
     /// Of one that uses secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<BoundSecrets>,
+    /// Of one that may ask for models.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub models: Option<BoundModels>,
+}
+
+/// How much of the models a workspace may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundModels {
+    /// Tokens from now on; `None`: as many as it likes.
+    #[serde(default)]
+    pub left: Option<u64>,
 }
 
 /// Secrets, and the authority by whose certificates the requests are read that they are put into.
@@ -164,7 +206,7 @@ pub struct EgressRecord {
     pub workspace: WorkspaceId,
     /// Of the policy that decided.
     pub version: u64,
-    /// `http`, `https`, `connect`, `socks`, `direct` or `dns`.
+    /// `http`, `https`, `connect`, `socks`, `direct`, `model` or `dns`.
     pub how: String,
     pub host: String,
     pub port: u16,
@@ -176,9 +218,24 @@ pub struct EgressRecord {
     /// Names of the secrets whose values it was given.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<String>,
+    /// Of the end of a request for a model: what it cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<TokensUsed>,
     /// Records before this one that nobody took in time.
     #[serde(default)]
     pub lost: u64,
+}
+
+/// Tokens of one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokensUsed {
+    pub model: String,
+    pub input: u64,
+    /// Of the input: read from the vendor's cache.
+    pub cached: u64,
+    pub output: u64,
+    /// The vendor did not tell all of it.
+    pub estimated: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,6 +17,7 @@ pub mod guest;
 pub mod idle;
 pub mod ids;
 pub mod machines;
+pub mod models;
 pub mod ports;
 pub mod progress;
 pub mod raw_path;

@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod files;
 mod machines;
+mod models;
 mod secrets;
 mod socket;
 mod sse;

@@ -20,6 +20,7 @@ use crate::resolve::{Resolver, Unresolved};
 use crate::rule::Range;
 use crate::table::{Bound, Table, Tenant};
 use crate::upstream::Upstream;
+use crate::vendors::Vendors;
 use bytes::Bytes;
 use http::StatusCode;
 use socket2::{SockRef, TcpKeepalive};
@@ -51,6 +52,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const QUESTIONS_MAX: usize = 512;
 /// Connections that are told why they are refused, at once; more are closed without a word.
 const TURNED_AWAY_MAX: usize = 64;
+/// What bodies of requests for models hold at once, of all workspaces.
+const BODIES_BYTES_MAX: usize = 160 << 20;
 /// How long an answer may be remembered inside: a change of policy is to be felt.
 const ANSWER_TTL: Duration = Duration::from_secs(5);
 /// For the questions of one connection.
@@ -146,6 +149,9 @@ pub struct Gateway {
     resolver: Resolver,
     upstream: Option<Upstream>,
     roots: Mutex<Arc<Roots>>,
+    vendors: Mutex<Arc<Vendors>>,
+    /// What bodies of requests for models hold, all workspaces together.
+    pub(crate) bodies: Arc<Semaphore>,
     records: Records,
     own: Own,
     /// Its own address, where connections are taken that no proxy was asked for.
@@ -173,6 +179,8 @@ impl Gateway {
             resolver,
             upstream,
             roots: Mutex::new(Arc::new(roots)),
+            vendors: Mutex::default(),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / proxy::BODY_UNIT)),
             records,
             own: Own { ranges: closed },
             direct: OnceLock::new(),
@@ -201,6 +209,15 @@ impl Gateway {
     /// These tell from now on who a host is.
     pub fn trust(&self, roots: Roots) {
         *self.roots.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roots);
+    }
+
+    pub(crate) fn vendors(&self) -> Arc<Vendors> {
+        self.vendors.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// These are asked for models from now on.
+    pub fn offer(&self, vendors: Vendors) {
+        *self.vendors.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(vendors);
     }
 
     /// From now on names lead to this address of the gateway's own, where [`Self::serve_direct`] listens at all of
@@ -308,8 +325,15 @@ impl Gateway {
         if !tenant.questions.take() {
             return None;
         }
-        let known = bound.policy.knows(&name);
         let host = Host::Name(name.clone());
+        if proxy::is_models(&host) && bound.models.is_some() {
+            // Nobody else knows it.
+            return Some(match self.direct.get() {
+                Some(here) if query.kind == dns::Kind::A => dns::answer_a(&query, &[*here], ANSWER_TTL, transport),
+                _ => dns::no_data(&query),
+            });
+        }
+        let known = bound.policy.knows(&name);
         let Some((port, rule)) = known else {
             // Not asked of anybody: a name is a message, too.
             self.deny(tenant, &bound, How::Dns, (&host, DNS_PORT), Denied::NoRule.code());
@@ -424,7 +448,32 @@ impl Gateway {
         dialled.map(|(stream, early)| Dialled { stream, early, address: None })
     }
 
+    /// A connection to what the operator has named, wherever that is: no policy of a workspace is about it.
+    pub(crate) async fn dial_operators(&self, host: &Host, port: u16) -> Result<(TcpStream, Bytes), Refusal> {
+        let dialling = async {
+            match &self.upstream {
+                Some(upstream) => upstream.tunnel(host, port).await,
+                None => self.dial_first(host, port, |_| Ok(())).await.map(|(stream, _)| (stream, Bytes::new())),
+            }
+        };
+        let (stream, early) = tokio::time::timeout(DIALS_MAX, dialling).await.unwrap_or(Err(Refusal::TimedOut))?;
+        ready(&stream);
+        Ok((stream, early))
+    }
+
     async fn dial(&self, bound: &Bound, host: &Host, port: u16) -> Result<Dialled, Refusal> {
+        let vetted = self.dial_first(host, port, |address| self.vet(bound, host, port, address));
+        let dialled = tokio::time::timeout(DIALS_MAX, vetted).await.unwrap_or(Err(Refusal::TimedOut));
+        dialled.map(|(stream, address)| Dialled { stream, early: Bytes::new(), address: Some(address) })
+    }
+
+    /// The first of a host's addresses that may be dialled and answers.
+    async fn dial_first(
+        &self,
+        host: &Host,
+        port: u16,
+        vet: impl Fn(IpAddr) -> Result<(), Denied>,
+    ) -> Result<(TcpStream, IpAddr), Refusal> {
         let addresses = match host {
             Host::Address(address) => vec![*address],
             Host::Name(name) => self.resolver.addresses(name).await.map_err(|unresolved| match unresolved {
@@ -433,25 +482,20 @@ impl Gateway {
             })?,
         };
         let mut refusal = Refusal::NoSuchName;
-        let each = async {
-            for address in addresses {
-                if let Err(denied) = self.vet(bound, host, port, address) {
-                    refusal = Refusal::Denied(denied);
-                    continue;
-                }
-                let connect = TcpStream::connect(SocketAddr::new(address, port));
-                refusal = match tokio::time::timeout(DIAL_MAX, connect).await {
-                    Ok(Ok(stream)) => {
-                        return Ok(Dialled { stream, early: Bytes::new(), address: Some(address) });
-                    }
-                    Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Refusal::ConnectionRefused,
-                    Ok(Err(_)) => Refusal::Unreachable,
-                    Err(_) => Refusal::TimedOut,
-                };
+        for address in addresses {
+            if let Err(denied) = vet(address) {
+                refusal = Refusal::Denied(denied);
+                continue;
             }
-            Err(refusal)
-        };
-        tokio::time::timeout(DIALS_MAX, each).await.unwrap_or(Err(Refusal::TimedOut))
+            let connect = TcpStream::connect(SocketAddr::new(address, port));
+            refusal = match tokio::time::timeout(DIAL_MAX, connect).await {
+                Ok(Ok(stream)) => return Ok((stream, address)),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Refusal::ConnectionRefused,
+                Ok(Err(_)) => Refusal::Unreachable,
+                Err(_) => Refusal::TimedOut,
+            };
+        }
+        Err(refusal)
     }
 
     /// The next connection; `None` once the gateway is closed.
@@ -517,6 +561,7 @@ pub fn record(bound: &Bound, how: How, host: &Host, port: u16, outcome: Result<S
         outcome,
         end: None,
         secrets: Vec::new(),
+        tokens: None,
         lost: 0,
     }
 }

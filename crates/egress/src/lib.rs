@@ -22,7 +22,6 @@ pub mod gateway;
 #[cfg(feature = "gateway")]
 pub mod hello;
 pub mod host;
-#[cfg(feature = "gateway")]
 pub mod models;
 #[cfg(feature = "gateway")]
 mod own;
@@ -43,3 +42,5 @@ pub mod secrets;
 pub mod table;
 #[cfg(feature = "gateway")]
 pub mod upstream;
+#[cfg(feature = "gateway")]
+pub mod vendors;

@@ -23,6 +23,8 @@ pub enum How {
     Socks,
     /// TLS that takes the gateway for the host itself.
     Direct,
+    /// A request to a language model, which the gateway makes for the operator.
+    Model,
     Dns,
 }
 
@@ -41,8 +43,22 @@ pub struct Record {
     pub end: Option<Ended>,
     /// Secrets whose values it was given.
     pub secrets: Vec<String>,
+    /// What a model's answer cost that has ended.
+    pub tokens: Option<Tokens>,
     /// Records before this one that were not told: its workspace's, or anybody's.
     pub lost: u64,
+}
+
+/// Of one answer of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    pub model: String,
+    pub input: u64,
+    /// Of the input: read from the vendor's cache.
+    pub cached: u64,
+    pub output: u64,
+    /// The vendor did not tell all of it.
+    pub estimated: bool,
 }
 
 /// How a connection that was allowed has ended.

@@ -6,6 +6,7 @@
 
 use crate::host::Host;
 use crate::policy::Policy;
+use crate::proxy::BODY_UNIT;
 use crate::reading::Reading;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,6 +19,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 pub const CONNECTIONS_MAX: u32 = 256;
 /// Questions for names of one workspace that are answered at once; a resolver asks one or two.
 pub const QUESTIONS_MAX: usize = 32;
+/// Requests for models of one workspace that are answered at once.
+const MODELS_MAX: usize = 32;
+/// What their bodies hold together; one of the longest fits.
+const BODIES_BYTES_MAX: usize = 40 << 20;
 /// Connections that are made for one workspace: so many at once, and one more in each such time.
 pub const DIALS: Pace = Pace { burst: 200, every: Duration::from_millis(5) };
 /// Its questions for names, of which each may go to another server.
@@ -68,6 +73,14 @@ pub struct Bound {
     pub policy: Policy,
     /// Of one that has secrets.
     pub reading: Option<Reading>,
+    /// Of one that may ask for models.
+    pub models: Option<Budget>,
+}
+
+/// How many tokens of models a workspace may use from when this was told; `None`: as many as it likes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Budget {
+    pub left: Option<u64>,
 }
 
 impl Bound {
@@ -100,6 +113,11 @@ pub struct Tenant {
     pub records: Bucket,
     /// Records that were not told since the last that was.
     pub untold: AtomicU64,
+    /// Tokens of models since its budget was told.
+    pub spent: AtomicU64,
+    /// Requests for models that are being answered, and what their bodies hold meanwhile.
+    pub models: Arc<Semaphore>,
+    pub bodies: Arc<Semaphore>,
 }
 
 /// One connection of a tenant; it counts until dropped.
@@ -133,6 +151,7 @@ impl Table {
                 if tenant.bound().is_some_and(|present| present.version > bound.version) {
                     return false;
                 }
+                tenant.spent.store(0, Ordering::Relaxed);
                 tenant.bound.send_replace(Some(Arc::new(bound)));
             }
             _ => {
@@ -191,6 +210,9 @@ impl Tenant {
             questions: Bucket::new(QUESTIONS),
             records: Bucket::new(RECORDS),
             untold: AtomicU64::new(0),
+            spent: AtomicU64::new(0),
+            models: Arc::new(Semaphore::new(MODELS_MAX)),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_UNIT)),
         }
     }
 
@@ -215,6 +237,11 @@ impl Tenant {
         (live < CONNECTIONS_MAX).then_some(pass)
     }
 
+    /// Whether anything is left of this budget.
+    pub fn has_tokens(&self, budget: Budget) -> bool {
+        budget.left.is_none_or(|left| self.spent.load(Ordering::Relaxed) < left)
+    }
+
     /// A place for one question for a name; `None` while it asks too many.
     pub fn ask(&self) -> Option<OwnedSemaphorePermit> {
         self.asking.clone().try_acquire_owned().ok()
@@ -237,7 +264,7 @@ mod tests {
     use super::*;
 
     fn bound(workspace: &str, version: u64) -> Bound {
-        Bound { workspace: workspace.into(), version, policy: Policy::default(), reading: None }
+        Bound { workspace: workspace.into(), version, policy: Policy::default(), reading: None, models: None }
     }
 
     #[test]

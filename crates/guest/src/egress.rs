@@ -12,13 +12,14 @@ use crate::terminal::unix_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::{
     BoundAddress, BoundPolicy, BoundSecret, BoundSecrets, EgressEnd, EgressRecord, GatewaySettings, GatewayState,
-    KeptAddress, UpstreamProxy,
+    KeptAddress, ModelVendor, OfferedModels, TokensUsed, UpstreamProxy,
 };
 use rexec_api::guest::GuestError;
 use rexec_channel::Call;
 use rexec_egress::authority::Authority;
 use rexec_egress::gateway::Gateway;
 use rexec_egress::host::BadHost;
+use rexec_egress::models::{Api, BadBase, BadPattern};
 use rexec_egress::policy::{Layer, Policy};
 use rexec_egress::proxy::DIRECT_PORTS;
 use rexec_egress::reading::{Reading, Roots};
@@ -26,8 +27,9 @@ use rexec_egress::record::{How, Record, Records};
 use rexec_egress::resolve::{Resolver, servers_of};
 use rexec_egress::rule::{Range, Rule, To};
 use rexec_egress::secrets::{Secret, Secrets};
-use rexec_egress::table::Bound;
+use rexec_egress::table::{Bound, Budget};
 use rexec_egress::upstream::Upstream;
+use rexec_egress::vendors::{Vendor, Vendors};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -151,7 +153,11 @@ impl Keeper {
         GatewayState {
             version: env!("CARGO_PKG_VERSION").into(),
             life: self.life,
-            settings: running.map(|running| GatewaySettings { roots: String::new(), ..running.settings.clone() }),
+            settings: running.map(|running| GatewaySettings {
+                roots: String::new(),
+                models: OfferedModels::default(),
+                ..running.settings.clone()
+            }),
             proxy: running.map(|running| running.proxy),
             no_names: running.and_then(|running| running.no_names.clone()),
             direct: running.map_or_else(Vec::new, |running| running.direct.clone()),
@@ -171,10 +177,14 @@ impl Keeper {
         let _one = self.changing.lock().await;
         if let Some(running) = self.running.borrow_mut().as_mut() {
             let roots = std::mem::replace(&mut running.settings.roots, settings.roots.clone());
+            let models = std::mem::replace(&mut running.settings.models, settings.models.clone());
             if running.settings == settings {
                 // Whoever is connected stays so.
                 if roots != settings.roots {
                     running.gateway.trust(Roots::of_pem(&settings.roots));
+                }
+                if models != settings.models {
+                    running.gateway.offer(vendors(&settings.models)?);
                 }
                 return Ok(self.state_of(Some(running)));
             }
@@ -201,8 +211,9 @@ impl Keeper {
     fn bind(&self, bound: BoundAddress) -> Result<(), GuestError> {
         let policy = policy(&bound.policy)?;
         let reading = bound.secrets.map(reading).transpose()?;
+        let models = bound.models.map(|models| Budget { left: models.left });
         let (workspace, version) = (bound.workspace.to_string(), bound.version);
-        match self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy, reading }) {
+        match self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy, reading, models }) {
             true => Ok(()),
             false => Err(invalid("It has a newer version of that workspace's policy already.")),
         }
@@ -270,6 +281,7 @@ async fn start(settings: GatewaySettings, records: Records) -> Result<Running, G
     let (listener, proxy) = listen(settings.proxy, &settings.other_ports).await?;
     let closed = settings.closed.iter().map(|range| self::range(range)).collect::<Result<_, _>>()?;
     let gateway = Gateway::new(resolver(servers)?, records, closed, upstream, Roots::of_pem(&settings.roots));
+    gateway.offer(vendors(&settings.models)?);
     // Its own tasks: closed is when the last listener is.
     gateway.spawn(gateway.clone().serve_proxy(listener));
     let no_names = match names_at(*settings.proxy.ip()).await {
@@ -308,6 +320,24 @@ async fn listen_direct(address: Ipv4Addr) -> io::Result<Vec<(TcpListener, u16)>>
         all.push((listener, port));
     }
     Ok(all)
+}
+
+fn vendors(told: &OfferedModels) -> Result<Vendors, GuestError> {
+    let vendor = |api: Api, told: &Option<ModelVendor>| {
+        let Some(told) = told else { return Ok(None) };
+        let base = told.base.parse().map_err(|error: BadBase| invalid(error.to_string()))?;
+        let vendor = Vendor::new(api, base, told.key.as_deref());
+        vendor.map(Some).map_err(|error| invalid(error.to_string()))
+    };
+    let allow = match told.allow.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error: BadPattern| invalid(error.to_string()))?),
+    };
+    Ok(Vendors {
+        openai: vendor(Api::OpenAi, &told.openai)?,
+        anthropic: vendor(Api::Anthropic, &told.anthropic)?,
+        allow,
+    })
 }
 
 fn resolver(servers: &[SocketAddr]) -> Result<Resolver, GuestError> {
@@ -393,6 +423,7 @@ fn told(record: Record) -> Option<EgressRecord> {
         How::Connect => "connect",
         How::Socks => "socks",
         How::Direct => "direct",
+        How::Model => "model",
         How::Dns => "dns",
     };
     let allowed = record.outcome.is_ok();
@@ -412,6 +443,13 @@ fn told(record: Record) -> Option<EgressRecord> {
             lasted_ms: end.lasted.as_millis() as u64,
         }),
         secrets: record.secrets,
+        tokens: record.tokens.map(|tokens| TokensUsed {
+            model: tokens.model,
+            input: tokens.input,
+            cached: tokens.cached,
+            output: tokens.output,
+            estimated: tokens.estimated,
+        }),
         lost: record.lost,
     })
 }

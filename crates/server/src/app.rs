@@ -13,6 +13,7 @@ use crate::hosts::admin::Servers;
 use crate::http::health::Checks;
 use crate::http::streams::Streams;
 use crate::machines::Machines;
+use crate::models::Models;
 use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::replicas::Replicas;
@@ -54,6 +55,7 @@ pub struct App {
     pub stats: WorkspaceStats,
     pub egress: Egress,
     pub secrets: Secrets,
+    pub models: Models,
     pub terminals: Terminals,
     pub execs: Execs,
     pub files: Files,

@@ -21,6 +21,7 @@ pub mod hosts;
 pub mod http;
 pub mod machines;
 pub mod migrations;
+pub mod models;
 mod page;
 pub mod ports;
 pub mod registries;
@@ -59,6 +60,7 @@ use crate::hosts::{Fleet, Host};
 use crate::http::health::Checks;
 use crate::http::streams::Streams;
 use crate::machines::Machines;
+use crate::models::Models;
 use crate::ports::Ports;
 use crate::registries::Registries;
 use crate::replicas::Replicas;
@@ -149,7 +151,12 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let auth = Auth::new(db.clone(), Arc::clone(&config), &secret);
     let sealer = Sealer::new(&secret).map_err(|e| StartError::Installation(error::Error::internal(e)))?;
     let registries = Registries::new(db.clone(), sealer.clone());
-    let vault = Vault::new(db.clone(), sealer.clone(), &auth.derived_key(secrets::inside::PURPOSE));
+    let vault = Vault::new(
+        db.clone(),
+        sealer.clone(),
+        &auth.derived_key(secrets::inside::PURPOSE),
+        config.egress.models.clone(),
+    );
     let accounts = Accounts::new(db.clone(), auth.clone());
     let replicas = Replicas::join(&db, &config, &auth.derived_key(replicas::sign::PURPOSE)).await;
     let replicas = replicas?;
@@ -209,6 +216,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     );
     let egress = Egress::new(workspaces.clone());
     let secrets = Secrets::new(vault, workspaces.clone());
+    let models = Models::new(db.clone(), config.egress.models.clone());
     let stats = WorkspaceStats::new(workspaces.clone(), tasks.clone());
     let app = Arc::new(App {
         config,
@@ -234,6 +242,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         stats,
         egress,
         secrets,
+        models,
         workspaces,
         checks,
         tasks,

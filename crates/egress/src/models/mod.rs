@@ -6,7 +6,7 @@
 //!   body         -> ask::read      which model it asks for, and the very bytes that are sent
 //!   model        -> Models::allows whether it may
 //!   answer       -> Meter::take    what it costs, read as it passes
-//!   a list       -> Models::filter_list
+//!   a list       -> list::filter   what of it may
 //! ```
 //!
 //! Invariants: what was judged is what is sent, also to a vendor that reads JSON more laxly. What an answer says cannot
@@ -14,16 +14,29 @@
 //! reads, dials, adds keys and counts against a budget is elsewhere.
 
 mod allow;
+#[cfg(feature = "gateway")]
 pub mod ask;
+mod base;
+#[cfg(feature = "gateway")]
 mod call;
+#[cfg(feature = "gateway")]
 mod events;
+#[cfg(feature = "gateway")]
 mod fields;
+#[cfg(feature = "gateway")]
+pub mod list;
+#[cfg(feature = "gateway")]
 mod scan;
+#[cfg(feature = "gateway")]
 mod usage;
 
-pub use allow::{BadList, BadPattern, Models};
+pub use allow::{BadPattern, Models};
+#[cfg(feature = "gateway")]
 pub use ask::{Asked, BadAsk};
+pub use base::{BadBase, Base};
+#[cfg(feature = "gateway")]
 pub use call::{Api, Call, NoCall};
+#[cfg(feature = "gateway")]
 pub use usage::{Meter, TOKENS_MAX, Usage};
 
 /// The longest name of a model, in bytes; those of vendors have at most a hundred.

@@ -9,7 +9,7 @@ use super::fault::{Fault, bad, mismatch};
 use super::head::{anew, back, bytes_of, taking_out, told_host};
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
-use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, tls, upgrade};
+use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, is_models, models, tls, upgrade};
 use crate::gateway::{Refusal, Way, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
@@ -29,8 +29,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -60,11 +61,15 @@ struct Kept {
 
 /// What is asked for at this moment, and was last.
 #[derive(Clone)]
-struct Current {
-    host: Host,
-    port: u16,
-    /// Once it is dialled.
-    flow: Option<Arc<Flow>>,
+enum Current {
+    Host {
+        host: Host,
+        port: u16,
+        /// Once it is dialled.
+        flow: Option<Arc<Flow>>,
+    },
+    /// A model; what has gone either way.
+    Model(Arc<AtomicU64>),
 }
 
 /// All that may be asked for, within a tunnel.
@@ -190,7 +195,7 @@ impl Talk {
     }
 
     fn set_current(&self, host: &Host, port: u16, flow: Option<Arc<Flow>>) {
-        let current = Current { host: host.clone(), port, flow };
+        let current = Current::Host { host: host.clone(), port, flow };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
     }
 
@@ -207,7 +212,7 @@ impl Talk {
 
     /// Waits until nothing has gone either way for long.
     async fn idle(&self) {
-        tunnel::idle(|| self.current().and_then(|current| current.flow).map(|flow| (flow.began, flow.bytes()))).await;
+        tunnel::idle(|| self.current().and_then(|current| current.moved())).await;
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Result<Response<Outward>, Fault> {
@@ -224,6 +229,11 @@ impl Talk {
             ));
         }
         let (host, port) = self.target(&request).inspect_err(|fault| self.tell_fault(&request, fault))?;
+        if is_models(&host) && port == HTTP_PORT && !self.is_tls() {
+            let moved = Arc::new(AtomicU64::new(0));
+            *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Current::Model(moved.clone()));
+            return Ok(models::answer(&self.visit, &host, request, moved).await);
+        }
         let answer = self.pass_on(request, &host, port).await;
         answer.map_err(|refusal| Fault::of(&refusal, &host, port))
     }
@@ -350,7 +360,13 @@ impl Talk {
         }
         let address = opened.address;
         let connected = match self.is_tls() {
-            true => match tls::connect(&self.visit.gateway.roots(), host, opened).await {
+            true => match tls::connect(
+                &self.visit.gateway.roots(),
+                host,
+                Prefixed { prefix: opened.early, stream: opened.stream },
+            )
+            .await
+            {
                 Ok(stream) => self.carry(stream).await,
                 Err(refusal) => Err(refusal),
             },
@@ -465,9 +481,20 @@ impl Talk {
 
 impl Current {
     fn may(&self, bound: &Bound) -> bool {
-        match &self.flow {
-            Some(flow) => bound.policy.reach(&self.host, self.port, flow.address).is_ok(),
-            None => matches!(bound.policy.decide(&self.host, self.port), Decision::Allow { .. }),
+        match self {
+            Self::Host { host, port, flow: Some(flow) } => bound.policy.reach(host, *port, flow.address).is_ok(),
+            Self::Host { host, port, flow: None } => {
+                matches!(bound.policy.decide(host, *port), Decision::Allow { .. })
+            }
+            Self::Model(_) => bound.models.is_some(),
+        }
+    }
+
+    /// Changes with every byte of it.
+    fn moved(&self) -> Option<(Option<Instant>, u64)> {
+        match self {
+            Self::Host { flow, .. } => flow.as_ref().map(|flow| (Some(flow.began), flow.bytes())),
+            Self::Model(moved) => Some((None, moved.load(Ordering::Relaxed))),
         }
     }
 }

@@ -7,11 +7,15 @@ mod direct;
 mod fault;
 mod head;
 mod http;
+mod models;
 mod prefixed;
 mod socks;
 mod tls;
 mod tunnel;
 mod upgrade;
+
+pub use http::Outward;
+pub use models::BODY_UNIT;
 
 use crate::gateway::{Gateway, Opened, Refusal, Way, ready, record};
 use crate::host::Host;
@@ -20,7 +24,7 @@ use crate::table::{Pass, Tenant};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::net::TcpStream;
 use tunnel::Target;
 
@@ -38,6 +42,11 @@ pub enum Door {
     Proxy,
     /// One of [`DIRECT_PORTS`].
     Direct(u16),
+}
+
+/// Whether models are asked for by this name.
+pub fn is_models(host: &Host) -> bool {
+    matches!(host, Host::Name(name) if name.as_str() == models::NAME)
 }
 
 /// One accepted connection of a workspace.
@@ -178,6 +187,6 @@ impl Drop for Flow {
             bytes_down: self.down.load(Ordering::Relaxed),
             lasted: self.began.elapsed(),
         };
-        self.gateway.tell(Record { end: Some(end), ..self.record.clone() });
+        self.gateway.tell(Record { at: SystemTime::now(), end: Some(end), ..self.record.clone() });
     }
 }

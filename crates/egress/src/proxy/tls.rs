@@ -7,7 +7,7 @@ use super::http::{Within, talk_within};
 use super::prefixed::Prefixed;
 use super::tunnel::Target;
 use super::{GREETING_MAX, Visit};
-use crate::gateway::{Opened, Refusal};
+use crate::gateway::Refusal;
 use crate::host::Host;
 use crate::reading::Roots;
 use crate::record::How;
@@ -53,7 +53,7 @@ fn code(error: &std::io::Error) -> &'static str {
 }
 
 /// TLS with a host, which has proven who it is.
-pub async fn connect(roots: &Roots, host: &Host, opened: Opened) -> Result<TlsStream<Prefixed>, Refusal> {
+pub async fn connect(roots: &Roots, host: &Host, stream: Prefixed) -> Result<TlsStream<Prefixed>, Refusal> {
     let untrusted = |why: &str| Refusal::Untrusted(why.to_owned());
     let Host::Name(name) = host else { return Err(untrusted("it has no name")) };
     if roots.is_empty() {
@@ -61,7 +61,6 @@ pub async fn connect(roots: &Roots, host: &Host, opened: Opened) -> Result<TlsSt
     }
     let config = roots.config().map_err(|error| Refusal::Untrusted(error.to_string()))?;
     let name = ServerName::try_from(name.to_string()).map_err(|_| untrusted("its name is none of certificates"))?;
-    let stream = Prefixed { prefix: opened.early, stream: opened.stream };
     match tokio::time::timeout(GREETING_MAX, TlsConnector::from(config).connect(name, stream)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(Refusal::Untrusted(error.to_string())),

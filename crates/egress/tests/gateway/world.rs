@@ -199,7 +199,7 @@ impl World {
 
     /// Whose requests are read, if there are secrets.
     pub fn bind_reading(&self, address: &str, policy: Policy, reading: Option<Reading>) {
-        let bound = Bound { workspace: address.to_owned(), version: 1, policy, reading };
+        let bound = Bound { workspace: address.to_owned(), version: 1, policy, reading, models: None };
         self.gateway.table.bind(address.parse().unwrap(), bound);
     }
 

@@ -1,5 +1,6 @@
 //! What workspaces may reach outside: the operator's part of it.
 
+use super::models::{self, ModelsConfig};
 use super::sources::Reader;
 use crate::secret::Secret;
 use base64::Engine as _;
@@ -34,6 +35,8 @@ pub struct EgressConfig {
     /// A file with authorities in PEM, besides those of the server's machine: whose word counts for what a host is that a
     /// secret is sent to.
     pub authorities: Option<PathBuf>,
+    /// Models that gateways ask for workspaces.
+    pub models: ModelsConfig,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +89,8 @@ pub(super) fn take(reader: &mut Reader) -> EgressConfig {
         path.into()
     });
     let network = network.map(|(_, text)| text);
-    EgressConfig { preset, presets, allow, deny, network, resolvers, upstream, authorities }
+    let models = models::take(reader);
+    EgressConfig { preset, presets, allow, deny, network, resolvers, upstream, authorities, models }
 }
 
 /// `[http://][user:password@]host[:port]`, or host and port apart.

@@ -6,7 +6,7 @@
 use super::sources::Reader;
 
 /// Accepted, and without effect for now.
-const NOT_YET: [(&[&str], &str); 10] = [
+const NOT_YET: [(&[&str], &str); 9] = [
     (
         &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],
         "sessions, leases and news between servers go by the database, and limits are each server's own",
@@ -37,10 +37,6 @@ const NOT_YET: [(&[&str], &str); 10] = [
     (
         &["GITHUB_CLIENT_ID", "GITHUB_CLIENT_SECRET", "GOOGLE_CLIENT_ID", "GOOGLE_CLIENT_SECRET"],
         "this version signs in by e-mail and password",
-    ),
-    (
-        &["LLM_PROVIDER", "OPENROUTER_API_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "LLM_BASE_URL"],
-        "models are not used by this version",
     ),
     (&["VOICE_PROVIDER"], "voice is not part of this version"),
     (&["GITHUB_TOKEN"], "credentials are not handed to sessions in this version"),

@@ -3,11 +3,12 @@
 
 use super::store::{self, Amount, Kind, Totals};
 use crate::db::Db;
+use crate::models::{self, store::Used};
 use crate::secrets;
 use rexec_api::gateway::EgressRecord;
-use rexec_api::ids::WorkspaceId;
+use rexec_api::ids::{UserId, WorkspaceId};
 use sea_orm::DbErr;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 /// How long it is kept.
@@ -28,11 +29,13 @@ pub struct Pending {
     untold: HashMap<WorkspaceId, i64>,
     /// When a secret was last sent for a workspace.
     used: BTreeMap<(WorkspaceId, String), i64>,
+    /// What models cost, by workspace, day and model.
+    tokens: BTreeMap<(WorkspaceId, i64, String), Used>,
 }
 
 impl Pending {
     pub fn is_empty(&self) -> bool {
-        self.kinds.is_empty() && self.untold.is_empty()
+        self.kinds.is_empty() && self.untold.is_empty() && self.tokens.is_empty()
     }
 
     /// The end of what was allowed counts as bytes, in the minute in which that began.
@@ -45,6 +48,17 @@ impl Pending {
                 let last_ms = self.used.entry((record.workspace, name)).or_default();
                 *last_ms = record.at_ms.max(*last_ms);
             }
+        }
+        if let Some(used) = record.tokens {
+            let key = (record.workspace, models::day_of(record.at_ms), used.model);
+            let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
+            self.tokens.entry(key).or_default().add(&Used {
+                requests: 1,
+                estimated: i64::from(used.estimated),
+                input: count(used.input),
+                cached: count(used.cached),
+                output: count(used.output),
+            });
         }
         let began_ms = record.at_ms - record.end.map_or(0, |end| i64::try_from(end.lasted_ms).unwrap_or(0));
         let kind = Kind {
@@ -71,8 +85,8 @@ impl Pending {
         }
     }
 
-    /// Writes all of it, and forgets what is too old. What cannot be written waits.
-    pub async fn write(&mut self, db: &Db, now_ms: i64) -> Result<(), DbErr> {
+    /// Writes all of it, and forgets what is too old; whose tokens it tells of. What cannot be written waits.
+    pub async fn write(&mut self, db: &Db, now_ms: i64) -> Result<HashSet<UserId>, DbErr> {
         // In one order, whoever writes: two never wait for each other.
         let mut of: BTreeMap<WorkspaceId, OfOne<'_>> = BTreeMap::new();
         for (kind, amount) in &self.kinds {
@@ -94,6 +108,10 @@ impl Pending {
                 store::prune_of(&tx, id).await?;
             }
         }
+        let mut spent = HashSet::new();
+        for ((id, day_ms, model), used) in &self.tokens {
+            spent.extend(models::store::add(&tx, *id, *day_ms, model, used).await?);
+        }
         tx.commit().await?;
         let used = std::mem::take(self).used;
         for ((id, name), at_ms) in used {
@@ -102,7 +120,7 @@ impl Pending {
             secrets::store::used(&tx, id, &name, at_ms).await?;
             tx.commit().await?;
         }
-        Ok(())
+        Ok(spent)
     }
 }
 
@@ -126,6 +144,7 @@ mod tests {
             why: "*.example".into(),
             end,
             secrets: Vec::new(),
+            tokens: None,
             lost: 0,
         };
         let end =

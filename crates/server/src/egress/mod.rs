@@ -132,6 +132,8 @@ impl Egress {
             deny: own.deny,
             lent: own.lent,
             secrets: own.secrets,
+            models: own.models,
+            models_offered: operator.models.is_offered(),
             server_allow: operator.allow.clone(),
             server_deny: operator.deny.clone(),
             template_allow: Plan::of_row(row).egress,

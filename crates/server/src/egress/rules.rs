@@ -15,8 +15,8 @@ use serde_json::json;
 pub fn network(own: &EgressSettings, operator: &EgressConfig) -> EgressNetwork {
     let ranges = |text: &String| text.parse().is_ok_and(|rule: Rule| matches!(rule.to, To::Range(_)));
     let is_plain = own.deny.is_empty() && !own.allow.iter().chain(own.lent.iter().map(|lent| &lent.rule)).any(ranges);
-    // Nor put a secret in.
-    let is_plain = is_plain && own.secrets.is_empty();
+    // Nor put a secret in, or answer for a model.
+    let is_plain = is_plain && own.secrets.is_empty() && !(own.models && operator.models.is_offered());
     let is_plain = is_plain && operator.deny.is_empty() && operator.upstream.is_none();
     let is_open = own.preset == EgressPreset::Open && is_plain;
     if is_open { EgressNetwork::Open } else { EgressNetwork::Closed }
@@ -72,11 +72,12 @@ pub fn with_lent(own: &EgressSettings, lend: &LendRule, now_ms: i64) -> Result<E
 /// cannot be read, as an archive may hold anything, allows nothing.
 pub fn inherited(before: EgressSettings, operator: &EgressConfig) -> EgressSettings {
     let widest = operator.presets.iter().copied().max().unwrap_or_default();
-    let EgressSettings { preset, allow, deny, .. } = before;
+    let EgressSettings { preset, allow, deny, models, .. } = before;
+    let models = models && operator.models.is_offered();
     let is_short = allow.len() + deny.len() <= RULES_MAX;
     match (printed("allow", allow), printed("deny", deny)) {
         (Ok(allow), Ok(deny)) if is_short => {
-            EgressSettings { preset: preset.min(widest), allow, deny, ..EgressSettings::default() }
+            EgressSettings { preset: preset.min(widest), allow, deny, models, ..EgressSettings::default() }
         }
         _ => EgressSettings { preset: EgressPreset::Locked, ..EgressSettings::default() },
     }
@@ -120,7 +121,13 @@ pub fn checked(asked: EgressSettings, operator: &EgressConfig, now_ms: i64) -> R
     if secrets.len() > GIVEN_MAX {
         return Err(Error::field("egress.secrets", format!("A workspace has {GIVEN_MAX} secrets at most.")));
     }
-    Ok(without_ended(&EgressSettings { preset: asked.preset, allow, deny, lent, secrets }, now_ms))
+    if asked.models && !operator.models.is_offered() {
+        let message = "This server offers no models. Its operator offers them by OPENAI_API_KEY, OPENROUTER_API_KEY, \
+                       ANTHROPIC_API_KEY or LLM_BASE_URL.";
+        return Err(Error::field("egress.models", message));
+    }
+    let models = asked.models;
+    Ok(without_ended(&EgressSettings { preset: asked.preset, allow, deny, lent, secrets, models }, now_ms))
 }
 
 fn printed(field: &str, rules: Vec<String>) -> Result<Vec<String>> {

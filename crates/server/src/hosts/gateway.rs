@@ -155,6 +155,7 @@ impl Host {
             closed,
             upstream: self.egress.upstream.as_ref().map(|upstream| upstream.told()),
             roots: roots(self.egress.authorities.as_deref()).await,
+            models: self.egress.models.told(),
         };
         let state = gateway.client.set_gateway(&settings).await;
         let state = state.map_err(|error| NoGateway::Unknown(error.to_string()))?;

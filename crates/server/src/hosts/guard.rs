@@ -14,14 +14,17 @@ use crate::config::EgressConfig;
 use crate::db::Db;
 use crate::egress;
 use crate::egress::log::Pending;
+use crate::models;
 use crate::secrets::inside::Vault;
 use crate::time::now_ms;
 use crate::workspaces::store as workspaces;
 use futures_util::future::try_join_all;
 use rexec_api::gateway::{BoundAddress, KeptAddress};
+use rexec_api::ids::UserId;
 use rexec_channel::ChannelError;
 use rexec_engine::EngineInfo;
 use sea_orm::DbErr;
+use std::collections::HashSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -122,7 +125,7 @@ impl Host {
             match self.guarded(vault, info).await {
                 Ok(gateway) => {
                     retry = RETRY_FIRST;
-                    self.listen(db, info, &gateway, &mut pending).await;
+                    self.listen(vault, info, &gateway, &mut pending).await;
                     write(db, &mut pending).await;
                     self.guard.forget(&gateway);
                     if self.guard.living().is_some() {
@@ -141,11 +144,13 @@ impl Host {
     }
 
     /// Writes down what it decides until it is lost or forgotten, and sees to the rules around it.
-    async fn listen(&self, db: &Db, info: &EngineInfo, gateway: &Arc<Gateway>, pending: &mut Pending) {
+    async fn listen(&self, vault: &Vault, info: &EngineInfo, gateway: &Arc<Gateway>, pending: &mut Pending) {
+        let db = vault.db();
         let Ok(mut news) = gateway.client.egress_records().await else { return };
         let mut rules = tokio::time::interval(self.rules_every());
         rules.tick().await;
         let mut due = Instant::now() + WRITE_EVERY;
+        let mut next_day = Instant::now() + until_next_day();
         loop {
             tokio::select! {
                 told = news.next() => match told {
@@ -169,8 +174,15 @@ impl Host {
                     }
                 },
                 () = tokio::time::sleep_until(due), if !pending.is_empty() => {
-                    write(db, pending).await;
+                    let spent = write(db, pending).await;
+                    if self.egress.models.is_bounded() && !spent.is_empty() {
+                        self.tell_budgets(vault, gateway, |row| spent.contains(&row.owner), true).await;
+                    }
                     due = Instant::now() + WRITE_EVERY;
+                }
+                () = tokio::time::sleep_until(next_day), if self.egress.models.tokens_per_day.is_some() => {
+                    self.tell_budgets(vault, gateway, |_| true, false).await;
+                    next_day = Instant::now() + until_next_day();
                 }
                 () = self.guard.until_forgotten(gateway) => return,
                 _ = rules.tick() => {
@@ -196,12 +208,41 @@ impl Host {
     }
 }
 
-async fn write(db: &Db, pending: &mut Pending) {
-    if !pending.is_empty()
-        && let Err(error) = pending.write(db, now_ms()).await
-    {
-        tracing::warn!(error = &error as &dyn std::error::Error, "what a gateway decided is not written down");
+impl Host {
+    /// Tells the gateway what is left of these workspaces' tokens, or only of which nothing is. What it does not hear now it
+    /// hears when more is spent, or the next day begins.
+    async fn tell_budgets(
+        &self,
+        vault: &Vault,
+        gateway: &Gateway,
+        whose: impl Fn(&workspaces::Workspace) -> bool,
+        only_ended: bool,
+    ) {
+        let behind = workspaces::behind_gateway(vault.db().read(), self.id).await.unwrap_or_default();
+        for row in behind.iter().filter(|row| models::is_let(row, &self.egress.models) && whose(row)) {
+            let Ok(Some(bound)) = bound_of(row, vault, &self.egress).await else { continue };
+            let has_ended = bound.models.is_some_and(|models| models.left == Some(0));
+            if (has_ended || !only_ended) && tell(gateway, &bound).await.is_err() {
+                return;
+            }
+        }
     }
+}
+
+/// Whose tokens were spent.
+async fn write(db: &Db, pending: &mut Pending) -> HashSet<UserId> {
+    if pending.is_empty() {
+        return HashSet::new();
+    }
+    pending.write(db, now_ms()).await.unwrap_or_else(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "what a gateway decided is not written down");
+        HashSet::new()
+    })
+}
+
+fn until_next_day() -> Duration {
+    let now = now_ms();
+    Duration::from_millis((models::day_of(now) + models::DAY_MS - now).unsigned_abs())
 }
 
 async fn tell_all(vault: &Vault, host: &Host, gateway: &Gateway) -> Result<(), NoGateway> {
@@ -258,6 +299,7 @@ pub async fn bound_of(
         version: u64::try_from(row.egress_seq).unwrap_or(0),
         policy: egress::policy_of(row, operator),
         secrets: vault.bound(row).await?,
+        models: models::bound(vault.db(), row, &operator.models).await?,
     }))
 }
 

@@ -22,8 +22,8 @@ mod words;
 use crate::app::AppState;
 use crate::error::Error;
 use crate::{
-    accounts, auth, egress, events, exec, files, hosts, machines, ports, registries, secrets, setups, snapshots, ssh,
-    ssh_keys, stats, templates, terminals, volumes, workspaces,
+    accounts, auth, egress, events, exec, files, hosts, machines, models, ports, registries, secrets, setups,
+    snapshots, ssh, ssh_keys, stats, templates, terminals, volumes, workspaces,
 };
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
@@ -68,6 +68,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .merge(ssh::http::routes())
         .merge(registries::http::routes())
         .merge(secrets::http::routes())
+        .merge(models::http::routes())
         .merge(volumes::http::routes())
         .merge(snapshots::http::routes())
         .merge(stats::http::routes())

@@ -29,6 +29,7 @@ mod m0026_regions;
 mod m0027_made_from;
 mod m0028_egress;
 mod m0029_secrets;
+mod m0030_model_use;
 
 use crate::db::{self, Db, OpenError};
 use sea_orm::DbErr;
@@ -67,6 +68,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0027_made_from::Migration),
             Box::new(m0028_egress::Migration),
             Box::new(m0029_secrets::Migration),
+            Box::new(m0030_model_use::Migration),
         ]
     }
 }

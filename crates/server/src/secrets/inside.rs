@@ -4,9 +4,11 @@
 
 use super::{shape, store};
 use crate::actor::Actor;
+use crate::config::ModelsConfig;
 use crate::db::Db;
 use crate::egress::settings_of;
 use crate::error::{Error, Result};
+use crate::models;
 use crate::sealed::Sealer;
 use crate::secret::Secret;
 use crate::workspaces::store::Workspace;
@@ -31,12 +33,13 @@ pub struct Vault {
     pub(super) db: Db,
     sealer: Sealer,
     shapes: Arc<hmac::Key>,
+    models: Arc<ModelsConfig>,
 }
 
 /// What a guest is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inside {
-    /// Placeholders by the names of secrets.
+    /// Placeholders by the names of secrets, and where models are asked for.
     pub env: BTreeMap<String, String>,
     /// The authority's certificate.
     pub authority: Option<String>,
@@ -44,8 +47,8 @@ pub struct Inside {
 
 impl Vault {
     /// `shapes` is the key that placeholders follow from.
-    pub fn new(db: Db, sealer: Sealer, shapes: &[u8; 32]) -> Self {
-        Self { db, sealer, shapes: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, shapes)) }
+    pub fn new(db: Db, sealer: Sealer, shapes: &[u8; 32], models: ModelsConfig) -> Self {
+        Self { db, sealer, shapes: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, shapes)), models: Arc::new(models) }
     }
 
     pub fn db(&self) -> &Db {
@@ -81,15 +84,19 @@ impl Vault {
         self.sealer.seal(&sealed_for(owner, name), &Secret::new(value))
     }
 
-    /// What the workspace's guest is told; of a warm one, and of one without secrets, nothing.
+    /// What the workspace's guest is told; of a warm one, and of one without secrets and models, nothing.
     pub async fn inside(&self, row: &Workspace) -> std::result::Result<Inside, DbErr> {
         let all = self.given(row).await?;
-        if all.is_empty() {
-            return Ok(Inside::default());
+        let authority = match all.is_empty() {
+            true => None,
+            false => Some(self.authority(row.id).await?.0),
+        };
+        let mut env: BTreeMap<_, _> = all.into_iter().map(|one| (one.name, one.placeholder)).collect();
+        if models::is_let(row, &self.models) {
+            let more = models::variables(&self.models, |name| env.contains_key(name) || row.env.contains_key(name));
+            env.extend(more);
         }
-        let (certificate, _) = self.authority(row.id).await?;
-        let env = all.into_iter().map(|one| (one.name, one.placeholder)).collect();
-        Ok(Inside { env, authority: Some(certificate) })
+        Ok(Inside { env, authority })
     }
 
     /// What its gateway is told; `None`: its requests are not read.

@@ -124,7 +124,14 @@ impl Bench {
 fn bound(workspace: WorkspaceId, address: Ipv4Addr, version: u64, allow: &[&str]) -> BoundAddress {
     let allow = allow.iter().map(|&rule| rule.to_owned()).collect();
     let layers = vec![BoundLayer { origin: "workspace".into(), allow, deny: Vec::new() }];
-    BoundAddress { address, workspace, version, policy: BoundPolicy { preset: "locked".into(), layers }, secrets: None }
+    BoundAddress {
+        address,
+        workspace,
+        version,
+        policy: BoundPolicy { preset: "locked".into(), layers },
+        secrets: None,
+        models: None,
+    }
 }
 
 /// What a container on the closed network is told when it asks the proxy for a tunnel there.

@@ -305,7 +305,7 @@ async fn bench() -> (Bench, Driver) {
         fleet,
         setup_wanted: Arc::default(),
         registries: Registries::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap()),
-        vault: Vault::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap(), &[0; 32]),
+        vault: Vault::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap(), &[0; 32], Default::default()),
         home_kept: Duration::ZERO,
         snapshot_news: tokio::sync::watch::Sender::default(),
         snapshot_bytes_max: 0,
