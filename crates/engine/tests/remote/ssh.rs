@@ -43,6 +43,21 @@ async fn until_it_answers(engine: &DockerEngine) {
     tokio::time::timeout(PATIENCE, answers).await.expect("it answers");
 }
 
+#[tokio::test]
+async fn a_host_that_was_met_is_the_one_of_its_key() {
+    let met = shared().engine(None);
+    let known = |kind| shared().engine(Some(shared().host_key(kind)));
+    let leads =
+        |other: &DockerEngine| (met.address().leads_as(other.address()), other.address().leads_as(met.address()));
+    assert_eq!(leads(&known("ed25519")), (false, false), "it may be anyone");
+    met.info().await.expect("it is reached");
+    assert_eq!(leads(&known("ed25519")), (true, true));
+    let another = shared().engine(None);
+    another.info().await.expect("it is reached");
+    assert_eq!(leads(&another), (true, true));
+    assert_eq!(leads(&Sshd::start("").engine(None)), (false, false));
+}
+
 /// Where sockets may not be reached, `docker system dial-stdio` leads to the engine.
 mod by_command {
     use super::*;

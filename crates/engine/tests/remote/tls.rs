@@ -50,6 +50,16 @@ async fn the_engines_certificate_must_be_right() {
     }
 }
 
+#[test]
+fn renewed_material_leads_another_way() {
+    let (engines, clients, client) = parties();
+    let endpoint = Endpoint::parse("tcp://10.0.0.7:2376").expect("good");
+    let by = |material: &TlsMaterial| Address::new(&endpoint, Some(material), None).expect("the material is good");
+    let (material, renewed) = (client.material(&engines), clients.issue(&[], When::Now).material(&engines));
+    assert!(by(&material).leads_as(&by(&material)));
+    assert!(!by(&material).leads_as(&by(&renewed)));
+}
+
 #[tokio::test]
 async fn our_certificate_must_be_right() {
     let (engines, clients, client) = parties();

@@ -381,8 +381,9 @@ impl Servers {
         }
         require_runtimes(row, Some(&info))?;
         let access = access.pinned(&engine);
-        let host =
-            Host::of_row(row, self.instance(), engine, &self.config).bound_to(&self.replicas, row.replica, false);
+        let host = Host::of_row(row, self.instance(), engine, &self.config)
+            .bound_to(&self.replicas, row.replica, false)
+            .in_place_of(&self.fleet.of(Some(row.id)));
         self.require_unmarked(&host).await?;
         self.require_other(&host).await?;
         self.require_same(&host).await?;

@@ -229,27 +229,32 @@ mod tests {
     use rexec_api::ids::HostId;
     use rexec_engine::docker::DockerEngine;
     use serde_json::{Value, json};
+    use std::path::Path;
     use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
     /// A host of this test's own on the machine's engine, by whose label everything goes again.
     struct Bench {
         host: Arc<Host>,
-        _data: tempfile::TempDir,
+        data: tempfile::TempDir,
+    }
+
+    fn host(data: &Path, id: HostId, instance: String) -> Arc<Host> {
+        // Should this process be killed, `scripts/leftovers.sh` knows by the label what to take away.
+        let labels = ("REXEC_ENGINE_LABELS", "rexec.test=helper");
+        let variables = [("REXEC_DATA_DIR", data.to_str().unwrap()), labels];
+        let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
+        let socket = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+        let socket = socket.unwrap_or_else(|| format!("unix://{}", usual_socket().display()));
+        let engine = Arc::new(DockerEngine::connect(&socket).unwrap());
+        Host::new(id, LOCAL.into(), instance, engine, true, &config)
     }
 
     impl Bench {
         async fn new() -> Self {
             let data = tempfile::tempdir().unwrap();
-            // Should this process be killed, `scripts/leftovers.sh` knows by the label what to take away.
-            let labels = ("REXEC_ENGINE_LABELS", "rexec.test=helper");
-            let variables = [("REXEC_DATA_DIR", data.path().to_str().unwrap()), labels];
-            let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
-            let socket = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
-            let socket = socket.unwrap_or_else(|| format!("unix://{}", usual_socket().display()));
-            let engine = Arc::new(DockerEngine::connect(&socket).unwrap());
-            let host = Host::new(HostId::new(), LOCAL.into(), uuid::Uuid::new_v4().to_string(), engine, true, &config);
+            let host = host(data.path(), HostId::new(), uuid::Uuid::new_v4().to_string());
             delivery::deliver(&host, None).await.unwrap();
-            Self { host, _data: data }
+            Self { host, data }
         }
 
         async fn volume(&self, role: &str) -> String {
@@ -348,6 +353,18 @@ mod tests {
         helper.close().await.unwrap();
         owner.close().await.unwrap();
         assert_eq!(bench.containers().await, 0);
+        bench.clean().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn who_takes_a_hosts_place_knows_the_jobs_there() {
+        let bench = Bench::new().await;
+        let spec = HelperSpec { job: format!("going-{}", bench.host.instance), ..HelperSpec::default() };
+        let going = Helper::open(&bench.host, spec).await.unwrap();
+        let next = host(bench.data.path(), bench.host.id, bench.host.instance.clone()).in_place_of(&bench.host);
+        assert!(Helper::leftovers(&next).await.unwrap().is_empty());
+        assert_eq!(bench.containers().await, 1, "it is at work");
+        going.close().await.unwrap();
         bench.clean().await;
     }
 

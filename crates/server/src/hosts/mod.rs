@@ -283,6 +283,31 @@ impl Host {
         host
     }
 
+    /// It is to take the place of that one, if that is the same row's: what goes on there is known to it.
+    #[must_use]
+    fn in_place_of(mut self: Arc<Self>, before: &Self) -> Arc<Self> {
+        let is_reached_as_before = self.is_reached_as(before);
+        if let Some(host) = Arc::get_mut(&mut self).filter(|host| host.id == before.id) {
+            // At whichever engine they are: no two jobs have one name, and none of these is left over.
+            host.helpers = before.helpers.clone();
+            if is_reached_as_before {
+                host.pulls = before.pulls.clone();
+                host.turns = before.turns.clone();
+            }
+        }
+        self
+    }
+
+    /// Its engine is reached in the way in which that one's is, so that what is open to the one is as good as if it were
+    /// open to the other.
+    pub(crate) fn is_reached_as(&self, other: &Self) -> bool {
+        let is_same_way = match (&self.address, &other.address) {
+            (Some(own), Some(its)) => own.leads_as(its),
+            _ => false,
+        };
+        Arc::ptr_eq(&self.engine, &other.engine) || self.id == other.id && is_same_way
+    }
+
     /// One that is never ready, for rows whose own is not there; of a row, where its own cannot be reached at all.
     fn stand_in(&self, row: Option<&HostRow>, engine: Arc<dyn Engine>, reason: String) -> Arc<Self> {
         let mut host = self.like(engine, HostState::Offline { reason });

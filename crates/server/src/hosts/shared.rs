@@ -190,11 +190,10 @@ impl Servers {
         }
         match self.engine_of(row) {
             Ok(engine) => {
-                self.fleet.put(Host::of_row(row, self.instance(), engine, &self.config).bound_to(
-                    &self.replicas,
-                    row.replica,
-                    false,
-                ));
+                let host = Host::of_row(row, self.instance(), engine, &self.config)
+                    .bound_to(&self.replicas, row.replica, false)
+                    .in_place_of(&self.fleet.of(Some(row.id)));
+                self.fleet.put(host);
             }
             Err(fault) => self.fleet.put_unusable(row, fault.message),
         }

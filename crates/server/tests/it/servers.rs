@@ -290,13 +290,7 @@ async fn on_two(place: &crate::support::Place, stage: Stage, daemon: &mut Docker
     );
     let id = there.id;
     assert_eq!(stage.containers(id).await.len(), 0, "the first engine has nothing of it");
-    // Its server was changed a moment ago, and is met anew.
-    let request = rexec_api::exec::ExecRequest {
-        command: ["/bin/sh", "-c", "cd && echo mine > kept; echo ok"].map(str::to_owned).to_vec(),
-        ..Default::default()
-    };
-    let kept = eventually("it to answer", async || client.exec(id, &request).await.ok()).await;
-    assert_eq!(kept.stdout, "ok\n");
+    assert_eq!(stage.run(id, "cd && echo mine > kept; echo ok").await.stdout, "ok\n");
     let taken = NewSnapshot { wait_ms: Some(PATIENCE.as_millis() as u64), ..Default::default() };
     let snapshot = client.take_snapshot(id, &taken).await.unwrap().id;
     assert_eq!(code(client.remove_server(server.id).await), ErrorCode::ServerInUse);
@@ -307,8 +301,19 @@ async fn on_two(place: &crate::support::Place, stage: Stage, daemon: &mut Docker
     let refused = client.change_server(server.id, &elsewhere).await;
     other.remove().await;
     assert_eq!(code(refused), ErrorCode::ServerInUse);
-    assert_eq!(client.change_server(server.id, &same).await.unwrap().health, ServerHealth::Ready);
-    assert_eq!(stage.run(id, "cat ~/kept").await.stdout, "mine\n");
+    // The way to it is named once more, and stays as it was: nobody is cut off in the middle of anything.
+    let begun = async {
+        eventually("the command to have begun", async || {
+            (stage.run(id, "[ -e ~/begun ] && echo yes; :").await.stdout == "yes\n").then_some(())
+        })
+        .await;
+        assert_eq!(client.change_server(server.id, &same).await.unwrap().health, ServerHealth::Ready);
+        // Its driver has looked at its host since.
+        client.lifecycle(id, Lifecycle::Start).await.unwrap();
+        stage.run(id, "touch ~/go").await;
+    };
+    let command = "cd && touch begun && until [ -e go ]; do sleep 0.1; done; cat kept";
+    assert_eq!(tokio::join!(stage.run(id, command), begun).0.stdout, "mine\n");
 
     // Its engine goes: it says so, nothing is deleted, and the other server is as ever.
     daemon.pause().await;

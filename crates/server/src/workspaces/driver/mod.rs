@@ -274,12 +274,13 @@ impl Driver {
         Rest::Retry
     }
 
-    /// Works with this host from now on; what was open at another is let go.
+    /// Works with this host from now on; what was open at another is let go. One that is reached as the one before it was
+    /// is no other: whoever is in the middle of something in the workspace does not hear of it.
     fn turn_to(&mut self, host: Arc<Host>) {
         if Arc::ptr_eq(&host, &self.host) {
             return;
         }
-        if !Arc::ptr_eq(&host.engine, &self.host.engine) {
+        if !host.is_reached_as(&self.host) {
             self.unlink();
             self.give_up_pull();
             self.give_up_turn();

@@ -16,7 +16,9 @@ use rexec_api::error::ErrorCode;
 use rexec_api::guest::{Hello, PROTOCOL};
 use rexec_api::ids::{HostId, UserId};
 use rexec_channel::Call;
+use rexec_engine::docker::{Address, Endpoint};
 use rexec_engine::*;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Mutex;
 use tokio::sync::mpsc;
@@ -24,6 +26,8 @@ use tokio::task::{AbortHandle, LocalSet};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const PIPE_BYTES: usize = 64 * 1024;
+/// How the engine is reached, as far as is said; nobody goes there.
+const SOCKET: &str = "unix:///nowhere/engine.sock";
 
 /// One container at most, and an image that is there once it has been pulled.
 #[derive(Default)]
@@ -239,10 +243,18 @@ struct Bench {
     db: Db,
     id: WorkspaceId,
     slot: Arc<Slot>,
-    _dir: tempfile::TempDir,
+    fleet: Fleet,
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
+    /// A host that is ready in the place of the one that there was; its engine has the workspace's container.
+    fn replace_host(&self, socket: &str) {
+        let engine = FakeEngine::default();
+        engine.state().container = Some(ContainerState::Running);
+        self.fleet.put(host(self.dir.path(), self.fleet.local().id, Arc::new(engine), socket));
+    }
+
     /// Waits for what the driver says.
     async fn told(&self, what: &str, fits: impl Fn(&Report) -> bool) {
         let mut reports = self.slot.reports();
@@ -280,19 +292,10 @@ fn with_driver(test: impl AsyncFnOnce(&Bench)) {
 
 async fn bench() -> (Bench, Driver) {
     let dir = tempfile::tempdir().unwrap();
-    let variables = [("REXEC_DATA_DIR", dir.path().to_str().unwrap())];
-    let config = Config::from_sources(&Sources::from_env(variables)).unwrap();
     let db = Db::open(&DatabaseUrl::Sqlite(dir.path().join("rexec.db"))).await.unwrap();
     let engine = Arc::new(FakeEngine::default());
     let host_id = hosts::store::ensure_local(db.write(), hosts::LOCAL, "", now_ms()).await.unwrap().id;
-    let host = Host::new(host_id, hosts::LOCAL.into(), "test".into(), engine.clone(), true, &config);
-    host.declare(HostFacts {
-        engine: facts(),
-        dials: false,
-        disk: DiskLimits { volumes: false, root: false },
-        weaker: Vec::new(),
-    });
-    let fleet = Fleet::new(host).unwrap();
+    let fleet = Fleet::new(host(dir.path(), host_id, engine.clone(), SOCKET)).unwrap();
     let id = WorkspaceId::new();
     record(&db, id, host_id).await;
     let slot = Arc::new(Slot::new(WorkspaceStatus::Pending));
@@ -302,7 +305,7 @@ async fn bench() -> (Bench, Driver) {
         replicas: crate::replicas::Replicas::alone(),
         crash: Crash::default(),
         templates: Templates::load(fleet.clone(), None).unwrap(),
-        fleet,
+        fleet: fleet.clone(),
         setup_wanted: Arc::default(),
         registries: Registries::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap()),
         vault: Vault::new(db.clone(), Sealer::new(&Secret::new("test")).unwrap(), &[0; 32], Default::default()),
@@ -316,7 +319,20 @@ async fn bench() -> (Bench, Driver) {
     };
     let deps = Arc::new(deps);
     let driver = Driver::new(id, deps, slot.clone(), crate::replicas::Hold::alone());
-    (Bench { engine, db, id, slot, _dir: dir }, driver)
+    (Bench { engine, db, id, slot, fleet, dir }, driver)
+}
+
+fn host(data: &Path, id: HostId, engine: Arc<FakeEngine>, socket: &str) -> Arc<Host> {
+    let config = Config::from_sources(&Sources::from_env([("REXEC_DATA_DIR", data.to_str().unwrap())])).unwrap();
+    let way = Address::new(&Endpoint::parse(socket).unwrap(), None, None).unwrap();
+    let host = Host::new(id, hosts::LOCAL.into(), "test".into(), engine, true, &config).reached_at(&way);
+    host.declare(HostFacts {
+        engine: facts(),
+        dials: false,
+        disk: DiskLimits { volumes: false, root: false },
+        weaker: Vec::new(),
+    });
+    host
 }
 
 /// A user and their workspace, which should run.
@@ -418,6 +434,23 @@ fn a_guest_that_hangs_up_when_met_is_met_again_after_pauses_and_that_is_said() {
             () = bench.told("that it cannot be reached", away) => {}
         }
         bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
+    });
+}
+
+#[test]
+fn a_host_that_is_reached_as_the_one_before_it_cuts_nobody_off() {
+    with_driver(async |bench| {
+        bench.engine.state().image = true;
+        bench.told("the workspace", |r| r.done && r.status == WorkspaceStatus::Running).await;
+        let guest = bench.slot.link().borrow().clone().unwrap();
+        let seen = |ticket| move |r: &Report| r.done && r.status == WorkspaceStatus::Running && r.ticket >= ticket;
+        bench.replace_host(SOCKET);
+        bench.told("that it runs there", seen(bench.slot.ask())).await;
+        assert!(!guest.is_closed(), "who is in the middle of something goes on");
+
+        bench.replace_host("unix:///nowhere/another.sock");
+        tokio::time::timeout(PATIENCE, guest.closed()).await.expect("another engine's guest is another");
+        bench.told("that it runs there", seen(bench.slot.ask())).await;
     });
 }
 
