@@ -72,6 +72,7 @@ fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<Egre
         deny: view.deny.clone(),
         lent: view.lent.clone(),
         secrets: view.secrets.clone(),
+        models: view.models,
     };
     for rule in forget {
         let count = |all: &EgressSettings| all.allow.len() + all.deny.len() + all.lent.len() + all.secrets.len();

@@ -583,6 +583,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Which models workspaces may ask for, and what yours have used.
+         * @description A workspace whose `egress.models` is set asks at `http://llm.rexec.internal`, in the API of OpenAI or of Anthropic, without
+         *     a key.
+         */
+        get: operations["get_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/registries": {
         parameters: {
             query?: never;
@@ -1820,7 +1841,10 @@ export interface components {
              */
             count: number;
             host: string;
-            /** @description `http`, `https` (requests that a secret may be in), `connect`, `socks` or `dns`. */
+            /**
+             * @description `http`, `https` (requests that a secret may be in), `connect`, `socks`, `direct` (TLS of a
+             *     program that knows no proxies), `model` or `dns`.
+             */
             how: string;
             /** Format: int32 */
             port: number;
@@ -1845,6 +1869,8 @@ export interface components {
             deny?: string[];
             /** @description Reached besides for a while. */
             lent?: components["schemas"]["LentRule"][];
+            /** @description Whether it may ask the operator's models at `http://llm.rexec.internal`. */
+            models?: boolean;
             preset: components["schemas"]["EgressPreset"];
             /** @description Names of its owner's secrets that it may use without having them. */
             secrets?: string[];
@@ -1879,6 +1905,10 @@ export interface components {
             deny: string[];
             /** @description Those that end by themselves. */
             lent: components["schemas"]["LentRule"][];
+            /** @description Whether it may ask the operator's models. */
+            models?: boolean;
+            /** @description Whether this server has any to offer. */
+            models_offered?: boolean;
             /** @description The one that it is on, or is to be on when it starts. */
             network: components["schemas"]["EgressNetwork"];
             preset: components["schemas"]["EgressPreset"];
@@ -2230,6 +2260,65 @@ export interface components {
             path?: string;
             /** @description Instead of `path` where that is not UTF-8: its bytes in base64. */
             path_b64?: string | null;
+        };
+        /** @description What one workspace used of one model on one day. */
+        ModelUse: {
+            /**
+             * Format: int64
+             * @description Of those: read from the vendor's cache.
+             */
+            cached: number;
+            /** @description In UTC, such as `2026-01-31`. */
+            day: string;
+            /**
+             * Format: int64
+             * @description Of the requests: whose tokens the vendor did not tell, and are estimated.
+             */
+            estimated: number;
+            /**
+             * Format: int64
+             * @description Tokens read, what was cached among them.
+             */
+            input: number;
+            model: string;
+            /**
+             * Format: int64
+             * @description Tokens written.
+             */
+            output: number;
+            /** Format: int64 */
+            requests: number;
+            /** @description Absent once it is deleted. */
+            workspace?: string | null;
+            workspace_id: components["schemas"]["WorkspaceId"];
+        };
+        /** @description What this server offers, and what you have used of it. */
+        ModelsView: {
+            /** @description Whether the API of Anthropic is answered: `/v1/messages`. */
+            anthropic: boolean;
+            /** @description When the next day begins. RFC 3339. */
+            day_ends_at: string;
+            /** @description Which models may be used: names, and beginnings of names with `*`, parted by commas. */
+            models: string;
+            /** @description Whether the API of OpenAI is answered: `/v1/chat/completions`, `/v1/responses`, `/v1/embeddings` and such. */
+            openai: boolean;
+            /**
+             * Format: int64
+             * @description Tokens of one user in one day (UTC), read and written together; absent if there is no limit.
+             */
+            tokens_per_day?: number | null;
+            /**
+             * Format: int64
+             * @description Tokens of one workspace in its life; absent if there is no limit.
+             */
+            tokens_per_workspace?: number | null;
+            /** @description By day, workspace and model, the newest first; of 30 days. */
+            used: components["schemas"]["ModelUse"][];
+            /**
+             * Format: int64
+             * @description Of the day's tokens you have used so many.
+             */
+            used_today: number;
         };
         MoveFile: {
             /** @description Absolute. */
@@ -2601,7 +2690,10 @@ export interface components {
                  */
                 count: number;
                 host: string;
-                /** @description `http`, `https` (requests that a secret may be in), `connect`, `socks` or `dns`. */
+                /**
+                 * @description `http`, `https` (requests that a secret may be in), `connect`, `socks`, `direct` (TLS of a
+                 *     program that knows no proxies), `model` or `dns`.
+                 */
                 how: string;
                 /** Format: int32 */
                 port: number;
@@ -5186,6 +5278,35 @@ export interface operations {
                     "application/json": components["schemas"]["UserView"];
                 };
             };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    get_models: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What is offered, and what you have used of it in 30 days. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ModelsView"];
+                };
+            };
+            /** @description Refused. */
             "4XX": {
                 headers: {
                     [name: string]: unknown;
