@@ -3,6 +3,7 @@
 
 mod attacks;
 mod direct;
+mod models;
 mod secrets;
 mod upstream;
 mod world;
