@@ -27,6 +27,7 @@ mod killed;
 mod limits;
 mod machines;
 mod many;
+mod models;
 mod move_faults;
 mod moves;
 mod nested;
