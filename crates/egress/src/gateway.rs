@@ -73,6 +73,8 @@ pub enum Refusal {
     TooMany,
     /// The address is nobody's any more.
     Gone,
+    /// Its requests are to be judged, and cannot be read.
+    Unreadable,
     /// Its certificate, or how it speaks TLS: what is wrong.
     Untrusted(String),
     /// The operator's proxy does not answer.
@@ -92,6 +94,7 @@ impl Refusal {
             Self::TimedOut => "egress_timed_out",
             Self::TooMany => "egress_too_many",
             Self::Gone => "egress_not_bound",
+            Self::Unreadable => "egress_unreadable",
             Self::Untrusted(_) => "egress_untrusted",
             Self::NoUpstream => "egress_no_upstream",
             Self::Upstream(_) => "egress_upstream_refused",
@@ -109,6 +112,11 @@ impl Refusal {
             Self::TimedOut => format!("{host}:{port} does not answer in time; try again."),
             Self::TooMany => "This workspace has too many connections, or makes them too quickly; try again.".into(),
             Self::Gone => "This address is not a workspace's.".into(),
+            Self::Unreadable => {
+                format!(
+                    "Rules are about single requests to {host}:{port}, which cannot be read here; tell the operator."
+                )
+            }
             Self::Untrusted(why) => {
                 format!(
                     "{host}:{port} does not prove who it is ({why}), so no secret is sent there; tell the operator."

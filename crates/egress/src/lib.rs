@@ -13,6 +13,7 @@
 //! server and no engine: whoever runs it brings the policies and hears what was decided.
 
 pub mod address;
+pub mod asks;
 #[cfg(feature = "authority")]
 pub mod authority;
 #[cfg(feature = "gateway")]

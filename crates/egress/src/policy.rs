@@ -7,9 +7,11 @@
 //! Names and addresses are two questions. A name is decided by rules about names, before it is resolved; the address that
 //! it leads to is vetted by rules about ranges, before it is dialled. Invariants: what [`Class::closed`] says is closed, no
 //! rule opens; a private address is reached only through an allowing rule that names its range, never by a name alone; a
-//! denied range stays denied in whatever form its addresses come.
+//! denied range stays denied in whatever form its addresses come. Requests are a third: rules with a method or a path are
+//! about them alone, a host that such a rule is about is one whose requests are read, and each of them is decided anew.
 
 use crate::address::{Class, canonical, carried, class};
+use crate::asks;
 use crate::host::{Host, HostName};
 use crate::presets;
 use crate::rule::{Ports, Range, Rule, To};
@@ -77,6 +79,10 @@ pub enum Denied {
     Closed(Class),
     /// It leads into a private range that no rule names.
     Private,
+    /// Some requests there are allowed, and this is none of them.
+    Request,
+    /// Its path could be taken for another.
+    Path,
 }
 
 impl Policy {
@@ -117,6 +123,7 @@ impl Policy {
     pub fn knows(&self, name: &HostName) -> Option<(u16, String)> {
         let preset = presets::rules(self.preset);
         let ports = [&self.rules.allow, &preset.allow].into_iter().flat_map(|allow| allow.ports(name));
+        let ports = ports.chain(self.rules.allow_asks.about(name).map(|(rule, _)| rule.ports));
         let mut ports = ports.flat_map(|ports| match ports {
             Ports::Web => [80, 443],
             // Whatever is denied, hardly anything denies one of these and not all.
@@ -148,7 +155,44 @@ impl Policy {
         if let Some(at) = self.rules.allow.name(name, port) {
             return self.rules.allowed(at);
         }
-        preset.allow.name(name, port).map_or(Decision::Deny(Denied::NoRule), |at| preset.allowed(at))
+        if let Some(at) = preset.allow.name(name, port) {
+            return preset.allowed(at);
+        }
+        // Which requests, is decided when one is read.
+        let some = self.rules.allow_asks.at(name, port).next();
+        some.map_or(Decision::Deny(Denied::NoRule), |(_, at)| self.rules.allowed(at))
+    }
+
+    /// Whether requests there are read, each to be decided.
+    pub fn reads(&self, host: &Host, port: u16) -> bool {
+        let Host::Name(name) = host else { return false };
+        [&self.rules.allow_asks, &self.rules.deny_asks].iter().any(|asks| asks.at(name, port).next().is_some())
+    }
+
+    /// Whether there are rules about requests.
+    pub fn has_asks(&self) -> bool {
+        !self.rules.allow_asks.0.is_empty() || !self.rules.deny_asks.0.is_empty()
+    }
+
+    /// May this be asked for at a host that was allowed? `path` as it is sent, without its query.
+    pub fn decide_request(&self, host: &Host, port: u16, method: &str, path: &str) -> Result<(), Denied> {
+        let Host::Name(name) = host else { return Ok(()) };
+        if !self.reads(host, port) {
+            return Ok(());
+        }
+        let path = match path {
+            // About the whole host (`OPTIONS *`).
+            "*" => path.to_owned(),
+            path => asks::plain(path).ok_or(Denied::Path)?,
+        };
+        let fits = |(rule, _): &(&Rule, At)| rule.asks.as_ref().is_some_and(|asks| asks.fit(method, &path));
+        if let Some((_, at)) = self.rules.deny_asks.at(name, port).find(fits) {
+            return Err(self.rules.denied(at));
+        }
+        let is_allowed = self.rules.allow.name(name, port).is_some()
+            || presets::rules(self.preset).allow.name(name, port).is_some()
+            || self.rules.allow_asks.at(name, port).any(|one| fits(&one));
+        if is_allowed { Ok(()) } else { Err(Denied::Request) }
     }
 
     fn decide_address(&self, address: IpAddr, port: u16) -> Decision {
@@ -190,6 +234,22 @@ pub(crate) struct Rules {
     layers: Vec<Layer>,
     allow: Index,
     deny: Index,
+    allow_asks: AskIndex,
+    deny_asks: AskIndex,
+}
+
+/// Rules about requests, the strongest first: few have any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct AskIndex(Vec<(Rule, At)>);
+
+impl AskIndex {
+    fn about(&self, name: &HostName) -> impl Iterator<Item = (&Rule, At)> {
+        self.0.iter().filter(|(rule, _)| rule.is_about(name)).map(|(rule, at)| (rule, *at))
+    }
+
+    fn at(&self, name: &HostName, port: u16) -> impl Iterator<Item = (&Rule, At)> {
+        self.about(name).filter(move |(rule, _)| rule.ports.contain(port))
+    }
 }
 
 impl Rules {
@@ -197,8 +257,18 @@ impl Rules {
         layers.sort_by_key(|layer| layer.origin);
         let mut rules = Self { layers, ..Self::default() };
         for (layer, of) in rules.layers.iter().enumerate() {
-            of.allow.iter().enumerate().for_each(|(rule, of)| rules.allow.add(of, At { layer, rule }));
-            of.deny.iter().enumerate().for_each(|(rule, of)| rules.deny.add(of, At { layer, rule }));
+            for (list, index, asks) in [
+                (&of.allow, &mut rules.allow, &mut rules.allow_asks),
+                (&of.deny, &mut rules.deny, &mut rules.deny_asks),
+            ] {
+                for (rule, of) in list.iter().enumerate() {
+                    let at = At { layer, rule };
+                    match of.asks {
+                        Some(_) => asks.0.push((of.clone(), at)),
+                        None => index.add(of, at),
+                    }
+                }
+            }
         }
         rules
     }
@@ -311,6 +381,8 @@ impl Denied {
             Self::Literal => "egress_address_literal",
             Self::Closed(_) => "egress_closed_range",
             Self::Private => "egress_private_range",
+            Self::Request => "egress_request_not_allowed",
+            Self::Path => "egress_path_ambiguous",
         }
     }
 
@@ -338,6 +410,15 @@ impl Denied {
                 };
                 format!("{host}:{port} leads to {what}, which no rule can open; ask for something else.")
             }
+            Self::Request => {
+                format!(
+                    "Some requests to {host}:{port} are allowed, and this is none of them; add it to the workspace's rules."
+                )
+            }
+            Self::Path => format!(
+                "Requests to {host}:{port} are judged by their paths, and this one could be taken for another; write it without \
+                 `.`, `..`, empty parts and encoded slashes."
+            ),
             Self::Private => format!(
                 "{host}:{port} leads into a private network; add a rule with its range, such as 10.1.0.0/16:{port}, to the \
                  workspace's rules."

@@ -4,14 +4,18 @@
 //! that has `*` anywhere else is refused. `*` alone is every name (and no address). An address or a range matches addresses
 //! that are asked for, or that a name leads to, never names. Parsing, printing and parsing again gives the same.
 //!
+//! A rule may be about some requests alone ([`crate::asks`]): `GET@api.github.com/repos/acme/*`. Those are about names.
+//!
 //! ```text
-//!   rule  = to [":" ports]        to    = "*" | name | "*." name | address ["/" bits]     ports = "*" | port ["-" port]
+//!   rule  = [methods "@"] to [":" ports] [path]        methods = method *("+" method)      path = "/" ... ["*"]
+//!   to    = "*" | name | "*." name | address ["/" bits]     ports = "*" | port ["-" port]
 //! ```
 //!
 //! IPv6 with ports is written `[2001:db8::1]:443` and `[2001:db8::/32]:443`. IPv4-mapped addresses and ranges are read as
 //! the IPv4 ones that they mean.
 
 use crate::address::canonical;
+use crate::asks::Asks;
 use crate::host::{Host, HostName, port};
 use std::fmt;
 use std::net::IpAddr;
@@ -28,6 +32,8 @@ const WEB: [u16; 2] = [80, 443];
 pub struct Rule {
     pub to: To,
     pub ports: Ports,
+    /// Which requests alone.
+    pub asks: Option<Asks>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,13 +72,17 @@ pub struct BadRule {
 impl Rule {
     /// Whether it is about this name at this port; ranges are about no name.
     pub fn matches_name(&self, name: &HostName, port: u16) -> bool {
-        let named = match &self.to {
+        self.is_about(name) && self.ports.contain(port)
+    }
+
+    /// The same at some port.
+    pub fn is_about(&self, name: &HostName) -> bool {
+        match &self.to {
             To::AnyName => true,
             To::Name(one) => one == name,
             To::Below(suffix) => name.above().any(|above| above == suffix.as_str()),
             To::Range(_) => false,
-        };
-        named && self.ports.contain(port)
+        }
     }
 
     /// Whether it is about this address at this port; names are about no address. IPv4-mapped addresses are IPv4.
@@ -125,6 +135,8 @@ fn width(address: IpAddr) -> u8 {
 
 impl fmt::Display for Rule {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (methods, path) = self.asks.as_ref().map(Asks::written).unwrap_or_default();
+        out.write_str(&methods)?;
         match (&self.to, self.ports) {
             (To::AnyName, _) => out.write_str("*")?,
             (To::Name(name), _) => name.fmt(out)?,
@@ -137,7 +149,8 @@ impl fmt::Display for Rule {
             Ports::Any => out.write_str(":*"),
             Ports::Between(first, last) if first == last => write!(out, ":{first}"),
             Ports::Between(first, last) => write!(out, ":{first}-{last}"),
-        }
+        }?;
+        out.write_str(&path)
     }
 }
 
@@ -159,9 +172,16 @@ impl FromStr for Rule {
             return Err(bad("a rule is at most 300 characters long"));
         }
         refuse_what_looks_otherwise(text).map_err(bad)?;
-        let (to, after) = split(text).map_err(bad)?;
+        let (methods, rest) = text.split_once('@').map_or((None, text), |(methods, rest)| (Some(methods), rest));
+        let (place, path) = split_path(rest);
+        let asks = Asks::read(methods, path).map_err(bad)?;
+        let (to, after) = split(place).map_err(bad)?;
         let ports = after.map_or(Ok(Ports::Web), ports).map_err(bad)?;
-        Ok(Self { to: target(to).map_err(bad)?, ports })
+        let to = target(to).map_err(bad)?;
+        if path.or(methods).is_some() && !matches!(to, To::Name(_) | To::Below(_)) {
+            return Err(bad("methods and paths are for names, such as GET@api.example.com or *.example.com/v1/*"));
+        }
+        Ok(Self { to, ports, asks })
     }
 }
 
@@ -174,9 +194,16 @@ fn refuse_what_looks_otherwise(text: &str) -> Result<(), &'static str> {
         }
         _ if text.contains(char::is_whitespace) => "a rule has no spaces: write one rule for each line",
         _ if text.contains(',') => "one rule is about one host and one range of ports: write a rule for each",
-        _ if text.contains('@') => "a rule has no user: leave out what stands before the @",
         _ => return Ok(()),
     })
+}
+
+/// Host and ports, and the path behind them. Behind an address the slash begins its bits.
+fn split_path(text: &str) -> (&str, Option<&str>) {
+    let Some(slash) = text.find('/') else { return (text, None) };
+    let (place, path) = text.split_at(slash);
+    let is_address = place.starts_with('[') || place.parse::<IpAddr>().is_ok();
+    if is_address { (text, None) } else { (place, Some(path)) }
 }
 
 /// What it is about, without brackets, and its ports.
@@ -293,6 +320,11 @@ mod tests {
             ("localhost:3000", "localhost:3000"),
             ("*.github.com", "*.github.com"),
             ("*.github.com:*", "*.github.com:*"),
+            ("GET+HEAD+GET@API.github.com/repos/acme/*", "GET+HEAD@api.github.com/repos/acme/*"),
+            ("api.github.com:8443/%61", "api.github.com:8443/a"),
+            ("POST@*.github.com", "POST@*.github.com"),
+            ("github.com/*", "github.com"),
+            ("github.com/", "github.com/"),
             ("db.example.com:5432", "db.example.com:5432"),
             ("*", "*"),
             ("*:*", "*:*"),
@@ -324,8 +356,13 @@ mod tests {
             ("", "empty"),
             ("https://github.com", "URL"),
             ("https://github.com/a/b", "URL"),
-            ("github.com/a", "no path"),
-            ("github.com/", "no path"),
+            ("github.com/a/../b", "must be plain"),
+            ("github.com/a?b", "must be plain"),
+            ("10.1.0.0:80/a", "for names"),
+            ("GET@10.1.0.0/16", "for names"),
+            ("GET@*", "for names"),
+            ("*/a", "for names"),
+            ("get@github.com", "methods"),
             ("a b", "spaces"),
             ("a.example,b.example", "rule for each"),
             ("a:80,443", "rule for each"),
@@ -338,7 +375,7 @@ mod tests {
             ("*.", "empty"),
             ("*.10.0.0.1", "range"),
             ("10.*", "* stands alone"),
-            ("10.1/16", "no address"),
+            ("10.1/16", "four decimal numbers"),
             ("10.1.0.0/33", "number of bits"),
             ("10.1.0.0/", "number of bits"),
             ("10.1.0.0/016", "number of bits"),
@@ -454,7 +491,7 @@ mod tests {
                 (IpAddr::from((bits & !mask).to_be_bytes()), prefix, IpAddr::from((bits | mask).to_be_bytes()))
             };
             let ports = Ports::Between(first.min(last), first.max(last));
-            let rule = Rule { to: To::Range(Range { base, bits: prefix }), ports };
+            let rule = Rule { to: To::Range(Range { base, bits: prefix }), ports, asks: None };
             prop_assert_eq!(rule.to_string().parse::<Rule>(), Ok(rule.clone()));
             prop_assert!(rule.matches_address(base, first) && rule.matches_address(end, last));
         }

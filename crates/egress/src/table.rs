@@ -19,6 +19,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 pub const CONNECTIONS_MAX: u32 = 256;
 /// Questions for names of one workspace that are answered at once; a resolver asks one or two.
 pub const QUESTIONS_MAX: usize = 32;
+/// Connections of one workspace that are read at once: each holds some 200 kB.
+pub const READINGS_MAX: usize = 64;
 /// Requests for models of one workspace that are answered at once.
 const MODELS_MAX: usize = 32;
 /// What their bodies hold together; one of the longest fits.
@@ -71,7 +73,7 @@ pub struct Bound {
     /// Grows with every change.
     pub version: u64,
     pub policy: Policy,
-    /// Of one that has secrets.
+    /// Of one that has secrets, or rules about requests.
     pub reading: Option<Reading>,
     /// Of one that may ask for models.
     pub models: Option<Budget>,
@@ -86,7 +88,8 @@ pub struct Budget {
 impl Bound {
     /// What its requests to this host are read with, if they are.
     pub fn reads(&self, host: &Host, port: u16) -> Option<&Reading> {
-        self.reading.as_ref().filter(|reading| reading.is_for(host, port))
+        let is_read = |reading: &&Reading| reading.is_for(host, port) || self.policy.reads(host, port);
+        self.reading.as_ref().filter(is_read)
     }
 }
 
@@ -115,6 +118,8 @@ pub struct Tenant {
     pub untold: AtomicU64,
     /// Tokens of models since its budget was told.
     pub spent: AtomicU64,
+    /// Connections whose TLS ends here.
+    pub readings: Arc<Semaphore>,
     /// Requests for models that are being answered, and what their bodies hold meanwhile.
     pub models: Arc<Semaphore>,
     pub bodies: Arc<Semaphore>,
@@ -212,6 +217,7 @@ impl Tenant {
             untold: AtomicU64::new(0),
             spent: AtomicU64::new(0),
             models: Arc::new(Semaphore::new(MODELS_MAX)),
+            readings: Arc::new(Semaphore::new(READINGS_MAX)),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_UNIT)),
         }
     }

@@ -151,12 +151,8 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let auth = Auth::new(db.clone(), Arc::clone(&config), &secret);
     let sealer = Sealer::new(&secret).map_err(|e| StartError::Installation(error::Error::internal(e)))?;
     let registries = Registries::new(db.clone(), sealer.clone());
-    let vault = Vault::new(
-        db.clone(),
-        sealer.clone(),
-        &auth.derived_key(secrets::inside::PURPOSE),
-        config.egress.models.clone(),
-    );
+    let vault =
+        Vault::new(db.clone(), sealer.clone(), &auth.derived_key(secrets::inside::PURPOSE), config.egress.clone());
     let accounts = Accounts::new(db.clone(), auth.clone());
     let replicas = Replicas::join(&db, &config, &auth.derived_key(replicas::sign::PURPOSE)).await;
     let replicas = replicas?;

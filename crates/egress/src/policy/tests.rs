@@ -278,7 +278,7 @@ proptest! {
         preset in a_preset(), layers in some_layers(), address in an_address(), name in select(NAMES), port in any::<u16>()
     ) {
         // Also by the widest rules that can be written, and by one for this very address.
-        let one = Rule { to: format!("{address}").parse::<Rule>().unwrap().to, ports: Ports::Any };
+        let one = Rule { to: format!("{address}").parse::<Rule>().unwrap().to, ports: Ports::Any, asks: None };
         let mut widest = layer(Origin::Always, &["*:*", "0.0.0.0/0:*", "::/0:*"], &[]);
         widest.allow.push(one);
         for layers in [layers.clone(), [layers, vec![widest]].concat()] {
@@ -350,4 +350,54 @@ proptest! {
         let allowed = matches!(policy.decide(&to, 443), Decision::Allow { .. });
         prop_assert_eq!(policy.vet(&to, 443, address).is_ok(), allowed);
     }
+}
+
+#[test]
+fn requests_are_decided_one_by_one_where_rules_are_about_them() {
+    let rules = |rules: &[&str]| rules.iter().map(|rule| rule.parse().unwrap()).collect::<Vec<Rule>>();
+    let layer =
+        |allow: &[&str], deny: &[&str]| Layer { origin: Origin::Workspace, allow: rules(allow), deny: rules(deny) };
+    let host = |name: &str| name.parse::<Host>().unwrap();
+    let api = host("api.example");
+    let some =
+        Policy::new(Preset::Locked, vec![layer(&["GET@api.example/repos/acme/*", "POST@api.example:8443/user"], &[])]);
+    assert!(matches!(some.decide(&api, 443), Decision::Allow { rule, .. } if rule == "GET@api.example/repos/acme/*"));
+    assert_eq!(
+        (some.reads(&api, 443), some.reads(&api, 22), some.reads(&host("b.example"), 443)),
+        (true, false, false)
+    );
+    for (method, path, code) in [
+        ("GET", "/repos/acme/a", None),
+        ("HEAD", "/repos/%61cme/a", None),
+        ("POST", "/repos/acme/a", Some("egress_request_not_allowed")),
+        ("GET", "/repos/other", Some("egress_request_not_allowed")),
+        ("GET", "/repos/acme/../other", Some("egress_path_ambiguous")),
+        ("GET", "/repos/acme/%2e%2e/other", Some("egress_path_ambiguous")),
+        ("GET", "/repos/acme%2fa", Some("egress_path_ambiguous")),
+        ("OPTIONS", "*", Some("egress_request_not_allowed")),
+    ] {
+        let decided = some.decide_request(&api, 443, method, path);
+        assert_eq!(decided.err().map(|denied| denied.code()), code, "{method} {path}");
+    }
+    // What is allowed whole, but for some; what is denied by name stays denied.
+    let but = Policy::new(Preset::Open, vec![layer(&[], &["DELETE@*.example", "api.example/admin*", "bad.example"])]);
+    for (name, method, path, code) in [
+        ("api.example", "GET", "/", None),
+        ("api.example", "delete", "/", Some("egress_denied_by_rule")),
+        ("api.example", "GET", "/administrators", Some("egress_denied_by_rule")),
+        ("b.example", "DELETE", "/", Some("egress_denied_by_rule")),
+        ("b.example", "GET", "/admin", None),
+        ("example", "DELETE", "/", None),
+    ] {
+        let decided = but.decide_request(&host(name), 443, method, path);
+        assert_eq!(decided.err().map(|denied| denied.code()), code, "{name} {method} {path}");
+    }
+    assert!(matches!(but.decide(&host("bad.example"), 443), Decision::Deny(Denied::Rule { .. })));
+    // Always is stricter: a request that it denies no other layer allows.
+    let always = Layer { origin: Origin::Always, ..layer(&[], &["PUT@api.example"]) };
+    let both = Policy::new(Preset::Locked, vec![layer(&["api.example", "PUT@api.example/mine"], &[]), always]);
+    assert!(both.decide_request(&api, 443, "GET", "/mine").is_ok());
+    let denied = both.decide_request(&api, 443, "PUT", "/mine").unwrap_err();
+    assert_eq!(denied, Denied::Rule { origin: Origin::Always, rule: "PUT@api.example".into() });
+    assert!(some.knows(&"api.example".parse().unwrap()).is_some());
 }

@@ -74,6 +74,7 @@ fn why(refusal: &Refusal) -> u8 {
         | Refusal::Unreachable
         | Refusal::ConnectionRefused
         | Refusal::TimedOut
+        | Refusal::Unreadable
         | Refusal::Untrusted(_)
         | Refusal::NoUpstream
         | Refusal::Upstream(_) => INTERNAL_ERROR,

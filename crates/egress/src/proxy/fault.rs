@@ -34,6 +34,7 @@ impl Fault {
             | Refusal::NoAnswer
             | Refusal::Unreachable
             | Refusal::ConnectionRefused
+            | Refusal::Unreadable
             | Refusal::Untrusted(_)
             | Refusal::NoUpstream
             | Refusal::Upstream(_) => StatusCode::BAD_GATEWAY,

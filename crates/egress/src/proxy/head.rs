@@ -14,6 +14,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// What is about one hop (RFC 9110, section 7.6.1).
 const ONE_HOP: [HeaderName; 7] = [CONNECTION, PROXY_CONNECTION, KEEP_ALIVE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+/// By which some hosts take a request for another than it is.
+const ANOTHER_METHOD: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 /// What only a proxy is told.
 const FOR_PROXIES: [&str; 2] = ["proxy-authorization", "proxy-authenticate"];
 
@@ -44,6 +46,11 @@ pub fn anew(request: Request<Incoming>, host: &Host, port: u16, usual: u16) -> (
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     (head, body)
+}
+
+/// Takes away what says another method than was judged.
+pub fn by_its_method(headers: &mut HeaderMap) {
+    ANOTHER_METHOD.iter().for_each(|name| drop(headers.remove(*name)));
 }
 
 /// Puts placeholders back where a host says secrets again.

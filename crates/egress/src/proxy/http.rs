@@ -6,7 +6,7 @@
 //! host of the tunnel.
 
 use super::fault::{Fault, bad, mismatch};
-use super::head::{anew, back, bytes_of, taking_out, told_host};
+use super::head::{anew, back, by_its_method, bytes_of, taking_out, told_host};
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
 use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, is_models, models, tls, upgrade};
@@ -65,6 +65,8 @@ enum Current {
     Host {
         host: Host,
         port: u16,
+        /// Method and path.
+        asked: (Method, String),
         /// Once it is dialled.
         flow: Option<Arc<Flow>>,
     },
@@ -194,8 +196,8 @@ impl Talk {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_current(&self, host: &Host, port: u16, flow: Option<Arc<Flow>>) {
-        let current = Current::Host { host: host.clone(), port, flow };
+    fn set_current(&self, host: &Host, port: u16, asked: &(Method, String), flow: Option<Arc<Flow>>) {
+        let current = Current::Host { host: host.clone(), port, asked: asked.clone(), flow };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
     }
 
@@ -326,10 +328,15 @@ impl Talk {
     ) -> Result<Response<Outward>, Refusal> {
         let upgrade = upgrade::of(&mut request);
         let how = self.within().map_or(How::Http, |within| within.how);
-        self.set_current(host, port, None);
+        let asked = (request.method().clone(), request.uri().path().to_owned());
+        self.set_current(host, port, &asked, None);
+        let is_judged = self.judge(how, host, port, &asked)?;
         let (mut head, body) = anew(request, host, port, self.usual_port());
         if upgrade.is_some() {
             upgrade::say(&mut head.headers);
+        }
+        if is_judged {
+            by_its_method(&mut head.headers);
         }
         let head_bytes = bytes_of(&head);
         let reader = self.reader()?;
@@ -342,7 +349,7 @@ impl Talk {
         // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
         let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream() && upgrade.is_none();
         if again && let Some((kept, flow)) = self.take_kept(how, host, port, &secrets) {
-            self.set_current(host, port, Some(flow.clone()));
+            self.set_current(host, port, &asked, Some(flow.clone()));
             flow.went_up(head_bytes);
             let mut kept = kept;
             if let Ok(answer) = ask(&mut kept.sender, Request::from_parts(head.clone(), empty())).await {
@@ -351,7 +358,7 @@ impl Talk {
         }
         let way = if self.is_tls() { Way::Tunnel } else { Way::Requests };
         let (opened, flow) = self.visit.open_with(how, way, host, port, secrets).await?;
-        self.set_current(host, port, Some(flow.clone()));
+        self.set_current(host, port, &asked, Some(flow.clone()));
         // What was decided before it was dialled may be otherwise by now.
         let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
         if let Err(denied) = bound.policy.reach(host, port, opened.address) {
@@ -401,6 +408,18 @@ impl Talk {
         }
         let kept = Kept { host: host.clone(), port, address, sender, _carrying: carrying };
         Ok(self.answered(answer, kept, flow, reader))
+    }
+
+    /// Refuses this very request, where rules are about single ones; whether they are.
+    fn judge(&self, how: How, host: &Host, port: u16, (method, path): &(Method, String)) -> Result<bool, Refusal> {
+        let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
+        match bound.policy.decide_request(host, port, method.as_str(), path) {
+            Ok(()) => Ok(bound.policy.reads(host, port)),
+            Err(denied) => {
+                self.visit.deny(how, host, port, denied.code());
+                Err(Refusal::Denied(denied))
+            }
+        }
     }
 
     /// Requests of ours over a connection, which is carried from here on: whoever leaves before the answer ends it, too.
@@ -481,13 +500,15 @@ impl Talk {
 
 impl Current {
     fn may(&self, bound: &Bound) -> bool {
-        match self {
-            Self::Host { host, port, flow: Some(flow) } => bound.policy.reach(host, *port, flow.address).is_ok(),
-            Self::Host { host, port, flow: None } => {
-                matches!(bound.policy.decide(host, *port), Decision::Allow { .. })
-            }
-            Self::Model(_) => bound.models.is_some(),
-        }
+        let (host, port, asked, flow) = match self {
+            Self::Host { host, port, asked, flow } => (host, *port, asked, flow),
+            Self::Model(_) => return bound.models.is_some(),
+        };
+        let may_reach = match flow {
+            Some(flow) => bound.policy.reach(host, port, flow.address).is_ok(),
+            None => matches!(bound.policy.decide(host, port), Decision::Allow { .. }),
+        };
+        may_reach && bound.policy.decide_request(host, port, asked.0.as_str(), &asked.1).is_ok()
     }
 
     /// Changes with every byte of it.

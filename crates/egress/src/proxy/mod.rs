@@ -86,7 +86,12 @@ pub async fn serve(gateway: &Arc<Gateway>, tenant: Arc<Tenant>, stream: TcpStrea
 }
 
 impl Visit {
+    /// For bytes that nobody reads.
     async fn open(&self, how: How, way: Way, host: &Host, port: u16) -> Result<(Opened, Arc<Flow>), Refusal> {
+        if self.tenant.bound().is_some_and(|bound| bound.policy.reads(host, port)) {
+            self.deny(how, host, port, Refusal::Unreadable.code());
+            return Err(Refusal::Unreadable);
+        }
         self.open_with(how, way, host, port, Vec::new()).await
     }
 

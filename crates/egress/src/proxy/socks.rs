@@ -57,6 +57,7 @@ pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
                 Refusal::TimedOut => EXPIRED,
                 Refusal::NoAnswer
                 | Refusal::TooMany
+                | Refusal::Unreadable
                 | Refusal::Untrusted(_)
                 | Refusal::NoUpstream
                 | Refusal::Upstream(_) => FAILED,

@@ -24,10 +24,11 @@ pub async fn serve(visit: Arc<Visit>, target: &Target<'_>, stream: TcpStream, ea
     let bound = visit.tenant.bound();
     let Some(reading) = bound.as_ref().and_then(|bound| bound.reads(target.host, target.port)) else { return };
     // Each costs as much as many that are only dialled.
-    if !visit.tenant.dials.take() {
+    let place = visit.tenant.readings.clone().try_acquire_owned().ok().filter(|_| visit.tenant.dials.take());
+    let Some(_place) = place else {
         visit.deny(target.how, target.host, target.port, Refusal::TooMany.code());
         return;
-    }
+    };
     let Ok(config) = reading.in_place_of(name) else {
         visit.deny(target.how, target.host, target.port, "egress_no_certificate");
         return;

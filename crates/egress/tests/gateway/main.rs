@@ -4,6 +4,7 @@
 mod attacks;
 mod direct;
 mod models;
+mod requests;
 mod secrets;
 mod upstream;
 mod world;

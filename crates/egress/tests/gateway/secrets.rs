@@ -21,7 +21,7 @@ const PLACEHOLDER: &str = "sk-kR2vQ8mZt1LcX4bN";
 const VALUE: &str = "sk-realrealrealreal";
 
 /// A workspace that may reach these, with a secret for one of them; what its programs trust.
-fn given(world: &World, address: &str, rules: &[&str], bound_to: &str) -> rustls::RootCertStore {
+pub fn given(world: &World, address: &str, rules: &[&str], bound_to: &str) -> rustls::RootCertStore {
     let made = authority::make(address, SystemTime::now()).unwrap();
     let secret = Secret {
         id: "KEY".into(),
@@ -39,7 +39,7 @@ fn given(world: &World, address: &str, rules: &[&str], bound_to: &str) -> rustls
     roots
 }
 
-async fn tls(stream: TcpStream, roots: rustls::RootCertStore, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
+pub async fn tls(stream: TcpStream, roots: rustls::RootCertStore, name: &str) -> std::io::Result<TlsStream<TcpStream>> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -39,6 +39,12 @@ pub fn policy(own: &EgressSettings, needs: &[String], operator: &EgressConfig, n
     BoundPolicy { preset: own.preset.as_str().into(), layers }
 }
 
+/// Whether any of its rules is about single requests, so that they are read.
+pub fn judges_requests(policy: &BoundPolicy) -> bool {
+    let is_one = |text: &String| text.contains(['@', '/']) && text.parse().is_ok_and(|rule: Rule| rule.asks.is_some());
+    policy.layers.iter().flat_map(|layer| layer.allow.iter().chain(&layer.deny)).any(is_one)
+}
+
 /// When it ends; what cannot be read has ended.
 fn until_ms(lent: &LentRule) -> i64 {
     lent.until.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_millisecond)
@@ -173,6 +179,20 @@ mod tests {
         assert_eq!(network(&name), EgressNetwork::Open);
         let strict = EgressConfig { deny: vec!["a.example".into()], ..operator() };
         assert_eq!(super::network(&own(EgressPreset::Open), &strict), EgressNetwork::Closed);
+    }
+
+    #[test]
+    fn rules_about_requests_are_known_from_others() {
+        for (rule, is_one) in [
+            ("GET@api.example/repos/*", true),
+            ("api.example/a", true),
+            ("api.example/*", false),
+            ("10.0.0.0/8", false),
+            ("api.example", false),
+        ] {
+            let deny = EgressSettings { deny: vec![rule.into()], ..own(EgressPreset::Open) };
+            assert_eq!(judges_requests(&policy(&deny, &[], &operator(), 0)), is_one, "{rule}");
+        }
     }
 
     #[test]

@@ -4,9 +4,9 @@
 
 use super::{shape, store};
 use crate::actor::Actor;
-use crate::config::ModelsConfig;
+use crate::config::EgressConfig;
 use crate::db::Db;
-use crate::egress::settings_of;
+use crate::egress::{policy_of, rules, settings_of};
 use crate::error::{Error, Result};
 use crate::models;
 use crate::sealed::Sealer;
@@ -33,7 +33,7 @@ pub struct Vault {
     pub(super) db: Db,
     sealer: Sealer,
     shapes: Arc<hmac::Key>,
-    models: Arc<ModelsConfig>,
+    operator: Arc<EgressConfig>,
 }
 
 /// What a guest is told.
@@ -47,8 +47,8 @@ pub struct Inside {
 
 impl Vault {
     /// `shapes` is the key that placeholders follow from.
-    pub fn new(db: Db, sealer: Sealer, shapes: &[u8; 32], models: ModelsConfig) -> Self {
-        Self { db, sealer, shapes: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, shapes)), models: Arc::new(models) }
+    pub fn new(db: Db, sealer: Sealer, shapes: &[u8; 32], operator: EgressConfig) -> Self {
+        Self { db, sealer, shapes: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, shapes)), operator: Arc::new(operator) }
     }
 
     pub fn db(&self) -> &Db {
@@ -87,13 +87,14 @@ impl Vault {
     /// What the workspace's guest is told; of a warm one, and of one without secrets and models, nothing.
     pub async fn inside(&self, row: &Workspace) -> std::result::Result<Inside, DbErr> {
         let all = self.given(row).await?;
-        let authority = match all.is_empty() {
-            true => None,
-            false => Some(self.authority(row.id).await?.0),
+        let authority = match self.is_read(row, &all) {
+            true => Some(self.authority(row.id).await?.0),
+            false => None,
         };
         let mut env: BTreeMap<_, _> = all.into_iter().map(|one| (one.name, one.placeholder)).collect();
-        if models::is_let(row, &self.models) {
-            let more = models::variables(&self.models, |name| env.contains_key(name) || row.env.contains_key(name));
+        if models::is_let(row, &self.operator.models) {
+            let more =
+                models::variables(&self.operator.models, |name| env.contains_key(name) || row.env.contains_key(name));
             env.extend(more);
         }
         Ok(Inside { env, authority })
@@ -102,11 +103,16 @@ impl Vault {
     /// What its gateway is told; `None`: its requests are not read.
     pub async fn bound(&self, row: &Workspace) -> std::result::Result<Option<BoundSecrets>, DbErr> {
         let all = self.given(row).await?;
-        if all.is_empty() {
+        if !self.is_read(row, &all) {
             return Ok(None);
         }
         let (_, key) = self.authority(row.id).await?;
         Ok(Some(BoundSecrets { authority: authority_name(row.id), authority_key: key.expose().to_owned(), all }))
+    }
+
+    /// Whether any of its requests are read: to put a secret in, or to be judged one by one.
+    fn is_read(&self, row: &Workspace, given: &[BoundSecret]) -> bool {
+        !given.is_empty() || (row.address.is_some() && rules::judges_requests(&policy_of(row, &self.operator)))
     }
 
     /// Those that its settings name and that are there.

@@ -220,6 +220,9 @@ fn hosts(asked: Vec<String>) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for text in asked {
         let mut rule: Rule = text.trim().parse().map_err(|error: rexec_egress::rule::BadRule| bad(&text, error.why))?;
+        if rule.asks.is_some() {
+            return Err(bad(&text, "names methods or a path: a secret is bound to hosts"));
+        }
         match (&rule.to, rule.ports) {
             (To::AnyName, _) => return Err(bad(&text, "is every host")),
             (To::Range(_), _) => return Err(bad(&text, "is no name")),

@@ -186,9 +186,10 @@ fn line(field: &str, text: &str) -> Result<(), String> {
     Err(format!("`{field}` must be one line of 1 to {TEXT_CHARS_MAX} characters"))
 }
 
-/// A host's name, perhaps with `*.` before it, and no ports.
+/// A host's name, perhaps with `*.` before it, and no ports, methods or path.
 fn is_host(text: &str) -> bool {
-    let names = |rule: Rule| matches!(rule.to, To::Name(_) | To::Below(_)) && rule.ports == Ports::Web;
+    let names =
+        |rule: Rule| matches!(rule.to, To::Name(_) | To::Below(_)) && rule.ports == Ports::Web && rule.asks.is_none();
     text.parse().is_ok_and(names)
 }
 
