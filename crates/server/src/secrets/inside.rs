@@ -6,13 +6,14 @@ use super::{shape, store};
 use crate::actor::Actor;
 use crate::config::EgressConfig;
 use crate::db::Db;
-use crate::egress::{policy_of, rules, settings_of};
+use crate::egress::{network_of, policy_of, rules, settings_of};
 use crate::error::{Error, Result};
 use crate::models;
 use crate::sealed::Sealer;
 use crate::secret::Secret;
 use crate::workspaces::store::Workspace;
 use aws_lc_rs::hmac;
+use rexec_api::egress::EgressNetwork;
 use rexec_api::gateway::{BoundSecret, BoundSecrets};
 use rexec_api::ids::{UserId, WorkspaceId};
 use rexec_api::tokens::Scope;
@@ -112,7 +113,8 @@ impl Vault {
 
     /// Whether any of its requests are read: to put a secret in, or to be judged one by one.
     fn is_read(&self, row: &Workspace, given: &[BoundSecret]) -> bool {
-        !given.is_empty() || (row.address.is_some() && rules::judges_requests(&policy_of(row, &self.operator)))
+        let is_behind = || network_of(row, &self.operator) == EgressNetwork::Closed;
+        !given.is_empty() || (is_behind() && rules::judges_requests(&policy_of(row, &self.operator)))
     }
 
     /// Those that its settings name and that are there.

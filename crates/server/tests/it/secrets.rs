@@ -224,6 +224,15 @@ async fn a_secret_is_used_and_never_had(backend: Backend) {
         })
         .await;
         assert_eq!(client.egress(id).await.unwrap().secrets, ["OTHER_KEY"], "named, and to be had again");
+
+        // Rules about single requests have them read, too, with nothing to put in.
+        let rule = |rule: &str| EgressSettings { allow: vec![rule.into()], ..egress(&[]) };
+        client.set_egress(id, &rule("GET@api.example/v1/*")).await.unwrap();
+        let told = eventually("its authority", async || ask(&stage, id, "none").await.ok()).await;
+        assert!(told.starts_with("HTTP/1.1 204"), "{told}");
+        client.set_egress(id, &rule("POST@api.example")).await.unwrap();
+        let refused = ask(&stage, id, "none").await.unwrap();
+        assert!(refused.contains("x-rexec-egress: egress_request_not_allowed\r\n"), "{refused}");
         client.purge_workspace(id).await.unwrap();
         stage
     })
