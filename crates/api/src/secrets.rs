@@ -26,8 +26,8 @@ pub struct PutSecret {
     /// 12 to 4,096 visible ASCII characters. It is stored encrypted and never given back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// Where it may be sent: `api.example.com`, `*.example.com`, `api.example.com:8443`; port 443 unless told. Those of a
-    /// name that is widely known, such as `OPENAI_API_KEY`, when absent.
+    /// Where it may be sent: `api.example.com`, `*.example.com`, `api.example.com:8443`; port 443 unless told. For some
+    /// requests alone: `GET+POST@api.example.com/repos/acme/*`. Those of a name that is widely known, such as `OPENAI_API_KEY`, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hosts: Option<Vec<String>>,
     /// In which headers of requests; the usual ones when absent.

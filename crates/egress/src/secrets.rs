@@ -9,6 +9,7 @@
 //! Invariants: a value is put into nothing but a header that it is bound to, of a request to a host that it is bound to;
 //! what it is bound to is a name, never an address. Bodies are not touched, in neither direction.
 
+use crate::asks;
 use crate::host::Host;
 use crate::rule::{Rule, To};
 use base64::Engine as _;
@@ -28,7 +29,7 @@ pub struct Secret {
     pub id: String,
     pub placeholder: String,
     pub value: String,
-    /// Names and what is below names.
+    /// Names and what is below names, perhaps for some requests alone.
     pub hosts: Vec<Rule>,
     pub headers: Vec<HeaderName>,
 }
@@ -64,10 +65,10 @@ impl Secrets {
         self.0.iter().filter(move |secret| secret.is_for(host, port))
     }
 
-    /// Puts values in the place of placeholders; which ones it was.
-    pub fn put_in(&self, host: &Host, port: u16, headers: &mut HeaderMap) -> Vec<String> {
+    /// Puts values in the place of placeholders; which ones it was. `asked` are method and path.
+    pub fn put_in(&self, host: &Host, port: u16, asked: (&str, &str), headers: &mut HeaderMap) -> Vec<String> {
         let mut used = Vec::new();
-        for secret in self.of(host, port) {
+        for secret in self.of(host, port).filter(|secret| secret.is_for_request(host, port, asked)) {
             let mut is_used = false;
             for (_, value) in headers.iter_mut().filter(|(name, _)| secret.headers.contains(name)) {
                 is_used |= exchange(value, &secret.placeholder, &secret.value);
@@ -91,9 +92,25 @@ impl Secrets {
 
 impl Secret {
     fn is_for(&self, host: &Host, port: u16) -> bool {
-        let Host::Name(name) = host else { return false };
-        let is_name = |rule: &&Rule| matches!(rule.to, To::Name(_) | To::Below(_));
-        port != HTTP_PORT && self.hosts.iter().filter(is_name).any(|rule| rule.matches_name(name, port))
+        self.bound_to(host, port).next().is_some()
+    }
+
+    /// A path that could be taken for another fits no rule that names one.
+    fn is_for_request(&self, host: &Host, port: u16, (method, path): (&str, &str)) -> bool {
+        let path = asks::plain(path);
+        self.bound_to(host, port).any(|rule| match (&rule.asks, &path) {
+            (None, _) => true,
+            (Some(asks), Some(path)) => asks.fit(method, path),
+            (Some(_), None) => false,
+        })
+    }
+
+    fn bound_to<'a>(&'a self, host: &'a Host, port: u16) -> impl Iterator<Item = &'a Rule> {
+        let is_it = move |rule: &&Rule| match (host, &rule.to) {
+            (Host::Name(name), To::Name(_) | To::Below(_)) => port != HTTP_PORT && rule.matches_name(name, port),
+            _ => false,
+        };
+        self.hosts.iter().filter(is_it)
     }
 }
 
@@ -145,6 +162,7 @@ mod tests {
     use super::*;
     use http::header::AUTHORIZATION;
 
+    const ASKED: (&str, &str) = ("GET", "/v1/models");
     const PLACEHOLDER: &str = "sk-kR2vQ8mZt1LcX4bN";
     const VALUE: &str = "sk-realrealrealreal";
 
@@ -171,7 +189,7 @@ mod tests {
         let bearer = format!("Bearer {PLACEHOLDER}");
         let sent = headers(&[("authorization", &bearer), ("x-api-key", PLACEHOLDER), ("x-request-id", PLACEHOLDER)]);
         let mut to = sent.clone();
-        assert_eq!(secrets().put_in(&host("api.example"), 443, &mut to), ["one"]);
+        assert_eq!(secrets().put_in(&host("api.example"), 443, ASKED, &mut to), ["one"]);
         let real = format!("Bearer {VALUE}");
         assert_eq!(to, headers(&[("authorization", &real), ("x-api-key", VALUE), ("x-request-id", PLACEHOLDER)]));
         assert!(to[AUTHORIZATION].is_sensitive());
@@ -183,7 +201,7 @@ mod tests {
             ("192.0.2.1", 443),
         ] {
             let mut to = sent.clone();
-            assert!(secrets().put_in(&host(name), port, &mut to).is_empty(), "{name}:{port}");
+            assert!(secrets().put_in(&host(name), port, ASKED, &mut to).is_empty(), "{name}:{port}");
             assert_eq!(to, sent);
             assert!(!secrets().are_for(&host(name), port));
         }
@@ -191,14 +209,33 @@ mod tests {
     }
 
     #[test]
+    fn it_may_be_for_some_requests_alone() {
+        let mut all = secrets();
+        all.0[0].hosts = vec!["GET@api.example/repos/acme/*".parse().unwrap()];
+        assert!(all.are_for(&host("api.example"), 443), "which are read to know them");
+        for (method, path, is_put_in) in [
+            ("GET", "/repos/acme/a", true),
+            ("GET", "/repos/%61cme/a", true),
+            ("POST", "/repos/acme/a", false),
+            ("GET", "/repos/other/a", false),
+            ("GET", "/repos/acme/../other/a", false),
+            ("GET", "/repos/acme/%2e%2e/other/a", false),
+        ] {
+            let mut to = headers(&[("x-api-key", PLACEHOLDER)]);
+            assert_eq!(all.put_in(&host("api.example"), 443, (method, path), &mut to).len(), usize::from(is_put_in));
+            assert_eq!(to["x-api-key"], if is_put_in { VALUE } else { PLACEHOLDER }, "{method} {path}");
+        }
+    }
+
+    #[test]
     fn a_password_is_found_in_base64() {
         let pair = |password: &str| format!("basic {}", STANDARD.encode(format!("me:{password}")));
         let mut to = headers(&[("authorization", &pair(PLACEHOLDER))]);
-        secrets().put_in(&host("api.example"), 443, &mut to);
+        secrets().put_in(&host("api.example"), 443, ASKED, &mut to);
         assert_eq!(to, headers(&[("authorization", &pair(VALUE).replace("basic", "Basic"))]));
         let odd = headers(&[("authorization", "Basic %%%"), ("x-api-key", "none")]);
         let mut to = odd.clone();
-        assert!(secrets().put_in(&host("api.example"), 443, &mut to).is_empty());
+        assert!(secrets().put_in(&host("api.example"), 443, ASKED, &mut to).is_empty());
         assert_eq!(to, odd);
     }
 

@@ -13,6 +13,7 @@ use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, is_models, models, tls, upgrade}
 use crate::gateway::{Refusal, Way, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
+use crate::reading::Reading;
 use crate::record::{How, Record};
 use crate::table::Bound;
 use crate::upstream::Upstream;
@@ -341,7 +342,8 @@ impl Talk {
         let head_bytes = bytes_of(&head);
         let reader = self.reader()?;
         let reading = reader.as_deref().and_then(|bound| bound.reads(host, port));
-        let secrets = reading.map_or_else(Vec::new, |of| of.secrets.put_in(host, port, &mut head.headers));
+        let put_in = |of: &Reading| of.secrets.put_in(host, port, (asked.0.as_str(), &asked.1), &mut head.headers);
+        let secrets = reading.map_or_else(Vec::new, put_in);
         let upstream = self.visit.gateway.upstream().filter(|_| !self.is_tls());
         if let Some(upstream) = upstream {
             upstream.ask_for(&mut head, host, port)?;

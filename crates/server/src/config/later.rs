@@ -39,7 +39,10 @@ const NOT_YET: [(&[&str], &str); 9] = [
         "this version signs in by e-mail and password",
     ),
     (&["VOICE_PROVIDER"], "voice is not part of this version"),
-    (&["GITHUB_TOKEN"], "credentials are not handed to sessions in this version"),
+    (
+        &["GITHUB_TOKEN"],
+        "no session is given the server's own; whoever stores one (`rexec secret set GITHUB_TOKEN`) may give it to theirs",
+    ),
     (&["ADMIN_TOKEN"], "the first account made is the administrator"),
 ];
 

@@ -28,6 +28,18 @@ use store::{Authority, Stored};
 /// Of the key that placeholders follow from.
 pub const PURPOSE: &str = "rexec placeholders v1";
 
+/// What `gh` looks at, and git by way of the next.
+const GITHUB_TOKENS: [&str; 2] = ["GITHUB_TOKEN", "GH_TOKEN"];
+/// Has git ask nobody for a password there (git-config, "credential.helper"; git, "GIT_CONFIG_COUNT").
+const GIT_CONFIG: [(&str, &str); 3] = [
+    ("GIT_CONFIG_COUNT", "1"),
+    ("GIT_CONFIG_KEY_0", "credential.https://github.com.helper"),
+    (
+        "GIT_CONFIG_VALUE_0",
+        "!f() { test \"$1\" = get && echo username=x-access-token && echo \"password=${GITHUB_TOKEN:-$GH_TOKEN}\"; }; f",
+    ),
+];
+
 /// Knows secrets. Cheap to clone.
 #[derive(Clone)]
 pub struct Vault {
@@ -93,6 +105,10 @@ impl Vault {
             false => None,
         };
         let mut env: BTreeMap<_, _> = all.into_iter().map(|one| (one.name, one.placeholder)).collect();
+        let is_for_git = GITHUB_TOKENS.iter().any(|name| env.contains_key(*name));
+        if is_for_git && !row.env.contains_key(GIT_CONFIG[0].0) {
+            env.extend(GIT_CONFIG.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         if models::is_let(row, &self.operator.models) {
             let more =
                 models::variables(&self.operator.models, |name| env.contains_key(name) || row.env.contains_key(name));

@@ -63,7 +63,7 @@ const NOT_NAMES: [&str; 12] = [
     "NODE_EXTRA_CA_CERTS",
     "REQUESTS_CA_BUNDLE",
 ];
-const NOT_BEGINNINGS: [&str; 4] = ["LD_", "HTTP_", "HTTPS_", "REXEC_"];
+const NOT_BEGINNINGS: [&str; 5] = ["LD_", "HTTP_", "HTTPS_", "REXEC_", "GIT_CONFIG_"];
 
 #[derive(Clone)]
 pub struct Secrets {
@@ -220,9 +220,6 @@ fn hosts(asked: Vec<String>) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for text in asked {
         let mut rule: Rule = text.trim().parse().map_err(|error: rexec_egress::rule::BadRule| bad(&text, error.why))?;
-        if rule.asks.is_some() {
-            return Err(bad(&text, "names methods or a path: a secret is bound to hosts"));
-        }
         match (&rule.to, rule.ports) {
             (To::AnyName, _) => return Err(bad(&text, "is every host")),
             (To::Range(_), _) => return Err(bad(&text, "is no name")),

@@ -225,6 +225,22 @@ async fn a_secret_is_used_and_never_had(backend: Backend) {
         .await;
         assert_eq!(client.egress(id).await.unwrap().secrets, ["OTHER_KEY"], "named, and to be had again");
 
+        // git finds a token of GitHub's by itself.
+        let token = "ghp_0123456789abcdefghijABCDEFGHIJ012345";
+        client
+            .put_secret("GITHUB_TOKEN", &PutSecret { value: Some(token.into()), ..PutSecret::default() })
+            .await
+            .unwrap();
+        client.set_egress(id, &egress(&["GITHUB_TOKEN"])).await.unwrap();
+        let fill = "printf 'protocol=https\\nhost=github.com\\n\\n' | git credential fill; echo $GITHUB_TOKEN";
+        let filled = eventually("git to know it", async || {
+            let filled = stage.run(id, fill).await.stdout;
+            filled.contains("password=ghp_").then_some(filled)
+        })
+        .await;
+        let inside = filled.lines().last().unwrap();
+        assert!(filled.contains(&format!("username=x-access-token\npassword={inside}\n")), "{filled}");
+        assert!(inside.len() == token.len() && inside != token, "{filled}");
         // Rules about single requests have them read, too, with nothing to put in.
         let rule = |rule: &str| EgressSettings { allow: vec![rule.into()], ..egress(&[]) };
         client.set_egress(id, &rule("GET@api.example/v1/*")).await.unwrap();
