@@ -17,8 +17,8 @@ mod tui;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use commands::{
-    account, admin, attach, copy, egress, exec, forward, join, keys, logs, moving, ports, regions, secrets, snapshots,
-    ssh, sync, tokens, volumes, workspaces,
+    account, admin, attach, copy, egress, exec, forward, join, keys, logs, models, moving, ports, regions, secrets,
+    snapshots, ssh, sync, tokens, volumes, workspaces,
 };
 use connection::Connection;
 use failure::{EXIT_OF_OURS, Failure, Result};
@@ -113,6 +113,8 @@ enum Command {
     /// Store, list and delete secrets, which workspaces use without having them.
     #[command(subcommand)]
     Secret(secrets::SecretCommand),
+    /// Tell which language models workspaces may ask, and what yours have used of them.
+    Models,
     /// Make, list and revoke API tokens.
     #[command(subcommand)]
     Token(tokens::TokenCommand),
@@ -209,6 +211,7 @@ async fn run(connection: &Connection, command: Command) -> Result<ExitCode> {
         Command::Snapshot(command) => snapshots::run(connection, command).await?,
         Command::Keys(command) => keys::run(connection, command).await?,
         Command::Secret(command) => secrets::run(connection, command).await?,
+        Command::Models => models::run(connection).await?,
         Command::Proxy { .. } => ssh::proxy(connection).await?,
         Command::ConfigSsh(arguments) => ssh::config(connection, arguments).await?,
         Command::Volume(command) => volumes::run(connection, command).await?,

@@ -142,6 +142,18 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// Such as `1.2 M`, in powers of 1000.
+pub fn count(of: u64) -> String {
+    const UNITS: [&str; 5] = ["", " k", " M", " G", " T"];
+    let (mut value, mut unit) = (of as f64, 0);
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let digits = usize::from(unit > 0 && value < 99.95);
+    format!("{value:.digits$}{}", UNITS[unit])
+}
+
 /// How long ago an RFC 3339 time was, such as `3 h`; as it stands if it is none.
 pub fn age(time: &str) -> String {
     let Ok(then) = time.parse::<jiff::Timestamp>() else { return time.to_owned() };
@@ -179,6 +191,20 @@ mod tests {
             (5 << 40, "5.0 TiB"),
         ] {
             assert_eq!(size(bytes), text);
+        }
+    }
+
+    #[test]
+    fn counts_have_few_digits() {
+        for (of, text) in [
+            (0, "0"),
+            (999, "999"),
+            (1000, "1.0 k"),
+            (99_960, "100 k"),
+            (999_500, "1.0 M"),
+            (5_000_000_000_000_000, "5000 T"),
+        ] {
+            assert_eq!(count(of), text);
         }
     }
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { bytes, cores, duration, mebibytes, permissions, since, until } from './format';
+import { bytes, cores, count, duration, mebibytes, permissions, since, until } from './format';
 
 test('durations have two units at most and no empty one', () => {
   expect([0, 59.9, 60, 3599, 3600, 11_520, 86_400, 93_600, -5].map(duration)).toEqual([
@@ -23,6 +23,12 @@ test('sizes keep to four digits and a unit', () => {
   const KIB = 1024;
   expect([0, 1023, 1024, 1234, 99.94 * KIB, 99.96 * KIB, 1023.4 * KIB, 1023.6 * KIB, 1.5 * KIB ** 3, 5 * KIB ** 3, 4000 * KIB ** 4].map(bytes)).toEqual([
     '0 B', '1023 B', '1 KiB', '1.2 KiB', '99.9 KiB', '100 KiB', '1023 KiB', '1 MiB', '1.5 GiB', '5 GiB', '4000 TiB',
+  ]);
+});
+
+test('counts keep to three digits and a letter', () => {
+  expect([0, 999, 1000, 1234, 99_940, 99_960, 999_499, 999_500, 1_200_000, 3.4e9, 5e15].map(count)).toEqual([
+    '0', '999', '1 k', '1.2 k', '99.9 k', '100 k', '999 k', '1 M', '1.2 M', '3.4 G', '5000 T',
   ]);
 });
 

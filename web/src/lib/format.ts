@@ -70,6 +70,20 @@ export function bytes(count: number): string {
   return `${Number(value.toFixed(digits))} ${BYTE_UNITS[unit]}`;
 }
 
+const COUNT_UNITS = ['', ' k', ' M', ' G', ' T'] as const;
+
+/** In powers of 1000, as tokens are counted: `950`, `12.4 k`, `1.2 M`. */
+export function count(of: number): string {
+  let value = of;
+  let unit = 0;
+  while (value >= 999.5 && unit < COUNT_UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : 1;
+  return `${Number(value.toFixed(digits))}${COUNT_UNITS[unit]}`;
+}
+
 /** A day's time today, else the date: short enough for a column. */
 export function moment(ms: number, nowMs: number): string {
   const at = new Date(ms);

@@ -19,7 +19,7 @@ pub struct EgressArguments {
     #[arg(long, value_name = "RULE")]
     allow: Vec<String>,
     /// What --allow names only for so many minutes, a day at most.
-    #[arg(long, value_name = "MINUTES", requires = "allow", conflicts_with_all = ["preset", "deny", "secrets", "forget"])]
+    #[arg(long, value_name = "MINUTES", requires = "allow", conflicts_with_all = ["preset", "deny", "secrets", "models", "forget"])]
     minutes: Option<u32>,
     /// Never let it reach this.
     #[arg(long, value_name = "RULE")]
@@ -27,15 +27,24 @@ pub struct EgressArguments {
     /// Let it use this secret of yours without having it.
     #[arg(long = "secret", value_name = "NAME")]
     secrets: Vec<String>,
+    /// Whether it may ask the operator's language models; `rexec models` tells which there are.
+    #[arg(long, value_name = "on|off", hide_possible_values = true)]
+    models: Option<Switch>,
     /// Take this rule of its own, or this secret, away.
     #[arg(long, value_name = "RULE")]
     forget: Vec<String>,
     /// Print what it asked for instead, the newest first.
-    #[arg(long, conflicts_with_all = ["preset", "allow", "deny", "secrets", "forget"])]
+    #[arg(long, conflicts_with_all = ["preset", "allow", "deny", "secrets", "models", "forget"])]
     log: bool,
     /// Of that, what it was refused.
     #[arg(long, requires = "log")]
     denied: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 pub fn preset(text: &str) -> std::result::Result<EgressPreset, String> {
@@ -61,9 +70,9 @@ pub async fn run(connection: &Connection, arguments: EgressArguments) -> Result<
 
 /// `None`: nothing is asked for.
 fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<EgressSettings>> {
-    let EgressArguments { preset, allow, deny, secrets, forget, .. } = arguments;
+    let EgressArguments { preset, allow, deny, secrets, models, forget, .. } = arguments;
     let is_nothing = [allow, deny, secrets, forget].iter().all(|list| list.is_empty());
-    if preset.is_none() && is_nothing {
+    if preset.is_none() && models.is_none() && is_nothing {
         return Ok(None);
     }
     let mut all = EgressSettings {
@@ -72,7 +81,7 @@ fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<Egre
         deny: view.deny.clone(),
         lent: view.lent.clone(),
         secrets: view.secrets.clone(),
-        models: view.models,
+        models: models.map_or(view.models, |switch| switch == Switch::On),
     };
     for rule in forget {
         let count = |all: &EgressSettings| all.allow.len() + all.deny.len() + all.lent.len() + all.secrets.len();
@@ -115,6 +124,9 @@ fn told(view: &EgressView) -> String {
         if !rules.is_empty() {
             text.push_str(&format!("{what}: {}\n", show::plain(&rules.join(", "))));
         }
+    }
+    if view.models {
+        text.push_str("models: may be asked for\n");
     }
     for lent in &view.lent {
         text.push_str(&format!("allowed until {}: {}\n", show::plain(&lent.until), show::plain(&lent.rule)));
@@ -167,6 +179,8 @@ mod tests {
             deny: vec!["b.example".into()],
             lent: Vec::new(),
             secrets: Vec::new(),
+            models: true,
+            models_offered: true,
             server_allow: Vec::new(),
             server_deny: Vec::new(),
             template_allow: Vec::new(),
@@ -186,6 +200,7 @@ mod tests {
             minutes: None,
             deny: Vec::new(),
             secrets: Vec::new(),
+            models: None,
             forget: Vec::new(),
             log: false,
             denied: false,
@@ -202,9 +217,18 @@ mod tests {
             ..arguments()
         };
         let after = changed(&view(), &asked).unwrap().unwrap();
-        assert_eq!((after.preset, after.deny.len()), (EgressPreset::Locked, 0));
+        assert_eq!((after.preset, after.deny.len(), after.models), (EgressPreset::Locked, 0, true));
         assert_eq!(after.allow, ["a.example", "c.example"]);
+        let off = EgressArguments { models: Some(Switch::Off), ..arguments() };
+        let after = changed(&view(), &off).unwrap().unwrap();
+        assert_eq!((after.preset, after.models), (EgressPreset::Balanced, false));
         let unknown = EgressArguments { forget: vec!["z.example".into()], ..arguments() };
         assert!(changed(&view(), &unknown).is_err());
+    }
+
+    #[test]
+    fn models_are_told_of_where_they_are_let() {
+        assert!(told(&view()).contains("\nmodels: may be asked for\n"));
+        assert!(!told(&EgressView { models: false, ..view() }).contains("models"));
     }
 }

@@ -11,6 +11,7 @@ pub mod forward;
 pub mod join;
 pub mod keys;
 pub mod logs;
+pub mod models;
 pub mod moving;
 pub mod ports;
 pub mod regions;

@@ -64,6 +64,9 @@ pub struct NewArguments {
     /// A secret of yours that it may use without having it; may be given several times.
     #[arg(long = "secret", value_name = "NAME", requires = "egress")]
     secrets: Vec<String>,
+    /// Let it ask the operator's language models; `rexec models` tells which there are.
+    #[arg(long, requires = "egress")]
+    models: bool,
     /// A variable of its terminals and commands; may be given several times.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -107,6 +110,7 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
             preset,
             allow: arguments.allow,
             secrets: arguments.secrets,
+            models: arguments.models,
             ..EgressSettings::default()
         }),
         wait_ms: Some(0),

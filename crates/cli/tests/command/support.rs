@@ -42,6 +42,12 @@ impl Stage {
             .env("PORT", "0")
             .env("REXEC_SSH_PORT", free_port().to_string());
         command.env("REXEC_TEMPLATES_DIR", folder);
+        // Models are offered, and nobody answers for them; whoever tests may have keys of their own.
+        for name in ["LLM_PROVIDER", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "ANTHROPIC_API_KEY"] {
+            command.env_remove(name);
+        }
+        command.env("LLM_BASE_URL", "http://127.0.0.1:1/v1").env("REXEC_MODELS", "gpt-5*,o4-mini");
+        command.env("REXEC_MODELS_TOKENS_PER_DAY", "1000000");
         command.env("REXEC_DATA_DIR", dir.path().join("data")).env_remove("DATABASE_URL").env("RUST_LOG", "error");
         // Should this process be killed, `scripts/leftovers.sh` knows by the first what to take away.
         command.env("REXEC_ENGINE_LABELS", format!("rexec.test=command,rexec.test.server={label}"));

@@ -279,6 +279,27 @@ fn secrets(stage: &Stage) {
     stage.fails(&["secret", "rm", "SHOP_TOKEN"], 4);
 }
 
+fn models(stage: &Stage) {
+    let told = stage.ok(&["models"]);
+    assert!(told.starts_with("apis: OpenAI, at http://llm.rexec.internal"), "{told}");
+    assert!(told.contains("\nmodels: gpt-5*, o4-mini\ntoday: 0 of 1.0 M tokens;"), "{told}");
+    let view: Value = serde_json::from_str(&stage.ok(&["models", "--json"])).unwrap();
+    assert_eq!((&view["tokens_per_day"], &view["anthropic"]), (&1_000_000.into(), &false.into()));
+    stage.fails(&["egress", "boxed", "--models", "maybe"], 2);
+    let told = stage.ok(&["egress", "boxed", "--models", "on"]);
+    assert!(told.starts_with("balanced:") && told.contains("\nmodels: may be asked for\n"), "{told}");
+    let ask = r#"curl -s -d '{"model": "gpt-5-mini", "messages": []}' "$OPENAI_BASE_URL/chat/completions""#;
+    eventually("the gateway to answer for the vendor", || {
+        String::from_utf8(stage.run_with(&["exec", "boxed", "--", "sh", "-c", ask], b"").stdout)
+            .is_ok_and(|answer| answer.contains("model_vendor_unreachable"))
+    });
+    eventually("the log to have it", || {
+        let log = stage.ok(&["egress", "boxed", "--log", "--denied"]);
+        log.contains("llm.rexec.internal") && log.contains("model_vendor_unreachable")
+    });
+    assert!(!stage.ok(&["egress", "boxed", "--models", "off"]).contains("models:"));
+}
+
 fn egress(stage: &Stage) {
     assert!(stage.fails(&["new", "boxed", "--egress", "shut"], 2).contains("locked, balanced or open"));
     stage.fails(&["new", "boxed", "--egress", "locked", "--allow", "https://a.example"], 5);
@@ -295,5 +316,10 @@ fn egress(stage: &Stage) {
     assert!(told.starts_with("balanced:") && told.contains("allowed: b.example\n"), "{told}");
     assert!(stage.fails(&["egress", "boxed", "--forget", "a.example"], 1).contains("no rule"));
     secrets(stage);
+    models(stage);
     stage.ok(&["rm", "boxed"]);
+    stage.ok(&["new", "asks", "--egress", "locked", "--models"]);
+    let told = stage.ok(&["egress", "asks"]);
+    assert!(told.starts_with("locked:") && told.contains("\nmodels: may be asked for\n"), "{told}");
+    stage.ok(&["rm", "asks"]);
 }

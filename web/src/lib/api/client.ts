@@ -11,6 +11,7 @@ import type {
   EgressSettings,
   EgressView,
   ImportedSshKeys,
+  ModelsView,
   MoveWorkspace,
   NewRegistry,
   NewServer,
@@ -78,6 +79,8 @@ export const api = {
   secrets: () => all<SecretView>('/api/secrets'),
   putSecret: (name: string, request: PutSecret) => call<SecretView>('PUT', `/api/secrets/${encodeURIComponent(name)}`, request),
   removeSecret: (name: string) => call<void>('DELETE', `/api/secrets/${encodeURIComponent(name)}`),
+  /** What is offered of language models, and what was used of it. */
+  models: () => call<ModelsView>('GET', '/api/models'),
   tokens: () => all<TokenView>('/api/tokens'),
   createToken: (request: NewToken) => call<CreatedToken>('POST', '/api/tokens', request),
   revokeToken: (id: string) => call<void>('DELETE', `/api/tokens/${encodeURIComponent(id)}`),

@@ -45,3 +45,11 @@ test('it is told in words, also by a newer server', () => {
   expect(whyTold(entry('00:00', 'a', { allowed: true, why: '*.example' }))).toBe('by *.example');
   expect([whereTold(entry('00:00', 'a.b')), whereTold(entry('00:00', '::1')), whereTold(entry('00:00', 'a.b', { how: 'dns' }))]).toEqual(['a.b:443', '[::1]:443', 'a.b']);
 });
+
+test('of a model it is told which, and not which port', () => {
+  const asked = (more: Partial<EgressEntry>): EgressEntry => entry('00:00', 'llm.rexec.internal', { how: 'model', port: 80, ...more });
+  expect(whereTold(asked({}))).toBe('llm.rexec.internal');
+  expect([whyTold(asked({ allowed: true, why: 'gpt-5-mini' })), whyTold(asked({ allowed: true, why: 'models' }))]).toEqual(['to ask gpt-5-mini', 'to list the models']);
+  expect([whyTold(asked({ why: 'model_budget_spent' })), whyTold(asked({ why: 'model_too_loud' }))]).toEqual(['the budget of tokens is spent', 'too loud']);
+  expect(cureOf(asked({ why: 'model_not_let' }), { allow: [], lent: [] })).toBeUndefined();
+});

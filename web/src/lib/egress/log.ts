@@ -56,27 +56,47 @@ const WHY: Record<string, string> = {
   egress_http1_only: 'the program speaks HTTP/2 alone, which is not had where a secret is put in',
   egress_no_certificate: 'the gateway could not speak for it',
   egress_not_bound: 'its gateway did not know it any more',
+  egress_no_name: 'its TLS names no host',
   egress_not_tls: 'it did not speak TLS',
   egress_broken_tls: 'its TLS was broken',
   egress_sni_mismatch: 'it asked for another name within TLS',
   egress_host_mismatch: 'it asked for another host within',
   egress_bad_host: 'the host is none',
   egress_bad_request: 'the request was malformed',
+  model_not_let: 'models are not switched on here',
+  model_not_allowed: 'the operator does not allow this model',
+  model_budget_spent: 'the budget of tokens is spent',
+  model_too_many: 'too many requests were being answered at once',
+  model_no_vendor: 'the operator offers no model of this API',
+  model_no_such_path: 'this path of the API is not offered',
+  model_bad_method: 'this path of the API has another method',
+  model_too_long: 'the request was too long',
+  model_bad_request: 'the request was malformed',
+  model_missing: 'the request named no model',
+  model_background: 'answers in the background are not offered',
+  model_vendor_unreachable: 'the vendor does not answer',
+  model_vendor_refused: 'the vendor does not take the operator\'s key',
+  model_vendor_unreadable: 'the vendor\'s list of models could not be read',
 };
 
-const HOW: Record<string, string> = { http: 'HTTP', https: 'HTTPS', connect: 'CONNECT', socks: 'SOCKS', direct: 'TLS', dns: 'name looked up' };
+const HOW: Record<string, string> = { http: 'HTTP', https: 'HTTPS', connect: 'CONNECT', socks: 'SOCKS', direct: 'TLS', model: 'language model', dns: 'name looked up' };
+
+const MODEL = 'model';
+/** What stands for a model's name where all were asked for. */
+const LIST = 'models';
 
 export const howTold = (how: string): string => HOW[how] ?? how;
 
 /** In words, also by a newer server. */
-export function whyTold({ allowed, why }: EgressEntry): string {
+export function whyTold({ how, allowed, why }: EgressEntry): string {
+  if (allowed && how === MODEL) return why === LIST ? 'to list the models' : `to ask ${why}`;
   if (allowed) return `by ${why}`;
-  return WHY[why] ?? why.replace('egress_', '').replaceAll('_', ' ');
+  return WHY[why] ?? why.replace(/^(egress|model)_/, '').replaceAll('_', ' ');
 }
 
 /** Where it led, as it was asked for. */
 export function whereTold({ how, host, port }: EgressEntry): string {
-  if (how === 'dns') return host;
+  if (how === 'dns' || how === MODEL) return host;
   return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 

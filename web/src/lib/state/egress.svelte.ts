@@ -104,6 +104,10 @@ export class WorkspaceEgress {
     await this.#toasted(`${name} was not ${given ? 'given' : 'taken away'}`, (now) => withSecret(now, name, given));
   }
 
+  async letModels(models: boolean): Promise<void> {
+    await this.#toasted(`Models were not switched ${models ? 'on' : 'off'}`, (now) => ({ ...now, models }));
+  }
+
   async remove(kind: RuleKind, rule: string): Promise<void> {
     await this.#toasted(`${rule} was not removed`, (now) => withoutRule(now, kind, rule));
   }
