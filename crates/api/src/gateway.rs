@@ -60,6 +60,9 @@ pub struct OfferedModels {
     /// Which models may be asked for: names, and beginnings of names with `*`, parted by commas.
     #[serde(default)]
     pub allow: String,
+    /// Whether vendors may reach hosts of their own for whoever asks: by their search, or an address of a picture.
+    #[serde(default)]
+    pub outward: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

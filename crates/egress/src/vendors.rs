@@ -23,6 +23,8 @@ pub struct Vendors {
     pub anthropic: Option<Vendor>,
     /// Which models may be asked for; `None`: any.
     pub allow: Option<Models>,
+    /// Whether they may reach hosts of their own for whoever asks.
+    pub outward: bool,
 }
 
 pub struct Vendor {

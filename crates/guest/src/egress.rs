@@ -336,6 +336,7 @@ fn vendors(told: &OfferedModels) -> Result<Vendors, GuestError> {
     Ok(Vendors {
         openai: vendor(Api::OpenAi, &told.openai)?,
         anthropic: vendor(Api::Anthropic, &told.anthropic)?,
+        outward: told.outward,
         allow,
     })
 }

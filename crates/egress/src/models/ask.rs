@@ -5,7 +5,7 @@
 
 use super::call::Call;
 use super::fields::{BadFields, FIELDS_MAX, Fields};
-use super::{MODEL_BYTES_MAX, is_name};
+use super::{MODEL_BYTES_MAX, is_name, outward};
 use bytes::Bytes;
 
 const MODEL: &str = "model";
@@ -15,6 +15,8 @@ const INCLUDE_USAGE: &str = "include_usage";
 const BACKGROUND: &str = "background";
 /// Fields that are judged here.
 const JUDGED: [&str; 4] = [MODEL, STREAM, STREAM_OPTIONS, BACKGROUND];
+/// By which some vendors take other models when the one that is named is busy.
+const OTHERS: [&str; 3] = ["models", "fallbacks", "route"];
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,13 @@ pub enum BadAsk {
     Switch(&'static str),
     #[error("\"stream_options\" must be an object that has no field twice.")]
     StreamOptions,
+    #[error("Ask for one model, by \"model\"; \"{0}\" could name others.")]
+    Others(&'static str),
+    #[error(
+        "The vendor would reach other hosts for this request, by \"{0}\": send what it is about in the request itself, and tools \
+         that your program carries out. (The operator lets it by REXEC_MODELS_OUTWARD=allow.)"
+    )]
+    Outward(&'static str),
     #[error("Answers in the background cannot be fetched here; leave \"background\" out, or ask for a stream.")]
     Background,
 }
@@ -52,9 +61,14 @@ impl BadAsk {
         match self {
             Self::NoModel => "model_missing",
             Self::Background => "model_background",
-            Self::Shape | Self::Twice | Self::Lookalike(_) | Self::Model | Self::Switch(_) | Self::StreamOptions => {
-                "model_bad_request"
-            }
+            Self::Outward(_) => "model_outward",
+            Self::Shape
+            | Self::Twice
+            | Self::Lookalike(_)
+            | Self::Others(_)
+            | Self::Model
+            | Self::Switch(_)
+            | Self::StreamOptions => "model_bad_request",
         }
     }
 }
@@ -69,10 +83,17 @@ impl From<BadFields> for BadAsk {
 }
 
 /// Of a call that has a body; whoever calls bounds its length.
-pub fn read(call: &Call, body: &Bytes) -> Result<Asked, BadAsk> {
+pub fn read(call: &Call, body: &Bytes, outward: bool) -> Result<Asked, BadAsk> {
     let mut fields = Fields::read(body)?;
     if let Some(name) = JUDGED.into_iter().find(|name| has_lookalike(&fields, name)) {
         return Err(BadAsk::Lookalike(name));
+    }
+    let is_there = |name: &&'static str| fields.get(name).is_some_and(|value| value.get() != "null");
+    if let Some(name) = OTHERS.into_iter().find(is_there) {
+        return Err(BadAsk::Others(name));
+    }
+    if let Some(by) = outward::by(call, &fields).filter(|_| !outward) {
+        return Err(BadAsk::Outward(by));
     }
     let model: String = fields.read_as(MODEL).map_err(|()| BadAsk::Model)?.ok_or(BadAsk::NoModel)?;
     if !is_name(&model) {
@@ -139,7 +160,7 @@ mod tests {
     ];
 
     fn ask(call: &Call, body: &str) -> Result<Asked, BadAsk> {
-        read(call, &Bytes::copy_from_slice(body.as_bytes()))
+        read(call, &Bytes::copy_from_slice(body.as_bytes()), false)
     }
 
     #[test]
@@ -288,7 +309,7 @@ mod tests {
         #[test]
         fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             for call in BODIES {
-                let _ = read(&call, &Bytes::copy_from_slice(&bytes));
+                let _ = read(&call, &Bytes::copy_from_slice(&bytes), false);
             }
         }
 
@@ -302,7 +323,7 @@ mod tests {
                 if asked.stream && call == Call::ChatCompletions {
                     prop_assert_eq!(&sent["stream_options"]["include_usage"], true);
                 }
-                prop_assert_eq!(read(&call, &asked.body), Ok(asked));
+                prop_assert_eq!(read(&call, &asked.body, false), Ok(asked));
             }
         }
     }

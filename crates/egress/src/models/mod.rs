@@ -26,6 +26,8 @@ mod fields;
 #[cfg(feature = "gateway")]
 pub mod list;
 #[cfg(feature = "gateway")]
+mod outward;
+#[cfg(feature = "gateway")]
 mod scan;
 #[cfg(feature = "gateway")]
 mod usage;

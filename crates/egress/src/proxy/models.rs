@@ -76,7 +76,7 @@ enum No {
     Gone,
     NotLet,
     Call(NoCall),
-    NoVendor(Api),
+    Unoffered(Api),
     Spent,
     Busy,
     TooLong,
@@ -108,7 +108,7 @@ impl No {
             Self::Gone => Refusal::Gone.code(),
             Self::NotLet => "model_not_let",
             Self::Call(no) => no.code(),
-            Self::NoVendor(_) => "model_no_vendor",
+            Self::Unoffered(_) => "model_no_vendor",
             Self::Spent => "model_budget_spent",
             Self::Busy => "model_too_many",
             Self::TooLong => "model_too_long",
@@ -124,7 +124,7 @@ impl No {
     fn status(&self) -> StatusCode {
         match self {
             Self::Gone | Self::NotLet | Self::NotAllowed(_) => StatusCode::FORBIDDEN,
-            Self::Call(NoCall::Path) | Self::NoVendor(_) => StatusCode::NOT_FOUND,
+            Self::Call(NoCall::Path) | Self::Unoffered(_) => StatusCode::NOT_FOUND,
             Self::Call(NoCall::Method { .. }) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Spent | Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
@@ -141,10 +141,10 @@ impl No {
                 "This workspace may not use models; let it by its network settings (`egress.models`).".into()
             }
             Self::Call(no) => no.to_string(),
-            Self::NoVendor(Api::OpenAi) => {
+            Self::Unoffered(Api::OpenAi) => {
                 "This server offers no models by the API of OpenAI; tell the operator.".into()
             }
-            Self::NoVendor(Api::Anthropic) => {
+            Self::Unoffered(Api::Anthropic) => {
                 "This server offers no models by the API of Anthropic; tell the operator.".into()
             }
             Self::Spent => {
@@ -231,7 +231,7 @@ async fn pass_on(
     let budget = bound.models.ok_or(No::NotLet)?;
     let call = Call::of(request.method(), request.uri().path(), request.headers())?;
     let vendors = visit.gateway.vendors();
-    let vendor = vendors.of(call.api()).ok_or_else(|| No::NoVendor(call.api()))?;
+    let vendor = vendors.of(call.api()).ok_or_else(|| No::Unoffered(call.api()))?;
     if call.is_metered() && !visit.tenant.has_tokens(budget) {
         return Err(No::Spent);
     }
@@ -243,7 +243,7 @@ async fn pass_on(
         Call::ListModels(_) => (call.path().into_owned(), Bytes::new()),
         Call::GetModel(_, model) => (model.clone(), Bytes::new()),
         _ => {
-            let asked = ask::read(&call, &whole(visit, body, &mut held).await?)?;
+            let asked = ask::read(&call, &whole(visit, body, &mut held).await?, vendors.outward)?;
             (asked.model, asked.body)
         }
     };

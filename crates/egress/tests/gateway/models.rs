@@ -90,6 +90,7 @@ async fn offered(world: &World, left: Option<u64>) -> Asked {
         openai: vendor(Api::OpenAi, OPENAI),
         anthropic: vendor(Api::Anthropic, ANTHROPIC),
         allow: Some("good-*,bad-key,busy".parse().unwrap()),
+        outward: false,
     });
     let_ask(world, left);
     asked
@@ -224,6 +225,8 @@ fn what_may_not_be_is_refused_and_nothing_is_sent() {
         for (request, status, code) in [
             (chat(r#"{"model":"bad-1"}"#), "403", "model_not_allowed"),
             (chat(r#"{"model":"good-1","model":"bad-1"}"#), "400", "model_bad_request"),
+            (chat(r#"{"model":"good-1","models":["bad-1"]}"#), "400", "model_bad_request"),
+            (chat(r#"{"model":"good-1","plugins":[{"id":"web"}]}"#), "400", "model_outward"),
             (chat("not json"), "400", "model_bad_request"),
             (chat("{}"), "400", "model_missing"),
             (post(&at("/v1/files"), good, ""), "404", "model_no_such_path"),

@@ -19,6 +19,8 @@ pub struct ModelsConfig {
     pub anthropic: Option<ModelVendor>,
     /// Which models may be asked for, as patterns.
     pub allow: String,
+    /// Whether vendors may reach hosts of their own for whoever asks.
+    pub outward: bool,
     /// Tokens of one user in a day.
     pub tokens_per_day: Option<u64>,
     /// Tokens of one workspace in its life.
@@ -49,7 +51,12 @@ impl ModelsConfig {
                 key: vendor.key.as_ref().map(|key| key.expose().to_owned()),
             })
         };
-        OfferedModels { openai: told(&self.openai), anthropic: told(&self.anthropic), allow: self.allow.clone() }
+        OfferedModels {
+            openai: told(&self.openai),
+            anthropic: told(&self.anthropic),
+            allow: self.allow.clone(),
+            outward: self.outward,
+        }
     }
 }
 
@@ -111,7 +118,16 @@ pub(super) fn take(reader: &mut Reader) -> ModelsConfig {
     );
     let tokens_per_day = reader.number(&["REXEC_MODELS_TOKENS_PER_DAY"], 1, TOKENS_MAX);
     let tokens_per_workspace = reader.number(&["REXEC_MODELS_TOKENS_PER_WORKSPACE"], 1, TOKENS_MAX);
-    let config = ModelsConfig { openai, anthropic, allow, tokens_per_day, tokens_per_workspace };
+    let outward = match reader.text(&["REXEC_MODELS_OUTWARD"]) {
+        None => false,
+        Some((_, text)) if text.eq_ignore_ascii_case("refuse") => false,
+        Some((_, text)) if text.eq_ignore_ascii_case("allow") => true,
+        Some((name, _)) => {
+            reader.fault(&name, "must be `refuse` or `allow`");
+            false
+        }
+    };
+    let config = ModelsConfig { openai, anthropic, allow, outward, tokens_per_day, tokens_per_workspace };
     if config.is_offered() && !config.is_bounded() {
         reader.notice(
             "Workspaces whose owners let them may use models at your expense, as much as they like; \
@@ -177,6 +193,7 @@ mod tests {
             (&[("LLM_BASE_URL", "localhost:11434")], "LLM_BASE_URL"),
             (&[("OPENAI_API_KEY", "sk a")], "OPENAI_API_KEY"),
             (&[("REXEC_MODELS", "gpt*5")], "REXEC_MODELS"),
+            (&[("REXEC_MODELS_OUTWARD", "yes")], "REXEC_MODELS_OUTWARD"),
             (&[("REXEC_MODELS_TOKENS_PER_DAY", "many")], "REXEC_MODELS_TOKENS_PER_DAY"),
         ] {
             let faults = of(variables).unwrap_err().to_string();

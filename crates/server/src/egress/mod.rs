@@ -54,9 +54,13 @@ impl Egress {
     /// Waits until the gateway has been told, where there is one to tell.
     pub async fn set(&self, actor: &Actor, id: WorkspaceId, settings: EgressSettings) -> Result<EgressView> {
         let row = self.workspaces.owned_container(actor, Scope::WorkspacesWrite, id, "egress").await?;
-        let settings = rules::checked(settings, self.operator(), now_ms())?;
-        let before = settings_of(&row).secrets;
-        let added: Vec<String> = settings.secrets.iter().filter(|name| !before.contains(name)).cloned().collect();
+        let before = settings_of(&row);
+        // What was offered once may stay switched on.
+        let (models, is_new) = (settings.models, settings.models && !before.models);
+        let asked = EgressSettings { models: is_new, ..settings };
+        let settings = EgressSettings { models, ..rules::checked(asked, self.operator(), now_ms())? };
+        let added: Vec<String> =
+            settings.secrets.iter().filter(|name| !before.secrets.contains(name)).cloned().collect();
         self.workspaces.deps().vault.require(actor, row.owner, &added).await?;
         self.change(actor, row, settings).await
     }
