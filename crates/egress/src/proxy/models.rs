@@ -239,16 +239,18 @@ async fn pass_on(
     let (head, body) = request.into_parts();
     let began = Instant::now();
     let mut held = Vec::new();
-    let (model, sent) = match &call {
-        Call::ListModels(_) => (call.path().into_owned(), Bytes::new()),
-        Call::GetModel(_, model) => (model.clone(), Bytes::new()),
+    let (model, others, sent) = match &call {
+        Call::ListModels(_) => (call.path().into_owned(), Vec::new(), Bytes::new()),
+        Call::GetModel(_, model) => (model.clone(), Vec::new(), Bytes::new()),
         _ => {
             let asked = ask::read(&call, &whole(visit, body, &mut held).await?)?;
-            (asked.model, asked.body)
+            (asked.model, asked.others, asked.body)
         }
     };
-    if !matches!(call, Call::ListModels(_)) && !vendors.allows(&model) {
-        return Err(No::NotAllowed(model));
+    if !matches!(call, Call::ListModels(_))
+        && let Some(other) = std::iter::once(&model).chain(&others).find(|model| !vendors.allows(model))
+    {
+        return Err(No::NotAllowed(other.clone()));
     }
     let asked_bytes = sent.len() as u64;
     moved.fetch_add(asked_bytes, Ordering::Relaxed);

@@ -40,6 +40,9 @@ async fn serve(listener: TcpListener, asked: Asked) {
                 stream.read_exact(&mut body).await.unwrap();
                 let body = String::from_utf8(body).unwrap();
                 asked.lock().unwrap().push((count, head.clone(), body.clone()));
+                if body.contains("never") {
+                    return std::future::pending().await;
+                }
                 let (status, kind, answer) = if head.starts_with("GET ") {
                     ("200 OK", "application/json", LIST.to_owned())
                 } else if body.contains("\"bad-key\"") {
@@ -96,9 +99,13 @@ async fn offered(world: &World, left: Option<u64>) -> Asked {
 }
 
 fn let_ask(world: &World, left: Option<u64>) {
+    let_ask_at(world, ONE, left);
+}
+
+fn let_ask_at(world: &World, address: &str, left: Option<u64>) {
     let models = Some(Budget { left });
-    let bound = Bound { workspace: ONE.into(), version: 1, policy: Policy::default(), reading: None, models };
-    world.gateway.table.bind(ONE.parse().unwrap(), bound);
+    let bound = Bound { workspace: address.into(), version: 1, policy: Policy::default(), reading: None, models };
+    world.gateway.table.bind(address.parse().unwrap(), bound);
 }
 
 fn post(path: &str, body: &str, more: &str) -> String {
@@ -317,5 +324,27 @@ fn what_waits_for_a_body_is_bounded() {
             let _ = stream.write_all(&piece).await;
         }
         assert!(head(&mut stream).await.contains("x-rexec-egress: model_too_long\r\n"));
+    });
+}
+
+#[test]
+fn no_model_is_had_in_the_place_of_another() {
+    apart(async |world| {
+        let asked = offered(&world, None).await;
+        for body in [
+            r#"{"model":"good-1","models":["good-1","bad-1"]}"#,
+            r#"{"model":"good-1","Models":["bad-1"]}"#,
+            r#"{"model":"good-1","models":"bad-1"}"#,
+            r#"{"model":"good-1","fallbacks":["bad-1"]}"#,
+        ] {
+            let mut stream = world.dial(ONE).await;
+            stream.write_all(chat(body).as_bytes()).await.unwrap();
+            let (head, _) = answer(&mut stream).await;
+            assert!(head.starts_with("HTTP/1.1 40"), "{body}: {head}");
+        }
+        assert!(asked.lock().unwrap().is_empty());
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1","models":["good-1","good-2"]}"#).as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.starts_with("HTTP/1.1 200"));
     });
 }
