@@ -50,15 +50,14 @@ const LIST_BYTES_MAX: usize = 8 << 20;
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// That of which clients that name none are.
 const VERSION_USUAL: HeaderValue = HeaderValue::from_static("2023-06-01");
-/// What passes to a vendor. None that says whose request it is, such as OpenAI's organisation and project.
-const UP: [HeaderName; 7] = [
+/// What passes to a vendor. None that says whose request it is, such as OpenAI's organisation and project; or which request
+/// it is, since to the vendor all workspaces are one. And not what its body is: that was judged as JSON.
+const UP: [HeaderName; 5] = [
     ACCEPT,
-    CONTENT_TYPE,
     USER_AGENT,
     ANTHROPIC_VERSION,
     HeaderName::from_static("anthropic-beta"),
     HeaderName::from_static("openai-beta"),
-    HeaderName::from_static("idempotency-key"),
 ];
 /// And back. None that tells of the operator's account.
 const DOWN: [HeaderName; 6] = [
@@ -324,6 +323,9 @@ fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Bytes) -> Request<Out
     let headers = request.headers_mut();
     for name in UP {
         headers.extend(asked.headers.get(&name).map(|value| (name, value.clone())));
+    }
+    if !is_get {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if call.api() == Api::Anthropic {
         headers.entry(ANTHROPIC_VERSION).or_insert(VERSION_USUAL);

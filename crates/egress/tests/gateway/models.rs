@@ -328,6 +328,24 @@ fn what_waits_for_a_body_is_bounded() {
 }
 
 #[test]
+fn what_was_judged_is_read_as_it_was_judged() {
+    apart(async |world| {
+        let asked = offered(&world, None).await;
+        let mut stream = world.dial(ONE).await;
+        // As a form, this asks for another model.
+        let body = r#"{"a":"&model=bad-1&b=","model":"good-1"}"#;
+        for kind in ["application/x-www-form-urlencoded", "application/json; charset=utf-7"] {
+            let ask = post("http://llm.rexec.internal/v1/chat/completions", body, "Idempotency-Key: 1\r\n");
+            stream.write_all(ask.replace("application/json", kind).as_bytes()).await.unwrap();
+            assert!(answer(&mut stream).await.0.starts_with("HTTP/1.1 200"));
+            let sent = asked.lock().unwrap().last().unwrap().1.to_lowercase();
+            assert!(sent.contains("content-type: application/json\r\n") && !sent.contains("utf-7"), "{sent}");
+            assert!(!sent.contains("idempotency-key"), "whose answers would be another's: {sent}");
+        }
+    });
+}
+
+#[test]
 fn no_model_is_had_in_the_place_of_another() {
     apart(async |world| {
         let asked = offered(&world, None).await;
