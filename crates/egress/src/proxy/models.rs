@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   request -> may it? which call? anything left? -> body, whole -> which model? may it? -> vendor, with the key
-//!   answer  -> its bytes as they come -> Meter -> the tokens are told when it ends, however it ends
+//!   answer  -> its bytes as they come -> Meter -> the tokens are told when it ends, however it ends, and if it never begins
 //! ```
 //!
 //! Invariants: the key goes to the vendor and to nobody else; no header passes either way but those that are named here. What
@@ -254,15 +254,19 @@ async fn pass_on(
     let asked_bytes = sent.len() as u64;
     moved.fetch_add(asked_bytes, Ordering::Relaxed);
     let request = anew(vendor, &call, &head, sent);
-    let (answer, connection) = send(visit, vendor, request).await.map_err(No::Vendor)?;
+    let told = crate::gateway::record(&bound, How::Model, host, HTTP_PORT, Ok(model.clone()));
+    // Of an answer that never begins, all is a guess.
+    let meter = Meter::new(&call, "");
+    let (visit, stage) = (visit.clone(), Stage::Unsent);
+    let mut count = Count { visit, stage, told, model, meter, asked_bytes, bytes: 0, moved, began, _place: place };
+    let (answer, connection) = send(&mut count, vendor, request).await.map_err(No::Vendor)?;
     drop(held);
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        count.stage = Stage::Unsent;
         // What it says of the key is the operator's.
         return Err(No::Key);
     }
-    let told = crate::gateway::record(&bound, How::Model, host, HTTP_PORT, Ok(model.clone()));
-    visit.tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
-    visit.gateway.tell(told.clone());
+    count.tell_begin();
     let (mut head, body) = answer.into_parts();
     let mut headers = HeaderMap::new();
     for name in DOWN {
@@ -271,8 +275,7 @@ async fn pass_on(
     head.headers = headers;
     head.extensions.clear();
     let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let meter = if head.status.is_success() { Meter::new(&call, kind) } else { None };
-    let count = Count { visit: visit.clone(), told, model, meter, asked_bytes, bytes: 0, moved, began, _place: place };
+    count.meter = if head.status.is_success() { Meter::new(&call, kind) } else { None };
     let counted = Counted { body, count, waits: Some((vendors.clone(), call.api(), connection)) };
     if matches!(call, Call::ListModels(_)) && head.status.is_success() {
         let all = Limited::new(counted, LIST_BYTES_MAX).collect().await.map_err(|_| No::List)?.to_bytes();
@@ -337,23 +340,30 @@ fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Bytes) -> Request<Out
 }
 
 async fn send(
-    visit: &Visit,
+    count: &mut Count,
     vendor: &Vendor,
     mut request: Request<Outward>,
 ) -> Result<(Response<Incoming>, Connection), Refusal> {
     loop {
         let (mut connection, is_old) = match vendor.take_idle() {
             Some(connection) => (connection, true),
-            None => (connect(visit, vendor).await?, false),
+            None => (connect(&count.visit, vendor).await?, false),
         };
-        match tokio::time::timeout(ANSWER_MAX, connection.sender.try_send_request(request)).await {
-            Ok(Ok(answer)) => return Ok((answer, connection)),
-            Ok(Err(mut error)) => match error.take_message() {
-                // It had ended before anything was sent.
-                Some(unsent) if is_old => request = unsent,
-                _ => return Err(Refusal::Unreachable),
-            },
-            Err(_) => return Err(Refusal::TimedOut),
+        // From here on, whoever hangs up does so too late.
+        count.stage = Stage::Sent;
+        let answered = tokio::time::timeout(ANSWER_MAX, connection.sender.try_send_request(request)).await;
+        let Ok(answered) = answered else { return Err(Refusal::TimedOut) };
+        match answered {
+            Ok(answer) => return Ok((answer, connection)),
+            Err(mut error) => {
+                // A vendor that breaks off has nobody pay for that.
+                count.stage = Stage::Unsent;
+                match error.take_message() {
+                    // It had ended before anything was sent.
+                    Some(unsent) if is_old => request = unsent,
+                    _ => return Err(Refusal::Unreachable),
+                }
+            }
         }
     }
 }
@@ -388,9 +398,20 @@ struct Counted {
     waits: Option<(Arc<Vendors>, Api, Connection)>,
 }
 
-/// What an answer costs, told when it is dropped.
+/// How far a request has come.
+#[derive(PartialEq, Eq)]
+enum Stage {
+    /// It costs nothing, and nothing of it is told.
+    Unsent,
+    Sent,
+    /// Its answer has begun, and that was told.
+    Answered,
+}
+
+/// What a request costs, told when it is dropped.
 struct Count {
     visit: Arc<Visit>,
+    stage: Stage,
     told: Record,
     model: String,
     meter: Option<Meter>,
@@ -444,6 +465,12 @@ impl Counted {
 }
 
 impl Count {
+    fn tell_begin(&mut self) {
+        self.stage = Stage::Answered;
+        self.visit.tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
+        self.visit.gateway.tell(self.told.clone());
+    }
+
     fn take(&mut self, data: &[u8]) {
         self.bytes += data.len() as u64;
         self.moved.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -455,6 +482,11 @@ impl Count {
 
 impl Drop for Count {
     fn drop(&mut self) {
+        match self.stage {
+            Stage::Unsent => return,
+            Stage::Sent => self.tell_begin(),
+            Stage::Answered => {}
+        }
         let usage = self.meter.as_ref().map(|meter| meter.estimate(self.asked_bytes));
         let (tenant, totals) = (&self.visit.tenant, &self.visit.tenant.totals);
         totals.bytes_up.fetch_add(self.asked_bytes, Ordering::Relaxed);

@@ -366,3 +366,23 @@ fn no_model_is_had_in_the_place_of_another() {
         assert!(answer(&mut stream).await.0.starts_with("HTTP/1.1 200"));
     });
 }
+
+#[test]
+fn who_hangs_up_before_the_answer_pays_for_the_question() {
+    apart(async |world| {
+        let asked = offered(&world, Some(10)).await;
+        let mut stream = world.dial(ONE).await;
+        let body = format!(r#"{{"model":"good-never","x":"{}"}}"#, "x".repeat(400));
+        stream.write_all(chat(&body).as_bytes()).await.unwrap();
+        while asked.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(stream);
+        let told = world.told(|record| record.end.is_some()).await;
+        let tokens = told.tokens.unwrap();
+        assert!(tokens.input >= 100 && tokens.estimated, "{tokens:?}");
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.contains("model_budget_spent"));
+    });
+}
