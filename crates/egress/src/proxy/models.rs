@@ -32,6 +32,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Where programs find it.
@@ -78,6 +79,8 @@ enum No {
     NoVendor(Api),
     Spent,
     Busy,
+    /// Of a budget, and what is spent of it cannot be told to anybody.
+    Uncounted,
     TooLong,
     Broken,
     Ask(BadAsk),
@@ -110,6 +113,7 @@ impl No {
             Self::NoVendor(_) => "model_no_vendor",
             Self::Spent => "model_budget_spent",
             Self::Busy => "model_too_many",
+            Self::Uncounted => "model_not_counted",
             Self::TooLong => "model_too_long",
             Self::Broken => "model_bad_request",
             Self::Ask(bad) => bad.code(),
@@ -129,6 +133,7 @@ impl No {
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Broken | Self::Ask(_) => StatusCode::BAD_REQUEST,
             Self::Vendor(Refusal::TimedOut) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Uncounted => StatusCode::SERVICE_UNAVAILABLE,
             Self::Vendor(_) | Self::Key | Self::List => StatusCode::BAD_GATEWAY,
         }
     }
@@ -151,6 +156,9 @@ impl No {
                     .into()
             }
             Self::Busy => "Too many requests for models are being answered; try again.".into(),
+            Self::Uncounted => {
+                "The server does not take what models cost at this moment; try again, or tell the operator.".into()
+            }
             Self::TooLong => format!("A request may have {} MiB at most.", BODY_BYTES_MAX >> 20),
             Self::Broken => "The request's body did not arrive whole.".into(),
             Self::Ask(bad) => bad.to_string(),
@@ -235,6 +243,10 @@ async fn pass_on(
         return Err(No::Spent);
     }
     let place = visit.tenant.models.clone().try_acquire_owned().map_err(|_| No::Busy)?;
+    let record = visit.gateway.place().filter(|_| call.is_metered());
+    if record.is_none() && call.is_metered() && budget.left.is_some() {
+        return Err(No::Uncounted);
+    }
     let (head, body) = request.into_parts();
     let began = Instant::now();
     let mut held = Vec::new();
@@ -258,7 +270,8 @@ async fn pass_on(
     // Of an answer that never begins, all is a guess.
     let meter = Meter::new(&call, "");
     let (visit, stage) = (visit.clone(), Stage::Unsent);
-    let mut count = Count { visit, stage, told, model, meter, asked_bytes, bytes: 0, moved, began, _place: place };
+    let mut count =
+        Count { visit, stage, told, model, meter, asked_bytes, bytes: 0, moved, began, record, _place: place };
     let (answer, connection) = send(&mut count, vendor, request).await.map_err(No::Vendor)?;
     drop(held);
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
@@ -419,6 +432,8 @@ struct Count {
     bytes: u64,
     moved: Arc<AtomicU64>,
     began: Instant,
+    /// Where the end of what is metered is told.
+    record: Option<OwnedPermit<Record>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -497,6 +512,10 @@ impl Drop for Count {
         });
         let end =
             Ended { address: None, bytes_up: self.asked_bytes, bytes_down: self.bytes, lasted: self.began.elapsed() };
-        self.visit.gateway.tell(Record { at: SystemTime::now(), end: Some(end), tokens, ..self.told.clone() });
+        let record = Record { at: SystemTime::now(), end: Some(end), tokens, ..self.told.clone() };
+        match self.record.take() {
+            Some(place) => drop(place.send(record)),
+            None => self.visit.gateway.tell(record),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::world::{GATEWAY, ONE, TWO, World, apart, head, rest};
 use rexec_egress::models::Api;
 use rexec_egress::policy::Policy;
-use rexec_egress::record::{How, Tokens};
+use rexec_egress::record::{How, Record, Tokens, WAITING_MAX};
 use rexec_egress::table::{Bound, Budget};
 use rexec_egress::vendors::{Vendor, Vendors};
 use std::sync::{Arc, Mutex};
@@ -384,5 +384,23 @@ fn who_hangs_up_before_the_answer_pays_for_the_question() {
         let mut stream = world.dial(ONE).await;
         stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
         assert!(answer(&mut stream).await.0.contains("model_budget_spent"));
+    });
+}
+
+#[test]
+fn what_a_model_cost_is_told_however_much_else_is() {
+    apart(async |world| {
+        offered(&world, Some(1000)).await;
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+        answer(&mut stream).await;
+        let noise = world.told(|record| record.end.is_some()).await;
+        for _ in 0..WAITING_MAX * 2 {
+            world.gateway.tell(Record { tokens: None, ..noise.clone() });
+        }
+        stream.write_all(chat(r#"{"model":"good-2"}"#).as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.starts_with("HTTP/1.1 200"));
+        let told = world.told(|record| record.tokens.is_some()).await.tokens.unwrap();
+        assert_eq!((told.model.as_str(), told.input, told.output), ("good-2", 7, 3));
     });
 }
