@@ -23,7 +23,7 @@ pub const QUESTIONS_MAX: usize = 32;
 const MODELS_MAX: usize = 32;
 /// What their bodies hold together; one of the longest fits.
 const BODIES_BYTES_MAX: usize = 40 << 20;
-/// Connections that are made for one workspace: so many at once, and one more in each such time.
+/// Connections that are made for one workspace, and requests for models: so many at once, and one more in each such time.
 pub const DIALS: Pace = Pace { burst: 200, every: Duration::from_millis(5) };
 /// Its questions for names, of which each may go to another server.
 pub const QUESTIONS: Pace = Pace { burst: 200, every: Duration::from_millis(20) };

@@ -242,6 +242,9 @@ async fn pass_on(
     if call.is_metered() && !visit.tenant.has_tokens(budget) {
         return Err(No::Spent);
     }
+    if !visit.tenant.dials.take() {
+        return Err(No::Busy);
+    }
     let place = visit.tenant.models.clone().try_acquire_owned().map_err(|_| No::Busy)?;
     let record = visit.gateway.place().filter(|_| call.is_metered());
     if record.is_none() && call.is_metered() && budget.left.is_some() {

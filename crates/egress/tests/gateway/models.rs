@@ -404,3 +404,22 @@ fn what_a_model_cost_is_told_however_much_else_is() {
         assert_eq!((told.model.as_str(), told.input, told.output), ("good-2", 7, 3));
     });
 }
+
+#[test]
+fn requests_for_models_keep_to_a_pace() {
+    apart(async |world| {
+        let asked = offered(&world, None).await;
+        let mut stream = world.dial(ONE).await;
+        let ask = b"GET http://llm.rexec.internal/v1/models/good-1 HTTP/1.1\r\nHost: llm.rexec.internal\r\n\r\n";
+        let refused = async {
+            loop {
+                stream.write_all(ask).await.unwrap();
+                if answer(&mut stream).await.0.contains("x-rexec-egress: model_too_many\r\n") {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), refused).await.expect("it is refused some");
+        assert!(asked.lock().unwrap().len() < 1500);
+    });
+}
