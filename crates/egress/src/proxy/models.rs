@@ -25,6 +25,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1 as client;
 use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -268,7 +269,7 @@ async fn pass_on(
     }
     let asked_bytes = sent.len() as u64;
     moved.fetch_add(asked_bytes, Ordering::Relaxed);
-    let request = anew(vendor, &call, &head, sent);
+    let request = anew(vendor, &call, &head, Pieces { rest: sent, _held: held });
     let told = crate::gateway::record(&bound, How::Model, host, HTTP_PORT, Ok(model.clone()));
     // Of an answer that never begins, all is a guess.
     let meter = Meter::new(&call, "");
@@ -276,7 +277,6 @@ async fn pass_on(
     let mut count =
         Count { visit, stage, told, model, meter, asked_bytes, bytes: 0, moved, began, record, _place: place };
     let (answer, connection) = send(&mut count, vendor, request).await.map_err(No::Vendor)?;
-    drop(held);
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         count.stage = Stage::Unsent;
         // What it says of the key is the operator's.
@@ -330,10 +330,10 @@ async fn whole(visit: &Visit, mut body: Incoming, held: &mut Vec<OwnedSemaphoreP
 }
 
 /// The request that we make, with nothing in it but what is named here.
-fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Bytes) -> Request<Outward> {
+fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Pieces) -> Request<Outward> {
     let query = asked.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let path = format!("{}/{}{query}", vendor.base.path, call.path());
-    let mut request = Request::new(full(body.clone()));
+    let mut request = Request::new(body.map_err(|never| match never {}).boxed_unsync());
     *request.version_mut() = Version::HTTP_11;
     let is_get = matches!(call, Call::ListModels(_) | Call::GetModel(..));
     *request.method_mut() = if is_get { Method::GET } else { Method::POST };
@@ -404,6 +404,31 @@ where
     let (sender, connection) = connecting.await.map_err(|_| Refusal::Unreachable)?;
     let carrying = AbortOnDropHandle::new(visit.gateway.spawn(async move { drop(connection.await) }));
     Ok(Connection { sender, carrying })
+}
+
+/// A request's body on its way, which counts as held until it has left: some vendors answer before they have read it. In
+/// pieces, as whoever sends it may keep a copy of each.
+struct Pieces {
+    rest: Bytes,
+    _held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.rest.len().min(BODY_UNIT);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
 }
 
 /// An answer as it passes.

@@ -35,6 +35,11 @@ async fn serve(listener: TcpListener, asked: Asked) {
                     return;
                 }
                 let lower = head.to_lowercase();
+                if lower.contains("anthropic-beta: early\r\n") {
+                    // It answers before it reads, which it never does.
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+                    return std::future::pending().await;
+                }
                 let length = lower.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
                 let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
                 stream.read_exact(&mut body).await.unwrap();
@@ -421,5 +426,21 @@ fn requests_for_models_keep_to_a_pace() {
         };
         tokio::time::timeout(Duration::from_secs(5), refused).await.expect("it is refused some");
         assert!(asked.lock().unwrap().len() < 1500);
+    });
+}
+
+#[test]
+fn a_body_counts_until_it_has_left() {
+    apart(async |world| {
+        offered(&world, None).await;
+        let body = format!(r#"{{"model":"good-1","x":"{}"}}"#, "x".repeat(30 << 20));
+        let ask = post("http://llm.rexec.internal/v1/messages", &body, "anthropic-beta: early\r\n");
+        let mut first = world.dial(ONE).await;
+        first.write_all(ask.as_bytes()).await.unwrap();
+        assert!(head(&mut first).await.starts_with("HTTP/1.1 200"));
+        let mut second = world.dial(ONE).await;
+        // It may have been refused by now.
+        let _ = second.write_all(ask.as_bytes()).await;
+        assert!(head(&mut second).await.contains("x-rexec-egress: model_too_many\r\n"));
     });
 }
