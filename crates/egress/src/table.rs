@@ -247,6 +247,11 @@ impl Tenant {
         self.asking.clone().try_acquire_owned().ok()
     }
 
+    /// Units of what its requests' bodies hold.
+    pub(crate) fn held_bodies(&self) -> usize {
+        BODIES_BYTES_MAX / BODY_UNIT - self.bodies.available_permits()
+    }
+
     pub fn live(&self) -> u32 {
         self.live.load(Ordering::Relaxed)
     }

@@ -316,6 +316,10 @@ async fn whole(visit: &Visit, mut body: Incoming, held: &mut Vec<OwnedSemaphoreP
                 return Err(No::TooLong);
             }
             while room < length {
+                // Nobody takes more than is left for others: so there is always some, however many take all that they can.
+                if visit.tenant.held_bodies() >= visit.gateway.bodies.available_permits() {
+                    return Err(No::Busy);
+                }
                 for of in [&visit.tenant.bodies, &visit.gateway.bodies] {
                     held.push(of.clone().try_acquire_owned().map_err(|_| No::Busy)?);
                 }

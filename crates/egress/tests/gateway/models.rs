@@ -411,6 +411,33 @@ fn what_a_model_cost_is_told_however_much_else_is() {
 }
 
 #[test]
+fn some_workspaces_bodies_leave_room_for_others() {
+    apart(async |world| {
+        offered(&world, None).await;
+        let mut held = Vec::new();
+        let piece = vec![b' '; 1 << 20];
+        for from in ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"] {
+            let_ask_at(&world, from, None);
+            for _ in 0..2 {
+                let mut stream = world.dial(from).await;
+                let head = "POST http://llm.rexec.internal/v1/embeddings HTTP/1.1\r\nHost: llm.rexec.internal\r\nContent-Length: 33000000\r\n\r\n";
+                stream.write_all(head.as_bytes()).await.unwrap();
+                for _ in 0..20 {
+                    // It may be refused what is more than its share.
+                    let _ = stream.write_all(&piece).await;
+                }
+                held.push(stream);
+            }
+        }
+        world.told(|record| record.outcome == Err("model_too_many")).await;
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+        let (head, _) = answer(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    });
+}
+
+#[test]
 fn requests_for_models_keep_to_a_pace() {
     apart(async |world| {
         let asked = offered(&world, None).await;
