@@ -471,3 +471,54 @@ fn a_body_counts_until_it_has_left() {
         assert!(head(&mut second).await.contains("x-rexec-egress: model_too_many\r\n"));
     });
 }
+
+/// Answers each request, and another behind it at once.
+async fn serve_twice(listener: TcpListener, extra: &'static str) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::task::spawn_local(async move {
+            let mut first = true;
+            loop {
+                let head = head(&mut stream).await;
+                if head.is_empty() {
+                    return;
+                }
+                let lower = head.to_lowercase();
+                let length = lower.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+                let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                stream.read_exact(&mut body).await.unwrap();
+                let extra = if std::mem::take(&mut first) { extra } else { "" };
+                let text = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}{extra}"
+                );
+                if stream.write_all(text.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn an_answer_is_nobody_elses() {
+    for extra in
+        ["HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON", "garbage", "HTTP/1.1 101 Switching Protocols\r\n\r\n"]
+    {
+        apart(async move |world| {
+            offered(&world, None).await;
+            let listener = TcpListener::bind(("127.0.0.1", 4005)).await.unwrap();
+            tokio::task::spawn_local(serve_twice(listener, extra));
+            let base = "http://127.0.0.1:4005/v1".parse().unwrap();
+            world
+                .gateway
+                .offer(Vendors { openai: Some(Vendor::new(Api::OpenAi, base, None).unwrap()), ..Vendors::default() });
+            let_ask_at(&world, TWO, None);
+            for turn in 0..20 {
+                let mut stream = world.dial(if turn % 2 == 0 { ONE } else { TWO }).await;
+                stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+                let (head, body) = answer(&mut stream).await;
+                assert!(head.starts_with("HTTP/1.1 200") && body == "{}", "{head} {body}");
+            }
+        });
+    }
+}
