@@ -42,7 +42,7 @@ pub const NAME: &str = "llm.rexec.internal";
 const BODY_BYTES_MAX: usize = 32 << 20;
 /// What bodies are counted in against all that are held at once.
 pub const BODY_UNIT: usize = 64 << 10;
-/// From the head of a request to the end of its body.
+/// From the head of a request to the end of its body, and from that of a list.
 const BODY_MAX: Duration = Duration::from_secs(120);
 /// For the head of an answer: models think long.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
@@ -277,6 +277,11 @@ async fn pass_on(
     let mut count =
         Count { visit, stage, told, model, meter, asked_bytes, bytes: 0, moved, began, record, _place: place };
     let (answer, connection) = send(&mut count, vendor, request).await.map_err(No::Vendor)?;
+    if answer.status().is_informational() {
+        // Nobody asked it to speak otherwise.
+        count.stage = Stage::Unsent;
+        return Err(No::Vendor(Refusal::Unreachable));
+    }
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         count.stage = Stage::Unsent;
         // What it says of the key is the operator's.
@@ -294,7 +299,8 @@ async fn pass_on(
     count.meter = if head.status.is_success() { Meter::new(&call, kind) } else { None };
     let counted = Counted { body, count, waits: Some((vendors.clone(), call.api(), connection)) };
     if matches!(call, Call::ListModels(_)) && head.status.is_success() {
-        let all = Limited::new(counted, LIST_BYTES_MAX).collect().await.map_err(|_| No::List)?.to_bytes();
+        let all = tokio::time::timeout(BODY_MAX, Limited::new(counted, LIST_BYTES_MAX).collect()).await;
+        let all = all.map_err(|_| No::List)?.map_err(|_| No::List)?.to_bytes();
         let allowed = match &vendors.allow {
             Some(models) => list::filter(models, &all).map_err(|_| No::List)?,
             None => all,

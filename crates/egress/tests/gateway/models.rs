@@ -522,3 +522,24 @@ fn an_answer_is_nobody_elses() {
         });
     }
 }
+
+#[test]
+fn a_vendor_that_changes_the_protocol_is_not_followed() {
+    apart(async |world| {
+        offered(&world, None).await;
+        let listener = TcpListener::bind(("127.0.0.1", 4005)).await.unwrap();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            head(&mut stream).await;
+            let text = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+            stream.write_all(text.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await
+        });
+        let base = "http://127.0.0.1:4005/v1".parse().unwrap();
+        let openai = Some(Vendor::new(Api::OpenAi, base, None).unwrap());
+        world.gateway.offer(Vendors { openai, ..Vendors::default() });
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.contains("x-rexec-egress: model_vendor_unreachable\r\n"));
+    });
+}
