@@ -77,7 +77,7 @@ enum No {
     Gone,
     NotLet,
     Call(NoCall),
-    NoVendor(Api),
+    Unoffered(Api),
     Spent,
     Busy,
     /// Of a budget, and what is spent of it cannot be told to anybody.
@@ -111,7 +111,7 @@ impl No {
             Self::Gone => Refusal::Gone.code(),
             Self::NotLet => "model_not_let",
             Self::Call(no) => no.code(),
-            Self::NoVendor(_) => "model_no_vendor",
+            Self::Unoffered(_) => "model_no_vendor",
             Self::Spent => "model_budget_spent",
             Self::Busy => "model_too_many",
             Self::Uncounted => "model_not_counted",
@@ -128,7 +128,7 @@ impl No {
     fn status(&self) -> StatusCode {
         match self {
             Self::Gone | Self::NotLet | Self::NotAllowed(_) => StatusCode::FORBIDDEN,
-            Self::Call(NoCall::Path) | Self::NoVendor(_) => StatusCode::NOT_FOUND,
+            Self::Call(NoCall::Path) | Self::Unoffered(_) => StatusCode::NOT_FOUND,
             Self::Call(NoCall::Method { .. }) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Spent | Self::Busy => StatusCode::TOO_MANY_REQUESTS,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
@@ -146,10 +146,10 @@ impl No {
                 "This workspace may not use models; let it by its network settings (`egress.models`).".into()
             }
             Self::Call(no) => no.to_string(),
-            Self::NoVendor(Api::OpenAi) => {
+            Self::Unoffered(Api::OpenAi) => {
                 "This server offers no models by the API of OpenAI; tell the operator.".into()
             }
-            Self::NoVendor(Api::Anthropic) => {
+            Self::Unoffered(Api::Anthropic) => {
                 "This server offers no models by the API of Anthropic; tell the operator.".into()
             }
             Self::Spent => {
@@ -239,7 +239,7 @@ async fn pass_on(
     let budget = bound.models.ok_or(No::NotLet)?;
     let call = Call::of(request.method(), request.uri().path(), request.headers())?;
     let vendors = visit.gateway.vendors();
-    let vendor = vendors.of(call.api()).ok_or_else(|| No::NoVendor(call.api()))?;
+    let vendor = vendors.of(call.api()).ok_or_else(|| No::Unoffered(call.api()))?;
     if call.is_metered() && !visit.tenant.has_tokens(budget) {
         return Err(No::Spent);
     }
