@@ -32,6 +32,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -415,6 +416,11 @@ impl Gateway {
         } else {
             tenant.untold.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A place for the record of what is paid for, which is told when it ends.
+    pub(crate) fn place(&self) -> Option<OwnedPermit<Record>> {
+        self.records.place()
     }
 
     /// Tells how what was allowed has ended.

@@ -25,7 +25,7 @@ pub const READINGS_MAX: usize = 64;
 const MODELS_MAX: usize = 32;
 /// What their bodies hold together; one of the longest fits.
 const BODIES_BYTES_MAX: usize = 40 << 20;
-/// Connections that are made for one workspace: so many at once, and one more in each such time.
+/// Connections that are made for one workspace, and requests for models: so many at once, and one more in each such time.
 pub const DIALS: Pace = Pace { burst: 200, every: Duration::from_millis(5) };
 /// Its questions for names, of which each may go to another server.
 pub const QUESTIONS: Pace = Pace { burst: 200, every: Duration::from_millis(20) };
@@ -251,6 +251,11 @@ impl Tenant {
     /// A place for one question for a name; `None` while it asks too many.
     pub fn ask(&self) -> Option<OwnedSemaphorePermit> {
         self.asking.clone().try_acquire_owned().ok()
+    }
+
+    /// Units of what its requests' bodies hold.
+    pub(crate) fn held_bodies(&self) -> usize {
+        BODIES_BYTES_MAX / BODY_UNIT - self.bodies.available_permits()
     }
 
     pub fn live(&self) -> u32 {

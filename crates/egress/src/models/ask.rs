@@ -1,27 +1,35 @@
 //! The body of a request: which model it asks for, and what of it is sent.
 //!
-//! Invariant: the model that is told is the one that a vendor reads, whichever of two fields of one name it takes and
+//! Invariant: the models that are told are those that a vendor reads, whichever of two fields of one name it takes and
 //! however it compares names.
 
 use super::call::Call;
 use super::fields::{BadFields, FIELDS_MAX, Fields};
 use super::{MODEL_BYTES_MAX, is_name, outward};
 use bytes::Bytes;
+use serde_json::value::RawValue;
 
 const MODEL: &str = "model";
 const STREAM: &str = "stream";
 const STREAM_OPTIONS: &str = "stream_options";
 const INCLUDE_USAGE: &str = "include_usage";
 const BACKGROUND: &str = "background";
+/// What is asked when the first does not answer: of OpenRouter, and of Anthropic and LiteLLM.
+const MODELS: &str = "models";
+const FALLBACKS: &str = "fallbacks";
+/// Has OpenRouter choose one by itself where none is named.
+const ROUTE: &str = "route";
 /// Fields that are judged here.
-const JUDGED: [&str; 4] = [MODEL, STREAM, STREAM_OPTIONS, BACKGROUND];
-/// By which some vendors take other models when the one that is named is busy.
-const OTHERS: [&str; 3] = ["models", "fallbacks", "route"];
+const JUDGED: [&str; 7] = [MODEL, STREAM, STREAM_OPTIONS, BACKGROUND, MODELS, FALLBACKS, ROUTE];
+/// Of either list, as it is written; vendors take some three names.
+const LIST_BYTES_MAX: usize = 64 << 10;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     pub model: String,
+    /// Which else may answer in its place.
+    pub others: Vec<String>,
     /// Whether the answer comes as events.
     pub stream: bool,
     /// What is sent: as it was, or with what makes a stream tell its usage.
@@ -40,12 +48,14 @@ pub enum BadAsk {
     NoModel,
     #[error("\"model\" must be a text of 1 to {MODEL_BYTES_MAX} bytes without control characters.")]
     Model,
+    #[error(
+        "Other models to ask must be named, in \"models\" or \"fallbacks\": by texts, or by objects with the field \"model\"."
+    )]
+    Others,
     #[error("\"{0}\" must be true or false.")]
     Switch(&'static str),
     #[error("\"stream_options\" must be an object that has no field twice.")]
     StreamOptions,
-    #[error("Ask for one model, by \"model\"; \"{0}\" could name others.")]
-    Others(&'static str),
     #[error(
         "The vendor would reach other hosts for this request, by \"{0}\": send what it is about in the request itself, and tools \
          that your program carries out. (The operator lets it by REXEC_MODELS_OUTWARD=allow.)"
@@ -65,8 +75,8 @@ impl BadAsk {
             Self::Shape
             | Self::Twice
             | Self::Lookalike(_)
-            | Self::Others(_)
             | Self::Model
+            | Self::Others
             | Self::Switch(_)
             | Self::StreamOptions => "model_bad_request",
         }
@@ -85,12 +95,8 @@ impl From<BadFields> for BadAsk {
 /// Of a call that has a body; whoever calls bounds its length.
 pub fn read(call: &Call, body: &Bytes, outward: bool) -> Result<Asked, BadAsk> {
     let mut fields = Fields::read(body)?;
-    if let Some(name) = JUDGED.into_iter().find(|name| has_lookalike(&fields, name)) {
+    if let Some(name) = JUDGED.into_iter().chain(outward::JUDGED).find(|name| has_lookalike(&fields, name)) {
         return Err(BadAsk::Lookalike(name));
-    }
-    let is_there = |name: &&'static str| fields.get(name).is_some_and(|value| value.get() != "null");
-    if let Some(name) = OTHERS.into_iter().find(is_there) {
-        return Err(BadAsk::Others(name));
     }
     if let Some(by) = outward::by(call, &fields).filter(|_| !outward) {
         return Err(BadAsk::Outward(by));
@@ -99,6 +105,7 @@ pub fn read(call: &Call, body: &Bytes, outward: bool) -> Result<Asked, BadAsk> {
     if !is_name(&model) {
         return Err(BadAsk::Model);
     }
+    let others = others(&fields)?;
     let stream = switch(&fields, STREAM)?;
     if *call == Call::Responses && switch(&fields, BACKGROUND)? {
         return Err(BadAsk::Background);
@@ -106,7 +113,37 @@ pub fn read(call: &Call, body: &Bytes, outward: bool) -> Result<Asked, BadAsk> {
     // The streams of all others tell their usage unasked.
     let is_silent = stream && matches!(call, Call::ChatCompletions | Call::Completions);
     let body = if is_silent && ask_for_usage(&mut fields)? { fields.write()? } else { body.clone() };
-    Ok(Asked { model, stream, body })
+    Ok(Asked { model, others, stream, body })
+}
+
+/// Which models else may answer.
+fn others(fields: &Fields<'_>) -> Result<Vec<String>, BadAsk> {
+    // Such as LiteLLM's `context_window_fallbacks`.
+    if fields.names().any(|name| name != FALLBACKS && name.to_ascii_lowercase().ends_with(FALLBACKS)) {
+        return Err(BadAsk::Others);
+    }
+    let mut others = Vec::new();
+    for name in [MODELS, FALLBACKS] {
+        if fields.get(name).is_some_and(|list| list.get().len() > LIST_BYTES_MAX) {
+            return Err(BadAsk::Others);
+        }
+        let list: Option<Vec<Box<RawValue>>> = fields.read_as(name).map_err(|()| BadAsk::Others)?;
+        for one in list.unwrap_or_default() {
+            others.push(other(&one).filter(|model| is_name(model)).ok_or(BadAsk::Others)?);
+        }
+    }
+    let is_routed = fields.get(ROUTE).is_some_and(|route| route.get() != "null");
+    if is_routed && others.is_empty() { Err(BadAsk::Others) } else { Ok(others) }
+}
+
+/// A name by itself, or in an object that names no more.
+fn other(one: &RawValue) -> Option<String> {
+    if let Ok(name) = serde_json::from_str(one.get()) {
+        return Some(name);
+    }
+    let fields = Fields::read(one.get().as_bytes()).ok()?;
+    let is_clear = !has_lookalike(&fields, MODEL) && others(&fields).is_ok_and(|others| others.is_empty());
+    fields.read_as(MODEL).ok().flatten().filter(|_| is_clear)
 }
 
 fn switch(fields: &Fields<'_>, name: &'static str) -> Result<bool, BadAsk> {
@@ -197,7 +234,12 @@ mod tests {
             (Call::Messages, r#"{"mod\u0065l":"\u0063laude","background":1}"#, "claude", false),
             (Call::CountTokens, r#"{"model":"claude-haiku-4-5","messages":[]}"#, "claude-haiku-4-5", false),
         ] {
-            let asked = Asked { model: model.into(), stream, body: Bytes::copy_from_slice(body.as_bytes()) };
+            let asked = Asked {
+                model: model.into(),
+                others: Vec::new(),
+                stream,
+                body: Bytes::copy_from_slice(body.as_bytes()),
+            };
             assert_eq!(ask(&call, body), Ok(asked));
         }
     }
@@ -261,6 +303,34 @@ mod tests {
                 assert_eq!(ask(&call, body), Err(bad), "{body}");
             }
         }
+    }
+
+    #[test]
+    fn other_models_are_told() {
+        for (more, others) in [
+            (r#""models":["a","b"]"#, Some(&["a", "b"][..])),
+            (r#""fallbacks":["a",{"model":"b","max_tokens":9}],"models":null"#, Some(&["a", "b"])),
+            (r#""models":["a"],"route":"fallback""#, Some(&["a"])),
+            (r#""models":[],"route":null"#, Some(&[])),
+            (r#""route":"fallback""#, None),
+            (r#""models":"a""#, None),
+            (r#""models":[1]"#, None),
+            (r#""models":[""]"#, None),
+            (r#""fallbacks":[{}]"#, None),
+            (r#""fallbacks":[{"model":"a","Model":"b"}]"#, None),
+            (r#""fallbacks":[{"model":"a","model":"b"}]"#, None),
+            (r#""fallbacks":[{"model":"a","fallbacks":["b"]}]"#, None),
+            (r#""fallbacks":[{"model":"a","models":["b"]}]"#, None),
+            (r#""context_window_fallbacks":[]"#, None),
+        ] {
+            for call in BODIES {
+                let asked = ask(&call, &format!(r#"{{"model":"m",{more}}}"#)).map(|asked| asked.others);
+                let expected = others.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
+                assert_eq!(asked, expected.ok_or(BadAsk::Others), "{more}");
+            }
+        }
+        let long = format!(r#"{{"model":"m","models":[{}"a"]}}"#, r#""a","#.repeat(LIST_BYTES_MAX / 4));
+        assert_eq!(ask(&Call::Messages, &long), Err(BadAsk::Others));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   request -> may it? which call? anything left? -> body, whole -> which model? may it? -> vendor, with the key
-//!   answer  -> its bytes as they come -> Meter -> the tokens are told when it ends, however it ends
+//!   answer  -> its bytes as they come -> Meter -> the tokens are told when it ends, however it ends, and if it never begins
 //! ```
 //!
 //! Invariants: the key goes to the vendor and to nobody else; no header passes either way but those that are named here. What
@@ -25,6 +25,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1 as client;
 use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc::OwnedPermit;
 use tokio_util::task::AbortOnDropHandle;
 
 /// Where programs find it.
@@ -40,7 +42,7 @@ pub const NAME: &str = "llm.rexec.internal";
 const BODY_BYTES_MAX: usize = 32 << 20;
 /// What bodies are counted in against all that are held at once.
 pub const BODY_UNIT: usize = 64 << 10;
-/// From the head of a request to the end of its body.
+/// From the head of a request to the end of its body, and from that of a list.
 const BODY_MAX: Duration = Duration::from_secs(120);
 /// For the head of an answer: models think long.
 const ANSWER_MAX: Duration = Duration::from_secs(600);
@@ -50,15 +52,14 @@ const LIST_BYTES_MAX: usize = 8 << 20;
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// That of which clients that name none are.
 const VERSION_USUAL: HeaderValue = HeaderValue::from_static("2023-06-01");
-/// What passes to a vendor. None that says whose request it is, such as OpenAI's organisation and project.
-const UP: [HeaderName; 7] = [
+/// What passes to a vendor. None that says whose request it is, such as OpenAI's organisation and project; or which request
+/// it is, since to the vendor all workspaces are one. And not what its body is: that was judged as JSON.
+const UP: [HeaderName; 5] = [
     ACCEPT,
-    CONTENT_TYPE,
     USER_AGENT,
     ANTHROPIC_VERSION,
     HeaderName::from_static("anthropic-beta"),
     HeaderName::from_static("openai-beta"),
-    HeaderName::from_static("idempotency-key"),
 ];
 /// And back. None that tells of the operator's account.
 const DOWN: [HeaderName; 6] = [
@@ -79,6 +80,8 @@ enum No {
     Unoffered(Api),
     Spent,
     Busy,
+    /// Of a budget, and what is spent of it cannot be told to anybody.
+    Uncounted,
     TooLong,
     Broken,
     Ask(BadAsk),
@@ -111,6 +114,7 @@ impl No {
             Self::Unoffered(_) => "model_no_vendor",
             Self::Spent => "model_budget_spent",
             Self::Busy => "model_too_many",
+            Self::Uncounted => "model_not_counted",
             Self::TooLong => "model_too_long",
             Self::Broken => "model_bad_request",
             Self::Ask(bad) => bad.code(),
@@ -130,6 +134,7 @@ impl No {
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Broken | Self::Ask(_) => StatusCode::BAD_REQUEST,
             Self::Vendor(Refusal::TimedOut) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Uncounted => StatusCode::SERVICE_UNAVAILABLE,
             Self::Vendor(_) | Self::Key | Self::List => StatusCode::BAD_GATEWAY,
         }
     }
@@ -152,6 +157,9 @@ impl No {
                     .into()
             }
             Self::Busy => "Too many requests for models are being answered; try again.".into(),
+            Self::Uncounted => {
+                "The server does not take what models cost at this moment; try again, or tell the operator.".into()
+            }
             Self::TooLong => format!("A request may have {} MiB at most.", BODY_BYTES_MAX >> 20),
             Self::Broken => "The request's body did not arrive whole.".into(),
             Self::Ask(bad) => bad.to_string(),
@@ -235,33 +243,51 @@ async fn pass_on(
     if call.is_metered() && !visit.tenant.has_tokens(budget) {
         return Err(No::Spent);
     }
+    if !visit.tenant.dials.take() {
+        return Err(No::Busy);
+    }
     let place = visit.tenant.models.clone().try_acquire_owned().map_err(|_| No::Busy)?;
+    let record = visit.gateway.place().filter(|_| call.is_metered());
+    if record.is_none() && call.is_metered() && budget.left.is_some() {
+        return Err(No::Uncounted);
+    }
     let (head, body) = request.into_parts();
     let began = Instant::now();
     let mut held = Vec::new();
-    let (model, sent) = match &call {
-        Call::ListModels(_) => (call.path().into_owned(), Bytes::new()),
-        Call::GetModel(_, model) => (model.clone(), Bytes::new()),
+    let (model, others, sent) = match &call {
+        Call::ListModels(_) => (call.path().into_owned(), Vec::new(), Bytes::new()),
+        Call::GetModel(_, model) => (model.clone(), Vec::new(), Bytes::new()),
         _ => {
             let asked = ask::read(&call, &whole(visit, body, &mut held).await?, vendors.outward)?;
-            (asked.model, asked.body)
+            (asked.model, asked.others, asked.body)
         }
     };
-    if !matches!(call, Call::ListModels(_)) && !vendors.allows(&model) {
-        return Err(No::NotAllowed(model));
+    if !matches!(call, Call::ListModels(_))
+        && let Some(other) = std::iter::once(&model).chain(&others).find(|model| !vendors.allows(model))
+    {
+        return Err(No::NotAllowed(other.clone()));
     }
     let asked_bytes = sent.len() as u64;
     moved.fetch_add(asked_bytes, Ordering::Relaxed);
-    let request = anew(vendor, &call, &head, sent);
-    let (answer, connection) = send(visit, vendor, request).await.map_err(No::Vendor)?;
-    drop(held);
+    let request = anew(vendor, &call, &head, Pieces { rest: sent, _held: held });
+    let told = crate::gateway::record(&bound, How::Model, host, HTTP_PORT, Ok(model.clone()));
+    // Of an answer that never begins, all is a guess.
+    let meter = Meter::new(&call, "");
+    let (visit, stage) = (visit.clone(), Stage::Unsent);
+    let mut count =
+        Count { visit, stage, told, model, meter, asked_bytes, bytes: 0, moved, began, record, _place: place };
+    let (answer, connection) = send(&mut count, vendor, request).await.map_err(No::Vendor)?;
+    if answer.status().is_informational() {
+        // Nobody asked it to speak otherwise.
+        count.stage = Stage::Unsent;
+        return Err(No::Vendor(Refusal::Unreachable));
+    }
     if matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        count.stage = Stage::Unsent;
         // What it says of the key is the operator's.
         return Err(No::Key);
     }
-    let told = crate::gateway::record(&bound, How::Model, host, HTTP_PORT, Ok(model.clone()));
-    visit.tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
-    visit.gateway.tell(told.clone());
+    count.tell_begin();
     let (mut head, body) = answer.into_parts();
     let mut headers = HeaderMap::new();
     for name in DOWN {
@@ -270,11 +296,11 @@ async fn pass_on(
     head.headers = headers;
     head.extensions.clear();
     let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let meter = if head.status.is_success() { Meter::new(&call, kind) } else { None };
-    let count = Count { visit: visit.clone(), told, model, meter, asked_bytes, bytes: 0, moved, began, _place: place };
+    count.meter = if head.status.is_success() { Meter::new(&call, kind) } else { None };
     let counted = Counted { body, count, waits: Some((vendors.clone(), call.api(), connection)) };
     if matches!(call, Call::ListModels(_)) && head.status.is_success() {
-        let all = Limited::new(counted, LIST_BYTES_MAX).collect().await.map_err(|_| No::List)?.to_bytes();
+        let all = tokio::time::timeout(BODY_MAX, Limited::new(counted, LIST_BYTES_MAX).collect()).await;
+        let all = all.map_err(|_| No::List)?.map_err(|_| No::List)?.to_bytes();
         let allowed = match &vendors.allow {
             Some(models) => list::filter(models, &all).map_err(|_| No::List)?,
             None => all,
@@ -296,6 +322,10 @@ async fn whole(visit: &Visit, mut body: Incoming, held: &mut Vec<OwnedSemaphoreP
                 return Err(No::TooLong);
             }
             while room < length {
+                // Nobody takes more than is left for others: so there is always some, however many take all that they can.
+                if visit.tenant.held_bodies() >= visit.gateway.bodies.available_permits() {
+                    return Err(No::Busy);
+                }
                 for of in [&visit.tenant.bodies, &visit.gateway.bodies] {
                     held.push(of.clone().try_acquire_owned().map_err(|_| No::Busy)?);
                 }
@@ -310,10 +340,10 @@ async fn whole(visit: &Visit, mut body: Incoming, held: &mut Vec<OwnedSemaphoreP
 }
 
 /// The request that we make, with nothing in it but what is named here.
-fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Bytes) -> Request<Outward> {
+fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Pieces) -> Request<Outward> {
     let query = asked.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let path = format!("{}/{}{query}", vendor.base.path, call.path());
-    let mut request = Request::new(full(body.clone()));
+    let mut request = Request::new(body.map_err(|never| match never {}).boxed_unsync());
     *request.version_mut() = Version::HTTP_11;
     let is_get = matches!(call, Call::ListModels(_) | Call::GetModel(..));
     *request.method_mut() = if is_get { Method::GET } else { Method::POST };
@@ -322,6 +352,9 @@ fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Bytes) -> Request<Out
     let headers = request.headers_mut();
     for name in UP {
         headers.extend(asked.headers.get(&name).map(|value| (name, value.clone())));
+    }
+    if !is_get {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if call.api() == Api::Anthropic {
         headers.entry(ANTHROPIC_VERSION).or_insert(VERSION_USUAL);
@@ -333,23 +366,30 @@ fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Bytes) -> Request<Out
 }
 
 async fn send(
-    visit: &Visit,
+    count: &mut Count,
     vendor: &Vendor,
     mut request: Request<Outward>,
 ) -> Result<(Response<Incoming>, Connection), Refusal> {
     loop {
         let (mut connection, is_old) = match vendor.take_idle() {
             Some(connection) => (connection, true),
-            None => (connect(visit, vendor).await?, false),
+            None => (connect(&count.visit, vendor).await?, false),
         };
-        match tokio::time::timeout(ANSWER_MAX, connection.sender.try_send_request(request)).await {
-            Ok(Ok(answer)) => return Ok((answer, connection)),
-            Ok(Err(mut error)) => match error.take_message() {
-                // It had ended before anything was sent.
-                Some(unsent) if is_old => request = unsent,
-                _ => return Err(Refusal::Unreachable),
-            },
-            Err(_) => return Err(Refusal::TimedOut),
+        // From here on, whoever hangs up does so too late.
+        count.stage = Stage::Sent;
+        let answered = tokio::time::timeout(ANSWER_MAX, connection.sender.try_send_request(request)).await;
+        let Ok(answered) = answered else { return Err(Refusal::TimedOut) };
+        match answered {
+            Ok(answer) => return Ok((answer, connection)),
+            Err(mut error) => {
+                // A vendor that breaks off has nobody pay for that.
+                count.stage = Stage::Unsent;
+                match error.take_message() {
+                    // It had ended before anything was sent.
+                    Some(unsent) if is_old => request = unsent,
+                    _ => return Err(Refusal::Unreachable),
+                }
+            }
         }
     }
 }
@@ -376,6 +416,31 @@ where
     Ok(Connection { sender, carrying })
 }
 
+/// A request's body on its way, which counts as held until it has left: some vendors answer before they have read it. In
+/// pieces, as whoever sends it may keep a copy of each.
+struct Pieces {
+    rest: Bytes,
+    _held: Vec<OwnedSemaphorePermit>,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let length = self.rest.len().min(BODY_UNIT);
+        Poll::Ready((length > 0).then(|| Ok(Frame::data(self.rest.split_to(length)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
 /// An answer as it passes.
 struct Counted {
     body: Incoming,
@@ -384,9 +449,20 @@ struct Counted {
     waits: Option<(Arc<Vendors>, Api, Connection)>,
 }
 
-/// What an answer costs, told when it is dropped.
+/// How far a request has come.
+#[derive(PartialEq, Eq)]
+enum Stage {
+    /// It costs nothing, and nothing of it is told.
+    Unsent,
+    Sent,
+    /// Its answer has begun, and that was told.
+    Answered,
+}
+
+/// What a request costs, told when it is dropped.
 struct Count {
     visit: Arc<Visit>,
+    stage: Stage,
     told: Record,
     model: String,
     meter: Option<Meter>,
@@ -394,6 +470,8 @@ struct Count {
     bytes: u64,
     moved: Arc<AtomicU64>,
     began: Instant,
+    /// Where the end of what is metered is told.
+    record: Option<OwnedPermit<Record>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -440,6 +518,12 @@ impl Counted {
 }
 
 impl Count {
+    fn tell_begin(&mut self) {
+        self.stage = Stage::Answered;
+        self.visit.tenant.totals.allowed.fetch_add(1, Ordering::Relaxed);
+        self.visit.gateway.tell(self.told.clone());
+    }
+
     fn take(&mut self, data: &[u8]) {
         self.bytes += data.len() as u64;
         self.moved.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -451,6 +535,11 @@ impl Count {
 
 impl Drop for Count {
     fn drop(&mut self) {
+        match self.stage {
+            Stage::Unsent => return,
+            Stage::Sent => self.tell_begin(),
+            Stage::Answered => {}
+        }
         let usage = self.meter.as_ref().map(|meter| meter.estimate(self.asked_bytes));
         let (tenant, totals) = (&self.visit.tenant, &self.visit.tenant.totals);
         totals.bytes_up.fetch_add(self.asked_bytes, Ordering::Relaxed);
@@ -461,6 +550,10 @@ impl Drop for Count {
         });
         let end =
             Ended { address: None, bytes_up: self.asked_bytes, bytes_down: self.bytes, lasted: self.began.elapsed() };
-        self.visit.gateway.tell(Record { at: SystemTime::now(), end: Some(end), tokens, ..self.told.clone() });
+        let record = Record { at: SystemTime::now(), end: Some(end), tokens, ..self.told.clone() };
+        match self.record.take() {
+            Some(place) => drop(place.send(record)),
+            None => self.visit.gateway.tell(record),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::world::{GATEWAY, ONE, TWO, World, apart, head, rest};
 use rexec_egress::models::Api;
 use rexec_egress::policy::Policy;
-use rexec_egress::record::{How, Tokens};
+use rexec_egress::record::{How, Record, Tokens, WAITING_MAX};
 use rexec_egress::table::{Bound, Budget};
 use rexec_egress::vendors::{Vendor, Vendors};
 use std::sync::{Arc, Mutex};
@@ -35,11 +35,19 @@ async fn serve(listener: TcpListener, asked: Asked) {
                     return;
                 }
                 let lower = head.to_lowercase();
+                if lower.contains("anthropic-beta: early\r\n") {
+                    // It answers before it reads, which it never does.
+                    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+                    return std::future::pending().await;
+                }
                 let length = lower.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
                 let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
                 stream.read_exact(&mut body).await.unwrap();
                 let body = String::from_utf8(body).unwrap();
                 asked.lock().unwrap().push((count, head.clone(), body.clone()));
+                if body.contains("never") {
+                    return std::future::pending().await;
+                }
                 let (status, kind, answer) = if head.starts_with("GET ") {
                     ("200 OK", "application/json", LIST.to_owned())
                 } else if body.contains("\"bad-key\"") {
@@ -97,9 +105,13 @@ async fn offered(world: &World, left: Option<u64>) -> Asked {
 }
 
 fn let_ask(world: &World, left: Option<u64>) {
+    let_ask_at(world, ONE, left);
+}
+
+fn let_ask_at(world: &World, address: &str, left: Option<u64>) {
     let models = Some(Budget { left });
-    let bound = Bound { workspace: ONE.into(), version: 1, policy: Policy::default(), reading: None, models };
-    world.gateway.table.bind(ONE.parse().unwrap(), bound);
+    let bound = Bound { workspace: address.into(), version: 1, policy: Policy::default(), reading: None, models };
+    world.gateway.table.bind(address.parse().unwrap(), bound);
 }
 
 fn post(path: &str, body: &str, more: &str) -> String {
@@ -225,7 +237,7 @@ fn what_may_not_be_is_refused_and_nothing_is_sent() {
         for (request, status, code) in [
             (chat(r#"{"model":"bad-1"}"#), "403", "model_not_allowed"),
             (chat(r#"{"model":"good-1","model":"bad-1"}"#), "400", "model_bad_request"),
-            (chat(r#"{"model":"good-1","models":["bad-1"]}"#), "400", "model_bad_request"),
+            (chat(r#"{"model":"good-1","models":["bad-1"]}"#), "403", "model_not_allowed"),
             (chat(r#"{"model":"good-1","plugins":[{"id":"web"}]}"#), "400", "model_outward"),
             (chat("not json"), "400", "model_bad_request"),
             (chat("{}"), "400", "model_missing"),
@@ -320,5 +332,217 @@ fn what_waits_for_a_body_is_bounded() {
             let _ = stream.write_all(&piece).await;
         }
         assert!(head(&mut stream).await.contains("x-rexec-egress: model_too_long\r\n"));
+    });
+}
+
+#[test]
+fn what_was_judged_is_read_as_it_was_judged() {
+    apart(async |world| {
+        let asked = offered(&world, None).await;
+        let mut stream = world.dial(ONE).await;
+        // As a form, this asks for another model.
+        let body = r#"{"a":"&model=bad-1&b=","model":"good-1"}"#;
+        for kind in ["application/x-www-form-urlencoded", "application/json; charset=utf-7"] {
+            let ask = post("http://llm.rexec.internal/v1/chat/completions", body, "Idempotency-Key: 1\r\n");
+            stream.write_all(ask.replace("application/json", kind).as_bytes()).await.unwrap();
+            assert!(answer(&mut stream).await.0.starts_with("HTTP/1.1 200"));
+            let sent = asked.lock().unwrap().last().unwrap().1.to_lowercase();
+            assert!(sent.contains("content-type: application/json\r\n") && !sent.contains("utf-7"), "{sent}");
+            assert!(!sent.contains("idempotency-key"), "whose answers would be another's: {sent}");
+        }
+    });
+}
+
+#[test]
+fn no_model_is_had_in_the_place_of_another() {
+    apart(async |world| {
+        let asked = offered(&world, None).await;
+        for body in [
+            r#"{"model":"good-1","models":["good-1","bad-1"]}"#,
+            r#"{"model":"good-1","Models":["bad-1"]}"#,
+            r#"{"model":"good-1","models":"bad-1"}"#,
+            r#"{"model":"good-1","fallbacks":["bad-1"]}"#,
+        ] {
+            let mut stream = world.dial(ONE).await;
+            stream.write_all(chat(body).as_bytes()).await.unwrap();
+            let (head, _) = answer(&mut stream).await;
+            assert!(head.starts_with("HTTP/1.1 40"), "{body}: {head}");
+        }
+        assert!(asked.lock().unwrap().is_empty());
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1","models":["good-1","good-2"]}"#).as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.starts_with("HTTP/1.1 200"));
+    });
+}
+
+#[test]
+fn who_hangs_up_before_the_answer_pays_for_the_question() {
+    apart(async |world| {
+        let asked = offered(&world, Some(10)).await;
+        let mut stream = world.dial(ONE).await;
+        let body = format!(r#"{{"model":"good-never","x":"{}"}}"#, "x".repeat(400));
+        stream.write_all(chat(&body).as_bytes()).await.unwrap();
+        while asked.lock().unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        drop(stream);
+        let told = world.told(|record| record.end.is_some()).await;
+        let tokens = told.tokens.unwrap();
+        assert!(tokens.input >= 100 && tokens.estimated, "{tokens:?}");
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.contains("model_budget_spent"));
+    });
+}
+
+#[test]
+fn what_a_model_cost_is_told_however_much_else_is() {
+    apart(async |world| {
+        offered(&world, Some(1000)).await;
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+        answer(&mut stream).await;
+        let noise = world.told(|record| record.end.is_some()).await;
+        for _ in 0..WAITING_MAX * 2 {
+            world.gateway.tell(Record { tokens: None, ..noise.clone() });
+        }
+        stream.write_all(chat(r#"{"model":"good-2"}"#).as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.starts_with("HTTP/1.1 200"));
+        let told = world.told(|record| record.tokens.is_some()).await.tokens.unwrap();
+        assert_eq!((told.model.as_str(), told.input, told.output), ("good-2", 7, 3));
+    });
+}
+
+#[test]
+fn some_workspaces_bodies_leave_room_for_others() {
+    apart(async |world| {
+        offered(&world, None).await;
+        let mut held = Vec::new();
+        let piece = vec![b' '; 1 << 20];
+        for from in ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"] {
+            let_ask_at(&world, from, None);
+            for _ in 0..2 {
+                let mut stream = world.dial(from).await;
+                let head = "POST http://llm.rexec.internal/v1/embeddings HTTP/1.1\r\nHost: llm.rexec.internal\r\nContent-Length: 33000000\r\n\r\n";
+                stream.write_all(head.as_bytes()).await.unwrap();
+                for _ in 0..20 {
+                    // It may be refused what is more than its share.
+                    let _ = stream.write_all(&piece).await;
+                }
+                held.push(stream);
+            }
+        }
+        world.told(|record| record.outcome == Err("model_too_many")).await;
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+        let (head, _) = answer(&mut stream).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    });
+}
+
+#[test]
+fn requests_for_models_keep_to_a_pace() {
+    apart(async |world| {
+        let asked = offered(&world, None).await;
+        let mut stream = world.dial(ONE).await;
+        let ask = b"GET http://llm.rexec.internal/v1/models/good-1 HTTP/1.1\r\nHost: llm.rexec.internal\r\n\r\n";
+        let refused = async {
+            loop {
+                stream.write_all(ask).await.unwrap();
+                if answer(&mut stream).await.0.contains("x-rexec-egress: model_too_many\r\n") {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), refused).await.expect("it is refused some");
+        assert!(asked.lock().unwrap().len() < 1500);
+    });
+}
+
+#[test]
+fn a_body_counts_until_it_has_left() {
+    apart(async |world| {
+        offered(&world, None).await;
+        let body = format!(r#"{{"model":"good-1","x":"{}"}}"#, "x".repeat(30 << 20));
+        let ask = post("http://llm.rexec.internal/v1/messages", &body, "anthropic-beta: early\r\n");
+        let mut first = world.dial(ONE).await;
+        first.write_all(ask.as_bytes()).await.unwrap();
+        assert!(head(&mut first).await.starts_with("HTTP/1.1 200"));
+        let mut second = world.dial(ONE).await;
+        // It may have been refused by now.
+        let _ = second.write_all(ask.as_bytes()).await;
+        assert!(head(&mut second).await.contains("x-rexec-egress: model_too_many\r\n"));
+    });
+}
+
+/// Answers each request, and another behind it at once.
+async fn serve_twice(listener: TcpListener, extra: &'static str) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::task::spawn_local(async move {
+            let mut first = true;
+            loop {
+                let head = head(&mut stream).await;
+                if head.is_empty() {
+                    return;
+                }
+                let lower = head.to_lowercase();
+                let length = lower.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
+                let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                stream.read_exact(&mut body).await.unwrap();
+                let extra = if std::mem::take(&mut first) { extra } else { "" };
+                let text = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}{extra}"
+                );
+                if stream.write_all(text.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn an_answer_is_nobody_elses() {
+    for extra in
+        ["HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON", "garbage", "HTTP/1.1 101 Switching Protocols\r\n\r\n"]
+    {
+        apart(async move |world| {
+            offered(&world, None).await;
+            let listener = TcpListener::bind(("127.0.0.1", 4005)).await.unwrap();
+            tokio::task::spawn_local(serve_twice(listener, extra));
+            let base = "http://127.0.0.1:4005/v1".parse().unwrap();
+            world
+                .gateway
+                .offer(Vendors { openai: Some(Vendor::new(Api::OpenAi, base, None).unwrap()), ..Vendors::default() });
+            let_ask_at(&world, TWO, None);
+            for turn in 0..20 {
+                let mut stream = world.dial(if turn % 2 == 0 { ONE } else { TWO }).await;
+                stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+                let (head, body) = answer(&mut stream).await;
+                assert!(head.starts_with("HTTP/1.1 200") && body == "{}", "{head} {body}");
+            }
+        });
+    }
+}
+
+#[test]
+fn a_vendor_that_changes_the_protocol_is_not_followed() {
+    apart(async |world| {
+        offered(&world, None).await;
+        let listener = TcpListener::bind(("127.0.0.1", 4005)).await.unwrap();
+        tokio::task::spawn_local(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            head(&mut stream).await;
+            let text = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n";
+            stream.write_all(text.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await
+        });
+        let base = "http://127.0.0.1:4005/v1".parse().unwrap();
+        let openai = Some(Vendor::new(Api::OpenAi, base, None).unwrap());
+        world.gateway.offer(Vendors { openai, ..Vendors::default() });
+        let mut stream = world.dial(ONE).await;
+        stream.write_all(chat(r#"{"model":"good-1"}"#).as_bytes()).await.unwrap();
+        assert!(answer(&mut stream).await.0.contains("x-rexec-egress: model_vendor_unreachable\r\n"));
     });
 }
