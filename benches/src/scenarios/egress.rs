@@ -46,7 +46,9 @@ pub async fn serve(proxy: SocketAddr, names: SocketAddr) -> Result<()> {
     for source in sources() {
         let layer = Layer { origin: Origin::Workspace, allow: vec![NAME.parse()?], deny: Vec::new() };
         let policy = Policy::new(Preset::Balanced, vec![layer]);
-        gateway.table.bind(source, Whose { workspace: source.to_string(), version: 1, policy, reading: None });
+        gateway
+            .table
+            .bind(source, Whose { workspace: source.to_string(), version: 1, policy, reading: None, models: None });
     }
     gateway.serve_proxy(TcpListener::bind(proxy).await?).await;
     Ok(())

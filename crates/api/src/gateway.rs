@@ -12,6 +12,7 @@
 //! PUT    /gateway/bound      [KeptAddress]       -> [Ipv4Addr]     all that there are: others reach nothing from now on;
 //!                                                                  the answer names those that it is to be told of
 //! POST   /gateway/bound      BoundAddress        -> {}             one more, or one changed
+//! PUT    /gateway/bound/{address}/tokens  LeftTokens -> {}         of that very workspace, if it is there
 //! DELETE /gateway/bound/{address}                -> {}             it reaches nothing from now on
 //! GET    /gateway/records    stream of frames from the gateway, each [EgressRecord]; to the last who asked
 //! ```
@@ -181,6 +182,13 @@ impl fmt::Debug for BoundSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
+}
+
+/// What is left of a budget from now on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftTokens {
+    pub workspace: WorkspaceId,
+    pub models: BoundModels,
 }
 
 /// As rules are written; what is no rule is refused as a whole.

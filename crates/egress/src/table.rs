@@ -116,8 +116,8 @@ pub struct Tenant {
     pub records: Bucket,
     /// Records that were not told since the last that was.
     pub untold: AtomicU64,
-    /// Tokens of models since its budget was told.
-    pub spent: AtomicU64,
+    /// Tokens of models that are left of its budget.
+    left: Mutex<Budget>,
     /// Connections whose TLS ends here.
     pub readings: Arc<Semaphore>,
     /// Requests for models that are being answered, and what their bodies hold meanwhile.
@@ -156,7 +156,7 @@ impl Table {
                 if tenant.bound().is_some_and(|present| present.version > bound.version) {
                     return false;
                 }
-                tenant.spent.store(0, Ordering::Relaxed);
+                tenant.afford(bound.models.unwrap_or_default());
                 tenant.bound.send_replace(Some(Arc::new(bound)));
             }
             _ => {
@@ -206,6 +206,7 @@ impl Table {
 
 impl Tenant {
     fn new(bound: Bound) -> Self {
+        let left = Mutex::new(bound.models.unwrap_or_default());
         Self {
             bound: watch::Sender::new(Some(Arc::new(bound))),
             totals: Totals::default(),
@@ -215,14 +216,14 @@ impl Tenant {
             questions: Bucket::new(QUESTIONS),
             records: Bucket::new(RECORDS),
             untold: AtomicU64::new(0),
-            spent: AtomicU64::new(0),
+            left,
             models: Arc::new(Semaphore::new(MODELS_MAX)),
             readings: Arc::new(Semaphore::new(READINGS_MAX)),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES_MAX / BODY_UNIT)),
         }
     }
 
-    fn is(&self, workspace: &str) -> bool {
+    pub fn is(&self, workspace: &str) -> bool {
         self.bound.borrow().as_ref().is_some_and(|bound| bound.workspace == workspace)
     }
 
@@ -243,9 +244,19 @@ impl Tenant {
         (live < CONNECTIONS_MAX).then_some(pass)
     }
 
-    /// Whether anything is left of this budget.
-    pub fn has_tokens(&self, budget: Budget) -> bool {
-        budget.left.is_none_or(|left| self.spent.load(Ordering::Relaxed) < left)
+    /// This is left from now on.
+    pub fn afford(&self, budget: Budget) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = budget;
+    }
+
+    /// Whether anything is left of its budget.
+    pub fn has_tokens(&self) -> bool {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).left != Some(0)
+    }
+
+    pub fn spend(&self, tokens: u64) {
+        let mut budget = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.left = budget.left.map(|left| left.saturating_sub(tokens));
     }
 
     /// A place for one question for a name; `None` while it asks too many.

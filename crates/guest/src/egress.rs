@@ -12,10 +12,10 @@ use crate::terminal::unix_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::{
     BoundAddress, BoundPolicy, BoundSecret, BoundSecrets, EgressEnd, EgressRecord, GatewaySettings, GatewayState,
-    KeptAddress, ModelVendor, OfferedModels, TokensUsed, UpstreamProxy,
+    KeptAddress, LeftTokens, ModelVendor, OfferedModels, TokensUsed, UpstreamProxy,
 };
 use rexec_api::guest::GuestError;
-use rexec_channel::Call;
+use rexec_channel::{Call, RECORDS_FRAME_BYTES_MAX};
 use rexec_egress::authority::Authority;
 use rexec_egress::gateway::Gateway;
 use rexec_egress::host::BadHost;
@@ -131,6 +131,14 @@ async fn route(keeper: Rc<Keeper>, mut call: Call) {
             let bound = call.json::<BoundAddress>().await.and_then(|bound| keeper.bind(bound));
             call.answer(bound.map(|()| json!({}))).await;
         }
+        ("PUT", ["gateway", "bound", address, "tokens"]) => {
+            let address = address.parse::<Ipv4Addr>().map_err(|_| invalid("That is no address."));
+            let left = match address {
+                Ok(address) => call.json::<LeftTokens>().await.and_then(|left| keeper.afford(address, left)),
+                Err(error) => Err(error),
+            };
+            call.answer(left.map(|()| json!({}))).await;
+        }
         ("DELETE", ["gateway", "bound", address]) => {
             let address = address.parse::<Ipv4Addr>().map_err(|_| invalid("That is no address."));
             let unbound = address.and_then(|address| keeper.unbind(address));
@@ -176,6 +184,7 @@ impl Keeper {
     async fn change(&self, settings: GatewaySettings) -> Result<GatewayState, GuestError> {
         let _one = self.changing.lock().await;
         if let Some(running) = self.running.borrow_mut().as_mut() {
+            let vendors = vendors(&settings.models)?;
             let roots = std::mem::replace(&mut running.settings.roots, settings.roots.clone());
             let models = std::mem::replace(&mut running.settings.models, settings.models.clone());
             if running.settings == settings {
@@ -184,7 +193,7 @@ impl Keeper {
                     running.gateway.trust(Roots::of_pem(&settings.roots));
                 }
                 if models != settings.models {
-                    running.gateway.offer(vendors(&settings.models)?);
+                    running.gateway.offer(vendors);
                 }
                 return Ok(self.state_of(Some(running)));
             }
@@ -213,10 +222,18 @@ impl Keeper {
         let reading = bound.secrets.map(reading).transpose()?;
         let models = bound.models.map(|models| Budget { left: models.left });
         let (workspace, version) = (bound.workspace.to_string(), bound.version);
-        match self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy, reading, models }) {
-            true => Ok(()),
-            false => Err(invalid("It has a newer version of that workspace's policy already.")),
+        // A newer one that is there already stays: whoever tells this one was slower.
+        self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy, reading, models });
+        Ok(())
+    }
+
+    /// Of another workspace, or one that is gone, nothing is changed.
+    fn afford(&self, address: Ipv4Addr, left: LeftTokens) -> Result<(), GuestError> {
+        let tenant = self.gateway()?.table.find(address.into());
+        if let Some(tenant) = tenant.filter(|tenant| tenant.is(&left.workspace.to_string())) {
+            tenant.afford(Budget { left: left.models.left });
         }
+        Ok(())
     }
 
     fn unbind(&self, address: Ipv4Addr) -> Result<(), GuestError> {
@@ -234,11 +251,11 @@ impl Keeper {
             let mut waiting = self.records.lock().await;
             let Some(waiting) = waiting.as_mut() else { return };
             while waiting.fill().await {
-                let Ok(frame) = serde_json::to_vec(&waiting.taken) else { return };
+                let Ok((frame, count)) = waiting.frame() else { return };
                 if sender.send(frame.into()).await.is_err() {
                     return;
                 }
-                waiting.taken.clear();
+                waiting.taken.drain(..count);
             }
         };
         tokio::select! {
@@ -249,6 +266,25 @@ impl Keeper {
 }
 
 impl Waiting {
+    /// As many of them as one frame holds, and how many that are.
+    fn frame(&self) -> serde_json::Result<(Vec<u8>, usize)> {
+        let (mut frame, mut count) = (b"[".to_vec(), 0);
+        for record in &self.taken {
+            let record = serde_json::to_vec(record)?;
+            // One by itself is far shorter.
+            if count > 0 && frame.len() + record.len() + 2 > RECORDS_FRAME_BYTES_MAX {
+                break;
+            }
+            if count > 0 {
+                frame.push(b',');
+            }
+            frame.extend(record);
+            count += 1;
+        }
+        frame.push(b']');
+        Ok((frame, count))
+    }
+
     /// Waits until there is something to tell; `false` when there will be nothing more.
     async fn fill(&mut self) -> bool {
         while self.taken.is_empty() {
@@ -330,7 +366,7 @@ fn vendors(told: &OfferedModels) -> Result<Vendors, GuestError> {
         vendor.map(Some).map_err(|error| invalid(error.to_string()))
     };
     let allow = match told.allow.as_str() {
-        "" => None,
+        "" | "*" => None,
         text => Some(text.parse().map_err(|error: BadPattern| invalid(error.to_string()))?),
     };
     Ok(Vendors {

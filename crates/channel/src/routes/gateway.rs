@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::frames::FrameReceiver;
 use crate::{CALL_TIMEOUT, RECORDS_FRAME_BYTES_MAX, json};
 use http::Method;
-use rexec_api::gateway::{BoundAddress, EgressRecord, GatewaySettings, GatewayState, KeptAddress};
+use rexec_api::gateway::{BoundAddress, EgressRecord, GatewaySettings, GatewayState, KeptAddress, LeftTokens};
 use std::net::Ipv4Addr;
 
 impl GuestClient {
@@ -26,6 +26,12 @@ impl GuestClient {
 
     pub async fn bind_address(&self, bound: &BoundAddress) -> Result<()> {
         self.done(self.call(post("/gateway/bound"), Some(body(bound)?), CALL_TIMEOUT).await)
+    }
+
+    /// Says what is left of a budget, and nothing of whose address it is.
+    pub async fn set_tokens(&self, address: Ipv4Addr, left: &LeftTokens) -> Result<()> {
+        let head = request(Method::PUT, format!("/gateway/bound/{address}/tokens"));
+        self.done(self.call(head, Some(body(left)?), CALL_TIMEOUT).await)
     }
 
     pub async fn unbind_address(&self, address: Ipv4Addr) -> Result<()> {

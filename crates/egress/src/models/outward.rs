@@ -21,8 +21,7 @@ const TOOLS_INSIDE_BEGIN: [&str; 6] = ["bash_", "text_editor_", "computer_", "co
 /// Where content stands, in which pictures and files are named.
 const CONTENTS: [&str; 3] = ["messages", "input", "system"];
 /// Fields that are judged here.
-pub const JUDGED: [&str; 7] =
-    ["mcp_servers", "web_search_options", "plugins", "tools", "messages", "input", "system"];
+pub const JUDGED: [&str; 7] = ["mcp_servers", "web_search_options", "plugins", "tools", "messages", "input", "system"];
 const ADDRESSES: [&str; 4] = ["image_url", "file_url", "video_url", "audio_url"];
 /// Of Anthropic's: what a tool is given, which may look like anything.
 const GIVEN_TO_TOOLS: &str = "input";

@@ -240,7 +240,7 @@ async fn pass_on(
     let call = Call::of(request.method(), request.uri().path(), request.headers())?;
     let vendors = visit.gateway.vendors();
     let vendor = vendors.of(call.api()).ok_or_else(|| No::Unoffered(call.api()))?;
-    if call.is_metered() && !visit.tenant.has_tokens(budget) {
+    if call.is_metered() && !visit.tenant.has_tokens() {
         return Err(No::Spent);
     }
     if !visit.tenant.dials.take() {
@@ -545,7 +545,7 @@ impl Drop for Count {
         totals.bytes_up.fetch_add(self.asked_bytes, Ordering::Relaxed);
         totals.bytes_down.fetch_add(self.bytes, Ordering::Relaxed);
         let tokens = usage.map(|Usage { input, cached, output, estimated }| {
-            tenant.spent.fetch_add(input.saturating_add(output), Ordering::Relaxed);
+            tenant.spend(input.saturating_add(output));
             Tokens { model: std::mem::take(&mut self.model), input, cached, output, estimated }
         });
         let end =

@@ -35,6 +35,8 @@ pub struct EgressConfig {
     /// A file with authorities in PEM, besides those of the server's machine: whose word counts for what a host is that a
     /// secret is sent to.
     pub authorities: Option<PathBuf>,
+    /// Whether gateways listen at the web's own ports for programs that know no proxies.
+    pub direct: bool,
     /// Models that gateways ask for workspaces.
     pub models: ModelsConfig,
 }
@@ -89,8 +91,17 @@ pub(super) fn take(reader: &mut Reader) -> EgressConfig {
         path.into()
     });
     let network = network.map(|(_, text)| text);
+    let direct = match reader.text(&["REXEC_EGRESS_DIRECT"]) {
+        None => true,
+        Some((_, text)) if text.eq_ignore_ascii_case("on") => true,
+        Some((_, text)) if text.eq_ignore_ascii_case("off") => false,
+        Some((name, _)) => {
+            reader.fault(&name, "must be `on` or `off`");
+            true
+        }
+    };
     let models = models::take(reader);
-    EgressConfig { preset, presets, allow, deny, network, resolvers, upstream, authorities, models }
+    EgressConfig { preset, presets, allow, deny, network, resolvers, upstream, authorities, direct, models }
 }
 
 /// `[http://][user:password@]host[:port]`, or host and port apart.
@@ -193,6 +204,8 @@ mod tests {
 
     #[test]
     fn the_operators_part_is_read() {
+        assert!(of(&[]).unwrap().egress.direct && !of(&[("REXEC_EGRESS_DIRECT", "off")]).unwrap().egress.direct);
+        assert!(of(&[("REXEC_EGRESS_DIRECT", "no")]).is_err());
         assert_eq!(of(&[]).unwrap().egress.preset, EgressPreset::Open);
         let config = of(&[
             ("REXEC_EGRESS", "locked"),

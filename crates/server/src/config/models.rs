@@ -3,6 +3,7 @@
 use super::sources::Reader;
 use crate::secret::Secret;
 use rexec_api::gateway::{self, OfferedModels};
+use rexec_egress::host::Host;
 use rexec_egress::models::{Base, Models};
 
 const OPENAI: &str = "https://api.openai.com/v1";
@@ -79,6 +80,10 @@ pub(super) fn take(reader: &mut Reader) -> ModelsConfig {
     });
     let [openai, openrouter, anthropic] = KEYS.map(|name| key(reader, name));
     let base = reader.text(&["LLM_BASE_URL"]).map(|(name, text)| match text.parse::<Base>() {
+        Ok(base) if base.tls && matches!(base.host, Host::Address(_)) => {
+            reader.fault(&name, "must name its host: a certificate is for a name; by plain http:// an address will do");
+            String::new()
+        }
         Ok(base) => base.to_string(),
         Err(error) => {
             reader.fault(&name, &format!("must be an address such as `http://10.0.0.5:11434/v1`; {error}"));
@@ -191,6 +196,7 @@ mod tests {
             (&[("LLM_PROVIDER", "openai")], "OPENAI_API_KEY"),
             (&[("LLM_PROVIDER", "anthropic"), ("OPENAI_API_KEY", "sk-a")], "ANTHROPIC_API_KEY"),
             (&[("LLM_BASE_URL", "localhost:11434")], "LLM_BASE_URL"),
+            (&[("LLM_BASE_URL", "https://10.0.0.5/v1")], "LLM_BASE_URL"),
             (&[("OPENAI_API_KEY", "sk a")], "OPENAI_API_KEY"),
             (&[("REXEC_MODELS", "gpt*5")], "REXEC_MODELS"),
             (&[("REXEC_MODELS_OUTWARD", "yes")], "REXEC_MODELS_OUTWARD"),

@@ -5,8 +5,10 @@ use super::store::{self, Amount, Kind, Totals};
 use crate::db::Db;
 use crate::models::{self, store::Used};
 use crate::secrets;
+use crate::time::now_ms;
 use rexec_api::gateway::EgressRecord;
 use rexec_api::ids::{UserId, WorkspaceId};
+use rexec_api::models::DAYS_TOLD;
 use sea_orm::DbErr;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -50,7 +52,8 @@ impl Pending {
             }
         }
         if let Some(used) = record.tokens {
-            let key = (record.workspace, models::day_of(record.at_ms), used.model);
+            // By this server's clock: budgets go by it.
+            let key = (record.workspace, models::day_of(now_ms()), used.model);
             let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
             self.tokens.entry(key).or_default().add(&Used {
                 requests: 1,
@@ -109,6 +112,9 @@ impl Pending {
             }
         }
         let mut spent = HashSet::new();
+        if !self.tokens.is_empty() {
+            models::store::prune(&tx, models::day_of(now_ms) - DAYS_TOLD * models::DAY_MS).await?;
+        }
         for ((id, day_ms, model), used) in &self.tokens {
             spent.extend(models::store::add(&tx, *id, *day_ms, model, used).await?);
         }

@@ -150,7 +150,7 @@ impl Host {
         let settings = GatewaySettings {
             proxy: gateway.proxy(),
             other_ports: OTHER_PORTS.into(),
-            direct: true,
+            direct: self.egress.direct,
             resolvers: self.egress.resolvers.clone(),
             closed,
             upstream: self.egress.upstream.as_ref().map(|upstream| upstream.told()),

@@ -19,7 +19,7 @@ use crate::secrets::inside::Vault;
 use crate::time::now_ms;
 use crate::workspaces::store as workspaces;
 use futures_util::future::try_join_all;
-use rexec_api::gateway::{BoundAddress, KeptAddress};
+use rexec_api::gateway::{BoundAddress, KeptAddress, LeftTokens};
 use rexec_api::ids::UserId;
 use rexec_channel::ChannelError;
 use rexec_engine::EngineInfo;
@@ -176,13 +176,15 @@ impl Host {
                 () = tokio::time::sleep_until(due), if !pending.is_empty() => {
                     let spent = write(db, pending).await;
                     if self.egress.models.is_bounded() && !spent.is_empty() {
-                        self.tell_budgets(vault, gateway, |row| spent.contains(&row.owner), true).await;
+                        let told = self.tell_budgets(vault, gateway, |row| spent.contains(&row.owner), true).await;
+                        note_untold(&self.name, told);
                     }
                     due = Instant::now() + WRITE_EVERY;
                 }
                 () = tokio::time::sleep_until(next_day), if self.egress.models.tokens_per_day.is_some() => {
-                    self.tell_budgets(vault, gateway, |_| true, false).await;
-                    next_day = Instant::now() + until_next_day();
+                    let told = self.tell_budgets(vault, gateway, |_| true, false).await;
+                    next_day = Instant::now() + if told.is_ok() { until_next_day() } else { RETRY_MAX };
+                    note_untold(&self.name, told);
                 }
                 () = self.guard.until_forgotten(gateway) => return,
                 _ = rules.tick() => {
@@ -209,24 +211,34 @@ impl Host {
 }
 
 impl Host {
-    /// Tells the gateway what is left of these workspaces' tokens, or only of which nothing is. What it does not hear now it
-    /// hears when more is spent, or the next day begins.
+    /// Tells the gateway what is left of these workspaces' tokens, or only of which nothing is. What it does not hear now of
+    /// those it hears when more is spent.
     async fn tell_budgets(
         &self,
         vault: &Vault,
         gateway: &Gateway,
         whose: impl Fn(&workspaces::Workspace) -> bool,
         only_ended: bool,
-    ) {
-        let behind = workspaces::behind_gateway(vault.db().read(), self.id).await.unwrap_or_default();
-        for row in behind.iter().filter(|row| models::is_let(row, &self.egress.models) && whose(row)) {
-            let Ok(Some(bound)) = bound_of(row, vault, &self.egress).await else { continue };
-            let has_ended = bound.models.is_some_and(|models| models.left == Some(0));
-            if (has_ended || !only_ended) && tell(gateway, &bound).await.is_err() {
-                return;
+    ) -> Result<(), NotTold> {
+        let behind = workspaces::behind_gateway(vault.db().read(), self.id).await?;
+        for row in behind.iter().filter(|row| whose(row)) {
+            let left = models::bound(vault.db(), row, &self.egress.models).await?;
+            let (Some(models), Some(address)) = (left, row.address) else { continue };
+            if models.left == Some(0) || !only_ended {
+                gateway.client.set_tokens(address, &LeftTokens { workspace: row.id, models }).await?;
             }
         }
+        Ok(())
     }
+}
+
+/// Why a gateway was not told all.
+#[derive(Debug, thiserror::Error)]
+enum NotTold {
+    #[error(transparent)]
+    Database(#[from] DbErr),
+    #[error(transparent)]
+    Gateway(#[from] ChannelError),
 }
 
 /// Whose tokens were spent.
@@ -238,6 +250,16 @@ async fn write(db: &Db, pending: &mut Pending) -> HashSet<UserId> {
         tracing::warn!(error = &error as &dyn std::error::Error, "what a gateway decided is not written down");
         HashSet::new()
     })
+}
+
+fn note_untold(host: &str, told: Result<(), NotTold>) {
+    if let Err(error) = told {
+        tracing::warn!(
+            host,
+            error = &error as &dyn std::error::Error,
+            "its gateway is not told what is left of budgets"
+        );
+    }
 }
 
 fn until_next_day() -> Duration {

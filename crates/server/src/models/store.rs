@@ -6,6 +6,9 @@ use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Value};
 
 /// Lines of one user that are told at once.
 const LINES_MAX: i64 = 1_000;
+/// Names of models of one workspace and day; some vendors answer to any name. What is asked by more is one line.
+const NAMES_MAX: i64 = 50;
+const OTHERS: &str = "(others)";
 
 /// Counts, of which there are never negative ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromQueryResult)]
@@ -50,6 +53,11 @@ pub async fn add(
     struct Row {
         owner_id: String,
     }
+    let count = "SELECT CAST(COUNT(*) AS BIGINT) AS tokens FROM model_use WHERE workspace_id = $1 AND day_ms = $2 AND model <> $3";
+    let others = tokens(conn, count, [id.to_string().into(), day_ms.into(), model.into()]).await?;
+    let known = "SELECT CAST(COUNT(*) AS BIGINT) AS tokens FROM model_use WHERE workspace_id = $1 AND day_ms = $2 AND model = $3";
+    let is_known = tokens(conn, known, [id.to_string().into(), day_ms.into(), model.into()]).await? > 0;
+    let model = if is_known || others < NAMES_MAX.unsigned_abs() { model } else { OTHERS };
     let text = "INSERT INTO model_use (owner_id, workspace_id, day_ms, model, requests, estimated, input, cached, output) \
                 SELECT owner_id, id, $2, $3, $4, $5, $6, $7, $8 FROM workspaces WHERE id = $1 \
                 ON CONFLICT (workspace_id, day_ms, model) DO UPDATE SET requests = model_use.requests + excluded.requests, \
@@ -67,6 +75,13 @@ pub async fn add(
     ];
     let row = db::fetch_one::<Row, _>(conn, text, values).await?;
     Ok(row.and_then(|row| row.owner_id.parse().ok()))
+}
+
+/// Forgets what is older than anybody is told of, but for what counts against what a workspace may use in its life.
+pub async fn prune(conn: &impl ConnectionTrait, before_ms: i64) -> Result<(), DbErr> {
+    let text = "DELETE FROM model_use WHERE day_ms < $1 AND NOT EXISTS \
+                (SELECT 1 FROM workspaces w WHERE w.id = model_use.workspace_id AND w.deleted_ms IS NULL)";
+    db::execute(conn, text, [before_ms.into()]).await.map(|_| ())
 }
 
 /// Tokens of one user on one day, read and written.
