@@ -100,7 +100,7 @@ impl Bench {
 
     /// What is answered to a line that a container sends somewhere; nothing, where nobody is reached.
     async fn says(&self, container: &str, to: (&str, u16), line: &str) -> String {
-        let script = format!("(printf '{line}'; sleep 1) | /bin/busybox nc -w 3 {} {}", to.0, to.1);
+        let script = format!("(printf '{line}'; sleep 2) | /bin/busybox nc -w 3 {} {}", to.0, to.1);
         let command = vec!["/bin/busybox".into(), "sh".into(), "-c".into(), script];
         let exec = ExecStart { command, user: "0:0".into(), env: vec!["PATH=/bin".into()] };
         let mut said = Vec::new();

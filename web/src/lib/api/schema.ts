@@ -3305,8 +3305,8 @@ export interface components {
              */
             headers?: string[] | null;
             /**
-             * @description Where it may be sent: `api.example.com`, `*.example.com`, `api.example.com:8443`; port 443 unless told. Those of a
-             *     name that is widely known, such as `OPENAI_API_KEY`, when absent.
+             * @description Where it may be sent: `api.example.com`, `*.example.com`, `api.example.com:8443`; port 443 unless told. For some
+             *     requests alone: `GET+POST@api.example.com/repos/acme/*`. Those of a name that is widely known, such as `OPENAI_API_KEY`, when absent.
              * @default null
              */
             hosts?: string[] | null;

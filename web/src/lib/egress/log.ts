@@ -41,6 +41,9 @@ export function refusedOf({ entries, next }: Log): Log {
 const WHY: Record<string, string> = {
   egress_not_allowed: 'no rule allows it',
   egress_denied_by_rule: 'a rule denies it, which is stronger than any that allows',
+  egress_request_not_allowed: 'rules allow other requests there, and not this one',
+  egress_path_ambiguous: 'its path could be taken for another',
+  egress_unreadable: 'rules are about single requests there, and these could not be read',
   egress_address_literal: 'no rule names this address',
   egress_private_range: 'it leads into a private network; a rule with its range, such as 10.1.0.0/16, allows that',
   egress_closed_range: 'it leads to where no rule may lead',
@@ -67,6 +70,8 @@ const WHY: Record<string, string> = {
   model_not_allowed: 'the operator does not allow this model',
   model_budget_spent: 'the budget of tokens is spent',
   model_too_many: 'too many requests were being answered at once',
+  model_outward: 'the vendor would reach other hosts for it',
+  model_not_counted: 'what it costs could not be written down',
   model_no_vendor: 'the operator offers no model of this API',
   model_no_such_path: 'this path of the API is not offered',
   model_bad_method: 'this path of the API has another method',
