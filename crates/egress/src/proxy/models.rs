@@ -61,6 +61,8 @@ const UP: [HeaderName; 5] = [
     HeaderName::from_static("anthropic-beta"),
     HeaderName::from_static("openai-beta"),
 ];
+/// Of queries.
+const QUERY: [&str; 4] = ["beta", "limit", "after_id", "before_id"];
 /// And back. None that tells of the operator's account.
 const DOWN: [HeaderName; 6] = [
     CONTENT_TYPE,
@@ -339,9 +341,16 @@ async fn whole(visit: &Visit, mut body: Incoming, held: &mut Vec<OwnedSemaphoreP
     Ok(all.freeze())
 }
 
+/// Of a query what these APIs have, and nothing that another vendor would take for more; with its mark, if anything is left.
+fn known(query: &str) -> String {
+    let is_known = |pair: &&str| QUERY.contains(&pair.split('=').next().unwrap_or_default());
+    let left: Vec<&str> = query.split('&').filter(is_known).collect();
+    if left.is_empty() { String::new() } else { format!("?{}", left.join("&")) }
+}
+
 /// The request that we make, with nothing in it but what is named here.
 fn anew(vendor: &Vendor, call: &Call, asked: &Parts, body: Pieces) -> Request<Outward> {
-    let query = asked.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = known(asked.uri.query().unwrap_or_default());
     let path = format!("{}/{}{query}", vendor.base.path, call.path());
     let mut request = Request::new(body.map_err(|never| match never {}).boxed_unsync());
     *request.version_mut() = Version::HTTP_11;

@@ -177,7 +177,10 @@ fn a_model_answers_with_the_operators_key_and_is_counted() {
         // By the other API, without a proxy, and the list of what there is.
         let mut direct = world.dial_at(ONE, 80).await;
         let body = r#"{"model":"good-2","max_tokens":9,"messages":[]}"#;
-        direct.write_all(post("/v1/messages?beta=true", body, "x-api-key: mine\r\n").as_bytes()).await.unwrap();
+        direct
+            .write_all(post("/v1/messages?key=mine&beta=true&model=bad-1", body, "x-api-key: mine\r\n").as_bytes())
+            .await
+            .unwrap();
         assert!(answer(&mut direct).await.0.starts_with("HTTP/1.1 200"));
         let sent = asked.lock().unwrap().last().unwrap().1.clone();
         assert!(sent.starts_with("POST /api/v1/messages?beta=true HTTP/1.1\r\n"), "{sent}");
