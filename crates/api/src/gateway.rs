@@ -136,7 +136,7 @@ pub struct BoundAddress {
     /// Of the policy; named by what it decides.
     pub version: u64,
     pub policy: BoundPolicy,
-    /// Of one that uses secrets.
+    /// Of one whose requests are read: that uses secrets, or has rules about single requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets: Option<BoundSecrets>,
     /// Of one that may ask for models.

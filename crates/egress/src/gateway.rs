@@ -119,9 +119,7 @@ impl Refusal {
                 )
             }
             Self::Untrusted(why) => {
-                format!(
-                    "{host}:{port} does not prove who it is ({why}), so no secret is sent there; tell the operator."
-                )
+                format!("{host}:{port} does not prove who it is ({why}), so nothing is sent there; tell the operator.")
             }
             Self::NoUpstream => "The proxy that everything leaves by does not answer; tell the operator.".into(),
             Self::Upstream(status) => {

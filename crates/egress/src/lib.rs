@@ -7,9 +7,10 @@
 //!
 //! Identity is the source address: [`table`] says whose it is, and an address that is not in it reaches nothing. A name is
 //! judged before anything is asked of a resolver, an address before anything is dialled, and what was judged is what is
-//! dialled. Requests to hosts that a secret is bound to are read ([`reading`]), and it takes the place of what stands for it
-//! inside ([`secrets`]); everything else that is encrypted passes unread. What is asked of language models is judged, and
-//! what they answer counted, in [`models`]. What reads hostile bytes is pure, and fuzzed (`fuzz/`). This crate knows no
+//! dialled. Requests to hosts that a secret is bound to, or a rule with a method or a path ([`asks`]) is about, are read
+//! ([`reading`]): they are judged one by one, and a secret takes the place of what stands for it inside ([`secrets`]);
+//! everything else that is encrypted passes unread. What is asked of language models is judged, and what they answer counted,
+//! in [`models`]. What reads hostile bytes is pure, and fuzzed (`fuzz/`). This crate knows no
 //! server and no engine: whoever runs it brings the policies and hears what was decided.
 
 pub mod address;

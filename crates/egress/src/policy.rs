@@ -169,11 +169,6 @@ impl Policy {
         [&self.rules.allow_asks, &self.rules.deny_asks].iter().any(|asks| asks.at(name, port).next().is_some())
     }
 
-    /// Whether there are rules about requests.
-    pub fn has_asks(&self) -> bool {
-        !self.rules.allow_asks.0.is_empty() || !self.rules.deny_asks.0.is_empty()
-    }
-
     /// May this be asked for at a host that was allowed? `path` as it is sent, without its query.
     pub fn decide_request(&self, host: &Host, port: u16, method: &str, path: &str) -> Result<(), Denied> {
         let Host::Name(name) = host else { return Ok(()) };

@@ -1,4 +1,5 @@
-//! What it takes to read the requests of one workspace to hosts that its secrets are bound to: TLS ends here with a certificate
+//! What it takes to read the requests of one workspace to hosts that its secrets are bound to, or rules about single requests
+//! are about: TLS ends here with a certificate
 //! of the workspace's own authority, and begins anew with the host, whose certificate is judged as anybody would.
 
 use crate::authority::{Authority, Failed};

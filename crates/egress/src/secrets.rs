@@ -61,6 +61,11 @@ impl Secrets {
         self.of(host, port).next().is_some()
     }
 
+    /// Whether any of them is for some requests there alone.
+    pub fn judge(&self, host: &Host, port: u16) -> bool {
+        self.0.iter().flat_map(|secret| secret.bound_to(host, port)).any(|rule| rule.asks.is_some())
+    }
+
     fn of<'a>(&'a self, host: &'a Host, port: u16) -> impl Iterator<Item = &'a Secret> {
         self.0.iter().filter(move |secret| secret.is_for(host, port))
     }
@@ -213,6 +218,8 @@ mod tests {
         let mut all = secrets();
         all.0[0].hosts = vec!["GET@api.example/repos/acme/*".parse().unwrap()];
         assert!(all.are_for(&host("api.example"), 443), "which are read to know them");
+        assert!(all.judge(&host("api.example"), 443) && !all.judge(&host("b.example"), 443));
+        assert!(!secrets().judge(&host("api.example"), 443));
         for (method, path, is_put_in) in [
             ("GET", "/repos/acme/a", true),
             ("GET", "/repos/%61cme/a", true),

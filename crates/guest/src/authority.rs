@@ -1,5 +1,5 @@
 //! The workspace's own authority for certificates, as its programs learn of it: those whose requests the gateway reads to put
-//! secrets in must trust it.
+//! secrets in, or to judge them, must trust it.
 //!
 //! It is added to the image's own authorities in a file of ours, which the usual variables name; what is there is left as it
 //! is. Where an image has no authorities only programs that have their own are told, as nothing else could speak TLS anyway.

@@ -50,7 +50,7 @@ fn table(used: Vec<ModelUse>) -> Table {
         table.row(vec![
             one.day.into(),
             workspace,
-            one.model.into(),
+            show::plain(&one.model).into(),
             count(one.requests).into(),
             format!("{about}{}", count(one.input)).into(),
             count(one.cached).into(),

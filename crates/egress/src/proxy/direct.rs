@@ -68,13 +68,12 @@ fn named(hello: Hello) -> Result<HostName, &'static str> {
 
 fn why(refusal: &Refusal) -> u8 {
     match refusal {
-        Refusal::Denied(_) | Refusal::Gone | Refusal::TooMany => ACCESS_DENIED,
+        Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable | Refusal::TooMany => ACCESS_DENIED,
         Refusal::NoSuchName
         | Refusal::NoAnswer
         | Refusal::Unreachable
         | Refusal::ConnectionRefused
         | Refusal::TimedOut
-        | Refusal::Unreadable
         | Refusal::Untrusted(_)
         | Refusal::NoUpstream
         | Refusal::Upstream(_) => INTERNAL_ERROR,

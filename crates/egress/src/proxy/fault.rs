@@ -27,14 +27,13 @@ pub fn mismatch() -> Fault {
 impl Fault {
     pub fn of(refusal: &Refusal, host: &Host, port: u16) -> Self {
         let status = match refusal {
-            Refusal::Denied(_) | Refusal::Gone => StatusCode::FORBIDDEN,
+            Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable => StatusCode::FORBIDDEN,
             Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Refusal::NoSuchName
             | Refusal::NoAnswer
             | Refusal::Unreachable
             | Refusal::ConnectionRefused
-            | Refusal::Unreadable
             | Refusal::Untrusted(_)
             | Refusal::NoUpstream
             | Refusal::Upstream(_) => StatusCode::BAD_GATEWAY,

@@ -336,12 +336,13 @@ impl Talk {
         if upgrade.is_some() {
             upgrade::say(&mut head.headers);
         }
-        if is_judged {
+        let reader = self.reader()?;
+        let reading = reader.as_deref().and_then(|bound| bound.reads(host, port));
+        // By its method it was judged, or a secret is put in.
+        if is_judged || reading.is_some_and(|of| of.secrets.judge(host, port)) {
             by_its_method(&mut head.headers);
         }
         let head_bytes = bytes_of(&head);
-        let reader = self.reader()?;
-        let reading = reader.as_deref().and_then(|bound| bound.reads(host, port));
         let put_in = |of: &Reading| of.secrets.put_in(host, port, (asked.0.as_str(), &asked.1), &mut head.headers);
         let secrets = reading.map_or_else(Vec::new, put_in);
         let upstream = self.visit.gateway.upstream().filter(|_| !self.is_tls());

@@ -1,6 +1,6 @@
 //! The proxy's port: one of three protocols, told apart by the first byte. HTTP requests and CONNECT (`http.rs`), SOCKS 5
 //! (`socks.rs`); what either asks for becomes a tunnel (`tunnel.rs`) or a request of our own, also within TLS that ends here
-//! (`tls.rs`) where a secret is to be put in. And the web's own ports, for programs that know no proxies: names lead to the
+//! (`tls.rs`) where a secret is to be put in, or each is to be judged. And the web's own ports, for programs that know no proxies: names lead to the
 //! gateway itself, and the host is the one that the first bytes name (`direct.rs`).
 
 mod direct;

@@ -51,13 +51,12 @@ pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
         }
         Err(refusal) => {
             let code = match refusal {
-                Refusal::Denied(_) | Refusal::Gone => NOT_ALLOWED,
+                Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable => NOT_ALLOWED,
                 Refusal::NoSuchName | Refusal::Unreachable => UNREACHABLE,
                 Refusal::ConnectionRefused => REFUSED,
                 Refusal::TimedOut => EXPIRED,
                 Refusal::NoAnswer
                 | Refusal::TooMany
-                | Refusal::Unreadable
                 | Refusal::Untrusted(_)
                 | Refusal::NoUpstream
                 | Refusal::Upstream(_) => FAILED,

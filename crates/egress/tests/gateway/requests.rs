@@ -54,6 +54,22 @@ fn within_tls_only_what_is_allowed_is_asked() {
 }
 
 #[test]
+fn a_secret_for_some_requests_is_not_sent_with_another_by_a_header() {
+    apart(async |world: World| {
+        let roots = given(&world, ONE, &["api.example:8443"], "GET@api.example:8443/repos/*");
+        let mut stream = tls(tunnel(&world, ONE, "api.example:8443").await, roots, "api.example").await.unwrap();
+        let more = "Authorization: Bearer sk-kR2vQ8mZt1LcX4bN\r\nX-HTTP-Method-Override: DELETE\r\n";
+        for (line, is_put_in) in [("GET /repos/a", true), ("GET /user", false), ("DELETE /repos/a", false)] {
+            let request = format!("{line} HTTP/1.1\r\nHost: api.example:8443\r\n{more}\r\n");
+            assert_eq!(ask(&mut stream, &request).await, "", "all may be asked");
+            let came = world.requests.lock().unwrap().pop().unwrap();
+            assert_eq!(came.contains("sk-realrealrealreal"), is_put_in, "{came}");
+            assert!(!came.to_lowercase().contains("override"), "{came}");
+        }
+    });
+}
+
+#[test]
 fn plain_requests_are_judged_too() {
     apart(async |world| {
         world.bind(ONE, rexec_egress::policy::Preset::Open, &[], &["a.example/admin*", "DELETE@*.example"]);

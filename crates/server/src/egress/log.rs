@@ -53,7 +53,10 @@ impl Pending {
         }
         if let Some(used) = record.tokens {
             // By this server's clock: budgets go by it.
-            let key = (record.workspace, models::day_of(now_ms()), used.model);
+            let mut key = (record.workspace, models::day_of(now_ms()), used.model);
+            if self.tokens.len() >= KINDS_MAX && !self.tokens.contains_key(&key) {
+                key.2 = models::store::OTHERS.to_owned();
+            }
             let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
             self.tokens.entry(key).or_default().add(&Used {
                 requests: 1,

@@ -55,10 +55,7 @@ impl Egress {
     pub async fn set(&self, actor: &Actor, id: WorkspaceId, settings: EgressSettings) -> Result<EgressView> {
         let row = self.workspaces.owned_container(actor, Scope::WorkspacesWrite, id, "egress").await?;
         let before = settings_of(&row);
-        // What was offered once may stay switched on.
-        let (models, is_new) = (settings.models, settings.models && !before.models);
-        let asked = EgressSettings { models: is_new, ..settings };
-        let settings = EgressSettings { models, ..rules::checked(asked, self.operator(), now_ms())? };
+        let settings = rules::checked(settings, &before, self.operator(), now_ms())?;
         let added: Vec<String> =
             settings.secrets.iter().filter(|name| !before.secrets.contains(name)).cloned().collect();
         self.workspaces.deps().vault.require(actor, row.owner, &added).await?;
@@ -69,7 +66,8 @@ impl Egress {
     pub async fn lend(&self, actor: &Actor, id: WorkspaceId, lend: &LendRule) -> Result<EgressView> {
         let row = self.workspaces.owned_container(actor, Scope::WorkspacesWrite, id, "egress").await?;
         let now = now_ms();
-        let settings = rules::checked(rules::with_lent(&settings_of(&row), lend, now)?, self.operator(), now)?;
+        let before = settings_of(&row);
+        let settings = rules::checked(rules::with_lent(&before, lend, now)?, &before, self.operator(), now)?;
         self.change(actor, row, settings).await
     }
 

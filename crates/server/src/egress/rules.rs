@@ -90,7 +90,12 @@ pub fn inherited(before: EgressSettings, operator: &EgressConfig) -> EgressSetti
 }
 
 /// As it is to be kept: each rule as it is printed, and once.
-pub fn checked(asked: EgressSettings, operator: &EgressConfig, now_ms: i64) -> Result<EgressSettings> {
+pub fn checked(
+    asked: EgressSettings,
+    before: &EgressSettings,
+    operator: &EgressConfig,
+    now_ms: i64,
+) -> Result<EgressSettings> {
     if !operator.presets.contains(&asked.preset) {
         let names: Vec<_> = operator.presets.iter().map(|preset| preset.as_str()).collect();
         let message =
@@ -127,7 +132,8 @@ pub fn checked(asked: EgressSettings, operator: &EgressConfig, now_ms: i64) -> R
     if secrets.len() > GIVEN_MAX {
         return Err(Error::field("egress.secrets", format!("A workspace has {GIVEN_MAX} secrets at most.")));
     }
-    if asked.models && !operator.models.is_offered() {
+    // What was offered once may stay switched on.
+    if asked.models && !before.models && !operator.models.is_offered() {
         let message = "This server offers no models. Its operator offers them by OPENAI_API_KEY, OPENROUTER_API_KEY, \
                        ANTHROPIC_API_KEY or LLM_BASE_URL.";
         return Err(Error::field("egress.models", message));
@@ -159,6 +165,19 @@ mod tests {
 
     fn operator() -> EgressConfig {
         EgressConfig { presets: EgressPreset::ALL.into(), ..EgressConfig::default() }
+    }
+
+    /// Of one that had nothing before.
+    fn checked(asked: EgressSettings, operator: &EgressConfig, now_ms: i64) -> Result<EgressSettings> {
+        super::checked(asked, &EgressSettings::default(), operator, now_ms)
+    }
+
+    #[test]
+    fn models_stay_on_that_are_offered_no_more() {
+        let asked = EgressSettings { models: true, allow: vec!["a.example".into()], ..own(EgressPreset::Locked) };
+        assert_eq!(checked(asked.clone(), &operator(), 0).unwrap_err().code, ErrorCode::InvalidRequest);
+        let before = EgressSettings { models: true, ..own(EgressPreset::Locked) };
+        assert_eq!(super::checked(asked.clone(), &before, &operator(), 0).unwrap(), asked);
     }
 
     fn own(preset: EgressPreset) -> EgressSettings {

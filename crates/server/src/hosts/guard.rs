@@ -208,9 +208,7 @@ impl Host {
             }
         }
     }
-}
 
-impl Host {
     /// Tells the gateway what is left of these workspaces' tokens, or only of which nothing is. What it does not hear now of
     /// those it hears when more is spent.
     async fn tell_budgets(

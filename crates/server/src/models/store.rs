@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, Value};
 const LINES_MAX: i64 = 1_000;
 /// Names of models of one workspace and day; some vendors answer to any name. What is asked by more is one line.
 const NAMES_MAX: i64 = 50;
-const OTHERS: &str = "(others)";
+pub const OTHERS: &str = "(others)";
 
 /// Counts, of which there are never negative ones.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromQueryResult)]

@@ -49,7 +49,7 @@ impl Workspaces {
         actor.authorise(Scope::WorkspacesWrite)?;
         validate::new_workspace(&new)?;
         if let Some(settings) = new.egress.take() {
-            let settings = rules::checked(settings, &self.config.egress, now_ms())?;
+            let settings = rules::checked(settings, &EgressSettings::default(), &self.config.egress, now_ms())?;
             self.deps.vault.require(actor, actor.user, &settings.secrets).await?;
             new.egress = Some(settings);
         }
