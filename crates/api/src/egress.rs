@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Most rules of one workspace, those that allow and those that deny together.
 pub const RULES_MAX: usize = 500;
+/// Most repositories of one workspace's access to GitHub, and most branches.
+pub const REPOSITORIES_MAX: usize = 50;
+pub const BRANCHES_MAX: usize = 50;
 /// The longest that something is allowed for a while.
 pub const LENT_MINUTES_MAX: u32 = 24 * 60;
 
@@ -63,6 +66,24 @@ pub struct EgressSettings {
     /// Whether it may ask the operator's models at `http://llm.rexec.internal`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub models: bool,
+    /// What it may do at GitHub with a token of the operator's, which it never has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub github: Option<GithubAccess>,
+}
+
+/// Repositories that a workspace uses by a token that stays outside: its gateway adds it to requests about these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GithubAccess {
+    /// `owner/name`, or all of an owner: `owner/*`. At least one.
+    pub repositories: Vec<String>,
+    /// Branches that it may push to: `main`, or all that begin so: `agent/*`. All branches and tags unless told.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub branches: Vec<String>,
+    /// Whether it changes nothing there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
 }
 
 /// A rule that allows, and ends by itself.
@@ -156,6 +177,12 @@ pub struct EgressView {
     /// Whether this server has any to offer.
     #[serde(default)]
     pub models_offered: bool,
+    /// What it may do at GitHub with a token of the operator's.
+    #[serde(default)]
+    pub github: Option<GithubAccess>,
+    /// Whether its owner may be given any.
+    #[serde(default)]
+    pub github_offered: bool,
     /// The operator's rules, which are stronger.
     pub server_allow: Vec<String>,
     pub server_deny: Vec<String>,

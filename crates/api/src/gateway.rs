@@ -13,6 +13,7 @@
 //!                                                                  the answer names those that it is to be told of
 //! POST   /gateway/bound      BoundAddress        -> {}             one more, or one changed
 //! PUT    /gateway/bound/{address}/tokens  LeftTokens -> {}         of that very workspace, if it is there
+//! PUT    /gateway/bound/{address}/github  ToldGithub -> {}         the same, and of that very version
 //! DELETE /gateway/bound/{address}                -> {}             it reaches nothing from now on
 //! GET    /gateway/records    stream of frames from the gateway, each [EgressRecord]; to the last who asked
 //! ```
@@ -142,6 +143,51 @@ pub struct BoundAddress {
     /// Of one that may ask for models.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub models: Option<BoundModels>,
+    /// Of one that may use repositories at GitHub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub github: Option<BoundGithub>,
+}
+
+/// What a workspace may do at GitHub with a token that it has not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundGithub {
+    /// A company's own; `None`: the public one.
+    #[serde(default)]
+    pub host: Option<String>,
+    pub repositories: Vec<String>,
+    /// None: all, and tags.
+    #[serde(default)]
+    pub branches: Vec<String>,
+    pub write: bool,
+    /// The tokens are made for this workspace, and can no more than this.
+    pub apart: bool,
+    /// What it has in their place.
+    pub placeholder: String,
+    /// What is known of them by now; told later else.
+    #[serde(default)]
+    pub tokens: Option<GithubTokens>,
+}
+
+/// For git, and for the API; the latter moves no branch where these are limited.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GithubTokens {
+    pub git: String,
+    pub api: String,
+}
+
+/// Without what is secret.
+impl fmt::Debug for GithubTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GithubTokens")
+    }
+}
+
+/// Tokens of a workspace by this version of its policy, or why there are none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToldGithub {
+    pub workspace: WorkspaceId,
+    pub version: u64,
+    pub tokens: Result<GithubTokens, String>,
 }
 
 /// How much of the models a workspace may use.

@@ -196,7 +196,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let machines = Machines::new(db.clone(), workspaces.clone(), tasks.clone());
     let volumes = Volumes::new(workspaces.clone(), config.storage.purge_every);
     let snapshots = Snapshots::new(workspaces.clone(), &config, tasks.clone());
-    let ssh_keys = SshKeys::new(db.clone(), workspaces.clone(), &config.github_url, config.public_url.clone());
+    let ssh_keys = SshKeys::new(db.clone(), workspaces.clone(), &config.egress.github.url, config.public_url.clone());
     let ssh = Ssh::new(
         ssh::Deps {
             db: db.clone(),

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::frames::FrameReceiver;
 use crate::{CALL_TIMEOUT, RECORDS_FRAME_BYTES_MAX, json};
 use http::Method;
-use rexec_api::gateway::{BoundAddress, EgressRecord, GatewaySettings, GatewayState, KeptAddress, LeftTokens};
+use rexec_api::gateway::{BoundAddress, EgressRecord, GatewaySettings, GatewayState, KeptAddress, LeftTokens, ToldGithub};
 use std::net::Ipv4Addr;
 
 impl GuestClient {
@@ -32,6 +32,11 @@ impl GuestClient {
     pub async fn set_tokens(&self, address: Ipv4Addr, left: &LeftTokens) -> Result<()> {
         let head = request(Method::PUT, format!("/gateway/bound/{address}/tokens"));
         self.done(self.call(head, Some(body(left)?), CALL_TIMEOUT).await)
+    }
+
+    pub async fn set_github(&self, address: Ipv4Addr, told: &ToldGithub) -> Result<()> {
+        let head = request(Method::PUT, format!("/gateway/bound/{address}/github"));
+        self.done(self.call(head, Some(body(told)?), CALL_TIMEOUT).await)
     }
 
     pub async fn unbind_address(&self, address: Ipv4Addr) -> Result<()> {

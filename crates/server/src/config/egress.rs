@@ -1,5 +1,6 @@
 //! What workspaces may reach outside: the operator's part of it.
 
+use super::github::{self, GithubConfig};
 use super::models::{self, ModelsConfig};
 use super::sources::Reader;
 use crate::secret::Secret;
@@ -39,6 +40,8 @@ pub struct EgressConfig {
     pub direct: bool,
     /// Models that gateways ask for workspaces.
     pub models: ModelsConfig,
+    /// What workspaces may do at GitHub.
+    pub github: GithubConfig,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,8 +103,8 @@ pub(super) fn take(reader: &mut Reader) -> EgressConfig {
             true
         }
     };
-    let models = models::take(reader);
-    EgressConfig { preset, presets, allow, deny, network, resolvers, upstream, authorities, direct, models }
+    let (models, github) = (models::take(reader), github::take(reader));
+    EgressConfig { preset, presets, allow, deny, network, resolvers, upstream, authorities, direct, models, github }
 }
 
 /// `[http://][user:password@]host[:port]`, or host and port apart.

@@ -6,7 +6,7 @@
 use super::sources::Reader;
 
 /// Accepted, and without effect for now.
-const NOT_YET: [(&[&str], &str); 9] = [
+const NOT_YET: [(&[&str], &str); 8] = [
     (
         &["REDIS_URL", "COMPUTE_REDIS_URL", "REDIS_HOSTNAME"],
         "sessions, leases and news between servers go by the database, and limits are each server's own",
@@ -39,10 +39,6 @@ const NOT_YET: [(&[&str], &str); 9] = [
         "this version signs in by e-mail and password",
     ),
     (&["VOICE_PROVIDER"], "voice is not part of this version"),
-    (
-        &["GITHUB_TOKEN"],
-        "no session is given the server's own; whoever stores one (`rexec secret set GITHUB_TOKEN`) may give it to theirs",
-    ),
     (&["ADMIN_TOKEN"], "the first account made is the administrator"),
 ];
 

@@ -203,8 +203,6 @@ pub struct Config {
     pub cleanup: CleanupConfig,
     pub previews: PreviewConfig,
     pub ssh: SshConfig,
-    /// Where users' public keys are fetched from.
-    pub github_url: String,
     /// How often every container is compared with what was last reported of it. No variable sets it.
     pub sweep_every: Duration,
     /// Where the server dies, for tests of what it then finds; builds with debug assertions only.
@@ -249,7 +247,6 @@ impl Config {
             cleanup: cleanup::take(&mut reader, mode),
             previews: previews::take(&mut reader, public_url.as_ref()),
             ssh: ssh::take(&mut reader),
-            github_url: github::take(&mut reader),
             public_url,
             sweep_every: SWEEP_EVERY,
             crash_at: crash_at(&mut reader),

@@ -48,7 +48,7 @@ impl Egress {
 
     pub async fn get(&self, actor: &Actor, id: WorkspaceId) -> Result<EgressView> {
         let row = self.workspaces.owned_container(actor, Scope::WorkspacesRead, id, "egress").await?;
-        self.view(&row).await
+        self.view(actor, &row).await
     }
 
     /// Waits until the gateway has been told, where there is one to tell.
@@ -58,7 +58,9 @@ impl Egress {
         let settings = rules::checked(settings, &before, self.operator(), now_ms())?;
         let added: Vec<String> =
             settings.secrets.iter().filter(|name| !before.secrets.contains(name)).cloned().collect();
-        self.workspaces.deps().vault.require(actor, row.owner, &added).await?;
+        let vault = &self.workspaces.deps().vault;
+        vault.require(actor, row.owner, &added).await?;
+        vault.github().require(actor, settings.github.as_ref(), before.github.as_ref()).await?;
         self.change(actor, row, settings).await
     }
 
@@ -115,7 +117,7 @@ impl Egress {
         &self.workspaces.config().egress
     }
 
-    async fn view(&self, row: &Workspace) -> Result<EgressView> {
+    async fn view(&self, actor: &Actor, row: &Workspace) -> Result<EgressView> {
         let (own, operator) = (rules::without_ended(&settings_of(row), now_ms()), self.operator());
         let wanted = rules::network(&own, operator);
         let on = if row.address.is_some() { EgressNetwork::Closed } else { EgressNetwork::Open };
@@ -136,6 +138,8 @@ impl Egress {
             secrets: own.secrets,
             models: own.models,
             models_offered: operator.models.is_offered(),
+            github: own.github,
+            github_offered: self.workspaces.deps().vault.github().is_offered_to(actor.role),
             server_allow: operator.allow.clone(),
             server_deny: operator.deny.clone(),
             template_allow: Plan::of_row(row).egress,

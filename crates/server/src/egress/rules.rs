@@ -2,6 +2,8 @@
 
 use crate::config::EgressConfig;
 use crate::error::{Error, Result};
+use crate::github;
+use crate::secrets::inside::GITHUB_TOKENS;
 use crate::time::rfc3339;
 use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings, LENT_MINUTES_MAX, LendRule, LentRule, RULES_MAX};
 use rexec_api::error::ErrorCode;
@@ -17,6 +19,7 @@ pub fn network(own: &EgressSettings, operator: &EgressConfig) -> EgressNetwork {
     let is_plain = own.deny.is_empty() && !own.allow.iter().chain(own.lent.iter().map(|lent| &lent.rule)).any(ranges);
     // Nor put a secret in, or answer for a model.
     let is_plain = is_plain && own.secrets.is_empty() && !(own.models && operator.models.is_offered());
+    let is_plain = is_plain && !(own.github.is_some() && operator.github.is_offered());
     let is_plain = is_plain && operator.deny.is_empty() && operator.upstream.is_none();
     let is_open = own.preset == EgressPreset::Open && is_plain;
     if is_open { EgressNetwork::Open } else { EgressNetwork::Closed }
@@ -25,7 +28,8 @@ pub fn network(own: &EgressSettings, operator: &EgressConfig) -> EgressNetwork {
 /// What its gateway is told. `needs` are its template's.
 pub fn policy(own: &EgressSettings, needs: &[String], operator: &EgressConfig, now_ms: i64) -> BoundPolicy {
     let lent = own.lent.iter().filter(|lent| until_ms(lent) > now_ms).map(|lent| lent.rule.clone());
-    let allow: Vec<String> = own.allow.iter().cloned().chain(lent).collect();
+    let github = own.github.as_ref().map_or_else(Vec::new, |access| github::rules(access, &operator.github));
+    let allow: Vec<String> = own.allow.iter().cloned().chain(lent).chain(github).collect();
     let layer = |origin: &str, allow: &[String], deny: &[String]| BoundLayer {
         origin: origin.into(),
         allow: allow.to_vec(),
@@ -138,8 +142,15 @@ pub fn checked(
                        ANTHROPIC_API_KEY or LLM_BASE_URL.";
         return Err(Error::field("egress.models", message));
     }
+    let github = asked.github.map(|asked| github::checked(asked, before.github.as_ref(), &operator.github)).transpose()?;
+    if github.is_some()
+        && let Some(name) = secrets.iter().find(|name| GITHUB_TOKENS.contains(&name.as_str()))
+    {
+        let message = format!("It is given a token of GitHub by `egress.github` or by the secret {name}, not by both.");
+        return Err(Error::field("egress.github", message));
+    }
     let models = asked.models;
-    Ok(without_ended(&EgressSettings { preset: asked.preset, allow, deny, lent, secrets, models }, now_ms))
+    Ok(without_ended(&EgressSettings { preset: asked.preset, allow, deny, lent, secrets, models, github }, now_ms))
 }
 
 fn printed(field: &str, rules: Vec<String>) -> Result<Vec<String>> {

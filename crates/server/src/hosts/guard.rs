@@ -125,7 +125,10 @@ impl Host {
             match self.guarded(vault, info).await {
                 Ok(gateway) => {
                     retry = RETRY_FIRST;
-                    self.listen(vault, info, &gateway, &mut pending).await;
+                    tokio::select! {
+                        () = self.listen(vault, info, &gateway, &mut pending) => {}
+                        () = vault.github().keep(self.id, &gateway) => {}
+                    }
                     write(db, &mut pending).await;
                     self.guard.forget(&gateway);
                     if self.guard.living().is_some() {
@@ -320,6 +323,7 @@ pub async fn bound_of(
         policy: egress::policy_of(row, operator),
         secrets: vault.bound(row).await?,
         models: models::bound(vault.db(), row, &operator.models).await?,
+        github: vault.bound_github(row).await?,
     }))
 }
 

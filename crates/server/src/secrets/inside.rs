@@ -8,13 +8,14 @@ use crate::config::EgressConfig;
 use crate::db::Db;
 use crate::egress::{network_of, policy_of, rules, settings_of};
 use crate::error::{Error, Result};
+use crate::github::Broker;
 use crate::models;
 use crate::sealed::Sealer;
 use crate::secret::Secret;
 use crate::workspaces::store::Workspace;
 use aws_lc_rs::hmac;
 use rexec_api::egress::EgressNetwork;
-use rexec_api::gateway::{BoundSecret, BoundSecrets};
+use rexec_api::gateway::{BoundGithub, BoundSecret, BoundSecrets};
 use rexec_api::ids::{UserId, WorkspaceId};
 use rexec_api::tokens::Scope;
 use rexec_egress::authority;
@@ -28,8 +29,10 @@ use store::{Authority, Stored};
 /// Of the key that placeholders follow from.
 pub const PURPOSE: &str = "rexec placeholders v1";
 
+/// As tokens of GitHub Apps look (`ghs_` and 36 letters and digits).
+const GITHUB_SHAPE: &str = "ghs_\nuldlulldluuldllduldllulduulldluldllu";
 /// What `gh` looks at, and git by way of the next.
-const GITHUB_TOKENS: [&str; 2] = ["GITHUB_TOKEN", "GH_TOKEN"];
+pub const GITHUB_TOKENS: [&str; 2] = ["GITHUB_TOKEN", "GH_TOKEN"];
 /// Has git ask nobody for a password there (git-config, "credential.helper"; git, "GIT_CONFIG_COUNT").
 const GIT_CONFIG: [(&str, &str); 3] = [
     ("GIT_CONFIG_COUNT", "1"),
@@ -47,6 +50,8 @@ pub struct Vault {
     sealer: Sealer,
     shapes: Arc<hmac::Key>,
     operator: Arc<EgressConfig>,
+    /// Has tokens that are nobody's secrets.
+    github: Broker,
 }
 
 /// What a guest is told.
@@ -61,7 +66,13 @@ pub struct Inside {
 impl Vault {
     /// `shapes` is the key that placeholders follow from.
     pub fn new(db: Db, sealer: Sealer, shapes: &[u8; 32], operator: EgressConfig) -> Self {
-        Self { db, sealer, shapes: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, shapes)), operator: Arc::new(operator) }
+        let github = Broker::new(db.clone(), &operator);
+        let shapes = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, shapes));
+        Self { db, sealer, shapes, operator: Arc::new(operator), github }
+    }
+
+    pub fn github(&self) -> &Broker {
+        &self.github
     }
 
     pub fn db(&self) -> &Db {
@@ -109,6 +120,13 @@ impl Vault {
         if is_for_git && !row.env.contains_key(GIT_CONFIG[0].0) {
             env.extend(GIT_CONFIG.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
+        if self.github.is_let(row).await? {
+            let is_own = |name: &String| env.contains_key(name) || row.env.contains_key(name);
+            let more = self.github.variables(&self.github_placeholder(row.id));
+            if !more.keys().any(is_own) {
+                env.extend(more);
+            }
+        }
         if models::is_let(row, &self.operator.models) {
             let more =
                 models::variables(&self.operator.models, |name| env.contains_key(name) || row.env.contains_key(name));
@@ -127,10 +145,20 @@ impl Vault {
         Ok(Some(BoundSecrets { authority: authority_name(row.id), authority_key: key.expose().to_owned(), all }))
     }
 
+    /// What its gateway is told of its use of GitHub.
+    pub async fn bound_github(&self, row: &Workspace) -> std::result::Result<Option<BoundGithub>, DbErr> {
+        self.github.bound(row, self.github_placeholder(row.id)).await
+    }
+
+    fn github_placeholder(&self, id: WorkspaceId) -> String {
+        shape::placeholder(GITHUB_SHAPE, &self.shapes, &format!("{id} github"))
+    }
+
     /// Whether any of its requests are read: to put a secret in, or to be judged one by one.
     fn is_read(&self, row: &Workspace, given: &[BoundSecret]) -> bool {
         let is_behind = || network_of(row, &self.operator) == EgressNetwork::Closed;
-        !given.is_empty() || (is_behind() && rules::judges_requests(&policy_of(row, &self.operator)))
+        let uses_github = self.operator.github.is_offered() && settings_of(row).github.is_some() && row.pool.is_none();
+        !given.is_empty() || uses_github || (is_behind() && rules::judges_requests(&policy_of(row, &self.operator)))
     }
 
     /// Those that its settings name and that are there.

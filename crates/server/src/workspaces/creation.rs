@@ -51,6 +51,7 @@ impl Workspaces {
         if let Some(settings) = new.egress.take() {
             let settings = rules::checked(settings, &EgressSettings::default(), &self.config.egress, now_ms())?;
             self.deps.vault.require(actor, actor.user, &settings.secrets).await?;
+            self.deps.vault.github().require(actor, settings.github.as_ref(), None).await?;
             new.egress = Some(settings);
         }
         self.require_image(actor, &new)?;
