@@ -10,8 +10,8 @@
 //! dialled. Requests to hosts that a secret is bound to, or a rule with a method or a path ([`asks`]) is about, are read
 //! ([`reading`]): they are judged one by one, and a secret takes the place of what stands for it inside ([`secrets`]);
 //! everything else that is encrypted passes unread. What is asked of language models is judged, and what they answer counted,
-//! in [`models`]. What reads hostile bytes is pure, and fuzzed (`fuzz/`). This crate knows no
-//! server and no engine: whoever runs it brings the policies and hears what was decided.
+//! in [`models`]; what is asked of GitHub with a token that stays outside is judged in [`github`]. What reads hostile bytes is
+//! pure, and fuzzed (`fuzz/`). This crate knows no server and no engine: whoever runs it brings the policies and hears what was decided.
 
 pub mod address;
 pub mod asks;
@@ -21,6 +21,7 @@ pub mod authority;
 pub mod dns;
 #[cfg(feature = "gateway")]
 pub mod gateway;
+pub mod github;
 #[cfg(feature = "gateway")]
 pub mod hello;
 pub mod host;
