@@ -37,6 +37,8 @@ pub mod reading;
 #[cfg(feature = "gateway")]
 pub mod record;
 #[cfg(feature = "gateway")]
+pub mod refusal;
+#[cfg(feature = "gateway")]
 pub mod resolve;
 pub mod rule;
 #[cfg(feature = "gateway")]

@@ -33,6 +33,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    pub const GITHUB: &str = "egress_github_refused";
+
     /// A stable word for programs.
     pub fn code(&self) -> &'static str {
         match self {
@@ -47,7 +49,7 @@ impl Refusal {
             Self::Untrusted(_) => "egress_untrusted",
             Self::NoUpstream => "egress_no_upstream",
             Self::Upstream(_) => "egress_upstream_refused",
-            Self::Github(_) => "egress_github_refused",
+            Self::Github(_) => Self::GITHUB,
             Self::NoGithub(_) => "egress_github_unavailable",
         }
     }

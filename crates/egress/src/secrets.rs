@@ -120,7 +120,7 @@ impl Secret {
 }
 
 /// One text for another in a header's value, also in what it says in base64. `false`: it is not there.
-fn exchange(value: &mut HeaderValue, from: &str, to: &str) -> bool {
+pub fn exchange(value: &mut HeaderValue, from: &str, to: &str) -> bool {
     let text = value.as_bytes();
     let changed = replaced(text, from.as_bytes(), to.as_bytes()).or_else(|| in_basic(text, from, to));
     let Some(mut changed) = changed.and_then(|text| HeaderValue::from_bytes(&text).ok()) else { return false };
@@ -130,7 +130,7 @@ fn exchange(value: &mut HeaderValue, from: &str, to: &str) -> bool {
 }
 
 /// Within a name and a password.
-fn in_basic(text: &[u8], from: &str, to: &str) -> Option<Vec<u8>> {
+pub fn in_basic(text: &[u8], from: &str, to: &str) -> Option<Vec<u8>> {
     let (scheme, pair) = text.split_at_checked(BASIC.len())?;
     if !scheme.eq_ignore_ascii_case(BASIC) {
         return None;

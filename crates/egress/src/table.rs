@@ -4,7 +4,8 @@
 //! a pointer, and what is decided after it is decided by the new one. Whoever has a connection open is told of each change
 //! and looks again; an address that becomes another workspace's is a new tenant, and nothing of the old one stays open.
 
-use crate::host::Host;
+use crate::github::{AtGithub, Tokens};
+use crate::host::{Host, HostName};
 use crate::policy::Policy;
 use crate::proxy::BODY_UNIT;
 use crate::reading::Reading;
@@ -31,6 +32,9 @@ pub const DIALS: Pace = Pace { burst: 200, every: Duration::from_millis(5) };
 pub const QUESTIONS: Pace = Pace { burst: 200, every: Duration::from_millis(20) };
 /// Records of what it was refused, and of names: more are counted and not told.
 pub const RECORDS: Pace = Pace { burst: 200, every: Duration::from_millis(20) };
+
+/// Where requests are read that a token is put into.
+const HTTPS_PORT: u16 = 443;
 
 /// So many at once, and one more in each such time.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +81,8 @@ pub struct Bound {
     pub reading: Option<Reading>,
     /// Of one that may ask for models.
     pub models: Option<Budget>,
+    /// Of one that may use repositories at GitHub.
+    pub github: Option<AtGithub>,
 }
 
 /// How many tokens of models a workspace may use from when this was told; `None`: as many as it likes.
@@ -88,8 +94,18 @@ pub struct Budget {
 impl Bound {
     /// What its requests to this host are read with, if they are.
     pub fn reads(&self, host: &Host, port: u16) -> Option<&Reading> {
-        let is_read = |reading: &&Reading| reading.is_for(host, port) || self.policy.reads(host, port);
+        let is_read = |reading: &&Reading| {
+            reading.is_for(host, port) || self.policy.reads(host, port) || self.at_github(host, port).is_some()
+        };
         self.reading.as_ref().filter(is_read)
+    }
+
+    /// What it may do at this host, if that is GitHub.
+    pub fn at_github<'a>(&'a self, host: &'a Host, port: u16) -> Option<(&'a AtGithub, &'a HostName)> {
+        match (&self.github, host) {
+            (Some(at), Host::Name(name)) if port == HTTPS_PORT && at.grant.is_for(name) => Some((at, name)),
+            _ => None,
+        }
     }
 }
 
@@ -249,6 +265,15 @@ impl Tenant {
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = budget;
     }
 
+    /// Its tokens of GitHub from now on, or why there are none; of another version than this, nothing changes.
+    pub fn tell_github(&self, version: u64, tokens: Tokens) {
+        if let Some(bound) = self.bound().filter(|bound| bound.version == version)
+            && let Some(at) = &bound.github
+        {
+            at.tokens.send_replace(tokens);
+        }
+    }
+
     /// Whether anything is left of its budget.
     pub fn has_tokens(&self) -> bool {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).left != Some(0)
@@ -286,7 +311,14 @@ mod tests {
     use super::*;
 
     fn bound(workspace: &str, version: u64) -> Bound {
-        Bound { workspace: workspace.into(), version, policy: Policy::default(), reading: None, models: None }
+        Bound {
+            workspace: workspace.into(),
+            version,
+            policy: Policy::default(),
+            reading: None,
+            models: None,
+            github: None,
+        }
     }
 
     #[test]

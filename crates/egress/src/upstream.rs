@@ -4,8 +4,8 @@
 //! asks anew, so that keeping private addresses from workspaces is its part, too. For requests that are not encrypted it is
 //! asked in absolute form, for everything else by CONNECT.
 
-use crate::gateway::Refusal;
 use crate::host::Host;
+use crate::refusal::Refusal;
 use crate::resolve::Resolver;
 use bytes::Bytes;
 use http::header::{HOST, PROXY_AUTHORIZATION};

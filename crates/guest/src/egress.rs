@@ -11,13 +11,15 @@ use crate::refusal::{invalid, refuse};
 use crate::terminal::unix_ms;
 use rexec_api::error::ErrorCode;
 use rexec_api::gateway::{
-    BoundAddress, BoundPolicy, BoundSecret, BoundSecrets, EgressEnd, EgressRecord, GatewaySettings, GatewayState,
-    KeptAddress, LeftTokens, ModelVendor, OfferedModels, TokensUsed, UpstreamProxy,
+    BoundAddress, BoundGithub, BoundPolicy, BoundSecret, BoundSecrets, EgressEnd, EgressRecord, GatewaySettings,
+    GatewayState, GithubTokens, KeptAddress, LeftTokens, ModelVendor, OfferedModels, TokensUsed, ToldGithub,
+    UpstreamProxy,
 };
 use rexec_api::guest::GuestError;
 use rexec_channel::{Call, RECORDS_FRAME_BYTES_MAX};
 use rexec_egress::authority::Authority;
 use rexec_egress::gateway::Gateway;
+use rexec_egress::github::{AtGithub, BadBranches, BadRepositories, Grant, Pair, Site, Tokens};
 use rexec_egress::host::BadHost;
 use rexec_egress::models::{Api, BadBase, BadPattern};
 use rexec_egress::policy::{Layer, Policy};
@@ -139,6 +141,14 @@ async fn route(keeper: Rc<Keeper>, mut call: Call) {
             };
             call.answer(left.map(|()| json!({}))).await;
         }
+        ("PUT", ["gateway", "bound", address, "github"]) => {
+            let address = address.parse::<Ipv4Addr>().map_err(|_| invalid("That is no address."));
+            let told = match address {
+                Ok(address) => call.json::<ToldGithub>().await.and_then(|told| keeper.tell_github(address, told)),
+                Err(error) => Err(error),
+            };
+            call.answer(told.map(|()| json!({}))).await;
+        }
         ("DELETE", ["gateway", "bound", address]) => {
             let address = address.parse::<Ipv4Addr>().map_err(|_| invalid("That is no address."));
             let unbound = address.and_then(|address| keeper.unbind(address));
@@ -221,9 +231,10 @@ impl Keeper {
         let policy = policy(&bound.policy)?;
         let reading = bound.secrets.map(reading).transpose()?;
         let models = bound.models.map(|models| Budget { left: models.left });
+        let github = bound.github.map(github).transpose()?;
         let (workspace, version) = (bound.workspace.to_string(), bound.version);
         // A newer one that is there already stays: whoever tells this one was slower.
-        self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy, reading, models });
+        self.gateway()?.table.bind(bound.address.into(), Bound { workspace, version, policy, reading, models, github });
         Ok(())
     }
 
@@ -232,6 +243,15 @@ impl Keeper {
         let tenant = self.gateway()?.table.find(address.into());
         if let Some(tenant) = tenant.filter(|tenant| tenant.is(&left.workspace.to_string())) {
             tenant.afford(Budget { left: left.models.left });
+        }
+        Ok(())
+    }
+
+    /// The same; and of another version.
+    fn tell_github(&self, address: Ipv4Addr, told: ToldGithub) -> Result<(), GuestError> {
+        let tenant = self.gateway()?.table.find(address.into());
+        if let Some(tenant) = tenant.filter(|tenant| tenant.is(&told.workspace.to_string())) {
+            tenant.tell_github(told.version, tokens(told.tokens));
         }
         Ok(())
     }
@@ -434,6 +454,33 @@ fn reading(told: BoundSecrets) -> Result<Reading, GuestError> {
     };
     let all = told.all.into_iter().map(secret).collect::<Result<_, GuestError>>()?;
     Ok(Reading::new(Secrets::new(all), authority))
+}
+
+/// The same.
+fn github(told: BoundGithub) -> Result<AtGithub, GuestError> {
+    let site = match told.host {
+        None => Site::Public,
+        Some(host) => Site::Own(host.parse().map_err(|error: BadHost| invalid(error.to_string()))?),
+    };
+    let repositories = told.repositories.iter().map(|one| one.parse()).collect::<Result<_, BadRepositories>>();
+    let branches = told.branches.iter().map(|one| one.parse()).collect::<Result<_, BadBranches>>();
+    let grant = Grant {
+        site,
+        repositories: repositories.map_err(|bad| invalid(bad.to_string()))?,
+        branches: branches.map_err(|bad| invalid(bad.to_string()))?,
+        write: told.write,
+        apart: told.apart,
+    };
+    let tokens = told.tokens.map_or(Tokens::Awaited, |told| tokens(Ok(told)));
+    Ok(AtGithub::new(grant, told.placeholder, tokens))
+}
+
+fn tokens(told: Result<GithubTokens, String>) -> Tokens {
+    match told {
+        Ok(told) => Tokens::Had(Arc::new(Pair { git: told.git, api: told.api })),
+        // It goes into answers.
+        Err(why) => Tokens::None(why.chars().filter(|c| !c.is_control()).collect::<String>().into()),
+    }
 }
 
 fn rules(texts: &[String]) -> Result<Vec<Rule>, GuestError> {

@@ -16,6 +16,7 @@ pub mod error;
 pub mod events;
 pub mod exec;
 pub mod files;
+pub mod github;
 mod guest_error;
 pub mod hosts;
 pub mod http;

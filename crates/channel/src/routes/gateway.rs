@@ -6,7 +6,9 @@ use crate::error::Result;
 use crate::frames::FrameReceiver;
 use crate::{CALL_TIMEOUT, RECORDS_FRAME_BYTES_MAX, json};
 use http::Method;
-use rexec_api::gateway::{BoundAddress, EgressRecord, GatewaySettings, GatewayState, KeptAddress, LeftTokens, ToldGithub};
+use rexec_api::gateway::{
+    BoundAddress, EgressRecord, GatewaySettings, GatewayState, KeptAddress, LeftTokens, ToldGithub,
+};
 use std::net::Ipv4Addr;
 
 impl GuestClient {

@@ -22,8 +22,12 @@ mod names;
 mod push;
 mod reply;
 mod rules;
+#[cfg(feature = "gateway")]
+mod tokens;
 
 pub use grant::{Grant, Site, Token, Verdict, Why};
 pub use names::{BadBranches, BadRepositories, Branches, Repositories};
 pub use push::{BadPush, COMMANDS_BYTES_MAX, COMMANDS_MAX, Command, Commands, Push};
 pub use reply::{RESULT_TYPE, reply};
+#[cfg(feature = "gateway")]
+pub use tokens::{AtGithub, Pair, Tokens};

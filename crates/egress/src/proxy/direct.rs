@@ -6,10 +6,11 @@
 use super::http;
 use super::tunnel::{self, Target};
 use super::{GREETING_MAX, HTTPS_PORT, Visit, tls};
-use crate::gateway::{Refusal, Way};
+use crate::gateway::Way;
 use crate::hello::Hello;
 use crate::host::{Host, HostName};
 use crate::record::How;
+use crate::refusal::Refusal;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -68,7 +69,9 @@ fn named(hello: Hello) -> Result<HostName, &'static str> {
 
 fn why(refusal: &Refusal) -> u8 {
     match refusal {
-        Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable | Refusal::TooMany => ACCESS_DENIED,
+        Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable | Refusal::Github(_) | Refusal::TooMany => {
+            ACCESS_DENIED
+        }
         Refusal::NoSuchName
         | Refusal::NoAnswer
         | Refusal::Unreachable
@@ -76,6 +79,7 @@ fn why(refusal: &Refusal) -> u8 {
         | Refusal::TimedOut
         | Refusal::Untrusted(_)
         | Refusal::NoUpstream
+        | Refusal::NoGithub(_)
         | Refusal::Upstream(_) => INTERNAL_ERROR,
     }
 }

@@ -1,8 +1,8 @@
 //! What is answered instead of what was asked for: a status, a code for programs and a sentence for people.
 
 use super::http::{Outward, full};
-use crate::gateway::Refusal;
 use crate::host::Host;
+use crate::refusal::Refusal;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 
@@ -27,7 +27,8 @@ pub fn mismatch() -> Fault {
 impl Fault {
     pub fn of(refusal: &Refusal, host: &Host, port: u16) -> Self {
         let status = match refusal {
-            Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable => StatusCode::FORBIDDEN,
+            Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable | Refusal::Github(_) => StatusCode::FORBIDDEN,
+            Refusal::NoGithub(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             Refusal::NoSuchName

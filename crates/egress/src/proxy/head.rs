@@ -59,6 +59,9 @@ pub fn taking_out(reader: Option<Arc<Bound>>, host: Host, port: u16) -> impl Fn(
         if let Some(reading) = reader.as_deref().and_then(|bound| bound.reads(&host, port)) {
             reading.secrets.take_out(&host, port, headers);
         }
+        if let Some((at, _)) = reader.as_deref().and_then(|bound| bound.at_github(&host, port)) {
+            at.take_out(headers);
+        }
     }
 }
 

@@ -6,15 +6,17 @@
 //! host of the tunnel.
 
 use super::fault::{Fault, bad, mismatch};
+use super::github::{self, Judged};
 use super::head::{anew, back, by_its_method, bytes_of, taking_out, told_host};
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
 use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, is_models, models, tls, upgrade};
-use crate::gateway::{Refusal, Way, record};
+use crate::gateway::{Way, record};
 use crate::host::{Host, authority};
 use crate::policy::Decision;
 use crate::reading::Reading;
 use crate::record::{How, Record};
+use crate::refusal::Refusal;
 use crate::table::Bound;
 use crate::upstream::Upstream;
 use bytes::Bytes;
@@ -47,6 +49,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(600);
 const TURNED_AWAY_MAX: Duration = Duration::from_secs(1);
 /// Methods by which a host answers with the request's own headers (RFC 9110, section 9.3.8), one of them by another name.
 const SAY_AGAIN: [&str; 2] = ["TRACE", "TRACK"];
+/// What a token of GitHub is called where secrets are told of.
+const GITHUB: &str = "GITHUB_TOKEN";
 
 pub type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
 
@@ -68,6 +72,8 @@ enum Current {
         port: u16,
         /// Method and path.
         asked: (Method, String),
+        /// Whether a token of GitHub is in it.
+        with_token: bool,
         /// Once it is dialled.
         flow: Option<Arc<Flow>>,
     },
@@ -197,8 +203,8 @@ impl Talk {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_current(&self, host: &Host, port: u16, asked: &(Method, String), flow: Option<Arc<Flow>>) {
-        let current = Current::Host { host: host.clone(), port, asked: asked.clone(), flow };
+    fn set_current(&self, host: &Host, port: u16, asked: &(Method, String), with_token: bool, flow: Option<Arc<Flow>>) {
+        let current = Current::Host { host: host.clone(), port, asked: asked.clone(), with_token, flow };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
     }
 
@@ -330,7 +336,7 @@ impl Talk {
         let upgrade = upgrade::of(&mut request);
         let how = self.within().map_or(How::Http, |within| within.how);
         let asked = (request.method().clone(), request.uri().path().to_owned());
-        self.set_current(host, port, &asked, None);
+        self.set_current(host, port, &asked, false, None);
         let is_judged = self.judge(how, host, port, &asked)?;
         let (mut head, body) = anew(request, host, port, self.usual_port());
         if upgrade.is_some() {
@@ -339,12 +345,19 @@ impl Talk {
         let reader = self.reader()?;
         let reading = reader.as_deref().and_then(|bound| bound.reads(host, port));
         // By its method it was judged, or a secret is put in.
-        if is_judged || reading.is_some_and(|of| of.secrets.judge(host, port)) {
+        let at_github = reader.as_deref().and_then(|bound| bound.at_github(host, port));
+        if is_judged || at_github.is_some() || reading.is_some_and(|of| of.secrets.judge(host, port)) {
             by_its_method(&mut head.headers);
         }
         let head_bytes = bytes_of(&head);
         let put_in = |of: &Reading| of.secrets.put_in(host, port, (asked.0.as_str(), &asked.1), &mut head.headers);
-        let secrets = reading.map_or_else(Vec::new, put_in);
+        let mut secrets = reading.map_or_else(Vec::new, put_in);
+        let judged = github::judge(&self.visit, reader.as_deref(), (how, host, port), &mut head, body).await?;
+        let (body, with_token) = match judged {
+            Judged::Passed { body, with_token } => (body, with_token),
+            Judged::Refused(answer) => return Ok(*answer),
+        };
+        secrets.extend(with_token.then(|| GITHUB.to_owned()));
         let upstream = self.visit.gateway.upstream().filter(|_| !self.is_tls());
         if let Some(upstream) = upstream {
             upstream.ask_for(&mut head, host, port)?;
@@ -352,7 +365,7 @@ impl Talk {
         // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
         let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream() && upgrade.is_none();
         if again && let Some((kept, flow)) = self.take_kept(how, host, port, &secrets) {
-            self.set_current(host, port, &asked, Some(flow.clone()));
+            self.set_current(host, port, &asked, with_token, Some(flow.clone()));
             flow.went_up(head_bytes);
             let mut kept = kept;
             if let Ok(answer) = ask(&mut kept.sender, Request::from_parts(head.clone(), empty())).await {
@@ -361,7 +374,7 @@ impl Talk {
         }
         let way = if self.is_tls() { Way::Tunnel } else { Way::Requests };
         let (opened, flow) = self.visit.open_with(how, way, host, port, secrets).await?;
-        self.set_current(host, port, &asked, Some(flow.clone()));
+        self.set_current(host, port, &asked, with_token, Some(flow.clone()));
         // What was decided before it was dialled may be otherwise by now.
         let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
         if let Err(denied) = bound.policy.reach(host, port, opened.address) {
@@ -503,15 +516,17 @@ impl Talk {
 
 impl Current {
     fn may(&self, bound: &Bound) -> bool {
-        let (host, port, asked, flow) = match self {
-            Self::Host { host, port, asked, flow } => (host, *port, asked, flow),
+        let (host, port, asked, with_token, flow) = match self {
+            Self::Host { host, port, asked, with_token, flow } => (host, *port, asked, *with_token, flow),
             Self::Model(_) => return bound.models.is_some(),
         };
         let may_reach = match flow {
             Some(flow) => bound.policy.reach(host, port, flow.address).is_ok(),
             None => matches!(bound.policy.decide(host, port), Decision::Allow { .. }),
         };
-        may_reach && bound.policy.decide_request(host, port, asked.0.as_str(), &asked.1).is_ok()
+        may_reach
+            && bound.policy.decide_request(host, port, asked.0.as_str(), &asked.1).is_ok()
+            && (!with_token || bound.at_github(host, port).is_some_and(|(at, name)| at.may(name, &asked.0, &asked.1)))
     }
 
     /// Changes with every byte of it.

@@ -5,6 +5,7 @@
 
 mod direct;
 mod fault;
+mod github;
 mod head;
 mod http;
 mod models;
@@ -17,9 +18,10 @@ mod upgrade;
 pub use http::Outward;
 pub use models::BODY_UNIT;
 
-use crate::gateway::{Gateway, Opened, Refusal, Way, ready, record};
+use crate::gateway::{Gateway, Opened, Way, ready, record};
 use crate::host::Host;
 use crate::record::{Ended, How, Record};
+use crate::refusal::Refusal;
 use crate::table::{Pass, Tenant};
 use std::net::IpAddr;
 use std::sync::Arc;

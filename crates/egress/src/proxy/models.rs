@@ -12,10 +12,10 @@
 use super::http::{Outward, full};
 use super::prefixed::Prefixed;
 use super::{HTTP_PORT, Visit, tls};
-use crate::gateway::Refusal;
 use crate::host::Host;
 use crate::models::{Api, BadAsk, Call, Meter, NoCall, Usage, ask, list};
 use crate::record::{Ended, How, Record, Tokens};
+use crate::refusal::Refusal;
 use crate::vendors::{Connection, Vendor, Vendors};
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};

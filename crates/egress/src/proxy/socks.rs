@@ -2,9 +2,10 @@
 
 use super::tunnel::{self, Target};
 use super::{GREETING_MAX, Visit, http};
-use crate::gateway::{Refusal, Way};
+use crate::gateway::Way;
 use crate::host::Host;
 use crate::record::How;
+use crate::refusal::Refusal;
 use bytes::Bytes;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -51,7 +52,7 @@ pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
         }
         Err(refusal) => {
             let code = match refusal {
-                Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable => NOT_ALLOWED,
+                Refusal::Denied(_) | Refusal::Gone | Refusal::Unreadable | Refusal::Github(_) => NOT_ALLOWED,
                 Refusal::NoSuchName | Refusal::Unreachable => UNREACHABLE,
                 Refusal::ConnectionRefused => REFUSED,
                 Refusal::TimedOut => EXPIRED,
@@ -59,6 +60,7 @@ pub async fn serve(visit: Arc<Visit>, mut stream: TcpStream) {
                 | Refusal::TooMany
                 | Refusal::Untrusted(_)
                 | Refusal::NoUpstream
+                | Refusal::NoGithub(_)
                 | Refusal::Upstream(_) => FAILED,
             };
             // It is over either way.

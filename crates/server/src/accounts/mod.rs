@@ -6,7 +6,7 @@
 mod email;
 pub mod http;
 mod password;
-mod store;
+pub(crate) mod store;
 
 use crate::actor::Actor;
 use crate::auth::Auth;

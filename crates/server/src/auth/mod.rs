@@ -344,7 +344,7 @@ impl Auth {
     }
 }
 
-fn role_of(text: &str) -> Role {
+pub(crate) fn role_of(text: &str) -> Role {
     match text {
         "admin" => Role::Admin,
         _ => Role::User,

@@ -140,11 +140,8 @@ fn url(reader: &mut Reader) -> String {
 }
 
 fn source(reader: &mut Reader) -> Option<TokenSource> {
-    let (token, id, key) = (
-        reader.text(&["GITHUB_TOKEN"]),
-        reader.text(&["REXEC_GITHUB_APP_ID"]),
-        reader.text(&["REXEC_GITHUB_APP_KEY"]),
-    );
+    let (token, id, key) =
+        (reader.text(&["GITHUB_TOKEN"]), reader.text(&["REXEC_GITHUB_APP_ID"]), reader.text(&["REXEC_GITHUB_APP_KEY"]));
     match (id, key) {
         (Some((id_name, id)), Some((key_name, key))) => {
             if !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.') {
@@ -177,7 +174,8 @@ fn source(reader: &mut Reader) -> Option<TokenSource> {
 
 /// In PEM (line feeds may be written as `\n`), the same in base64, or a file with it.
 fn app_key(text: &str) -> Result<AppKey, &'static str> {
-    let how = "must be the private key that GitHub gave, in PEM (line feeds as \\n), that in base64, or the path of its file";
+    let how =
+        "must be the private key that GitHub gave, in PEM (line feeds as \\n), that in base64, or the path of its file";
     let pem = match text {
         path if path.starts_with('/') => {
             std::fs::read_to_string(path).map_err(|_| "must be a file that this server may read")?

@@ -29,6 +29,7 @@ pub use cleanup::{CleanupConfig, SECONDS_MAX, Thresholds, Use, Uses};
 pub use disk::DiskConfig;
 pub use egress::EgressConfig;
 pub use elastic::{ElasticConfig, ElasticRegion};
+pub use github::{AppKey, GithubConfig, TokenSource};
 pub use images::{CustomImages, ImagesConfig};
 pub use models::{ModelVendor, ModelsConfig};
 pub use nested::NestedPolicy;

@@ -142,7 +142,8 @@ pub fn checked(
                        ANTHROPIC_API_KEY or LLM_BASE_URL.";
         return Err(Error::field("egress.models", message));
     }
-    let github = asked.github.map(|asked| github::checked(asked, before.github.as_ref(), &operator.github)).transpose()?;
+    let github =
+        asked.github.map(|asked| github::checked(asked, before.github.as_ref(), &operator.github)).transpose()?;
     if github.is_some()
         && let Some(name) = secrets.iter().find(|name| GITHUB_TOKENS.contains(&name.as_str()))
     {

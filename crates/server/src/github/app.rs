@@ -60,15 +60,21 @@ pub struct Token {
 /// Why there is no token: a sentence for the owner of the workspace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoToken {
-    #[error("The GitHub App is not installed at `{owner}`. Install it there, from the App's own page at {host}, and try again.")]
+    #[error(
+        "The GitHub App is not installed at `{owner}`. Install it there, from the App's own page at {host}, and try again."
+    )]
     NotInstalled { owner: String, host: String },
     #[error("The GitHub App's installation at `{0}` is suspended. Its owner may resume it.")]
     Suspended(String),
     #[error("The GitHub App was not granted access to contents of repositories at `{0}`. Its owner may grant it.")]
     NotGranted(String),
-    #[error("The GitHub App does not reach all of these repositories at `{0}`. Select them in its installation, or ask for fewer.")]
+    #[error(
+        "The GitHub App does not reach all of these repositories at `{0}`. Select them in its installation, or ask for fewer."
+    )]
     NoRepository(String),
-    #[error("GitHub does not know the App: REXEC_GITHUB_APP_ID and REXEC_GITHUB_APP_KEY do not fit each other, or this server's clock is wrong.")]
+    #[error(
+        "GitHub does not know the App: REXEC_GITHUB_APP_ID and REXEC_GITHUB_APP_KEY do not fit each other, or this server's clock is wrong."
+    )]
     NoApp,
     #[error("GitHub cannot be reached from this server at the moment.")]
     Unreachable,
@@ -125,8 +131,9 @@ impl Api {
         if let Some(names) = names {
             asked["repositories"] = json!(names);
         }
-        let request = self.request(Method::POST, &format!("app/installations/{}/access_tokens", there.id), &signed);
-        let (status, body) = answer(request.await?.json(&asked)).await?;
+        let path = format!("app/installations/{}/access_tokens", there.id);
+        let request = self.request(Method::POST, &path, &signed).await?;
+        let (status, body) = answer(request.json(&asked)).await?;
         match status {
             StatusCode::CREATED => {}
             StatusCode::UNAUTHORIZED => return Err(NoToken::NoApp),
@@ -210,7 +217,9 @@ fn signed(id: &str, key: &AppKey) -> Option<String> {
     let claims = json!({ "iat": now - CLOCK_S, "exp": now + SIGNED_S, "iss": id });
     let key = EncodingKey::from_rsa_der(key.expose());
     jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &key)
-        .inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "the GitHub App's key does not sign"))
+        .inspect_err(|error| {
+            tracing::error!(error = error as &dyn std::error::Error, "the GitHub App's key does not sign")
+        })
         .ok()
 }
 

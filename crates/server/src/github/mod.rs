@@ -12,8 +12,9 @@
 
 pub mod app;
 
-use crate::actor::Actor;
 use crate::accounts;
+use crate::actor::Actor;
+use crate::auth::role_of;
 use crate::config::{EgressConfig, GithubConfig, TokenSource};
 use crate::db::Db;
 use crate::egress::settings_of;
@@ -107,7 +108,12 @@ impl Broker {
 
     /// Refuses what the actor may not give, and what no token can be had for. Whoever gives it to a workspace may look after the
     /// account, as with secrets.
-    pub async fn require(&self, actor: &Actor, asked: Option<&GithubAccess>, before: Option<&GithubAccess>) -> Result<()> {
+    pub async fn require(
+        &self,
+        actor: &Actor,
+        asked: Option<&GithubAccess>,
+        before: Option<&GithubAccess>,
+    ) -> Result<()> {
         let Some(access) = asked.filter(|asked| Some(*asked) != before) else { return Ok(()) };
         actor.authorise(Scope::Account)?;
         if !self.is_offered_to(actor.role) {
@@ -138,7 +144,7 @@ impl Broker {
         };
         if !config.everyone {
             let owner = accounts::store::by_id(self.0.db.read(), row.owner).await?;
-            if owner.is_none_or(|owner| owner.role != Role::Admin.as_str()) {
+            if owner.is_none_or(|owner| role_of(&owner.role) != Role::Admin) {
                 return Ok(None);
             }
         }
@@ -321,7 +327,8 @@ fn covers(config: &GithubConfig, one: &Repositories) -> bool {
 
 /// Whose they all are, and their names; `None` of names: all of the owner's.
 fn owned(access: &GithubAccess) -> Option<(String, Option<Vec<String>>)> {
-    let all: Vec<Repositories> = access.repositories.iter().map(|one| one.parse()).collect::<std::result::Result<_, _>>().ok()?;
+    let all: Vec<Repositories> =
+        access.repositories.iter().map(|one| one.parse()).collect::<std::result::Result<_, _>>().ok()?;
     let owner = all.first()?.owner()?.to_owned();
     if !all.iter().all(|one| one.owner().is_some_and(|other| other.eq_ignore_ascii_case(&owner))) {
         return None;
@@ -364,20 +371,26 @@ pub fn checked(asked: GithubAccess, before: Option<&GithubAccess>, config: &Gith
     bound(BRANCHES, "branches", asked.branches.len(), BRANCHES_MAX)?;
     let mut repositories: Vec<String> = Vec::new();
     for text in &asked.repositories {
-        let one: Repositories = text.trim().parse().map_err(|bad: BadRepositories| {
-            Error::field(REPOSITORIES, format!("{text:?} is no repository: {bad}."))
-        })?;
+        let one: Repositories = text
+            .trim()
+            .parse()
+            .map_err(|bad: BadRepositories| Error::field(REPOSITORIES, format!("{text:?} is no repository: {bad}.")))?;
         if !covers(config, &one) {
-            let message = format!("This server has no access to give to `{one}`: its operator bounds it by REXEC_GITHUB_REPOSITORIES.");
-            return Err(Error::field(REPOSITORIES, message).details(json!({ "field": REPOSITORIES, "repository": text })));
+            let message = format!(
+                "This server has no access to give to `{one}`: its operator bounds it by REXEC_GITHUB_REPOSITORIES."
+            );
+            return Err(
+                Error::field(REPOSITORIES, message).details(json!({ "field": REPOSITORIES, "repository": text }))
+            );
         }
         push_once(&mut repositories, one.to_string());
     }
     let mut branches: Vec<String> = Vec::new();
     for text in &asked.branches {
-        let one: Branches = text.trim().parse().map_err(|bad: BadBranches| {
-            Error::field(BRANCHES, format!("{text:?} is no branch: {bad}."))
-        })?;
+        let one: Branches = text
+            .trim()
+            .parse()
+            .map_err(|bad: BadBranches| Error::field(BRANCHES, format!("{text:?} is no branch: {bad}.")))?;
         push_once(&mut branches, one.to_string());
     }
     let access = GithubAccess { repositories, branches, read_only: asked.read_only };

@@ -111,7 +111,11 @@ impl Workspaces {
                 .egress
                 // The same owner's, to whoever may give them.
                 .map(|own| match actor.authorise(Scope::Account) {
-                    Ok(()) => EgressSettings { secrets: own.secrets.clone(), ..self.inherited_egress(own) },
+                    Ok(()) => EgressSettings {
+                        secrets: own.secrets.clone(),
+                        github: own.github.clone().filter(|_| self.deps.vault.github().is_offered_to(actor.role)),
+                        ..self.inherited_egress(own)
+                    },
                     Err(_) => self.inherited_egress(own),
                 })
                 .or(fresh.egress),
