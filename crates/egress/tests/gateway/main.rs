@@ -3,6 +3,7 @@
 
 mod attacks;
 mod direct;
+mod github;
 mod models;
 mod requests;
 mod secrets;

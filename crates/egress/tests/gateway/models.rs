@@ -110,7 +110,8 @@ fn let_ask(world: &World, left: Option<u64>) {
 
 fn let_ask_at(world: &World, address: &str, left: Option<u64>) {
     let models = Some(Budget { left });
-    let bound = Bound { workspace: address.into(), version: 1, policy: Policy::default(), reading: None, models };
+    let bound =
+        Bound { workspace: address.into(), version: 1, policy: Policy::default(), reading: None, models, github: None };
     world.gateway.table.bind(address.parse().unwrap(), bound);
 }
 

@@ -8,7 +8,7 @@ use rexec_egress::table::READINGS_MAX;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Asks, and gives the code of why not, or nothing.
-async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
+pub async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let head = head(stream).await;
     let code = head.split("x-rexec-egress: ").nth(1).map(|rest| rest.split("\r\n").next().unwrap().to_owned());

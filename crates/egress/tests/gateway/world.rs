@@ -33,6 +33,9 @@ pub const TWO: &str = "10.9.0.3";
 pub const STRANGER: &str = "10.9.0.4";
 /// Hosts of the internet.
 pub const HOSTS: [&str; 2] = ["198.51.100.1", "198.51.100.2"];
+/// Where code is kept: see `github.rs`.
+pub const CODE_HOST: &str = "198.51.100.3";
+pub const CODE: &str = "code.example";
 /// The gateway's machine, as the internet knows it.
 pub const MACHINE: &str = "203.0.113.2";
 const INTERNET: &str = "203.0.113.1";
@@ -51,6 +54,8 @@ pub struct World {
     pub asked: Arc<Mutex<Vec<String>>>,
     /// The other proxy.
     pub upstream: JoinHandle<()>,
+    /// Where code is to be served, by whoever takes it.
+    pub code: Mutex<Option<(TcpListener, TlsAcceptor)>>,
 }
 
 /// Answers by name: each in turn, the last for ever.
@@ -104,7 +109,7 @@ impl Internet {
         ip(&["-n", &name, "link", "set", "lo", "up"]);
         ip(&["-n", &name, "addr", "add", &format!("{INTERNET}/24"), "dev", "e0"]);
         ip(&["-n", &name, "link", "set", "e0", "up"]);
-        for host in HOSTS {
+        for host in HOSTS.iter().copied().chain([CODE_HOST]) {
             ip(&["-n", &name, "addr", "add", &format!("{host}/32"), "dev", "lo"]);
         }
         ip(&["route", "add", "default", "via", INTERNET]);
@@ -135,7 +140,7 @@ impl Drop for Internet {
     }
 }
 
-fn ip(words: &[&str]) {
+pub fn ip(words: &[&str]) {
     let done = Command::new("ip").args(words).output().expect("`ip` is installed (iproute2)");
     assert!(done.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
@@ -146,7 +151,7 @@ impl World {
         let socket = UdpSocket::bind("127.0.0.1:5353").await.unwrap();
         tokio::task::spawn_local(serve_names(socket, names.clone(), Arc::clone(&asked)));
         // Proves who it is to whoever trusts the one that made it.
-        let (proven, outside) = proven();
+        let ([proven, code], outside) = proven(["api.example", CODE]);
         for host in HOSTS {
             tokio::task::spawn_local(serve_http(internet.listen(host, 80), Arc::clone(&requests)));
             tokio::task::spawn_local(serve_tls(internet.listen(host, 443)));
@@ -171,7 +176,9 @@ impl World {
         let names_here = Arc::new(UdpSocket::bind((GATEWAY, 53)).await.unwrap());
         tokio::task::spawn_local(gateway.clone().serve_udp(names_here));
         tokio::task::spawn_local(gateway.clone().serve_tcp(listen(GATEWAY, 53).await));
-        let world = Self { gateway, records: Mutex::new(taken), names, requests, asked, upstream: serving };
+        let code = Mutex::new(Some((internet.listen(CODE_HOST, 443), code)));
+        let world = Self { gateway, records: Mutex::new(taken), names, requests, asked, upstream: serving, code };
+        world.name(CODE, &[&[CODE_HOST]]);
         for (name, host) in [("a.example", 0), ("b.example", 0), ("c.example", 1), ("evil.example", 1)] {
             world.name(name, &[&[HOSTS[host]]]);
         }
@@ -199,7 +206,7 @@ impl World {
 
     /// Whose requests are read, if there are secrets.
     pub fn bind_reading(&self, address: &str, policy: Policy, reading: Option<Reading>) {
-        let bound = Bound { workspace: address.to_owned(), version: 1, policy, reading, models: None };
+        let bound = Bound { workspace: address.to_owned(), version: 1, policy, reading, models: None, github: None };
         self.gateway.table.bind(address.parse().unwrap(), bound);
     }
 
@@ -383,12 +390,15 @@ async fn serve_nothing(listener: TcpListener) {
 }
 
 /// How a host of the internet speaks TLS with certificates that are in order, and who says so.
-fn proven() -> (TlsAcceptor, Vec<u8>) {
+fn proven<const COUNT: usize>(names: [&str; COUNT]) -> ([TlsAcceptor; COUNT], Vec<u8>) {
     let made = authority::make("the internet's", SystemTime::now()).unwrap();
     let root = CertificateDer::from_pem_slice(made.certificate.as_bytes()).unwrap().to_vec();
     let authority = Authority::read("the internet's", &made.key).unwrap();
-    let (certificate, key) = authority.sign(&"api.example".parse().unwrap(), SystemTime::now()).unwrap();
-    (acceptor(CertificateDer::from(certificate), key), root)
+    let acceptor_of = |name: &str| {
+        let (certificate, key) = authority.sign(&name.parse().unwrap(), SystemTime::now()).unwrap();
+        acceptor(CertificateDer::from(certificate), key)
+    };
+    (names.map(acceptor_of), root)
 }
 
 fn acceptor(certificate: CertificateDer<'static>, key: Vec<u8>) -> TlsAcceptor {
