@@ -27,3 +27,6 @@ pub use grant::{Grant, Site, Token, Verdict, Why};
 pub use names::{BadBranches, BadRepositories, Branches, Repositories};
 pub use push::{BadPush, COMMANDS_BYTES_MAX, COMMANDS_MAX, Command, Commands, Push};
 pub use reply::{RESULT_TYPE, reply};
+
+#[cfg(test)]
+mod with_git;
