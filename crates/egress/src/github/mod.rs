@@ -29,11 +29,8 @@ pub use grant::{Grant, Site, Token, Verdict, Why};
 pub use names::{BadBranches, BadRepositories, Branches, Repositories};
 pub use push::{BadPush, COMMANDS_BYTES_MAX, COMMANDS_MAX, Command, Commands, Push};
 pub use reply::{RESULT_TYPE, reply};
-<<<<<<< HEAD
 #[cfg(feature = "gateway")]
 pub use tokens::{AtGithub, Pair, Tokens};
-=======
 
 #[cfg(test)]
 mod with_git;
->>>>>>> fa1d15d6fe22f1c505caf28b49274652993d63d4

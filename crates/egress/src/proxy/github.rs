@@ -5,6 +5,7 @@
 //! answered as GitHub would, so that git shows why beside each branch.
 
 use super::Visit;
+use super::fault::CODE_HEADER;
 use super::http::{Outward, full};
 use crate::github::{AtGithub, Push, RESULT_TYPE, Token, Tokens, Verdict, reply};
 use crate::host::{Host, HostName};
@@ -17,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
@@ -30,6 +31,8 @@ const TOKEN_MAX: Duration = Duration::from_secs(15);
 const COMMANDS_MAX: Duration = Duration::from_secs(30);
 /// How much of a refused push is taken, so that its answer is heard: git reads none before it has sent all.
 const REFUSED_BYTES_MAX: u64 = 1 << 30;
+/// Where git asks.
+const GIT_PATHS: [&str; 3] = ["/info/refs", "/git-upload-pack", "/git-receive-pack"];
 /// GitHub takes any name beside a token.
 const NAME: &str = "x-access-token";
 
@@ -58,7 +61,21 @@ pub async fn judge(
         Ok(Judged::Refused(_)) => visit.deny(how, host, port, Refusal::GITHUB),
         Err(refusal) => visit.deny(how, host, port, refusal.code()),
     }
-    judged
+    match judged {
+        Err(Refusal::Github(why)) if GIT_PATHS.iter().any(|end| head.uri.path().ends_with(end)) => {
+            Ok(Judged::Refused(Box::new(told(why))))
+        }
+        judged => judged,
+    }
+}
+
+/// As git shows it, beside `remote:`.
+fn told(why: String) -> Response<Outward> {
+    let mut answer = Response::new(full(format!("{why}\n").into()));
+    *answer.status_mut() = StatusCode::FORBIDDEN;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    answer.headers_mut().insert(CODE_HEADER, HeaderValue::from_static(Refusal::GITHUB));
+    answer
 }
 
 async fn judge_at(at: &AtGithub, host: &HostName, head: &mut Parts, body: Incoming) -> Result<Judged, Refusal> {

@@ -228,6 +228,12 @@ fn git_clones_and_pushes_what_it_may() {
         assert!(deleted, "{said}");
         assert_eq!(code.branches().await, "main");
         code.heard();
+        // One that may read alone is told so before it sends anything.
+        let reading = Grant { write: false, ..grant("acme/app", &[]) };
+        std::fs::write(&bundle, bind(&world, Preset::Locked, reading, had())).unwrap();
+        let (pushed, said) = run("app", &["push", "origin", "HEAD:agent/one"]).await;
+        assert!(!pushed && said.contains("remote: this workspace may read"), "{said}");
+        code.heard();
         // Another's is nothing of this workspace's.
         let (cloned, said) = run("", &["clone", "-q", &format!("https://{CODE}/acme/other"), "other"]).await;
         assert!(!cloned && said.contains("403"), "{said}");

@@ -46,6 +46,7 @@ const RETRY_MS: i64 = 60 * 1000;
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Tokens that are asked for at once.
 const ASKED_AT_ONCE: usize = 4;
+const PUBLIC: &str = "github.com";
 const REPOSITORIES: &str = "egress.github.repositories";
 const BRANCHES: &str = "egress.github.branches";
 
@@ -178,12 +179,24 @@ impl Broker {
         }
     }
 
-    /// What programs inside look at: `gh` wants a token, and where that is a company's own, a host.
+    /// What programs inside look at: `gh` wants a token, and where that is a company's own, a host; git is led from addresses of
+    /// SSH, which no token is for, to those of HTTPS (git-config, "url.<base>.insteadOf"; git, "GIT_CONFIG_COUNT").
     pub fn variables(&self, placeholder: &str) -> BTreeMap<String, String> {
-        let all = match self.own_host() {
+        let (own, host) = (self.own_host(), self.own_host().unwrap_or_else(|| PUBLIC.to_owned()));
+        let mut all = match own {
             None => vec![("GITHUB_TOKEN", placeholder.to_owned())],
-            Some(host) => vec![("GH_ENTERPRISE_TOKEN", placeholder.to_owned()), ("GH_HOST", host)],
+            Some(own) => vec![("GH_ENTERPRISE_TOKEN", placeholder.to_owned()), ("GH_HOST", own)],
         };
+        let key = format!("url.https://{host}/.insteadOf");
+        all.extend([
+            ("GIT_CONFIG_COUNT", "2".to_owned()),
+            ("GIT_CONFIG_KEY_0", key.clone()),
+            ("GIT_CONFIG_KEY_1", key),
+        ]);
+        all.extend([
+            ("GIT_CONFIG_VALUE_0", format!("git@{host}:")),
+            ("GIT_CONFIG_VALUE_1", format!("ssh://git@{host}/")),
+        ]);
         all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 

@@ -131,6 +131,7 @@ fn bound(workspace: WorkspaceId, address: Ipv4Addr, version: u64, allow: &[&str]
         policy: BoundPolicy { preset: "locked".into(), layers },
         secrets: None,
         models: None,
+        github: None,
     }
 }
 

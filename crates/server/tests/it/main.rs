@@ -20,6 +20,7 @@ mod files;
 mod frame;
 mod gateway;
 mod git_credentials;
+mod github;
 mod idle;
 mod images;
 mod isolation;

@@ -1,24 +1,15 @@
 //! Secrets, from where they are stored to the host that they are for.
 
-use crate::support::Backend;
-use crate::support::on_both;
+use crate::support::outside::{Outside, head, tunnel};
 use crate::support::workspaces::{PATIENCE, Stage, eventually, on_stage};
+use crate::support::{Backend, on_both};
 use rexec_api::egress::{EgressNetwork, EgressPreset, EgressSettings};
 use rexec_api::error::ErrorCode;
-use rexec_api::exec::ExecStart;
 use rexec_api::ids::WorkspaceId;
 use rexec_api::secrets::PutSecret;
 use rexec_api::workspaces::{NewWorkspace, WorkspaceStatus};
-use rexec_client::{ClientError, CommandOutput, Lifecycle};
-use rexec_egress::authority::{self, Authority};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use rexec_client::{ClientError, Lifecycle};
+use tokio::io::AsyncWriteExt as _;
 
 on_both!(a_secret_is_used_and_never_had, what_is_no_secret_is_refused);
 
@@ -26,115 +17,13 @@ const HOST: &str = "api.example";
 const VALUE: &str = "sk-proj-0123456789abcdefXYZ";
 const ANOTHER: &str = "sk-proj-ABCDEFGHIJKLMNOPQRS";
 
-/// The operator's proxy, behind which every host is one that proves to be [`HOST`], and says again what it hears.
-struct Outside {
-    proxy: String,
-    /// Who says that it is.
-    authority: tempfile::NamedTempFile,
-    heard: Arc<Mutex<Vec<String>>>,
-    serving: AbortHandle,
+fn echo(asked: &str) -> String {
+    format!("HTTP/1.1 204 No Content\r\nX-Echo: {}\r\n\r\n", asked.replace("\r\n", "|"))
 }
 
-impl Drop for Outside {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-impl Outside {
-    async fn open() -> Outside {
-        let made = authority::make("outside", SystemTime::now()).unwrap();
-        let authority = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(authority.path(), &made.certificate).unwrap();
-        let signer = Authority::read("outside", &made.key).unwrap();
-        let (certificate, key) = signer.sign(&HOST.parse().unwrap(), SystemTime::now()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![CertificateDer::from(certificate)], PrivateKeyDer::try_from(key).unwrap())
-            .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (proxy, heard) = (listener.local_addr().unwrap().to_string(), Arc::<Mutex<Vec<String>>>::default());
-        let (acceptor, hearing) = (TlsAcceptor::from(Arc::new(config)), heard.clone());
-        let serving = tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                // Whoever breaks off is the test's own workspace.
-                tokio::spawn(answer(stream, acceptor.clone(), hearing.clone()));
-            }
-        });
-        Outside { proxy, authority, heard, serving: serving.abort_handle() }
-    }
-
-    fn last(&self) -> String {
-        self.heard.lock().unwrap().last().cloned().unwrap_or_default()
-    }
-}
-
-async fn answer(mut stream: TcpStream, acceptor: TlsAcceptor, heard: Arc<Mutex<Vec<String>>>) -> std::io::Result<()> {
-    let asked = head(&mut stream).await?;
-    assert!(asked.starts_with("CONNECT "), "{asked}");
-    stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
-    let mut stream = acceptor.accept(stream).await?;
-    loop {
-        let head = head(&mut stream).await?;
-        let echo = head.replace("\r\n", "|");
-        heard.lock().unwrap().push(head);
-        stream.write_all(format!("HTTP/1.1 204 No Content\r\nX-Echo: {echo}\r\n\r\n").as_bytes()).await?;
-    }
-}
-
-async fn head(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<String> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await?);
-    }
-    Ok(String::from_utf8_lossy(&head).into_owned())
-}
-
-/// A program's connection by way of its proxy.
-async fn tunnel(stage: &Stage, id: WorkspaceId) -> DuplexStream {
-    let script = format!("exec /.rexec/current/guest tunnel \"${{https_proxy#http://}}\" {HOST} 443");
-    let command = ["sh", "-c", &script].map(str::to_owned).into();
-    let start = ExecStart { command, ..ExecStart::default() };
-    let (mut input, mut output) = stage.client.run_command(id, &start).await.unwrap();
-    let (near, far) = tokio::io::duplex(1 << 16);
-    let (mut from, mut to) = tokio::io::split(far);
-    tokio::spawn(async move {
-        let mut bytes = vec![0; 16 << 10];
-        while let Ok(count @ 1..) = from.read(&mut bytes).await {
-            if input.write(&bytes[..count]).await.is_err() {
-                return;
-            }
-        }
-        // It may be over by itself.
-        let _ = input.end().await;
-    });
-    tokio::spawn(async move {
-        while let Ok(CommandOutput::Stdout(bytes)) = output.next().await {
-            if to.write_all(&bytes).await.is_err() {
-                return;
-            }
-        }
-    });
-    near
-}
-
-/// What the host answers a program that trusts what this workspace is told to trust, and uses its variable.
+/// What the host answers a program that uses its variable.
 async fn ask(stage: &Stage, id: WorkspaceId, key: &str) -> std::io::Result<String> {
-    let mut roots = rustls::RootCertStore::empty();
-    let authority = stage.run(id, "cat $NODE_EXTRA_CA_CERTS").await.stdout;
-    roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = TlsConnector::from(Arc::new(config));
-    let mut stream = connector.connect(ServerName::try_from(HOST).unwrap(), tunnel(stage, id).await).await?;
+    let mut stream = tunnel(stage, id, HOST).await?;
     let request = format!("GET /v1/models HTTP/1.1\r\nHost: {HOST}\r\nAuthorization: Bearer {key}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     head(&mut stream).await
@@ -155,7 +44,7 @@ fn egress(secrets: &[&str]) -> EgressSettings {
 }
 
 async fn a_secret_is_used_and_never_had(backend: Backend) {
-    let outside = Outside::open().await;
+    let outside = Outside::open(HOST, echo).await;
     let authority = outside.authority.path().to_str().unwrap();
     let variables = [("REXEC_EGRESS_UPSTREAM", outside.proxy.as_str()), ("REXEC_EGRESS_CA_FILE", authority)];
     on_stage(backend, &variables, async |_, stage| {

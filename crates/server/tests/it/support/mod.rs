@@ -5,6 +5,7 @@ pub mod calls;
 pub mod dockerd;
 pub mod far;
 pub mod held;
+pub mod outside;
 pub mod previews;
 pub mod registry;
 pub mod ssh;
