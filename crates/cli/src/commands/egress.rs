@@ -1,5 +1,6 @@
 //! `egress`: what a workspace may reach outside, and what it did.
 
+use super::github::{self, GithubArguments};
 use crate::connection::{Connection, workspace};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age, size};
@@ -19,7 +20,7 @@ pub struct EgressArguments {
     #[arg(long, value_name = "RULE")]
     allow: Vec<String>,
     /// What --allow names only for so many minutes, a day at most.
-    #[arg(long, value_name = "MINUTES", requires = "allow", conflicts_with_all = ["preset", "deny", "secrets", "models", "forget"])]
+    #[arg(long, value_name = "MINUTES", requires = "allow", conflicts_with_all = ["preset", "deny", "secrets", "models", "github", "forget"])]
     minutes: Option<u32>,
     /// Never let it reach this.
     #[arg(long, value_name = "RULE")]
@@ -30,11 +31,13 @@ pub struct EgressArguments {
     /// Whether it may ask the operator's language models; `rexec models` tells which there are.
     #[arg(long, value_name = "on|off", hide_possible_values = true)]
     models: Option<Switch>,
+    #[command(flatten)]
+    github: GithubArguments,
     /// Take this rule of its own, or this secret, away.
     #[arg(long, value_name = "RULE")]
     forget: Vec<String>,
     /// Print what it asked for instead, the newest first.
-    #[arg(long, conflicts_with_all = ["preset", "allow", "deny", "secrets", "models", "forget"])]
+    #[arg(long, conflicts_with_all = ["preset", "allow", "deny", "secrets", "models", "github", "forget"])]
     log: bool,
     /// Of that, what it was refused.
     #[arg(long, requires = "log")]
@@ -70,9 +73,10 @@ pub async fn run(connection: &Connection, arguments: EgressArguments) -> Result<
 
 /// `None`: nothing is asked for.
 fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<EgressSettings>> {
-    let EgressArguments { preset, allow, deny, secrets, models, forget, .. } = arguments;
+    let EgressArguments { preset, allow, deny, secrets, models, github, forget, .. } = arguments;
     let is_nothing = [allow, deny, secrets, forget].iter().all(|list| list.is_empty());
-    if preset.is_none() && models.is_none() && is_nothing {
+    let github = github.access()?;
+    if preset.is_none() && models.is_none() && github.is_none() && is_nothing {
         return Ok(None);
     }
     let mut all = EgressSettings {
@@ -82,6 +86,7 @@ fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<Egre
         lent: view.lent.clone(),
         secrets: view.secrets.clone(),
         models: models.map_or(view.models, |switch| switch == Switch::On),
+        github: github.unwrap_or_else(|| view.github.clone()),
     };
     for rule in forget {
         let count = |all: &EgressSettings| all.allow.len() + all.deny.len() + all.lent.len() + all.secrets.len();
@@ -128,6 +133,9 @@ fn told(view: &EgressView) -> String {
     if view.models {
         text.push_str("models: may be asked for\n");
     }
+    if let Some(access) = &view.github {
+        text.push_str(&format!("uses at GitHub: {}\n", show::plain(&github::told(access))));
+    }
     for lent in &view.lent {
         text.push_str(&format!("allowed until {}: {}\n", show::plain(&lent.until), show::plain(&lent.rule)));
     }
@@ -170,7 +178,7 @@ async fn log(connection: &Connection, client: &Client, id: WorkspaceId, denied: 
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use rexec_api::egress::EgressTotals;
+    use rexec_api::egress::{EgressTotals, GithubAccess};
 
     fn view() -> EgressView {
         EgressView {
@@ -181,6 +189,8 @@ mod tests {
             secrets: Vec::new(),
             models: true,
             models_offered: true,
+            github: Some(GithubAccess { repositories: vec!["acme/app".into()], ..GithubAccess::default() }),
+            github_offered: true,
             server_allow: Vec::new(),
             server_deny: Vec::new(),
             template_allow: Vec::new(),
@@ -201,6 +211,7 @@ mod tests {
             deny: Vec::new(),
             secrets: Vec::new(),
             models: None,
+            github: GithubArguments::default(),
             forget: Vec::new(),
             log: false,
             denied: false,
@@ -222,12 +233,15 @@ mod tests {
         let off = EgressArguments { models: Some(Switch::Off), ..arguments() };
         let after = changed(&view(), &off).unwrap().unwrap();
         assert_eq!((after.preset, after.models), (EgressPreset::Balanced, false));
+        assert_eq!(after.github, view().github);
         let unknown = EgressArguments { forget: vec!["z.example".into()], ..arguments() };
         assert!(changed(&view(), &unknown).is_err());
     }
 
     #[test]
-    fn models_are_told_of_where_they_are_let() {
+    fn models_and_repositories_are_told_of_where_they_are_let() {
+        assert!(told(&view()).contains("\nuses at GitHub: acme/app\n"));
+        assert!(!told(&EgressView { github: None, ..view() }).contains("GitHub"));
         assert!(told(&view()).contains("\nmodels: may be asked for\n"));
         assert!(!told(&EgressView { models: false, ..view() }).contains("models"));
     }

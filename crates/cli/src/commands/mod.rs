@@ -8,6 +8,7 @@ mod device_login;
 pub mod egress;
 pub mod exec;
 pub mod forward;
+pub mod github;
 pub mod join;
 pub mod keys;
 pub mod logs;

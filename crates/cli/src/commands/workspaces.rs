@@ -1,5 +1,6 @@
 //! `ls`, `new`, `open`, `rm`, and the lifecycle.
 
+use super::github::GithubArguments;
 use super::{egress, snapshots};
 use crate::browser;
 use crate::connection::{Connection, workspace, workspaces};
@@ -67,6 +68,8 @@ pub struct NewArguments {
     /// Let it ask the operator's language models; `rexec models` tells which there are.
     #[arg(long, requires = "egress")]
     models: bool,
+    #[command(flatten)]
+    github: GithubArguments,
     /// A variable of its terminals and commands; may be given several times.
     #[arg(long, short, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
@@ -92,6 +95,10 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
     {
         return Err(Failure::Other(format!("You have a workspace called {name:?} already. Choose another name.")));
     }
+    let github = arguments.github.access()?.flatten();
+    if github.is_some() && arguments.egress.is_none() {
+        return Err(Failure::Other("--github wants --egress, too: what it may reach besides.".into()));
+    }
     let request = NewWorkspace {
         name: arguments.name,
         template: arguments.template,
@@ -107,6 +114,7 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
         host: arguments.host,
         env: BTreeMap::from_iter(arguments.env),
         egress: arguments.egress.map(|preset| EgressSettings {
+            github,
             preset,
             allow: arguments.allow,
             secrets: arguments.secrets,

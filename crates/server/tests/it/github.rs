@@ -142,8 +142,11 @@ async fn an_apps_tokens_are_used_and_never_had(backend: Backend) {
             "{}",
             outside.last()
         );
-        let log = client.egress_log(id, false).await.unwrap().items;
-        assert!(log.iter().any(|entry| entry.host == HOST && entry.how == "https"), "{log:?}");
+        eventually("the log to have it", async || {
+            let log = client.egress_log(id, false).await.unwrap().items;
+            log.iter().any(|entry| entry.host == HOST && entry.how == "https").then_some(())
+        })
+        .await;
 
         // What it may do changes as it runs, and with it the tokens.
         client.set_egress(id, &egress(access(&["acme/*"], &[]))).await.unwrap();
