@@ -97,6 +97,21 @@ describe('models', { timeout: 180_000 }, () => {
         await assertFits(page, 'what was used');
       });
 
+      it('are let to a workspace that is made', async () => {
+        await page.goto(server.url);
+        await page.getByTestId('new-workspace').first().click();
+        await page.getByTestId('use-models').click();
+        await page.getByTestId('workspace-reach').selectOption('locked');
+        await assertFits(page, 'the form');
+        await page.getByTestId('workspace-name').fill(`made-${name.split(' ')[1]}`);
+        await page.getByTestId('create-workspace').click();
+        await page.waitForURL(/\/w\/[^/]+$/, { timeout: 60_000 });
+        const made = new URL(page.url()).pathname.split('/')[2];
+        const { preset, models } = await server.api('GET', `/api/workspaces/${made}/egress`);
+        assert.deepEqual([preset, models], ['locked', true]);
+        await server.api('DELETE', `/api/workspaces/${made}?purge=true`);
+      });
+
       it('are switched off', async () => {
         await page.goto(`${server.url}/w/${id}/egress`);
         await letting(true).click();
@@ -125,6 +140,12 @@ describe('models', { timeout: 180_000 }, () => {
       await page.goto(`${without.url}/w/${id}/egress`);
       await page.getByTestId('secrets').waitFor();
       assert.equal(await page.getByTestId('model-switch').count(), 0);
+      await page.goto(without.url);
+      const asked = page.waitForResponse((answer) => answer.url().endsWith('/api/models'));
+      await page.getByTestId('new-workspace').first().click();
+      await (await asked).finished();
+      await page.getByTestId('workspace-reach').waitFor();
+      assert.equal(await page.getByTestId('workspace-uses').count(), 0);
     } finally {
       await browser.close();
       await without.close();

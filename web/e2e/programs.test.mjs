@@ -95,5 +95,10 @@ describe('full-screen programs', { timeout: 180_000 }, () => {
     await command(page, 'echo "after htop $((6 * 7))"', 'after htop 42');
   });
 
+  it('lets packages link their manual pages, without which they are not installed', async () => {
+    const links = { command: ['ls', '-d', '/usr/share/man/man1', '/usr/share/man/man7'] };
+    assert.equal((await server.api('POST', `/api/workspaces/${workspace}/exec`, links)).exit_code, 0);
+  });
+
   it('had no fault on the page', () => assert.deepEqual(browser.faults, []));
 });

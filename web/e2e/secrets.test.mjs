@@ -74,6 +74,34 @@ describe('secrets', { timeout: 180_000 }, () => {
         await eventually('it to be gone', async () => (await inside('printf %s "$OPENAI_API_KEY"')) === '');
       });
 
+      it('are chosen for a workspace that is made', async () => {
+        await page.goto(server.url);
+        await page.getByTestId('new-workspace').first().click();
+        const use = page.locator('[data-testid=use-secret][data-name=OPENAI_API_KEY]');
+        await use.click();
+        assert.equal(await page.getByTestId('workspace-reach').inputValue(), 'balanced', 'what it reaches is said with it');
+        await assertFits(page, 'the form');
+        await page.getByTestId('workspace-name').fill(`uses-${name.split(' ')[1]}`);
+        await page.getByTestId('create-workspace').click();
+        await page.waitForURL(/\/w\/[^/]+$/, { timeout: 60_000 });
+        const made = new URL(page.url()).pathname.split('/')[2];
+        const { preset, secrets } = await server.api('GET', `/api/workspaces/${made}/egress`);
+        assert.deepEqual([preset, secrets], ['balanced', ['OPENAI_API_KEY']]);
+        await server.api('DELETE', `/api/workspaces/${made}?purge=true`);
+      });
+
+      it('are asked for again when they could not be listed', async () => {
+        await page.route('**/api/secrets', (route) => route.fulfill({ status: 503, json: { error: { code: 'unavailable', message: 'Not now.' } } }));
+        await page.goto(`${server.url}/account`);
+        const failed = page.getByTestId('not-listed').filter({ hasText: 'Secrets' });
+        await failed.getByText('Not now.').waitFor();
+        await assertFits(page, 'what could not be listed');
+        await page.unroute('**/api/secrets');
+        await failed.getByTestId('list-again').click();
+        await secret('OPENAI_API_KEY').waitFor();
+        await failed.waitFor({ state: 'detached' });
+      });
+
       it('are deleted', async () => {
         await page.goto(`${server.url}/account`);
         for (const name of ['SHOP_TOKEN', 'OPENAI_API_KEY']) {

@@ -4,7 +4,14 @@
 //! It is added to the image's own authorities in a file of ours, which the usual variables name; what is there is left as it
 //! is. Where an image has no authorities only programs that have their own are told, as nothing else could speak TLS anyway.
 //! Programs that were told of the file go on with it when there is no authority any more: it stays, with the image's alone.
+//!
+//! Java reads no PEM and none of those variables. It has the same certificates as a [`truststore`], and is led there by
+//! `JAVA_TOOL_OPTIONS`, which every machine of Java looks at: what is to use a secret is a program of the workspace as often
+//! as Maven or Gradle, and what these start (tests, daemons) has no options of theirs. The price is a line that Java says of it at each
+//! start, on standard error (`Picked up JAVA_TOOL_OPTIONS`); only workspaces with an authority pay it. What the image or the
+//! owner has there stays, and wins where it names a store of its own.
 
+use crate::truststore;
 use crate::way_out::{note, put};
 use rexec_egress::authority::BUNDLES;
 use std::collections::BTreeMap;
@@ -19,6 +26,9 @@ const ETC: &str = "etc";
 const OURS: &str = "etc/rexec";
 const ALONE: &str = "ca.pem";
 const WITH_OTHERS: &str = "ca-bundle.pem";
+const FOR_JAVA: &str = "ca-bundle.jks";
+const JAVA_OPTIONS: &str = "JAVA_TOOL_OPTIONS";
+const JAVA_STORE: &str = "-Djavax.net.ssl.trustStore";
 /// Where `update-ca-certificates` finds it.
 const ANCHORS: &str = "usr/local/share/ca-certificates";
 const ANCHOR: &str = "rexec-workspace.crt";
@@ -36,18 +46,43 @@ const REPLACING: [&str; 8] = [
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 ];
 
-/// Has programs trust it, or nobody any more; the variables that tell them.
-pub fn install(root: &Path, authority: Option<&str>) -> BTreeMap<String, String> {
+/// What tells programs of it.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub variables: BTreeMap<String, String>,
+    java: bool,
+}
+
+impl Told {
+    /// Once all else is known that programs are given.
+    pub fn lead_java(&self, variables: &mut BTreeMap<String, String>) {
+        if !self.java {
+            return;
+        }
+        let ours = format!("{JAVA_STORE}=/{OURS}/{FOR_JAVA}");
+        let options = match variables.get(JAVA_OPTIONS).map(|options| options.trim()) {
+            // A kind or a password is of a store of theirs, too.
+            Some(theirs) if theirs.contains(JAVA_STORE) => return,
+            Some(theirs) if !theirs.is_empty() => format!("{ours} {theirs}"),
+            _ => ours,
+        };
+        variables.insert(JAVA_OPTIONS.to_owned(), options);
+    }
+}
+
+/// Has programs trust it, or nobody any more.
+pub fn install(root: &Path, authority: Option<&str>) -> Told {
     let ours = root.join(OURS);
     if authority.is_some() && !ours.exists() && root.join(ETC).is_dir() {
         note(std::fs::create_dir(&ours), &ours);
     }
-    let others = BUNDLES.iter().find_map(|path| read(&root.join(path)).ok());
+    let others = BUNDLES.iter().find_map(|path| String::from_utf8(read(&root.join(path)).ok()?).ok());
     let bundle = others.map(|others| format!("{}\n{}", others.trim_end(), authority.unwrap_or_default()));
     if authority.is_some() || ours.join(WITH_OTHERS).exists() {
-        note(replace(&ours, ALONE, authority.unwrap_or_default()), &ours);
+        note(replace(&ours, ALONE, authority.unwrap_or_default().as_bytes()), &ours);
         if let Some(bundle) = &bundle {
-            note(replace(&ours, WITH_OTHERS, bundle), &ours);
+            note(replace(&ours, WITH_OTHERS, bundle.as_bytes()), &ours);
+            note(replace(&ours, FOR_JAVA, &truststore::of_pem(bundle)), &ours);
         }
     }
     put(&root.join(ANCHORS), ANCHOR, authority);
@@ -55,31 +90,31 @@ pub fn install(root: &Path, authority: Option<&str>) -> BTreeMap<String, String>
         let path = format!("/{OURS}/{file}");
         names.iter().map(|name| ((*name).to_owned(), path.clone())).collect::<Vec<_>>()
     };
-    let mut all = BTreeMap::new();
+    let mut told = Told { java: authority.is_some() && bundle.is_some(), ..Told::default() };
     if authority.is_some() {
-        all.extend(named(&ADDING, ALONE));
+        told.variables.extend(named(&ADDING, ALONE));
     }
     if authority.is_some() && bundle.is_some() {
-        all.extend(named(&REPLACING, WITH_OTHERS));
+        told.variables.extend(named(&REPLACING, WITH_OTHERS));
     }
-    all
+    told
 }
 
 /// A regular file, which a link may lead to, as some distributions have it.
-fn read(path: &Path) -> io::Result<String> {
+fn read(path: &Path) -> io::Result<Vec<u8>> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     if !file.metadata()?.is_file() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut text = String::new();
-    file.take(BUNDLE_BYTES_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > BUNDLE_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(text) }
+    let mut bytes = Vec::new();
+    file.take(BUNDLE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > BUNDLE_BYTES_MAX { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
 }
 
 /// As a whole, for whoever reads it just then; what says so already stays as it is.
-fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()> {
+fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let (path, new) = (directory.join(name), directory.join(format!("{name}.new")));
-    if read(&path).is_ok_and(|there| there == text) {
+    if read(&path).is_ok_and(|there| there == bytes) {
         return Ok(());
     }
     match std::fs::remove_file(&new) {
@@ -87,7 +122,7 @@ fn replace(directory: &Path, name: &str, text: &str) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).custom_flags(libc::O_NOFOLLOW).open(&new)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     std::fs::rename(&new, &path)
 }
 
@@ -103,7 +138,8 @@ mod tests {
         std::fs::create_dir_all(at("etc/ssl/certs")).unwrap();
         std::fs::write(at(BUNDLES[0]), "theirs\n").unwrap();
         std::fs::create_dir_all(at(ANCHORS)).unwrap();
-        let variables = install(root.path(), Some("ours\n"));
+        let told = install(root.path(), Some("ours\n"));
+        let variables = &told.variables;
         assert_eq!(variables["SSL_CERT_FILE"], "/etc/rexec/ca-bundle.pem");
         assert_eq!(variables["NODE_EXTRA_CA_CERTS"], "/etc/rexec/ca.pem");
         assert_eq!(std::fs::read_to_string(at("etc/rexec/ca-bundle.pem")).unwrap(), "theirs\nours\n");
@@ -111,7 +147,7 @@ mod tests {
         assert!(at(ANCHORS).join(ANCHOR).exists());
         assert_eq!(std::fs::read_to_string(at(BUNDLES[0])).unwrap(), "theirs\n");
         // Programs that run go on with the file.
-        assert!(install(root.path(), None).is_empty());
+        assert_eq!(install(root.path(), None), Told::default());
         assert_eq!(std::fs::read_to_string(at("etc/rexec/ca-bundle.pem")).unwrap(), "theirs\n");
         assert!(!at(ANCHORS).join(ANCHOR).exists());
         // Whatever is put there is not written into.
@@ -126,8 +162,44 @@ mod tests {
     fn without_others_only_what_adds_is_named() {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("etc")).unwrap();
-        let names: Vec<String> = install(root.path(), Some("ours")).into_keys().collect();
+        let told = install(root.path(), Some("ours"));
+        let mut variables = told.variables.clone();
+        told.lead_java(&mut variables);
+        let names: Vec<String> = variables.into_keys().collect();
         assert_eq!(names, ["DENO_CERT", "NODE_EXTRA_CA_CERTS"]);
         assert!(!root.path().join("etc/rexec/ca-bundle.pem").exists());
+        assert!(!root.path().join("etc/rexec/ca-bundle.jks").exists());
+    }
+
+    #[test]
+    fn java_has_the_same_and_is_led_there() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("etc/ssl/certs")).unwrap();
+        let made = |name: &str| rexec_egress::authority::make(name, std::time::SystemTime::now()).unwrap().certificate;
+        let (theirs, ours) = (made("theirs"), made("ours"));
+        std::fs::write(at(BUNDLES[0]), &theirs).unwrap();
+        let told = install(root.path(), Some(&ours));
+        let store = || std::fs::read(at("etc/rexec/ca-bundle.jks")).unwrap();
+        assert_eq!(store(), truststore::of_pem(&format!("{theirs}{ours}")));
+        assert_eq!(store()[8..12], [0, 0, 0, 2]);
+        let led = |before: Option<&str>| {
+            let mut all: BTreeMap<String, String> =
+                before.map(|options| (JAVA_OPTIONS.to_owned(), options.to_owned())).into_iter().collect();
+            told.lead_java(&mut all);
+            all[JAVA_OPTIONS].clone()
+        };
+        let lead = "-Djavax.net.ssl.trustStore=/etc/rexec/ca-bundle.jks";
+        assert_eq!((led(None), led(Some(" "))), (lead.to_owned(), lead.to_owned()));
+        assert_eq!(led(Some("-Xmx1g -Da=b")), format!("{lead} -Xmx1g -Da=b"), "what is said later wins");
+        for own in ["-Xmx1g -Djavax.net.ssl.trustStore=/own.p12", "-Djavax.net.ssl.trustStorePassword=other"] {
+            assert_eq!(led(Some(own)), own);
+        }
+        // Programs that run go on with the file; the next are not led there.
+        let told = install(root.path(), None);
+        assert_eq!(store(), truststore::of_pem(&theirs));
+        let mut none = BTreeMap::new();
+        told.lead_java(&mut none);
+        assert!(none.is_empty());
     }
 }

@@ -116,12 +116,15 @@ impl Guest {
             None => at_home(before.as_deref(), configure.user, configure.account.as_deref()).await?,
         };
         let mut env = self.inherited.clone();
+        let mut trusted = authority::Told::default();
         if self.machine.is_none() {
             way_out::write(Path::new("/"), configure.gateway);
             env.extend(configure.gateway.into_iter().flat_map(way_out::variables));
-            env.extend(authority::install(Path::new("/"), configure.authority.as_deref()));
+            trusted = authority::install(Path::new("/"), configure.authority.as_deref());
+            env.extend(trusted.variables.clone());
         }
         env.extend(configure.env);
+        trusted.lead_java(&mut env);
         let mut launcher = Launcher::new(self.reaper.clone(), user.clone(), env);
         if let Some(own) = &self.machine {
             launcher = launcher.on_machine(own.program.clone());

@@ -33,6 +33,7 @@ pub mod sftp;
 pub mod sudo;
 mod tar;
 pub mod terminal;
+mod truststore;
 pub mod tunnel;
 pub mod volume;
 mod way_out;

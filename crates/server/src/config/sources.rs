@@ -198,9 +198,9 @@ impl Reader {
         for name in self.file.keys().filter(|name| !known(name)) {
             self.faults.push(format!("rexec.toml: {} is not a setting.", name.to_ascii_lowercase()));
         }
-        for name in self.env.keys().chain(self.dotenv.keys()) {
+        for (name, value) in self.env.iter().chain(&self.dotenv) {
             let ours = name.starts_with("REXEC_") && !FOREIGN_PREFIXES.iter().any(|p| name.starts_with(p));
-            if ours && !self.taken.contains(name) {
+            if ours && !value.trim().is_empty() && !self.taken.contains(name) {
                 self.notices.push(format!("{name} is not a setting of this version and was ignored."));
             }
         }

@@ -229,3 +229,30 @@ fn authorities_are_lines_or_a_file_of_them() {
         );
     }
 }
+
+/// Deployment takes environment variables alone: what operators may say of egress, models and GitHub is handed on by both of our
+/// stacks, and whoever says nothing has what one has without them.
+#[test]
+fn stacks_hand_on_what_operators_may_say() {
+    let operators = include_str!("../../../../docs/egress.md").split_once("## For operators").unwrap().1;
+    let table = operators.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    let named = table.filter_map(|row| row.split('|').nth(1)).flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let named: Vec<&str> = named.collect();
+    assert!(named.contains(&"REXEC_EGRESS_DIRECT") && named.contains(&"ANTHROPIC_API_KEY"), "{named:?}");
+    for stack in [
+        include_str!("../../../../docker/docker-compose.yml"),
+        include_str!("../../../../docker/docker-compose.standalone.yml"),
+    ] {
+        let handed: Vec<&str> = stack
+            .lines()
+            .filter_map(|line| line.trim().split_once(": "))
+            .filter(|(name, value)| *value == format!("${{{name}:-}}"))
+            .map(|(name, _)| name)
+            .collect();
+        let missing: Vec<_> = named.iter().filter(|name| !handed.contains(name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        let empty: Vec<(&str, &str)> = handed.iter().map(|name| (*name, "")).collect();
+        let (unset, none) = (config(&empty).unwrap(), config(&[]).unwrap());
+        assert_eq!((unset.egress, unset.notices), (none.egress, none.notices));
+    }
+}

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { EgressView } from '../api/types';
-import { ruleFor, settingsOf, withoutLent, withoutRule, withRule, withSecret } from './rules';
+import { ruleFor, settingsOf, settingsOfNew, withoutLent, withoutRule, withRule, withSecret } from './rules';
 
 test('a rule names the ports that it has to', () => {
   const rule = (how: string, host: string, port: number): string => ruleFor({ how, host, port });
@@ -20,4 +20,12 @@ test('a rule comes once and goes alone, and nothing else is asked for', () => {
   expect(withSecret(more, 'KEY', false).secrets).toEqual([]);
   expect(withoutLent(more, 'l.example')).toEqual({ ...more, lent: [] });
   expect(withoutRule(more, 'deny', 'b.example').deny).toEqual(['c.example']);
+});
+
+test('a new workspace is as the server has it until something is said', () => {
+  const none = { reach: undefined, secrets: [], models: false };
+  expect(settingsOfNew(none)).toBeUndefined();
+  expect(settingsOfNew({ ...none, reach: 'open' })).toEqual({ preset: 'open' });
+  expect(settingsOfNew({ ...none, secrets: ['KEY'] })).toEqual({ preset: 'balanced', secrets: ['KEY'] });
+  expect(settingsOfNew({ reach: 'locked', secrets: [], models: true })).toEqual({ preset: 'locked', models: true });
 });

@@ -12,6 +12,16 @@ export const PRESETS: { preset: EgressPreset; label: string; brief: string; text
   { preset: 'open', label: 'Open', brief: 'the public internet', text: 'The whole public internet, but for what you deny.' },
 ];
 
+/** For a workspace that is to use secrets or models, unless another is chosen: they are for hosts outside. */
+export const WITH_USES: EgressPreset = 'balanced';
+
+/** What is asked for of a new workspace; nothing, where all is to be as the server has it. */
+export function settingsOfNew({ reach, secrets, models }: { reach: EgressPreset | undefined; secrets: readonly string[]; models: boolean }): EgressSettings | undefined {
+  const uses = { ...(secrets.length > 0 ? { secrets: [...secrets] } : {}), ...(models ? { models } : {}) };
+  const preset = reach ?? (Object.keys(uses).length > 0 ? WITH_USES : undefined);
+  return preset && { preset, ...uses };
+}
+
 /** What is asked for to keep what holds. */
 export function settingsOf({ preset, allow, deny, lent, secrets, models }: EgressView): Required<EgressSettings> {
   return { preset, allow, deny, lent, secrets: secrets ?? [], models: models ?? false };
