@@ -7,6 +7,7 @@
 
 use super::fault::{Fault, bad, mismatch};
 use super::head::{anew, back, by_its_method, bytes_of, taking_out, told_host};
+use super::kept::{Asked, Kept, Upward, Used};
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
 use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, is_models, models, tls, upgrade};
@@ -18,6 +19,7 @@ use crate::record::{How, Record};
 use crate::table::Bound;
 use crate::upstream::Upstream;
 use bytes::Bytes;
+use http::request::Parts;
 use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -28,7 +30,6 @@ use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,23 +43,13 @@ const HEAD_MAX: Duration = Duration::from_secs(60);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 128;
 /// For the head of an answer: models think long.
-const ANSWER_MAX: Duration = Duration::from_secs(600);
+pub const ANSWER_MAX: Duration = Duration::from_secs(600);
 /// As long as it takes to say that there are too many.
 const TURNED_AWAY_MAX: Duration = Duration::from_secs(1);
 /// Methods by which a host answers with the request's own headers (RFC 9110, section 9.3.8), one of them by another name.
 const SAY_AGAIN: [&str; 2] = ["TRACE", "TRACK"];
 
 pub type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
-
-/// The connection of the last request, for the next one.
-struct Kept {
-    host: Host,
-    port: u16,
-    address: Option<IpAddr>,
-    sender: client::SendRequest<Outward>,
-    /// Carries it, and ends with it: an end that does not read would keep it for ever.
-    _carrying: AbortOnDropHandle<()>,
-}
 
 /// What is asked for at this moment, and was last.
 #[derive(Clone)]
@@ -73,6 +64,24 @@ enum Current {
     },
     /// A model; what has gone either way.
     Model(Arc<AtomicU64>),
+}
+
+/// A request that was judged, on its way.
+struct Going<'a> {
+    how: How,
+    host: &'a Host,
+    port: u16,
+    asked: (Method, String),
+    /// Whose values it was given.
+    secrets: Vec<String>,
+    head_bytes: usize,
+}
+
+/// What came back, on which connection.
+struct Sent {
+    answer: Response<Incoming>,
+    kept: Kept,
+    flow: Arc<Flow>,
 }
 
 /// All that may be asked for, within a tunnel.
@@ -349,19 +358,57 @@ impl Talk {
         if let Some(upstream) = upstream {
             upstream.ask_for(&mut head, host, port)?;
         }
-        // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
-        let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream() && upgrade.is_none();
-        if again && let Some((kept, flow)) = self.take_kept(how, host, port, &secrets) {
-            self.set_current(host, port, &asked, Some(flow.clone()));
-            flow.went_up(head_bytes);
-            let mut kept = kept;
-            if let Ok(answer) = ask(&mut kept.sender, Request::from_parts(head.clone(), empty())).await {
-                return Ok(self.answered(answer, kept, flow, reader));
-            }
+        let going = Going { how, host, port, asked, secrets, head_bytes };
+        let sent = match upgrade {
+            // What is to become another protocol has a connection of its own.
+            Some(_) => self.send_anew(&going, Upward::counting(head, body)).await?,
+            None => self.send(&going, head, body).await?,
+        };
+        let Sent { mut answer, kept, flow } = sent;
+        if let Some(refusal) = upstream.and_then(|_| Upstream::refusal(answer.status())) {
+            self.visit.deny(how, host, port, refusal.code());
+            return Err(refusal);
         }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for one, or for another.
+            let Some(ours) = upgrade.filter(|_| upgrade::is_agreed(answer.headers())) else {
+                return Err(Refusal::Unreachable);
+            };
+            let theirs = hyper::upgrade::on(&mut answer);
+            let take_out = taking_out(reader, host.clone(), port);
+            let (visit, host, address) = (self.visit.clone(), host.clone(), kept.address);
+            let carried = upgrade::Carried { visit, flow, host, port, address, carrying: kept.carrying };
+            self.visit.gateway.spawn(upgrade::carry(ours, theirs, carried));
+            let (mut head, _) = back(answer, &take_out);
+            upgrade::say(&mut head.headers);
+            return Ok(Response::from_parts(head, empty()));
+        }
+        Ok(self.answered(answer, kept, flow, reader))
+    }
+
+    /// On the connection of the last request, where that may be, else on a new one.
+    async fn send(&self, going: &Going<'_>, head: Parts, body: Incoming) -> Result<Sent, Refusal> {
+        let is_repeatable = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream();
+        let again = is_repeatable.then(|| Request::from_parts(head.clone(), empty()));
+        let (request, upward) = Upward::counting(head, body);
+        let Some((kept, flow)) = self.take_kept(going) else { return self.send_anew(going, (request, upward)).await };
+        self.set_current(going.host, going.port, &going.asked, Some(flow.clone()));
+        upward.goes_by(&flow, going.head_bytes);
+        match kept.ask(request, again).await? {
+            Asked::Answered(answer, kept) => Ok(Sent { answer, kept, flow }),
+            Asked::Anew(unsent) => self.send_anew(going, (unsent, upward)).await,
+        }
+    }
+
+    async fn send_anew(
+        &self,
+        going: &Going<'_>,
+        (request, upward): (Request<Outward>, Upward),
+    ) -> Result<Sent, Refusal> {
+        let Going { how, host, port, .. } = *going;
         let way = if self.is_tls() { Way::Tunnel } else { Way::Requests };
-        let (opened, flow) = self.visit.open_with(how, way, host, port, secrets).await?;
-        self.set_current(host, port, &asked, Some(flow.clone()));
+        let (opened, flow) = self.visit.open_with(how, way, host, port, going.secrets.clone()).await?;
+        self.set_current(host, port, &going.asked, Some(flow.clone()));
         // What was decided before it was dialled may be otherwise by now.
         let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
         if let Err(denied) = bound.policy.reach(host, port, opened.address) {
@@ -384,33 +431,10 @@ impl Talk {
         };
         let (mut sender, carrying) =
             connected.inspect_err(|refusal| self.visit.deny(how, host, port, refusal.code()))?;
-        flow.went_up(head_bytes);
-        let upward = flow.clone();
-        let counted = body.map_frame(move |frame| {
-            upward.went_up(frame.data_ref().map_or(0, Bytes::len));
-            frame
-        });
-        let mut answer = ask(&mut sender, Request::from_parts(head, counted.boxed_unsync())).await?;
-        if let Some(refusal) = upstream.and_then(|_| Upstream::refusal(answer.status())) {
-            self.visit.deny(how, host, port, refusal.code());
-            return Err(refusal);
-        }
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody asked for one, or for another.
-            let Some(ours) = upgrade.filter(|_| upgrade::is_agreed(answer.headers())) else {
-                return Err(Refusal::Unreachable);
-            };
-            let theirs = hyper::upgrade::on(&mut answer);
-            let take_out = taking_out(reader, host.clone(), port);
-            let (visit, host) = (self.visit.clone(), host.clone());
-            let carried = upgrade::Carried { visit, flow, host, port, address, carrying };
-            self.visit.gateway.spawn(upgrade::carry(ours, theirs, carried));
-            let (mut head, _) = back(answer, &take_out);
-            upgrade::say(&mut head.headers);
-            return Ok(Response::from_parts(head, empty()));
-        }
-        let kept = Kept { host: host.clone(), port, address, sender, _carrying: carrying };
-        Ok(self.answered(answer, kept, flow, reader))
+        upward.goes_by(&flow, going.head_bytes);
+        let answer = ask(&mut sender, request).await?;
+        let kept = Kept { host: host.clone(), port, address, sender, carrying, used: Used::new() };
+        Ok(Sent { answer, kept, flow })
     }
 
     /// Refuses this very request, where rules are about single ones; whether they are.
@@ -474,9 +498,11 @@ impl Talk {
         reader: Option<Arc<Bound>>,
     ) -> Response<Outward> {
         let take_out = taking_out(reader, kept.host.clone(), kept.port);
+        let used = kept.used.clone();
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         let (head, body) = back(answer, &take_out);
         let body = body.map_frame(move |mut frame| {
+            used.now();
             flow.went_down(frame.data_ref().map_or(0, Bytes::len));
             if let Some(trailers) = frame.trailers_mut() {
                 take_out(trailers);
@@ -487,15 +513,15 @@ impl Talk {
     }
 
     /// The last one, if it is for the same, may still be used, and is open.
-    fn take_kept(&self, how: How, host: &Host, port: u16, secrets: &[String]) -> Option<(Kept, Arc<Flow>)> {
+    fn take_kept(&self, going: &Going<'_>) -> Option<(Kept, Arc<Flow>)> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let bound = self.visit.tenant.bound()?;
-        let rule = bound.policy.reach(host, port, kept.address).ok()?;
-        if kept.host != *host || kept.port != port || !kept.sender.is_ready() {
+        let rule = bound.policy.reach(going.host, going.port, kept.address).ok()?;
+        if !kept.is_for(going.host, going.port) {
             return None;
         }
-        let record = record(&bound, how, host, port, Ok(rule));
-        self.visit.gateway.tell(Record { secrets: secrets.to_vec(), ..record.clone() });
+        let record = record(&bound, going.how, going.host, going.port, Ok(rule));
+        self.visit.gateway.tell(Record { secrets: going.secrets.clone(), ..record.clone() });
         let flow = self.visit.flow(record, kept.address);
         Some((kept, flow))
     }

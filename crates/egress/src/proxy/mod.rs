@@ -7,6 +7,7 @@ mod direct;
 mod fault;
 mod head;
 mod http;
+mod kept;
 mod models;
 mod prefixed;
 mod socks;
