@@ -8,6 +8,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 /// Where distributions keep the authorities that a machine, or an image, trusts; below its root.
@@ -46,16 +47,23 @@ pub fn make(name: &str, now: SystemTime) -> Result<Made, Failed> {
 
 /// Whoever has its key signs for hosts.
 pub struct Authority {
+    name: String,
+    key: String,
     issuer: Issuer<'static, KeyPair>,
-    /// Of all hosts.
-    host_key: KeyPair,
+    /// Of all hosts; made with the first certificate.
+    host_key: OnceLock<KeyPair>,
 }
 
 impl Authority {
     /// With the name that its certificate was made with.
     pub fn read(name: &str, key: &str) -> Result<Self, Failed> {
         let issuer = Issuer::new(of_authority(name)?, KeyPair::from_pem(key)?);
-        Ok(Self { issuer, host_key: KeyPair::generate()? })
+        Ok(Self { name: name.to_owned(), key: key.to_owned(), issuer, host_key: OnceLock::new() })
+    }
+
+    /// Whether reading these would give the same one.
+    pub fn is(&self, name: &str, key: &str) -> bool {
+        self.name == name && self.key == key
     }
 
     /// A host's certificate and its key, both in DER.
@@ -66,8 +74,17 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         valid(&mut params, now, HOST_DAYS);
-        let certificate = params.signed_by(&self.host_key, &self.issuer)?;
-        Ok((certificate.der().to_vec(), self.host_key.serialize_der()))
+        let host_key = self.host_key()?;
+        let certificate = params.signed_by(host_key, &self.issuer)?;
+        Ok((certificate.der().to_vec(), host_key.serialize_der()))
+    }
+
+    fn host_key(&self) -> Result<&KeyPair, Failed> {
+        if let Some(key) = self.host_key.get() {
+            return Ok(key);
+        }
+        let made = KeyPair::generate()?;
+        Ok(self.host_key.get_or_init(|| made))
     }
 }
 

@@ -30,6 +30,11 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_l
 /// Of one workspace.
 pub struct Reading {
     pub secrets: Secrets,
+    voice: Arc<Voice>,
+}
+
+/// By which it speaks for hosts; outlives changes of what is read.
+struct Voice {
     authority: Authority,
     kept: Mutex<HashMap<HostName, (Arc<ServerConfig>, Instant)>>,
 }
@@ -52,7 +57,17 @@ pub enum CannotSpeak {
 
 impl Reading {
     pub fn new(secrets: Secrets, authority: Authority) -> Self {
-        Self { secrets, authority, kept: Mutex::default() }
+        Self { secrets, voice: Arc::new(Voice { authority, kept: Mutex::default() }) }
+    }
+
+    /// Whether this is its authority.
+    pub fn speaks_by(&self, authority: &str, authority_key: &str) -> bool {
+        self.voice.authority.is(authority, authority_key)
+    }
+
+    /// With other secrets: what its authority has signed is still shown.
+    pub fn with(&self, secrets: Secrets) -> Self {
+        Self { secrets, voice: self.voice.clone() }
     }
 
     pub fn is_for(&self, host: &Host, port: u16) -> bool {
@@ -61,13 +76,13 @@ impl Reading {
 
     /// How TLS is spoken in the place of this host.
     pub fn in_place_of(&self, host: &HostName) -> Result<Arc<ServerConfig>, CannotSpeak> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.voice.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((config, made)) = kept.get(host)
             && made.elapsed() < KEPT_FOR
         {
             return Ok(config.clone());
         }
-        let (certificate, key) = self.authority.sign(host, SystemTime::now())?;
+        let (certificate, key) = self.voice.authority.sign(host, SystemTime::now())?;
         let mut config = ServerConfig::builder_with_provider(PROVIDER.clone())
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
@@ -122,5 +137,24 @@ impl Roots {
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
         Ok(self.config.get_or_init(|| Arc::new(config)).clone())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::authority;
+
+    #[test]
+    fn what_was_signed_outlives_a_change_of_secrets() {
+        let [one, other] = [0; 2].map(|_| authority::make("one", SystemTime::now()).unwrap());
+        let host: HostName = "api.example".parse().unwrap();
+        let first = Reading::new(Secrets::default(), Authority::read("one", &one.key).unwrap());
+        let shown = first.in_place_of(&host).unwrap();
+        let again = first.with(Secrets::default());
+        assert!(Arc::ptr_eq(&shown, &again.in_place_of(&host).unwrap()));
+        assert!(again.speaks_by("one", &one.key));
+        assert!(!again.speaks_by("one", &other.key) && !again.speaks_by("two", &one.key));
     }
 }

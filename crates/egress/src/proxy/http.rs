@@ -8,6 +8,7 @@
 use super::fault::{Fault, bad, mismatch};
 use super::github::{self, Judged};
 use super::head::{anew, back, by_its_method, bytes_of, taking_out, told_host};
+use super::kept::{Asked, Going, Kept, Sent, Upward, Used};
 use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
 use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, is_models, models, tls, upgrade};
@@ -20,6 +21,7 @@ use crate::refusal::Refusal;
 use crate::table::Bound;
 use crate::upstream::Upstream;
 use bytes::Bytes;
+use http::request::Parts;
 use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -30,7 +32,6 @@ use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,7 +45,7 @@ const HEAD_MAX: Duration = Duration::from_secs(60);
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEADERS_MAX: usize = 128;
 /// For the head of an answer: models think long.
-const ANSWER_MAX: Duration = Duration::from_secs(600);
+pub const ANSWER_MAX: Duration = Duration::from_secs(600);
 /// As long as it takes to say that there are too many.
 const TURNED_AWAY_MAX: Duration = Duration::from_secs(1);
 /// Methods by which a host answers with the request's own headers (RFC 9110, section 9.3.8), one of them by another name.
@@ -53,16 +54,6 @@ const SAY_AGAIN: [&str; 2] = ["TRACE", "TRACK"];
 const GITHUB: &str = "GITHUB_TOKEN";
 
 pub type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
-
-/// The connection of the last request, for the next one.
-struct Kept {
-    host: Host,
-    port: u16,
-    address: Option<IpAddr>,
-    sender: client::SendRequest<Outward>,
-    /// Carries it, and ends with it: an end that does not read would keep it for ever.
-    _carrying: AbortOnDropHandle<()>,
-}
 
 /// What is asked for at this moment, and was last.
 #[derive(Clone)]
@@ -362,19 +353,57 @@ impl Talk {
         if let Some(upstream) = upstream {
             upstream.ask_for(&mut head, host, port)?;
         }
-        // A connection that goes on may end at this very moment: only what can be asked again is asked on one.
-        let again = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream() && upgrade.is_none();
-        if again && let Some((kept, flow)) = self.take_kept(how, host, port, &secrets) {
-            self.set_current(host, port, &asked, with_token, Some(flow.clone()));
-            flow.went_up(head_bytes);
-            let mut kept = kept;
-            if let Ok(answer) = ask(&mut kept.sender, Request::from_parts(head.clone(), empty())).await {
-                return Ok(self.answered(answer, kept, flow, reader));
-            }
+        let going = Going { how, host, port, asked, with_token, secrets, head_bytes };
+        let sent = match upgrade {
+            // What is to become another protocol has a connection of its own.
+            Some(_) => self.send_anew(&going, Upward::counting(head, body)).await?,
+            None => self.send(&going, head, body).await?,
+        };
+        let Sent { mut answer, kept, flow } = sent;
+        if let Some(refusal) = upstream.and_then(|_| Upstream::refusal(answer.status())) {
+            self.visit.deny(how, host, port, refusal.code());
+            return Err(refusal);
         }
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for one, or for another.
+            let Some(ours) = upgrade.filter(|_| upgrade::is_agreed(answer.headers())) else {
+                return Err(Refusal::Unreachable);
+            };
+            let theirs = hyper::upgrade::on(&mut answer);
+            let take_out = taking_out(reader, host.clone(), port);
+            let (visit, host, address) = (self.visit.clone(), host.clone(), kept.address);
+            let carried = upgrade::Carried { visit, flow, host, port, address, carrying: kept.carrying };
+            self.visit.gateway.spawn(upgrade::carry(ours, theirs, carried));
+            let (mut head, _) = back(answer, &take_out);
+            upgrade::say(&mut head.headers);
+            return Ok(Response::from_parts(head, empty()));
+        }
+        Ok(self.answered(answer, kept, flow, reader))
+    }
+
+    /// On the connection of the last request, where that may be, else on a new one.
+    async fn send(&self, going: &Going<'_>, head: Parts, body: Outward) -> Result<Sent, Refusal> {
+        let is_repeatable = matches!(head.method, Method::GET | Method::HEAD) && body.is_end_stream();
+        let again = is_repeatable.then(|| Request::from_parts(head.clone(), empty()));
+        let (request, upward) = Upward::counting(head, body);
+        let Some((kept, flow)) = self.take_kept(going) else { return self.send_anew(going, (request, upward)).await };
+        self.set_current(going.host, going.port, &going.asked, going.with_token, Some(flow.clone()));
+        upward.goes_by(&flow, going.head_bytes);
+        match kept.ask(request, again).await? {
+            Asked::Answered(answer, kept) => Ok(Sent { answer, kept, flow }),
+            Asked::Anew(unsent) => self.send_anew(going, (unsent, upward)).await,
+        }
+    }
+
+    async fn send_anew(
+        &self,
+        going: &Going<'_>,
+        (request, upward): (Request<Outward>, Upward),
+    ) -> Result<Sent, Refusal> {
+        let Going { how, host, port, .. } = *going;
         let way = if self.is_tls() { Way::Tunnel } else { Way::Requests };
-        let (opened, flow) = self.visit.open_with(how, way, host, port, secrets).await?;
-        self.set_current(host, port, &asked, with_token, Some(flow.clone()));
+        let (opened, flow) = self.visit.open_with(how, way, host, port, going.secrets.clone()).await?;
+        self.set_current(host, port, &going.asked, going.with_token, Some(flow.clone()));
         // What was decided before it was dialled may be otherwise by now.
         let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
         if let Err(denied) = bound.policy.reach(host, port, opened.address) {
@@ -397,33 +426,10 @@ impl Talk {
         };
         let (mut sender, carrying) =
             connected.inspect_err(|refusal| self.visit.deny(how, host, port, refusal.code()))?;
-        flow.went_up(head_bytes);
-        let upward = flow.clone();
-        let counted = body.map_frame(move |frame| {
-            upward.went_up(frame.data_ref().map_or(0, Bytes::len));
-            frame
-        });
-        let mut answer = ask(&mut sender, Request::from_parts(head, counted.boxed_unsync())).await?;
-        if let Some(refusal) = upstream.and_then(|_| Upstream::refusal(answer.status())) {
-            self.visit.deny(how, host, port, refusal.code());
-            return Err(refusal);
-        }
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody asked for one, or for another.
-            let Some(ours) = upgrade.filter(|_| upgrade::is_agreed(answer.headers())) else {
-                return Err(Refusal::Unreachable);
-            };
-            let theirs = hyper::upgrade::on(&mut answer);
-            let take_out = taking_out(reader, host.clone(), port);
-            let (visit, host) = (self.visit.clone(), host.clone());
-            let carried = upgrade::Carried { visit, flow, host, port, address, carrying };
-            self.visit.gateway.spawn(upgrade::carry(ours, theirs, carried));
-            let (mut head, _) = back(answer, &take_out);
-            upgrade::say(&mut head.headers);
-            return Ok(Response::from_parts(head, empty()));
-        }
-        let kept = Kept { host: host.clone(), port, address, sender, _carrying: carrying };
-        Ok(self.answered(answer, kept, flow, reader))
+        upward.goes_by(&flow, going.head_bytes);
+        let answer = ask(&mut sender, request).await?;
+        let kept = Kept { host: host.clone(), port, address, sender, carrying, used: Used::new() };
+        Ok(Sent { answer, kept, flow })
     }
 
     /// Refuses this very request, where rules are about single ones; whether they are.
@@ -487,9 +493,11 @@ impl Talk {
         reader: Option<Arc<Bound>>,
     ) -> Response<Outward> {
         let take_out = taking_out(reader, kept.host.clone(), kept.port);
+        let used = kept.used.clone();
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         let (head, body) = back(answer, &take_out);
         let body = body.map_frame(move |mut frame| {
+            used.now();
             flow.went_down(frame.data_ref().map_or(0, Bytes::len));
             if let Some(trailers) = frame.trailers_mut() {
                 take_out(trailers);
@@ -500,15 +508,15 @@ impl Talk {
     }
 
     /// The last one, if it is for the same, may still be used, and is open.
-    fn take_kept(&self, how: How, host: &Host, port: u16, secrets: &[String]) -> Option<(Kept, Arc<Flow>)> {
+    fn take_kept(&self, going: &Going<'_>) -> Option<(Kept, Arc<Flow>)> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let bound = self.visit.tenant.bound()?;
-        let rule = bound.policy.reach(host, port, kept.address).ok()?;
-        if kept.host != *host || kept.port != port || !kept.sender.is_ready() {
+        let rule = bound.policy.reach(going.host, going.port, kept.address).ok()?;
+        if !kept.is_for(going.host, going.port) {
             return None;
         }
-        let record = record(&bound, how, host, port, Ok(rule));
-        self.visit.gateway.tell(Record { secrets: secrets.to_vec(), ..record.clone() });
+        let record = record(&bound, going.how, going.host, going.port, Ok(rule));
+        self.visit.gateway.tell(Record { secrets: going.secrets.clone(), ..record.clone() });
         let flow = self.visit.flow(record, kept.address);
         Some((kept, flow))
     }

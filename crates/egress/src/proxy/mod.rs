@@ -8,6 +8,7 @@ mod fault;
 mod github;
 mod head;
 mod http;
+mod kept;
 mod models;
 mod prefixed;
 mod socks;

@@ -281,6 +281,50 @@ fn a_connection_that_ended_meanwhile_is_no_failure() {
     });
 }
 
+/// A request with a body, to the host's port 80; the answer's head.
+async fn post(stream: &mut TcpStream, path: &str, body: &str) -> String {
+    let length = body.len();
+    let head = format!("POST http://a.example{path} HTTP/1.1\r\nHost: a.example\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+    let head = world::head(stream).await;
+    if head.starts_with("HTTP/1.1 200") {
+        stream.read_u16().await.unwrap();
+    }
+    head
+}
+
+#[test]
+fn requests_with_bodies_share_a_connection() {
+    apart(async |world| {
+        world.allow(ONE, &["a.example"]);
+        let mut stream = world.dial(ONE).await;
+        for body in ["one", "two", ""] {
+            let head = post(&mut stream, "/", body).await;
+            assert!(head.contains("x-talk: 1\r\n"), "{head}");
+        }
+        // It is closed by the server right after its answer, when nothing of the next is sent.
+        assert!(post(&mut stream, "/close", "x").await.contains("x-talk: 1\r\n"));
+        let body = "y".repeat(1000);
+        let head = post(&mut stream, "/", &body).await;
+        assert!(head.contains("x-talk: 2\r\n"), "{head}");
+        drop(stream);
+        let told = world.told(|record| record.end.is_some_and(|end| end.bytes_up > 1000)).await.end.unwrap();
+        assert_eq!(told.bytes_down, 2, "counted once, where it went");
+    });
+}
+
+#[test]
+fn what_may_not_be_asked_twice_is_sent_once() {
+    apart(async |world| {
+        world.allow(ONE, &["a.example"]);
+        let mut stream = world.dial(ONE).await;
+        assert!(post(&mut stream, "/", "x").await.starts_with("HTTP/1.1 200"));
+        let head = post(&mut stream, "/lose", "pay").await;
+        assert!(head.contains("x-rexec-egress: egress_unreachable\r\n"), "{head}");
+        assert_eq!(world.requests.lock().unwrap().len(), 2);
+    });
+}
+
 #[test]
 fn a_thousand_connections_of_one_are_bounded_and_disturb_no_other() {
     apart(async |world| {

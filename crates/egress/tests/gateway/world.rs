@@ -308,10 +308,12 @@ async fn serve_names(socket: UdpSocket, names: Names, asked: Arc<Mutex<Vec<Strin
     }
 }
 
-/// Answers each head that comes, and keeps it.
+/// Answers each head that comes, and keeps it; says on which connection.
 async fn serve_http(listener: TcpListener, requests: Arc<Mutex<Vec<String>>>) {
+    let mut count = 0;
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
+        count += 1;
         let requests = Arc::clone(&requests);
         tokio::task::spawn_local(async move {
             loop {
@@ -322,8 +324,11 @@ async fn serve_http(listener: TcpListener, requests: Arc<Mutex<Vec<String>>>) {
                 let answer = match head.starts_with("GET /away") {
                     true => {
                         "HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/latest\r\nContent-Length: 0\r\n\r\n"
+                            .into()
                     }
-                    false => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\nok",
+                    false => format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: x-hop\r\nX-Hop: 1\r\nX-Talk: {count}\r\n\r\nok"
+                    ),
                 };
                 let lower = head.to_lowercase();
                 let length = lower.split("\r\ncontent-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
@@ -338,10 +343,11 @@ async fn serve_http(listener: TcpListener, requests: Arc<Mutex<Vec<String>>>) {
                         body.push(byte);
                     }
                 }
-                if lower.starts_with("get /never") {
+                let asked = lower.split(' ').nth(1).unwrap_or_default();
+                if asked.starts_with("/never") {
                     return std::future::pending().await;
                 }
-                if stream.write_all(answer.as_bytes()).await.is_err() || lower.starts_with("get /close") {
+                if asked == "/lose" || stream.write_all(answer.as_bytes()).await.is_err() || asked == "/close" {
                     return;
                 }
             }
