@@ -66,7 +66,7 @@ const WHY: Record<string, string> = {
   egress_host_mismatch: 'it asked for another host within',
   egress_bad_host: 'the host is none',
   egress_bad_request: 'the request was malformed',
-  egress_github_refused: 'not what it may do at GitHub: another branch, a change where it only reads, or a part that no token is for',
+  egress_github_refused: 'not what it may do at GitHub; the program was told why',
   egress_github_unavailable: 'it may, but there is no token of GitHub for it now',
   model_not_let: 'models are not switched on here',
   model_not_allowed: 'the operator does not allow this model',
