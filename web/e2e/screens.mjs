@@ -222,7 +222,7 @@ let registry, server, image;
 try {
   registry = await Registry.start();
   image = await registry.offer('tools/simulator', 5, 3 * 1024 * 1024);
-  server = await Server.start({ environment: { REXEC_TEMPLATES_DIR: templates, LLM_BASE_URL: 'http://127.0.0.1:1/v1', REXEC_MODELS: 'gpt-5*', REXEC_MODELS_TOKENS_PER_DAY: '1000000' } });
+  server = await Server.start({ environment: { REXEC_TEMPLATES_DIR: templates, LLM_BASE_URL: 'http://127.0.0.1:1/v1', REXEC_MODELS: 'gpt-5*', REXEC_MODELS_TOKENS_PER_DAY: '1000000', GITHUB_TOKEN: 'ghp_0123456789abcdefghijABCDEFGHIJ012345' } });
   for (const [name, options] of SIZES) {
     size = name;
     await strangers(options);

@@ -77,7 +77,7 @@ impl Refusal {
             Self::Upstream(status) => {
                 format!("The operator's proxy refuses {host}:{port} ({}); tell the operator.", status.as_u16())
             }
-            Self::Github(why) => format!("Not at GitHub by this workspace: {why}."),
+            Self::Github(why) => format!("GitHub: {why}."),
             Self::NoGithub(why) => format!("There is no token of GitHub for this workspace: {why}"),
         }
     }

@@ -5,7 +5,7 @@
 //! answered as GitHub would, so that git shows why beside each branch.
 
 use super::Visit;
-use super::fault::CODE_HEADER;
+use super::fault::{CODE_HEADER, Fault};
 use super::http::{Outward, full};
 use crate::github::{AtGithub, Push, RESULT_TYPE, Token, Tokens, Verdict, reply};
 use crate::host::{Host, HostName};
@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, HeaderMap};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::pin::Pin;
@@ -61,20 +61,28 @@ pub async fn judge(
         Ok(Judged::Refused(_)) => visit.deny(how, host, port, Refusal::GITHUB),
         Err(refusal) => visit.deny(how, host, port, refusal.code()),
     }
+    let is_gits = || GIT_PATHS.iter().any(|end| head.uri.path().ends_with(end));
     match judged {
-        Err(Refusal::Github(why)) if GIT_PATHS.iter().any(|end| head.uri.path().ends_with(end)) => {
-            Ok(Judged::Refused(Box::new(told(why))))
-        }
+        Err(refusal) if is_gits() => Ok(Judged::Refused(Box::new(told(&refusal, host, port)))),
         judged => judged,
     }
 }
 
+/// What is refused whatever rules say, which could not help.
+pub fn refuses(bound: Option<&Bound>, host: &Host, port: u16, asked: &Request<Incoming>) -> bool {
+    bound.and_then(|bound| bound.at_github(host, port)).is_some_and(|(at, name)| {
+        let (method, path) = (asked.method().as_str(), asked.uri().path());
+        matches!(at.grant.judge(name, method, path, asked.uri().query()), Verdict::Refused(_))
+    })
+}
+
 /// As git shows it, beside `remote:`.
-fn told(why: String) -> Response<Outward> {
-    let mut answer = Response::new(full(format!("{why}\n").into()));
-    *answer.status_mut() = StatusCode::FORBIDDEN;
+fn told(refusal: &Refusal, host: &Host, port: u16) -> Response<Outward> {
+    let Fault { status, code, message } = Fault::of(refusal, host, port);
+    let mut answer = Response::new(full(format!("{message}\n").into()));
+    *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    answer.headers_mut().insert(CODE_HEADER, HeaderValue::from_static(Refusal::GITHUB));
+    answer.headers_mut().insert(CODE_HEADER, HeaderValue::from_static(code));
     answer
 }
 

@@ -328,12 +328,13 @@ impl Talk {
         let how = self.within().map_or(How::Http, |within| within.how);
         let asked = (request.method().clone(), request.uri().path().to_owned());
         self.set_current(host, port, &asked, false, None);
-        let is_judged = self.judge(how, host, port, &asked)?;
+        let reader = self.reader()?;
+        let is_refused = github::refuses(reader.as_deref(), host, port, &request);
+        let is_judged = !is_refused && self.judge(how, host, port, &asked)?;
         let (mut head, body) = anew(request, host, port, self.usual_port());
         if upgrade.is_some() {
             upgrade::say(&mut head.headers);
         }
-        let reader = self.reader()?;
         let reading = reader.as_deref().and_then(|bound| bound.reads(host, port));
         // By its method it was judged, or a secret is put in.
         let at_github = reader.as_deref().and_then(|bound| bound.at_github(host, port));

@@ -155,7 +155,10 @@ impl Broker {
 
     /// What its gateway is told.
     pub async fn bound(&self, row: &Workspace, placeholder: String) -> std::result::Result<Option<BoundGithub>, DbErr> {
-        let Some(access) = self.access(row).await? else { return Ok(None) };
+        let Some(access) = self.access(row).await? else {
+            self.forget(row.id);
+            return Ok(None);
+        };
         let tokens = match &self.0.config.source {
             Some(TokenSource::Token(token)) => Some(both(token.expose())),
             _ => self.kept(row.id, &access).and_then(|kept| Some(kept.had.ok()?.tokens.clone())),
@@ -181,23 +184,23 @@ impl Broker {
 
     /// What programs inside look at: `gh` wants a token, and where that is a company's own, a host; git is led from addresses of
     /// SSH, which no token is for, to those of HTTPS (git-config, "url.<base>.insteadOf"; git, "GIT_CONFIG_COUNT").
-    pub fn variables(&self, placeholder: &str) -> BTreeMap<String, String> {
-        let (own, host) = (self.own_host(), self.own_host().unwrap_or_else(|| PUBLIC.to_owned()));
-        let mut all = match own {
+    /// Of neither what is somebody's own.
+    pub fn variables(&self, placeholder: &str, own: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+        let host = self.own_host().unwrap_or_else(|| PUBLIC.to_owned());
+        let tokens = match self.own_host() {
             None => vec![("GITHUB_TOKEN", placeholder.to_owned())],
             Some(own) => vec![("GH_ENTERPRISE_TOKEN", placeholder.to_owned()), ("GH_HOST", own)],
         };
         let key = format!("url.https://{host}/.insteadOf");
-        all.extend([
+        let git = vec![
             ("GIT_CONFIG_COUNT", "2".to_owned()),
             ("GIT_CONFIG_KEY_0", key.clone()),
-            ("GIT_CONFIG_KEY_1", key),
-        ]);
-        all.extend([
             ("GIT_CONFIG_VALUE_0", format!("git@{host}:")),
+            ("GIT_CONFIG_KEY_1", key),
             ("GIT_CONFIG_VALUE_1", format!("ssh://git@{host}/")),
-        ]);
-        all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+        ];
+        let others = [tokens, git].into_iter().filter(|all| !all.iter().any(|(name, _)| own(name)));
+        others.flatten().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
     /// Whether what is inside is to look so.
@@ -386,8 +389,13 @@ pub fn checked(asked: GithubAccess, before: Option<&GithubAccess>, config: &Gith
     for text in &asked.repositories {
         let one: Repositories = text
             .trim()
+            // As it is copied from a page.
+            .trim_start_matches(&format!("{}/", config.url))
+            .trim_end_matches('/')
             .parse()
-            .map_err(|bad: BadRepositories| Error::field(REPOSITORIES, format!("{text:?} is no repository: {bad}.")))?;
+            .map_err(|bad: BadRepositories| {
+                Error::field(REPOSITORIES, format!("{text:?} is no repository: {}.", bad.why))
+            })?;
         if !covers(config, &one) {
             let message = format!(
                 "This server has no access to give to `{one}`: its operator bounds it by REXEC_GITHUB_REPOSITORIES."
@@ -403,7 +411,7 @@ pub fn checked(asked: GithubAccess, before: Option<&GithubAccess>, config: &Gith
         let one: Branches = text
             .trim()
             .parse()
-            .map_err(|bad: BadBranches| Error::field(BRANCHES, format!("{text:?} is no branch: {bad}.")))?;
+            .map_err(|bad: BadBranches| Error::field(BRANCHES, format!("{text:?} is no branch: {}.", bad.why)))?;
         push_once(&mut branches, one.to_string());
     }
     let access = GithubAccess { repositories, branches, read_only: asked.read_only };

@@ -121,11 +121,10 @@ impl Vault {
             env.extend(GIT_CONFIG.map(|(name, value)| (name.to_owned(), value.to_owned())));
         }
         if self.github.is_let(row).await? {
-            let is_own = |name: &String| env.contains_key(name) || row.env.contains_key(name);
-            let more = self.github.variables(&self.github_placeholder(row.id));
-            if !more.keys().any(is_own) {
-                env.extend(more);
-            }
+            let placeholder = self.github_placeholder(row.id);
+            let is_own = |name: &str| env.contains_key(name) || row.env.contains_key(name);
+            let more = self.github.variables(&placeholder, is_own);
+            env.extend(more);
         }
         if models::is_let(row, &self.operator.models) {
             let more =

@@ -1867,6 +1867,7 @@ export interface components {
             allow?: string[];
             /** @description Never reached, whatever allows it. */
             deny?: string[];
+            github?: components["schemas"]["GithubAccess"] | null;
             /** @description Reached besides for a while. */
             lent?: components["schemas"]["LentRule"][];
             /** @description Whether it may ask the operator's models at `http://llm.rexec.internal`. */
@@ -1903,6 +1904,9 @@ export interface components {
         EgressView: {
             allow: string[];
             deny: string[];
+            github?: components["schemas"]["GithubAccess"] | null;
+            /** @description Whether its owner may be given any. */
+            github_offered?: boolean;
             /** @description Those that end by themselves. */
             lent: components["schemas"]["LentRule"][];
             /** @description Whether it may ask the operator's models. */
@@ -2077,6 +2081,15 @@ export interface components {
         };
         /** @enum {string} */
         FileKind: "file" | "directory" | "symlink" | "other";
+        /** @description Repositories that a workspace uses by a token that stays outside: its gateway adds it to requests about these. */
+        GithubAccess: {
+            /** @description Branches that it may push to: `main`, or all that begin so: `agent/*`. All branches and tags unless told. */
+            branches?: string[];
+            /** @description Whether it changes nothing there. */
+            read_only?: boolean;
+            /** @description `owner/name`, or all of an owner: `owner/*`. At least one. */
+            repositories: string[];
+        };
         Health: {
             /** @description `ok`. */
             status: string;

@@ -5,6 +5,7 @@ import { inWords, told } from './told';
 test('fields are named as the page names them', () => {
   expect(inWords('`memory_mb` must be from 32 to 64 MiB.')).toBe('Memory must be from 32 to 64 MiB.');
   expect(inWords('`git_url` must begin with `https://`.')).toBe('The repository must begin with https://.');
+  expect(inWords('By `egress.github` or by the secret GITHUB_TOKEN.')).toBe('By “GitHub” or by the secret GITHUB_TOKEN.');
   expect(inWords('It uses 40 MiB of memory now.')).toBe('It uses 40 MiB of memory now.');
 });
 

@@ -35,12 +35,13 @@ const LABELS: Record<string, string> = {
   total_disk_gb: 'Disk',
   max_workspaces: 'Workspaces',
   egress: 'What it may reach',
+  'egress.github': '“GitHub”',
   allow: '“Allowed”',
   deny: '“Denied”',
 };
 
 export function inWords(message: string): string {
-  return message.replaceAll(/`(\w+)`/g, (quoted, name: string) => LABELS[name] ?? quoted).replaceAll('`', '');
+  return message.replaceAll(/`([\w.]+)`/g, (quoted, name: string) => LABELS[name] ?? quoted).replaceAll('`', '');
 }
 
 /** A failure in one line, with the code by which it can be looked up. */

@@ -49,6 +49,7 @@ export type PutSecret = Schemas['PutSecret'];
 export type SecretView = Schemas['SecretView'];
 export type ModelsView = Schemas['ModelsView'];
 export type ModelUse = Schemas['ModelUse'];
+export type GithubAccess = Schemas['GithubAccess'];
 export type EgressEntry = Schemas['EgressEntry'];
 export type EgressPreset = Schemas['EgressPreset'];
 export type EgressSettings = Schemas['EgressSettings'];

@@ -43,6 +43,8 @@ test('it is told in words, also by a newer server', () => {
   expect(whyTold(entry('00:00', 'a'))).toBe('no rule allows it');
   expect(whyTold(entry('00:00', 'a', { why: 'egress_too_loud' }))).toBe('too loud');
   expect(whyTold(entry('00:00', 'a', { allowed: true, why: '*.example' }))).toBe('by *.example');
+  expect(whyTold(entry('00:00', 'github.com', { how: 'https', why: 'egress_github_refused' }))).toContain('not what it may do at GitHub');
+  expect(whyTold(entry('00:00', 'github.com', { how: 'https', why: 'egress_github_unavailable' }))).toContain('no token of GitHub');
   expect([whereTold(entry('00:00', 'a.b')), whereTold(entry('00:00', '::1')), whereTold(entry('00:00', 'a.b', { how: 'dns' }))]).toEqual(['a.b:443', '[::1]:443', 'a.b']);
 });
 

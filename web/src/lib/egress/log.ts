@@ -66,6 +66,8 @@ const WHY: Record<string, string> = {
   egress_host_mismatch: 'it asked for another host within',
   egress_bad_host: 'the host is none',
   egress_bad_request: 'the request was malformed',
+  egress_github_refused: 'not what it may do at GitHub; the program was told why',
+  egress_github_unavailable: 'it may, but there is no token of GitHub for it now',
   model_not_let: 'models are not switched on here',
   model_not_allowed: 'the operator does not allow this model',
   model_budget_spent: 'the budget of tokens is spent',

@@ -11,11 +11,12 @@ test('a rule names the ports that it has to', () => {
 });
 
 test('a rule comes once and goes alone, and nothing else is asked for', () => {
-  const view = { preset: 'locked', allow: ['a.example'], deny: ['b.example'], lent: [{ rule: 'l.example', until: '2026-01-01T00:00:00Z' }], secrets: ['KEY'], models: true, models_offered: true, version: 3 } as EgressView;
+  const view = { preset: 'locked', allow: ['a.example'], deny: ['b.example'], lent: [{ rule: 'l.example', until: '2026-01-01T00:00:00Z' }], secrets: ['KEY'], models: true, models_offered: true, github: { repositories: ['acme/app'] }, github_offered: true, version: 3 } as EgressView;
   const before = settingsOf(view);
   expect(withRule(before, 'allow', 'a.example')).toBe(before);
   const more = withRule(before, 'deny', 'c.example');
-  expect(more).toEqual({ preset: 'locked', allow: ['a.example'], deny: ['b.example', 'c.example'], lent: view.lent, secrets: ['KEY'], models: true });
+  expect(more).toEqual({ preset: 'locked', allow: ['a.example'], deny: ['b.example', 'c.example'], lent: view.lent, secrets: ['KEY'], models: true, github: { repositories: ['acme/app'] } });
+  expect(settingsOf({ preset: 'open', allow: [], deny: [], lent: [] } as unknown as EgressView).github).toBeNull();
   expect(withSecret(more, 'TOKEN', true).secrets).toEqual(['KEY', 'TOKEN']);
   expect(withSecret(more, 'KEY', false).secrets).toEqual([]);
   expect(withoutLent(more, 'l.example')).toEqual({ ...more, lent: [] });

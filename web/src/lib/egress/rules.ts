@@ -23,8 +23,8 @@ export function settingsOfNew({ reach, secrets, models }: { reach: EgressPreset 
 }
 
 /** What is asked for to keep what holds. */
-export function settingsOf({ preset, allow, deny, lent, secrets, models }: EgressView): Required<EgressSettings> {
-  return { preset, allow, deny, lent, secrets: secrets ?? [], models: models ?? false };
+export function settingsOf({ preset, allow, deny, lent, secrets, models, github }: EgressView): Required<EgressSettings> {
+  return { preset, allow, deny, lent, secrets: secrets ?? [], models: models ?? false, github: github ?? null };
 }
 
 /** With this secret or without it, whichever it is not. */

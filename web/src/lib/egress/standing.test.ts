@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import type { EgressPreset } from '../api/types';
 import { afterRule, standingOf, withoutLog, withoutRules } from './standing';
 
 test('what is not in force says so, and what brings it', () => {
@@ -25,5 +26,7 @@ test('what is empty says why', () => {
   expect(withoutLog({ state: 'in_force', network: 'open' }, false)).toContain('begins with Balanced or Locked');
   expect(withoutLog({ state: 'next_start', network: 'open' }, true)).toContain('is restarted');
   expect(withoutLog({ state: 'in_force', network: 'closed' }, true)).toContain('Nothing was refused');
-  expect(new Set([withoutRules('allow', 'locked'), withoutRules('allow', 'balanced'), withoutRules('allow', 'open'), withoutRules('deny', 'open')]).size).toBe(4);
+  const said = (kind: 'allow' | 'deny', preset: EgressPreset): string => withoutRules(kind, { preset, github: null });
+  expect(new Set([said('allow', 'locked'), said('allow', 'balanced'), said('allow', 'open'), said('deny', 'open')]).size).toBe(4);
+  expect(withoutRules('allow', { preset: 'locked', github: { repositories: ['acme/app'] } })).toContain('its repositories at GitHub');
 });

@@ -1,6 +1,6 @@
 // From when on what was asked for is what is enforced, in a sentence.
 
-import type { EgressPreset, EgressView, WorkspaceStatus } from '../api/types';
+import type { EgressView, WorkspaceStatus } from '../api/types';
 import type { Tone } from '../format';
 import type { RuleKind } from './rules';
 
@@ -33,9 +33,9 @@ export function afterRule({ state }: Pick<EgressView, 'state'>, status: Workspac
 }
 
 /** What it means that a list has no rules. */
-export function withoutRules(kind: RuleKind, preset: EgressPreset): string {
+export function withoutRules(kind: RuleKind, { preset, github }: Pick<EgressView, 'preset' | 'github'>): string {
   if (kind === 'deny') return 'Nothing is denied.';
-  if (preset === 'locked') return 'No rules: it reaches nothing outside.';
+  if (preset === 'locked') return github ? 'No rules: it reaches its repositories at GitHub, and nothing else outside.' : 'No rules: it reaches nothing outside.';
   return preset === 'balanced' ? 'No rules: it reaches what the preset has.' : 'No rules are needed, but for private networks.';
 }
 

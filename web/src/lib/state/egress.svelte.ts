@@ -3,7 +3,8 @@
 import { api } from '../api/client';
 import { ApiError } from '../api/request';
 import { inWords, told } from '../api/told';
-import type { EgressPreset, EgressSettings, EgressView } from '../api/types';
+import type { EgressPreset, EgressSettings, EgressView, GithubAccess } from '../api/types';
+import { placeOf, type Place } from '../egress/github';
 import { continued, refreshed, refusedOf, type Log } from '../egress/log';
 import { settingsOf, withoutLent, withoutRule, withRule, withSecret, type RuleKind } from '../egress/rules';
 import { afterRule } from '../egress/standing';
@@ -106,6 +107,18 @@ export class WorkspaceEgress {
 
   async letModels(models: boolean): Promise<void> {
     await this.#toasted(`Models were not switched ${models ? 'on' : 'off'}`, (now) => ({ ...now, models }));
+  }
+
+  /** Lets it use repositories at GitHub, or none. Why it was refused, and where that belongs, if it was. */
+  async letGithub(github: GithubAccess | null): Promise<{ place: Place; message: string } | undefined> {
+    try {
+      await this.#change((now) => ({ ...now, github }));
+      return undefined;
+    } catch (error) {
+      if (signedOut(error)) return undefined;
+      const field = error instanceof ApiError ? error.field : undefined;
+      return { place: placeOf(field), message: error instanceof ApiError && field?.startsWith('egress.github') ? inWords(error.message) : told(error) };
+    }
   }
 
   async remove(kind: RuleKind, rule: string): Promise<void> {
