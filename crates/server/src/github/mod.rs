@@ -11,6 +11,7 @@
 //! a workspace is told of no other, and ends when that stops, or within the hour.
 
 pub mod app;
+mod keep;
 
 use crate::accounts;
 use crate::actor::Actor;
@@ -19,43 +20,26 @@ use crate::config::{EgressConfig, GithubConfig, TokenSource};
 use crate::db::Db;
 use crate::egress::settings_of;
 use crate::error::{Error, Result};
-use crate::hosts::gateway::Gateway;
-use crate::time::now_ms;
-use crate::workspaces::store::{self as workspaces, Workspace};
-use app::{Api, For, NoToken, Token};
-use futures_util::StreamExt as _;
+use crate::workspaces::store::Workspace;
+use app::{Api, NoToken};
 use rexec_api::accounts::Role;
 use rexec_api::egress::{BRANCHES_MAX, GithubAccess, REPOSITORIES_MAX};
 use rexec_api::error::ErrorCode;
-use rexec_api::gateway::{BoundGithub, GithubTokens, ToldGithub};
-use rexec_api::ids::{HostId, WorkspaceId};
+use rexec_api::gateway::{BoundGithub, GithubTokens};
+use rexec_api::ids::WorkspaceId;
 use rexec_api::tokens::Scope;
 use rexec_egress::github::{BadBranches, BadRepositories, Branches, Grant, Repositories, Site};
 use sea_orm::DbErr;
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
-/// Of a token's hour: one that ends sooner is made anew.
-const LEFT_MIN_MS: i64 = 15 * 60 * 1000;
-/// Until one that is not to be had is asked for again.
-const RETRY_MS: i64 = 60 * 1000;
-/// How often it is seen to that gateways have tokens, where nothing tells.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Tokens that are asked for at once.
-const ASKED_AT_ONCE: usize = 4;
+const ASKED_AT_ONCE: usize = 8;
 const PUBLIC: &str = "github.com";
 const REPOSITORIES: &str = "egress.github.repositories";
 const BRANCHES: &str = "egress.github.branches";
-
-/// By which tokens a gateway was told.
-#[derive(PartialEq, Eq)]
-struct Told {
-    version: u64,
-    had: std::result::Result<usize, String>,
-}
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +54,8 @@ struct Inner {
     over: Mutex<Vec<String>>,
     /// Raised when somebody may want one.
     wanted: watch::Sender<u64>,
+    /// Of asking GitHub.
+    turns: Semaphore,
 }
 
 /// What was had, or was not, for what.
@@ -86,6 +72,7 @@ struct Had {
     tokens: GithubTokens,
     /// Those that were made for this workspace.
     made: Vec<String>,
+    ends_ms: i64,
 }
 
 impl Broker {
@@ -99,6 +86,7 @@ impl Broker {
             kept: Mutex::default(),
             over: Mutex::default(),
             wanted: watch::Sender::new(0),
+            turns: Semaphore::new(ASKED_AT_ONCE),
         }))
     }
 
@@ -124,7 +112,7 @@ impl Broker {
         }
         match &self.0.config.source {
             Some(TokenSource::App { .. }) => {
-                let (had, _) = self.make(access).await.map_err(|no| match no {
+                let had = self.make(access).await.map_err(|no| match no {
                     NoToken::Unreachable | NoToken::Odd(_) => Error::new(ErrorCode::GithubUnavailable, no.to_string()),
                     // An operator's fault, and told as one.
                     other => Error::field(REPOSITORIES, other.to_string()),
@@ -229,107 +217,6 @@ impl Broker {
 
     fn kept(&self, id: WorkspaceId, access: &GithubAccess) -> Option<Kept> {
         self.lock().get(&id).filter(|kept| kept.access == *access).cloned()
-    }
-
-    /// Sees to it that this gateway has the tokens of its workspaces, until it is lost.
-    pub async fn keep(&self, host: HostId, gateway: &Gateway) {
-        let mut wanted = self.0.wanted.subscribe();
-        let told = Mutex::new(HashMap::new());
-        if !self.0.config.is_offered() {
-            return std::future::pending().await;
-        }
-        loop {
-            wanted.mark_unchanged();
-            let over = std::mem::take(&mut *self.0.over.lock().unwrap_or_else(PoisonError::into_inner));
-            futures_util::stream::iter(over)
-                .for_each_concurrent(ASKED_AT_ONCE, async |token| self.0.api.revoke(&token).await)
-                .await;
-            match workspaces::behind_gateway(self.0.db.read(), host).await {
-                Ok(rows) => {
-                    let rows = rows.into_iter().filter(|row| settings_of(row).github.is_some());
-                    futures_util::stream::iter(rows)
-                        .for_each_concurrent(ASKED_AT_ONCE, async |row| self.tell(&row, gateway, &told).await)
-                        .await;
-                }
-                Err(error) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "who uses GitHub is not known now");
-                }
-            }
-            // Whoever changes its mind ends the wait.
-            let _ = tokio::time::timeout(LOOK_EVERY, wanted.changed()).await;
-        }
-    }
-
-    async fn tell(&self, row: &Workspace, gateway: &Gateway, told: &Mutex<HashMap<WorkspaceId, Told>>) {
-        let (Some(address), Ok(Some(access))) = (row.address, self.access(row).await) else { return };
-        let had = self.tokens(row.id, &access).await;
-        let version = u64::try_from(row.egress_seq).unwrap_or(0);
-        let now = Told { version, had: had.clone().map(|had| Arc::as_ptr(&had) as usize) };
-        if told.lock().unwrap_or_else(PoisonError::into_inner).get(&row.id) == Some(&now) {
-            return;
-        }
-        let tokens = had.map(|had| had.tokens.clone());
-        let message = ToldGithub { workspace: row.id, version, tokens };
-        match gateway.client.set_github(address, &message).await {
-            Ok(()) => drop(told.lock().unwrap_or_else(PoisonError::into_inner).insert(row.id, now)),
-            Err(error) => {
-                tracing::debug!(workspace.id = %row.id, error = &error as &dyn std::error::Error, "a gateway has no token yet");
-            }
-        }
-    }
-
-    /// Those that are there and last, or new ones.
-    async fn tokens(&self, id: WorkspaceId, access: &GithubAccess) -> std::result::Result<Arc<Had>, String> {
-        let before = self.kept(id, access);
-        if let Some(kept) = before.as_ref().filter(|kept| kept.again_ms > now_ms()) {
-            return kept.had.clone();
-        }
-        let kept = match self.make(access).await {
-            Ok((had, again_ms)) => Kept { access: access.clone(), again_ms, had: Ok(Arc::new(had)) },
-            Err(no) => {
-                tracing::warn!(workspace.id = %id, why = %no, "no token of GitHub is to be had");
-                let again_ms = now_ms() + RETRY_MS;
-                // One that still lasts a while is better than none.
-                let had = match before.map(|kept| kept.had) {
-                    Some(Ok(had)) if !no.is_lasting() => Ok(had),
-                    _ => Err(no.to_string()),
-                };
-                Kept { access: access.clone(), again_ms, had }
-            }
-        };
-        let had = kept.had.clone();
-        let before = self.lock().insert(id, kept);
-        if let Some(Kept { had: Ok(before), .. }) = before
-            && had.as_ref().map(Arc::as_ptr) != Ok(Arc::as_ptr(&before))
-        {
-            self.end(before.made.clone());
-        }
-        had
-    }
-
-    /// Tokens for this, and when they are to be made anew.
-    async fn make(&self, access: &GithubAccess) -> std::result::Result<(Had, i64), NoToken> {
-        let (id, key) = match &self.0.config.source {
-            Some(TokenSource::App { id, key }) => (id.as_str(), key),
-            Some(TokenSource::Token(token)) => {
-                return Ok((Had { tokens: both(token.expose()), made: Vec::new() }, i64::MAX));
-            }
-            None => return Err(NoToken::NoApp),
-        };
-        let (owner, names) = owned(access).ok_or(NoToken::NoApp)?;
-        let ask = async |what| self.0.api.token((id, key), &owner, names.as_deref(), what).await;
-        // Where branches are limited, what the gateway does not judge moves none.
-        let (git, api): (Token, Option<Token>) = match (access.read_only, access.branches.is_empty()) {
-            (true, _) => (ask(For::Reading).await?, None),
-            (false, true) => (ask(For::All).await?, None),
-            (false, false) => (ask(For::Pushing).await?, Some(ask(For::Talking).await?)),
-        };
-        let ends_ms = api.iter().map(|api| api.ends_ms).fold(git.ends_ms, i64::min);
-        // A company's own may have them end sooner than usual.
-        let again_ms = (ends_ms - LEFT_MIN_MS).max(now_ms() + RETRY_MS);
-        let api_value = api.as_ref().map_or_else(|| git.value.clone(), |api| api.value.clone());
-        let made = std::iter::once(git.value.clone()).chain(api.map(|api| api.value)).collect();
-        Ok((Had { tokens: GithubTokens { git: git.value, api: api_value }, made }, again_ms))
     }
 }
 
