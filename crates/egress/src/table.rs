@@ -172,6 +172,11 @@ impl Table {
                 if tenant.bound().is_some_and(|present| present.version > bound.version) {
                     return false;
                 }
+                if let (Some(before), Some(now)) =
+                    (tenant.bound().as_ref().and_then(|of| of.github.as_ref()), &bound.github)
+                {
+                    now.take_over(before);
+                }
                 tenant.afford(bound.models.unwrap_or_default());
                 tenant.bound.send_replace(Some(Arc::new(bound)));
             }
@@ -265,13 +270,14 @@ impl Tenant {
         *self.left.lock().unwrap_or_else(PoisonError::into_inner) = budget;
     }
 
-    /// Its tokens of GitHub from now on, or why there are none; of another version than this, nothing changes.
-    pub fn tell_github(&self, version: u64, tokens: Tokens) {
-        if let Some(bound) = self.bound().filter(|bound| bound.version == version)
-            && let Some(at) = &bound.github
-        {
+    /// Its tokens of GitHub from now on, or why there are none. `false`: it has another version than this, and nothing changes.
+    pub fn tell_github(&self, version: u64, tokens: Tokens) -> bool {
+        let bound = self.bound().filter(|bound| bound.version == version);
+        let at = bound.as_ref().and_then(|bound| bound.github.as_ref());
+        if let Some(at) = at {
             at.tokens.send_replace(tokens);
         }
+        at.is_some()
     }
 
     /// Whether anything is left of its budget.

@@ -253,10 +253,10 @@ impl Keeper {
     /// The same; and of another version.
     fn tell_github(&self, address: Ipv4Addr, told: ToldGithub) -> Result<(), GuestError> {
         let tenant = self.gateway()?.table.find(address.into());
-        if let Some(tenant) = tenant.filter(|tenant| tenant.is(&told.workspace.to_string())) {
-            tenant.tell_github(told.version, tokens(told.tokens));
-        }
-        Ok(())
+        let tenant = tenant.filter(|tenant| tenant.is(&told.workspace.to_string()));
+        let is_heard = tenant.is_some_and(|tenant| tenant.tell_github(told.version, tokens(told.tokens)));
+        // Whoever tells it is to tell it again.
+        if is_heard { Ok(()) } else { Err(invalid("It is not there, or by another version of its policy.")) }
     }
 
     fn unbind(&self, address: Ipv4Addr) -> Result<(), GuestError> {

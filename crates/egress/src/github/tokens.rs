@@ -52,6 +52,13 @@ impl AtGithub {
         Self { grant, placeholder, tokens: watch::Sender::new(tokens) }
     }
 
+    /// What was told of the same by an earlier version is not told again.
+    pub fn take_over(&self, before: &Self) {
+        if self.grant == before.grant && *self.tokens.borrow() == Tokens::Awaited {
+            self.tokens.send_replace(before.tokens.borrow().clone());
+        }
+    }
+
     /// Whether a request that goes on with a token would still be given one, as far as its path says.
     pub fn may(&self, host: &HostName, method: &Method, path: &str) -> bool {
         let is_fitting = |query| matches!(self.grant.judge(host, method.as_str(), path, query), With(_) | Push);

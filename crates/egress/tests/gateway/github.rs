@@ -168,12 +168,16 @@ fn had() -> Tokens {
 
 /// Its authority's certificate, in PEM.
 fn bind(world: &World, preset: Preset, grant: Grant, tokens: Tokens) -> String {
+    bind_as(world, 1, preset, grant, tokens)
+}
+
+fn bind_as(world: &World, version: u64, preset: Preset, grant: Grant, tokens: Tokens) -> String {
     let made = authority::make(ONE, SystemTime::now()).unwrap();
     let allow = grant.rules().iter().map(|rule| rule.parse().unwrap()).collect();
     let policy = Policy::new(preset, vec![Layer { origin: Origin::Workspace, allow, deny: Vec::new() }]);
     let reading = Some(Reading::new(Secrets::default(), Authority::read(ONE, &made.key).unwrap()));
     let github = Some(AtGithub::new(grant, PLACEHOLDER.into(), tokens));
-    let bound = Bound { workspace: ONE.into(), version: 1, policy, reading, models: None, github };
+    let bound = Bound { workspace: ONE.into(), version, policy, reading, models: None, github };
     world.gateway.table.bind(ONE.parse().unwrap(), bound);
     made.certificate
 }
@@ -293,13 +297,31 @@ fn a_token_is_waited_for_and_its_lack_is_told() {
         let mut stream = tls(tunnel(&world, ONE, &format!("{CODE}:443")).await, roots(&authority), CODE).await.unwrap();
         let request = format!("GET /api/v3/repos/acme/app HTTP/1.1\r\nHost: {CODE}\r\n\r\n");
         let (said, ()) = tokio::join!(ask(&mut stream, &request), async {
-            tenant.tell_github(2, Tokens::None("of another version".into()));
+            assert!(!tenant.tell_github(2, Tokens::None("of another version".into())));
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert_eq!(code.heard(), [""; 0], "it waits");
-            tenant.tell_github(1, had());
+            assert!(tenant.tell_github(1, had()));
         });
         assert_eq!((said.as_str(), code.heard().len()), ("", 1));
-        tenant.tell_github(1, Tokens::None("GitHub cannot be reached.".into()));
+        // Another version of the same, for which none were told yet, goes on with these; of another grant, it waits.
+        let rebound = |version, grant| {
+            let github = Some(AtGithub::new(grant, PLACEHOLDER.into(), Tokens::Awaited));
+            let bound = Bound {
+                workspace: ONE.into(),
+                version,
+                policy: Policy::default(),
+                reading: None,
+                models: None,
+                github,
+            };
+            world.gateway.table.bind(ONE.parse().unwrap(), bound);
+            tenant.bound().unwrap().github.as_ref().unwrap().tokens.borrow().clone()
+        };
+        assert_eq!(rebound(2, grant("acme/app", &[])), had());
+        assert_eq!(rebound(3, grant("acme/*", &[])), Tokens::Awaited);
+        let authority = bind_as(&world, 4, Preset::Locked, grant("acme/app", &[]), had());
+        let mut stream = tls(tunnel(&world, ONE, &format!("{CODE}:443")).await, roots(&authority), CODE).await.unwrap();
+        tenant.tell_github(4, Tokens::None("GitHub cannot be reached.".into()));
         assert_eq!(ask(&mut stream, &request).await, "egress_github_unavailable");
         assert_eq!(code.heard(), [""; 0]);
     });

@@ -26,12 +26,18 @@ const RETRY_MS: i64 = 60 * 1000;
 /// How often it is seen to that gateways have tokens, where nothing tells.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 
+/// Where one was not heard: its policy may be on the way.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// By which tokens a gateway was told.
 #[derive(Clone)]
 struct Told {
     version: u64,
     had: Result<Arc<Had>, String>,
 }
+
+/// By the gateway.
+struct NotHeard;
 
 impl PartialEq for Told {
     fn eq(&self, other: &Self) -> bool {
@@ -76,13 +82,15 @@ impl Broker {
                     tracing::debug!(error = &error as &dyn std::error::Error, "who uses GitHub is not known now");
                 }
             }
-            let look = Instant::now() + LOOK_EVERY;
+            let mut look = Instant::now() + LOOK_EVERY;
             loop {
                 tokio::select! {
                     Some((id, now)) = telling.next() => {
                         busy.remove(&id);
-                        if let Some(now) = now {
-                            told.insert(id, now);
+                        match now {
+                            Ok(Some(now)) => drop(told.insert(id, now)),
+                            Ok(None) => {}
+                            Err(NotHeard) => look = look.min(Instant::now() + AGAIN),
                         }
                         if passed_over.contains(&id) {
                             break;
@@ -96,13 +104,13 @@ impl Broker {
         }
     }
 
-    /// What it is told by now; `None`: nothing, or it does not hear.
-    async fn tell(&self, row: &Workspace, gateway: &Gateway, before: Option<Told>) -> Option<Told> {
-        let (address, access) = (row.address?, self.access(row).await.ok()??);
+    /// What it is told by now; `None`: nothing.
+    async fn tell(&self, row: &Workspace, gateway: &Gateway, before: Option<Told>) -> Result<Option<Told>, NotHeard> {
+        let (Some(address), Ok(Some(access))) = (row.address, self.access(row).await) else { return Ok(None) };
         let had = self.tokens(row.id, &access).await;
         let now = Told { version: u64::try_from(row.egress_seq).unwrap_or(0), had };
         if before.as_ref() == Some(&now) {
-            return before;
+            return Ok(before);
         }
         let tokens = now.had.as_ref().map(|had| had.tokens.clone()).map_err(Clone::clone);
         let message = ToldGithub { workspace: row.id, version: now.version, tokens };
@@ -115,15 +123,15 @@ impl Broker {
         let is_there = |there: Option<Workspace>| there.is_some_and(|there| !is_over(&there));
         if !workspaces::find(self.0.db.read(), row.id).await.map_or(true, is_there) {
             self.forget(row.id);
-            return None;
+            return Ok(None);
         }
         heard
             .inspect_err(|error| {
                 let error = error as &dyn std::error::Error;
                 tracing::debug!(workspace.id = %row.id, error, "a gateway has no token of GitHub's yet");
             })
-            .ok()
-            .map(|()| now)
+            .map(|()| Some(now))
+            .map_err(|_| NotHeard)
     }
 
     /// Those that are there and last, or new ones.
