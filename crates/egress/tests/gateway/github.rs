@@ -304,3 +304,38 @@ fn a_token_is_waited_for_and_its_lack_is_told() {
         assert_eq!(code.heard(), [""; 0]);
     });
 }
+
+/// A push says what it moves as slowly as it likes, and what was granted when it began may be granted no more when it has.
+#[test]
+fn what_is_taken_back_while_a_push_is_judged_is_not_done() {
+    apart(async |world: World| {
+        let code = Code::open(&world).await;
+        let whole = grant("acme/app", &["agent/*", "main"]);
+        let line = format!("{} {} refs/heads/main\0report-status", "1".repeat(40), "0".repeat(40));
+        let push = format!("{:04x}{line}0000", line.len() + 4);
+        let (first, rest) = push.split_at(60);
+        for later in [
+            Some(grant("acme/app", &["agent/*"])),
+            Some(Grant { write: false, ..whole.clone() }),
+            Some(grant("acme/other", &[])),
+            None,
+        ] {
+            let authority = bind(&world, Preset::Open, whole.clone(), had());
+            let tunnel = tunnel(&world, ONE, &format!("{CODE}:443")).await;
+            let mut stream = tls(tunnel, roots(&authority), CODE).await.unwrap();
+            let head = format!(
+                "POST /acme/app/git-receive-pack HTTP/1.1\r\nHost: {CODE}\r\nContent-Length: {}\r\n\r\n{first}",
+                push.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            match later.clone() {
+                Some(later) => drop(bind(&world, Preset::Open, later, had())),
+                None => world.bind(ONE, Preset::Open, &[], &[]),
+            }
+            let said = ask(&mut stream, rest).await;
+            assert_eq!((said.as_str(), code.heard()), ("egress_github_refused", vec![]), "{later:?}");
+        }
+    });
+}
