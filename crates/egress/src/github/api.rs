@@ -34,6 +34,8 @@ const CHANGES: [&str; 13] = [
 /// Parts that move refs, whatever is asked of them: releases make tags, deployments merge into what is deployed.
 const MOVING: [&str; 8] =
     ["branches", "contents", "deployments", "import", "merge-upstream", "merges", "releases", "tags"];
+/// Parts of issues that name others, wherever those are.
+const ELSEWHERE: [&str; 3] = ["dependencies", "sub_issue", "sub_issues"];
 /// Objects are added and nothing points to them.
 const OBJECTS: [&str; 4] = ["blobs", "commits", "tags", "trees"];
 /// Says whose token it is and how much of it is left.
@@ -101,8 +103,7 @@ impl Grant {
         if !self.branches.is_empty() && moves_refs(below) {
             return refused(PUSH_INSTEAD);
         }
-        let makes_machine = matches!(below, ["pulls", _, verb, ..] if !is_word(verb) || *verb == "codespaces");
-        let may = below.first().is_some_and(|first| CHANGES.contains(first)) && !makes_machine;
+        let may = below.first().is_some_and(|first| CHANGES.contains(first)) && !reaches_further(below);
         if self.apart || may { Verdict::With(Token::Api) } else { refused(NOT_CHANGED) }
     }
 
@@ -134,6 +135,16 @@ fn below_repository(path: &str) -> Option<(&str, &str, Vec<&str>)> {
 /// As all fixed parts of paths are.
 fn is_word(part: &str) -> bool {
     part.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_'))
+}
+
+/// Whether it makes a machine, or ties an issue to another that its body names by a number of its own: that may be of any
+/// repository, and is shown and changed then; or whether it could be taken for what does.
+fn reaches_further(below: &[&str]) -> bool {
+    match below {
+        ["pulls", _, verb, ..] => !is_word(verb) || *verb == "codespaces",
+        ["issues", _, verb, ..] => !is_word(verb) || ELSEWHERE.contains(verb),
+        _ => false,
+    }
 }
 
 /// Whether it makes, moves or removes a branch or a tag, or could be taken for what does.

@@ -158,6 +158,11 @@ fn the_api_goes_with_a_token_for_granted_repositories() {
         ("POST", "/pulls/1/codespaces", "rrrara"),
         ("POST", "/pulls/1/Codespaces", "rrrarr"),
         ("POST", "/hooks;contents", "rrrarr"),
+        // What names issues of other repositories.
+        ("POST", "/issues/1/sub_issues", "rrrara"),
+        ("DELETE", "/issues/1/sub_issue", "rrrara"),
+        ("POST", "/issues/1/dependencies/blocked_by", "rrrara"),
+        ("POST", "/issues/1/sub_issues.json", "rrrara"),
     ] {
         let path = format!("/repos/acme/app{below}");
         check(&grants, "api.github.com", method, &path, expected);

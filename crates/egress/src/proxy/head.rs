@@ -6,7 +6,7 @@ use crate::table::Bound;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, TE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use std::sync::Arc;
 
@@ -44,6 +44,11 @@ pub fn anew(request: Request<Incoming>, host: &Host, port: u16, usual: u16) -> (
     // Where nothing says how long it is, some requests would lose it.
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    // Some hosts do not look for a body here, and would take it for the next request: there is none on that connection, nor a
+    // token or a secret in what would become the rest of this one's.
+    if matches!(head.method, Method::GET | Method::HEAD) && !body.is_end_stream() {
+        head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     (head, body)
 }

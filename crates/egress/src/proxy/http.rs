@@ -354,7 +354,8 @@ impl Talk {
         if let Some(upstream) = upstream {
             upstream.ask_for(&mut head, host, port)?;
         }
-        let going = Going { how, host, port, asked, with_token, secrets, head_bytes };
+        let grant = at_github.map(|(at, _)| &at.grant);
+        let going = Going { how, host, port, asked, with_token, grant, secrets, head_bytes };
         let sent = match upgrade {
             // What is to become another protocol has a connection of its own.
             Some(_) => self.send_anew(&going, Upward::counting(head, body)).await?,
@@ -389,6 +390,7 @@ impl Talk {
         let (request, upward) = Upward::counting(head, body);
         let Some((kept, flow)) = self.take_kept(going) else { return self.send_anew(going, (request, upward)).await };
         self.set_current(going.host, going.port, &going.asked, going.with_token, Some(flow.clone()));
+        self.require_grant(going, &*self.visit.tenant.bound().ok_or(Refusal::Gone)?)?;
         upward.goes_by(&flow, going.head_bytes);
         match kept.ask(request, again).await? {
             Asked::Answered(answer, kept) => Ok(Sent { answer, kept, flow }),
@@ -411,6 +413,7 @@ impl Talk {
             self.visit.deny(how, host, port, denied.code());
             return Err(Refusal::Denied(denied));
         }
+        self.require_grant(going, &bound)?;
         let address = opened.address;
         let connected = match self.is_tls() {
             true => match tls::connect(
@@ -431,6 +434,17 @@ impl Talk {
         let answer = ask(&mut sender, request).await?;
         let kept = Kept { host: host.clone(), port, address, sender, carrying, used: Used::new() };
         Ok(Sent { answer, kept, flow })
+    }
+
+    /// Refuses what a token is in that was judged by what is granted no more: a push may take long to say what it moves.
+    /// Whatever changes after this ends it (`revoked`).
+    fn require_grant(&self, going: &Going<'_>, bound: &Bound) -> Result<(), Refusal> {
+        let granted = bound.at_github(going.host, going.port).map(|(at, _)| &at.grant);
+        if !going.with_token || granted == going.grant {
+            return Ok(());
+        }
+        self.visit.deny(going.how, going.host, going.port, Refusal::GITHUB);
+        Err(Refusal::Github("what it may do there was changed at this moment: try again".into()))
     }
 
     /// Refuses this very request, where rules are about single ones; whether they are.

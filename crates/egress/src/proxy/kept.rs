@@ -10,6 +10,7 @@
 
 use super::Flow;
 use super::http::{ANSWER_MAX, Outward};
+use crate::github::Grant;
 use crate::host::Host;
 use crate::record::How;
 use crate::refusal::Refusal;
@@ -35,6 +36,8 @@ pub struct Going<'a> {
     pub asked: (Method, String),
     /// A token of GitHub is in it.
     pub with_token: bool,
+    /// By which that was judged.
+    pub grant: Option<&'a Grant>,
     /// Whose values it was given.
     pub secrets: Vec<String>,
     pub head_bytes: usize,

@@ -6,7 +6,7 @@ use super::{Flow, Visit};
 use crate::host::Host;
 use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -41,9 +41,9 @@ pub fn say(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, WEBSOCKET);
 }
 
-/// The workspace's half, taken before its request is passed on.
+/// The workspace's half, taken before its request is passed on. One with a body asks for none.
 pub fn of(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
-    is_asked(request).then(|| hyper::upgrade::on(request))
+    (is_asked(request) && request.body().is_end_stream()).then(|| hyper::upgrade::on(request))
 }
 
 /// Whose bytes they are, and how far they may go.

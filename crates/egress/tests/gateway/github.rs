@@ -7,7 +7,7 @@ use crate::world::{CODE, GATEWAY, ONE, World, apart, head};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -97,10 +97,11 @@ async fn answer(
     let query = request.uri().query().unwrap_or_default().to_owned();
     let authorization = header(AUTHORIZATION);
     let override_it = request.headers().keys().any(|name| name.as_str().contains("override"));
+    let is_last = if header(CONNECTION) == "close" { " close" } else { "" };
     heard
         .lock()
         .unwrap()
-        .push(format!("{method} {path} {authorization}{}", if override_it { " override" } else { "" }));
+        .push(format!("{method} {path} {authorization}{}{is_last}", if override_it { " override" } else { "" }));
     let (kind, coding) = (header(CONTENT_TYPE), header(CONTENT_ENCODING));
     let body = request.into_body().collect().await.unwrap().to_bytes();
     if path.starts_with("/api/") {
@@ -324,5 +325,62 @@ fn a_token_is_waited_for_and_its_lack_is_told() {
         tenant.tell_github(4, Tokens::None("GitHub cannot be reached.".into()));
         assert_eq!(ask(&mut stream, &request).await, "egress_github_unavailable");
         assert_eq!(code.heard(), [""; 0]);
+    });
+}
+
+/// A push says what it moves as slowly as it likes, and what was granted when it began may be granted no more when it has.
+#[test]
+fn what_is_taken_back_while_a_push_is_judged_is_not_done() {
+    apart(async |world: World| {
+        let code = Code::open(&world).await;
+        let whole = grant("acme/app", &["agent/*", "main"]);
+        let line = format!("{} {} refs/heads/main\0report-status", "1".repeat(40), "0".repeat(40));
+        let push = format!("{:04x}{line}0000", line.len() + 4);
+        let (first, rest) = push.split_at(60);
+        for later in [
+            Some(grant("acme/app", &["agent/*"])),
+            Some(Grant { write: false, ..whole.clone() }),
+            Some(grant("acme/other", &[])),
+            None,
+        ] {
+            let authority = bind(&world, Preset::Open, whole.clone(), had());
+            let tunnel = tunnel(&world, ONE, &format!("{CODE}:443")).await;
+            let mut stream = tls(tunnel, roots(&authority), CODE).await.unwrap();
+            let head = format!(
+                "POST /acme/app/git-receive-pack HTTP/1.1\r\nHost: {CODE}\r\nContent-Length: {}\r\n\r\n{first}",
+                push.len()
+            );
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            match later.clone() {
+                Some(later) => drop(bind(&world, Preset::Open, later, had())),
+                None => world.bind(ONE, Preset::Open, &[], &[]),
+            }
+            let said = ask(&mut stream, rest).await;
+            assert_eq!((said.as_str(), code.heard()), ("egress_github_refused", vec![]), "{later:?}");
+        }
+    });
+}
+
+/// To a host that does not look for a body there, that would be a request whose own body is the next one, token and all.
+#[test]
+fn what_follows_a_body_where_none_is_looked_for_goes_elsewhere() {
+    apart(async |world: World| {
+        let code = Code::open(&world).await;
+        let authority = bind(&world, Preset::Open, grant("acme/app", &[]), had());
+        let mut stream = tls(tunnel(&world, ONE, &format!("{CODE}:443")).await, roots(&authority), CODE).await.unwrap();
+        let path = "/api/v3/repos/acme/app";
+        for (method, more, is_last) in [
+            ("GET", "Content-Length: 4\r\n\r\nbody", " close"),
+            ("GET", "Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n", " close"),
+            ("GET", "Connection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 4\r\n\r\nbody", " close"),
+            ("GET", "\r\n", ""),
+            ("PATCH", "Content-Length: 4\r\n\r\nbody", ""),
+        ] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: {CODE}\r\n{more}");
+            assert_eq!(ask(&mut stream, &request).await, "");
+            assert_eq!(code.heard(), [format!("{method} {path} Bearer {API}{is_last}")]);
+        }
     });
 }
