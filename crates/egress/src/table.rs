@@ -4,7 +4,7 @@
 //! a pointer, and what is decided after it is decided by the new one. Whoever has a connection open is told of each change
 //! and looks again; an address that becomes another workspace's is a new tenant, and nothing of the old one stays open.
 
-use crate::github::{AtGithub, Tokens};
+use crate::github::{AtGithub, Grant, Tokens};
 use crate::host::{Host, HostName};
 use crate::policy::Policy;
 use crate::proxy::BODY_UNIT;
@@ -100,6 +100,12 @@ impl Bound {
         self.reading.as_ref().filter(is_read)
     }
 
+    /// Whether what was judged by a grant would be judged so again.
+    pub fn still_grants(&self, host: &Host, port: u16, grant: Option<&Grant>) -> bool {
+        let is_same = |grant: &Grant| self.at_github(host, port).is_some_and(|(at, _)| at.grant == *grant);
+        grant.is_none_or(is_same)
+    }
+
     /// What it may do at this host, if that is GitHub.
     pub fn at_github<'a>(&'a self, host: &'a Host, port: u16) -> Option<(&'a AtGithub, &'a HostName)> {
         match (&self.github, host) {
@@ -175,7 +181,9 @@ impl Table {
                 if let (Some(before), Some(now)) =
                     (tenant.bound().as_ref().and_then(|of| of.github.as_ref()), &bound.github)
                 {
-                    now.take_over(before);
+                    // What comes late was made up before these were told.
+                    let is_late = tenant.bound().is_some_and(|present| present.version == bound.version);
+                    now.take_over(before, is_late);
                 }
                 tenant.afford(bound.models.unwrap_or_default());
                 tenant.bound.send_replace(Some(Arc::new(bound)));

@@ -1,10 +1,8 @@
 //! What a workspace may do at GitHub, with the tokens for it: told apart, since they are made anew as it goes on.
 
 use super::grant::Grant;
-use super::grant::Verdict::{Push, With};
-use crate::host::HostName;
 use crate::secrets::exchange;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -52,17 +50,13 @@ impl AtGithub {
         Self { grant, placeholder, tokens: watch::Sender::new(tokens) }
     }
 
-    /// What was told of the same by an earlier version is not told again.
-    pub fn take_over(&self, before: &Self) {
-        if self.grant == before.grant && *self.tokens.borrow() == Tokens::Awaited {
-            self.tokens.send_replace(before.tokens.borrow().clone());
+    /// What was told of the same before is not told again. Of the same version it is newer than what came with this.
+    pub fn take_over(&self, before: &Self, is_late: bool) {
+        let told = before.tokens.borrow().clone();
+        let is_better = *self.tokens.borrow() == Tokens::Awaited || (is_late && told != Tokens::Awaited);
+        if self.grant == before.grant && is_better {
+            self.tokens.send_replace(told);
         }
-    }
-
-    /// Whether a request that goes on with a token would still be given one, as far as its path says.
-    pub fn may(&self, host: &HostName, method: &Method, path: &str) -> bool {
-        let is_fitting = |query| matches!(self.grant.judge(host, method.as_str(), path, query), With(_) | Push);
-        [None, Some("service=git-upload-pack"), Some("service=git-receive-pack")].into_iter().any(is_fitting)
     }
 
     /// Puts the placeholder in the place of tokens, should GitHub say them again.

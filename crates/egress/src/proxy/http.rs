@@ -5,6 +5,7 @@
 //! there. Within a tunnel to port 80, or one whose TLS ends here, requests are judged in the same way, and must be for the
 //! host of the tunnel.
 
+use super::current::Current;
 use super::fault::{Fault, bad, mismatch};
 use super::github::{self, Judged};
 use super::head::{anew, back, by_its_method, bytes_of, taking_out, told_host};
@@ -13,6 +14,7 @@ use super::prefixed::Prefixed;
 use super::tunnel::{self, First, Target};
 use super::{Flow, HTTP_PORT, HTTPS_PORT, Visit, is_models, models, tls, upgrade};
 use crate::gateway::{Way, record};
+use crate::github::Grant;
 use crate::host::{Host, authority};
 use crate::policy::Decision;
 use crate::reading::Reading;
@@ -33,9 +35,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -54,23 +56,6 @@ const SAY_AGAIN: [&str; 2] = ["TRACE", "TRACK"];
 const GITHUB: &str = "GITHUB_TOKEN";
 
 pub type Outward = UnsyncBoxBody<Bytes, hyper::Error>;
-
-/// What is asked for at this moment, and was last.
-#[derive(Clone)]
-enum Current {
-    Host {
-        host: Host,
-        port: u16,
-        /// Method and path.
-        asked: (Method, String),
-        /// Whether a token of GitHub is in it.
-        with_token: bool,
-        /// Once it is dialled.
-        flow: Option<Arc<Flow>>,
-    },
-    /// A model; what has gone either way.
-    Model(Arc<AtomicU64>),
-}
 
 /// All that may be asked for, within a tunnel.
 pub struct Within {
@@ -194,8 +179,15 @@ impl Talk {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_current(&self, host: &Host, port: u16, asked: &(Method, String), with_token: bool, flow: Option<Arc<Flow>>) {
-        let current = Current::Host { host: host.clone(), port, asked: asked.clone(), with_token, flow };
+    fn set_current(
+        &self,
+        host: &Host,
+        port: u16,
+        asked: &(Method, String),
+        grant: Option<Grant>,
+        flow: Option<Arc<Flow>>,
+    ) {
+        let current = Current::Host { host: host.clone(), port, asked: asked.clone(), grant, flow };
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(current);
     }
 
@@ -327,7 +319,7 @@ impl Talk {
         let upgrade = upgrade::of(&mut request);
         let how = self.within().map_or(How::Http, |within| within.how);
         let asked = (request.method().clone(), request.uri().path().to_owned());
-        self.set_current(host, port, &asked, false, None);
+        self.set_current(host, port, &asked, None, None);
         let reader = self.reader()?;
         let is_refused = github::refuses(reader.as_deref(), host, port, &request);
         let is_judged = !is_refused && self.judge(how, host, port, &asked)?;
@@ -354,8 +346,8 @@ impl Talk {
         if let Some(upstream) = upstream {
             upstream.ask_for(&mut head, host, port)?;
         }
-        let grant = at_github.map(|(at, _)| &at.grant);
-        let going = Going { how, host, port, asked, with_token, grant, secrets, head_bytes };
+        let grant = at_github.filter(|_| with_token).map(|(at, _)| at.grant.clone());
+        let going = Going { how, host, port, asked, grant, secrets, head_bytes };
         let sent = match upgrade {
             // What is to become another protocol has a connection of its own.
             Some(_) => self.send_anew(&going, Upward::counting(head, body)).await?,
@@ -389,7 +381,7 @@ impl Talk {
         let again = is_repeatable.then(|| Request::from_parts(head.clone(), empty()));
         let (request, upward) = Upward::counting(head, body);
         let Some((kept, flow)) = self.take_kept(going) else { return self.send_anew(going, (request, upward)).await };
-        self.set_current(going.host, going.port, &going.asked, going.with_token, Some(flow.clone()));
+        self.set_current(going.host, going.port, &going.asked, going.grant.clone(), Some(flow.clone()));
         self.require_grant(going, &*self.visit.tenant.bound().ok_or(Refusal::Gone)?)?;
         upward.goes_by(&flow, going.head_bytes);
         match kept.ask(request, again).await? {
@@ -406,7 +398,7 @@ impl Talk {
         let Going { how, host, port, .. } = *going;
         let way = if self.is_tls() { Way::Tunnel } else { Way::Requests };
         let (opened, flow) = self.visit.open_with(how, way, host, port, going.secrets.clone()).await?;
-        self.set_current(host, port, &going.asked, going.with_token, Some(flow.clone()));
+        self.set_current(host, port, &going.asked, going.grant.clone(), Some(flow.clone()));
         // What was decided before it was dialled may be otherwise by now.
         let bound = self.visit.tenant.bound().ok_or(Refusal::Gone)?;
         if let Err(denied) = bound.policy.reach(host, port, opened.address) {
@@ -436,11 +428,10 @@ impl Talk {
         Ok(Sent { answer, kept, flow })
     }
 
-    /// Refuses what a token is in that was judged by what is granted no more: a push may take long to say what it moves.
-    /// Whatever changes after this ends it (`revoked`).
+    /// Refuses what was judged by what is granted no more: a push may take long to say what it moves. Whatever changes after this
+    /// ends it (`revoked`).
     fn require_grant(&self, going: &Going<'_>, bound: &Bound) -> Result<(), Refusal> {
-        let granted = bound.at_github(going.host, going.port).map(|(at, _)| &at.grant);
-        if !going.with_token || granted == going.grant {
+        if bound.still_grants(going.host, going.port, going.grant.as_ref()) {
             return Ok(());
         }
         self.visit.deny(going.how, going.host, going.port, Refusal::GITHUB);
@@ -534,30 +525,6 @@ impl Talk {
         self.visit.gateway.tell(Record { secrets: going.secrets.clone(), ..record.clone() });
         let flow = self.visit.flow(record, kept.address);
         Some((kept, flow))
-    }
-}
-
-impl Current {
-    fn may(&self, bound: &Bound) -> bool {
-        let (host, port, asked, with_token, flow) = match self {
-            Self::Host { host, port, asked, with_token, flow } => (host, *port, asked, *with_token, flow),
-            Self::Model(_) => return bound.models.is_some(),
-        };
-        let may_reach = match flow {
-            Some(flow) => bound.policy.reach(host, port, flow.address).is_ok(),
-            None => matches!(bound.policy.decide(host, port), Decision::Allow { .. }),
-        };
-        may_reach
-            && bound.policy.decide_request(host, port, asked.0.as_str(), &asked.1).is_ok()
-            && (!with_token || bound.at_github(host, port).is_some_and(|(at, name)| at.may(name, &asked.0, &asked.1)))
-    }
-
-    /// Changes with every byte of it.
-    fn moved(&self) -> Option<(Option<Instant>, u64)> {
-        match self {
-            Self::Host { flow, .. } => flow.as_ref().map(|flow| (Some(flow.began), flow.bytes())),
-            Self::Model(moved) => Some((None, moved.load(Ordering::Relaxed))),
-        }
     }
 }
 

@@ -34,10 +34,8 @@ pub struct Going<'a> {
     pub host: &'a Host,
     pub port: u16,
     pub asked: (Method, String),
-    /// A token of GitHub is in it.
-    pub with_token: bool,
-    /// By which that was judged.
-    pub grant: Option<&'a Grant>,
+    /// By which a token of GitHub is in it.
+    pub grant: Option<Grant>,
     /// Whose values it was given.
     pub secrets: Vec<String>,
     pub head_bytes: usize,

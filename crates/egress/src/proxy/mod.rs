@@ -3,6 +3,7 @@
 //! (`tls.rs`) where a secret is to be put in, or each is to be judged. And the web's own ports, for programs that know no proxies: names lead to the
 //! gateway itself, and the host is the one that the first bytes name (`direct.rs`).
 
+mod current;
 mod direct;
 mod fault;
 mod github;

@@ -119,10 +119,12 @@ pub(super) fn take(reader: &mut Reader) -> GithubConfig {
             false
         }
     };
-    if everyone && matches!(source, Some(TokenSource::Token(_))) && repositories == all() {
-        let notice = "Everybody may have workspaces do at GitHub what GITHUB_TOKEN may; REXEC_GITHUB_REPOSITORIES bounds that, \
-                      and a GitHub App (REXEC_GITHUB_APP_ID) gives each workspace tokens of its own.";
-        reader.notice(notice.into());
+    if matches!(source, Some(TokenSource::Token(_))) && repositories.iter().any(Repositories::is_all) {
+        let who = if everyone { "Everybody" } else { "Administrators" };
+        reader.notice(format!(
+            "{who} may have workspaces do at GitHub what GITHUB_TOKEN may; REXEC_GITHUB_REPOSITORIES bounds that, and a GitHub \
+             App (REXEC_GITHUB_APP_ID) gives each workspace tokens of its own."
+        ));
     }
     GithubConfig { url, site, source, repositories, everyone }
 }
@@ -136,7 +138,10 @@ fn url(reader: &mut Reader) -> String {
     if host.is_none_or(|host| host.is_empty() || host.contains(['@', '?', '#', ' '])) {
         reader.fault(&name, "must be an address such as `https://github.example.com`");
     }
-    url.to_owned()
+    match url.to_ascii_lowercase().as_str() {
+        GITHUB | "https://www.github.com" => GITHUB.to_owned(),
+        _ => url.to_owned(),
+    }
 }
 
 fn source(reader: &mut Reader) -> Option<TokenSource> {

@@ -29,6 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Where one was not heard: its policy may be on the way.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// In a sentence.
+const NO_LEAVE: &str = "this server gives its owner no access any more.";
+
 /// By which tokens a gateway was told.
 #[derive(Clone)]
 struct Told {
@@ -106,8 +109,16 @@ impl Broker {
 
     /// What it is told by now; `None`: nothing.
     async fn tell(&self, row: &Workspace, gateway: &Gateway, before: Option<Told>) -> Result<Option<Told>, NotHeard> {
-        let (Some(address), Ok(Some(access))) = (row.address, self.access(row).await) else { return Ok(None) };
-        let had = self.tokens(row.id, &access).await;
+        let Some(address) = row.address else { return Ok(None) };
+        let (had, before_it) = match self.access(row).await {
+            Ok(Some(access)) => self.tokens(row.id, &access).await,
+            // Its owner, or the server, may give it none any more.
+            Ok(None) => {
+                self.forget(row.id);
+                (Err(NO_LEAVE.to_owned()), None)
+            }
+            Err(_) => return Ok(None),
+        };
         let now = Told { version: u64::try_from(row.egress_seq).unwrap_or(0), had };
         if before.as_ref() == Some(&now) {
             return Ok(before);
@@ -115,6 +126,8 @@ impl Broker {
         let tokens = now.had.as_ref().map(|had| had.tokens.clone()).map_err(Clone::clone);
         let message = ToldGithub { workspace: row.id, version: now.version, tokens };
         let heard = gateway.client.set_github(address, &message).await;
+        // No sooner than others are there.
+        self.end(before_it.map_or_else(Vec::new, |had| had.made.clone()));
         // It may have stopped while they were made.
         let is_over = |there: &Workspace| {
             use WorkspaceStatus::{Deleted, Pending, Stopped, Stopping};
@@ -134,11 +147,11 @@ impl Broker {
             .map_err(|_| NotHeard)
     }
 
-    /// Those that are there and last, or new ones.
-    async fn tokens(&self, id: WorkspaceId, access: &GithubAccess) -> Result<Arc<Had>, String> {
+    /// Those that are there and last, or new ones; and those whose place they took.
+    async fn tokens(&self, id: WorkspaceId, access: &GithubAccess) -> (Result<Arc<Had>, String>, Option<Arc<Had>>) {
         let before = self.kept(id, access);
         if let Some(kept) = before.as_ref().filter(|kept| kept.again_ms > now_ms()) {
-            return kept.had.clone();
+            return (kept.had.clone(), None);
         }
         let (had, again_ms) = match self.make(access).await {
             // A company's own may have them end sooner than usual.
@@ -157,13 +170,9 @@ impl Broker {
             }
         };
         let kept = Kept { access: access.clone(), had: had.clone(), again_ms };
-        let before = self.lock().insert(id, kept);
-        if let Some(Kept { had: Ok(before), .. }) = before
-            && !had.as_ref().is_ok_and(|had| Arc::ptr_eq(had, &before))
-        {
-            self.end(before.made.clone());
-        }
-        had
+        let before = self.lock().insert(id, kept).and_then(|before| before.had.ok());
+        let before = before.filter(|before| !had.as_ref().is_ok_and(|had| Arc::ptr_eq(had, before)));
+        (had, before)
     }
 
     /// Tokens for this.

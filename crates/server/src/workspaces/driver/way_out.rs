@@ -209,10 +209,10 @@ impl Driver {
     /// Before it stops, and once it has: its address means nobody.
     pub(super) async fn shut_out(&mut self, row: &Workspace) {
         self.told = None;
-        self.deps.vault.github().forget(row.id);
         if let Some(address) = row.address {
             self.host.guard.unbind(address).await;
         }
+        self.deps.vault.github().forget(row.id);
     }
 
     /// What its guest is to try once in its life, before anything of it runs.
