@@ -129,7 +129,15 @@ const RULES: usize = 20;
 /// A workspace that is told nothing but its policy.
 pub fn bound(source: IpAddr, policy: BoundPolicy) -> Result<BoundAddress> {
     let IpAddr::V4(address) = source else { anyhow::bail!("{source} is none of ours") };
-    Ok(BoundAddress { address, workspace: WorkspaceId::new(), version: 1, policy, secrets: None, models: None })
+    Ok(BoundAddress {
+        address,
+        workspace: WorkspaceId::new(),
+        version: 1,
+        policy,
+        secrets: None,
+        models: None,
+        github: None,
+    })
 }
 
 /// Ends with this.
