@@ -33,6 +33,7 @@ mod move_faults;
 mod moves;
 mod nested;
 mod outages;
+mod packages;
 mod page;
 mod pool;
 mod ports;
