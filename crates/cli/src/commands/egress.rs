@@ -1,6 +1,6 @@
 //! `egress`: what a workspace may reach outside, and what it did.
 
-use super::github::{self, GithubArguments};
+use super::github::{self as at_github, GithubArguments};
 use crate::connection::{Connection, workspace};
 use crate::failure::{Failure, Result};
 use crate::show::{self, Cell, Table, Tint, age, size};
@@ -33,7 +33,7 @@ pub struct EgressArguments {
     models: Option<Switch>,
     #[command(flatten)]
     github: GithubArguments,
-    /// Take this rule of its own, or this secret, away.
+    /// Take this rule of its own, this secret, or this repository or branch at GitHub away.
     #[arg(long, value_name = "RULE")]
     forget: Vec<String>,
     /// Print what it asked for instead, the newest first.
@@ -75,8 +75,7 @@ pub async fn run(connection: &Connection, arguments: EgressArguments) -> Result<
 fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<EgressSettings>> {
     let EgressArguments { preset, allow, deny, secrets, models, github, forget, .. } = arguments;
     let is_nothing = [allow, deny, secrets, forget].iter().all(|list| list.is_empty());
-    let github = github.access()?;
-    if preset.is_none() && models.is_none() && github.is_none() && is_nothing {
+    if preset.is_none() && models.is_none() && github.is_nothing() && is_nothing {
         return Ok(None);
     }
     let mut all = EgressSettings {
@@ -86,7 +85,7 @@ fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<Egre
         lent: view.lent.clone(),
         secrets: view.secrets.clone(),
         models: models.map_or(view.models, |switch| switch == Switch::On),
-        github: github.unwrap_or_else(|| view.github.clone()),
+        github: view.github.clone(),
     };
     for rule in forget {
         let count = |all: &EgressSettings| all.allow.len() + all.deny.len() + all.lent.len() + all.secrets.len();
@@ -95,15 +94,17 @@ fn changed(view: &EgressView, arguments: &EgressArguments) -> Result<Option<Egre
         all.deny.retain(|own| own != rule);
         all.lent.retain(|lent| lent.rule != *rule);
         all.secrets.retain(|own| own != rule);
-        if count(&all) == before {
+        let was_at_github = at_github::forget(&mut all.github, rule)?;
+        if count(&all) == before && !was_at_github {
             return Err(Failure::Other(format!(
-                "It has no rule or secret {rule:?} of its own. `rexec egress` prints those that it has."
+                "It has no rule, secret or repository {rule:?} of its own. `rexec egress` prints those that it has."
             )));
         }
     }
     all.allow.extend(allow.iter().cloned());
     all.deny.extend(deny.iter().cloned());
     all.secrets.extend(secrets.iter().cloned());
+    all.github = github.added_to(all.github.as_ref())?;
     Ok(Some(all))
 }
 
@@ -134,7 +135,7 @@ fn told(view: &EgressView) -> String {
         text.push_str("models: may be asked for\n");
     }
     if let Some(access) = &view.github {
-        text.push_str(&format!("uses at GitHub: {}\n", show::plain(&github::told(access))));
+        text.push_str(&format!("uses at GitHub: {}\n", show::plain(&at_github::told(access))));
     }
     for lent in &view.lent {
         text.push_str(&format!("allowed until {}: {}\n", show::plain(&lent.until), show::plain(&lent.rule)));
@@ -240,7 +241,7 @@ mod tests {
 
     #[test]
     fn models_and_repositories_are_told_of_where_they_are_let() {
-        assert!(told(&view()).contains("\nuses at GitHub: acme/app\n"));
+        assert!(told(&view()).contains("\nuses at GitHub: acme/app, pushing to all branches\n"));
         assert!(!told(&EgressView { github: None, ..view() }).contains("GitHub"));
         assert!(told(&view()).contains("\nmodels: may be asked for\n"));
         assert!(!told(&EgressView { models: false, ..view() }).contains("models"));

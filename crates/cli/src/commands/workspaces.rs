@@ -95,7 +95,7 @@ pub async fn new(connection: &Connection, arguments: NewArguments) -> Result<()>
     {
         return Err(Failure::Other(format!("You have a workspace called {name:?} already. Choose another name.")));
     }
-    let github = arguments.github.access()?.flatten();
+    let github = arguments.github.added_to(None)?;
     if github.is_some() && arguments.egress.is_none() {
         return Err(Failure::Other("--github wants --egress, too: what it may reach besides.".into()));
     }

@@ -124,7 +124,7 @@ fn read_repositories(text: &str) -> Result<Kind, &'static str> {
         return Err("* stands for a whole name: owner/*, or * alone");
     }
     if !is_owner(owner) {
-        return Err("an owner has 1 to 39 letters, digits, hyphens and underscores");
+        return Err("an owner has 1 to 39 letters, digits, hyphens and underscores, and no hyphen first");
     }
     if name == "*" {
         return Ok(Kind::Of(owner.into()));
@@ -146,7 +146,7 @@ fn without_git(name: &str) -> &str {
 
 fn is_owner(text: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=OWNER_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_plain)
+    (1..=OWNER_BYTES_MAX).contains(&text.len()) && text.bytes().all(is_plain) && !text.starts_with('-')
 }
 
 /// GitHub takes no name that ends in `.git`.

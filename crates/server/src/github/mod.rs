@@ -291,7 +291,11 @@ pub fn checked(asked: GithubAccess, before: Option<&GithubAccess>, config: &Gith
                 Error::field(REPOSITORIES, message).details(json!({ "field": REPOSITORIES, "repository": text }))
             );
         }
-        push_once(&mut repositories, one.to_string());
+        let one = one.to_string();
+        // They are the same in upper and lower case.
+        if !repositories.iter().any(|known| known.eq_ignore_ascii_case(&one)) {
+            repositories.push(one);
+        }
     }
     let mut branches: Vec<String> = Vec::new();
     for text in &asked.branches {
@@ -299,7 +303,10 @@ pub fn checked(asked: GithubAccess, before: Option<&GithubAccess>, config: &Gith
             .trim()
             .parse()
             .map_err(|bad: BadBranches| Error::field(BRANCHES, format!("{text:?} is no branch: {}.", bad.why)))?;
-        push_once(&mut branches, one.to_string());
+        let one = one.to_string();
+        if !branches.contains(&one) {
+            branches.push(one);
+        }
     }
     let access = GithubAccess { repositories, branches, read_only: asked.read_only };
     if access.repositories.is_empty() {
@@ -315,10 +322,4 @@ pub fn checked(asked: GithubAccess, before: Option<&GithubAccess>, config: &Gith
         return Err(Error::field(BRANCHES, message));
     }
     Ok(access)
-}
-
-fn push_once(all: &mut Vec<String>, one: String) {
-    if !all.contains(&one) {
-        all.push(one);
-    }
 }
